@@ -1,0 +1,44 @@
+# `make demo` and `make test` set up what they need. PYTHON names the interpreter the environment is made with.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Installed again when the dependencies change.
+READY := $(VENV)/.ready
+
+.PHONY: help demo test test-all lint format setup clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      the whole job on simulated recordings, a few minutes on a CPU"
+	@echo "make test      lint, types, import contracts and tests"
+	@echo "make test-all  the same with the slow tests"
+	@echo "make setup     only the environment, in $(VENV)"
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	$(shell command -v $(PYTHON) >/dev/null && echo $(PYTHON) || echo python3) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/sensorium demo
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint
+	$(BIN)/python -m pytest
+
+test-all: lint
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

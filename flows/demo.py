@@ -1,0 +1,105 @@
+"""The main job on simulated recordings, from archives served over HTTP to validated zips."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from flows.pipeline import PipelineReport, pipeline
+from flows.progress import show_progress
+from flows.summaries import print_scores, print_submission
+from flows.tables import error_console, format_size, print_table, table_console
+from sensorium_data.sessions import find_sessions
+from sensorium_data.simulate import simulate
+from sensorium_data.testing.server import serve_directory
+
+__all__ = ["run_demo"]
+
+SESSIONS = ("F", "G")
+PRESET = "factorized3d-debug"
+N_TRIALS = 140
+N_NEURONS = 100
+
+
+def run_demo(directory: Path) -> PipelineReport:
+    """Simulate two sessions, serve them on loopback, and run the whole pipeline on them.
+
+    Every step finds by itself what an earlier demo in the same directory has done.
+
+    Parameters
+    ----------
+    directory : Path
+        Gets ``archives``, ``store``, ``runs``, ``out`` and Prefect's database.
+    """
+    console = error_console()
+    sessions = find_sessions(SESSIONS)
+    archives = directory / "archives"
+    with show_progress(console) as progress:
+        with _timed(console, "simulate two recordings"):
+            simulate(
+                archives, sessions=sessions, n_trials=N_TRIALS, n_neurons=N_NEURONS, seed=0, jobs=2, progress=progress
+            )
+        with (
+            serve_directory(archives) as server,
+            _timed(console, f"run the flow `pipeline` on Prefect's embedded server, archives at {server.url}"),
+        ):
+            report = pipeline(
+                sessions=[session.name for session in sessions],
+                store=str(directory / "store"),
+                out=str(directory / "out"),
+                preset=PRESET,
+                source=server.url,
+                runs=str(directory / "runs"),
+                truth=str(archives / "truth"),
+                jobs=2,
+            )
+    _print_report(report, directory)
+    return report
+
+
+@contextmanager
+def _timed(console: Console, step: str) -> Iterator[None]:
+    console.print(f"→ {step}", markup=False, soft_wrap=True)
+    began = time.monotonic()
+    yield
+    console.print(f"  done in {time.monotonic() - began:.0f} s")
+
+
+def _print_report(report: PipelineReport, directory: Path) -> None:
+    console = table_console()
+    print_table(
+        console,
+        "Session stores",
+        [
+            {
+                "session": one.alias,
+                "status": one.status,
+                "trials": one.n_trials,
+                "size": format_size(one.store_size_bytes),
+                "path": one.path,
+            }
+            for one in report.ingested
+        ],
+    )
+    print_scores(console, report.scores)
+    for submission in report.submissions:
+        print_submission(console, submission)
+    run = report.trained
+    console.print(f"\nRun: {run.run} ({run.status})", markup=False, soft_wrap=True)
+    # The commands work from where the demo was started.
+    python = f"python -c \"from sensorium_data import open_sessions; print(open_sessions('{directory / 'store'}'))\""
+    console.print("\n[bold]Next[/bold]")
+    for title, command in (
+        ("open the stores in xarray", python),
+        (
+            "look at the flow runs and artifacts",
+            f"PREFECT_HOME={(directory / 'prefect').absolute()} prefect server start",
+        ),
+        ("run on the real data (about 13 GB a session)", "sensorium ingest F --store store"),
+    ):
+        console.print(f"  {title}:", highlight=False)
+        console.print(f"    {command}", markup=False, highlight=False, soft_wrap=True)

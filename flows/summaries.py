@@ -1,0 +1,63 @@
+"""What runs, scores and submissions come to, for people: the same words on a terminal and in a run's log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from flows.tables import format_size, print_table
+from sensorium_data.sessions import find_session
+
+if TYPE_CHECKING:
+    from sensorium_data.submission import SubmissionReport
+
+    from models.training import EpochMetrics, TrainingReport
+    from sensorium_data.scoring import ScoreTable
+
+__all__ = ["describe_epoch", "print_scores", "print_submission", "read_summary"]
+
+
+def describe_epoch(epoch: EpochMetrics) -> str:
+    """Return one line on an epoch of training."""
+    sessions = ", ".join(f"{find_session(name).alias} {value:.3f}" for name, value in epoch.correlations.items())
+    return (
+        f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, oracle correlation {epoch.correlation:.3f} ({sessions}), "
+        f"learning rate {epoch.learning_rate:.2g}, {epoch.windows_per_s:.0f} windows/s, "
+        f"{epoch.data_wait_share:.0%} waiting for data{', best so far' if epoch.improved else ''}"
+    )
+
+
+def read_summary(report: TrainingReport) -> str:
+    """Return the one-page summary of a run, in Markdown."""
+    return (Path(report.run) / "summary.md").read_text(encoding="utf-8")
+
+
+def print_scores(console: Console, table: ScoreTable) -> None:
+    """Print scores by session and tier, beside the ceiling where it is known."""
+    frame = table.to_frame()
+    columns = {
+        "alias": "session",
+        "tier": "tier",
+        "stimulus": "stimulus",
+        "n_trials": "trials",
+        "single_trial_correlation": "single-trial correlation",
+        "correlation_to_average": "correlation to average",
+    }
+    if frame["ceiling_single_trial_correlation"].notna().any():
+        columns |= {"ceiling_single_trial_correlation": "ceiling", "fraction_of_ceiling": "share of ceiling"}
+    print_table(console, f"Scores of {table.predictions}", frame, columns=columns)
+
+
+def print_submission(console: Console, report: SubmissionReport) -> None:
+    """Print a track's zips and every check they passed."""
+    print_table(
+        console,
+        f"Submission, track {report.track}, frames {report.frames}: {report.status}",
+        [
+            {"zip": file.path, "size": format_size(file.size_bytes), "holds": ", ".join(file.members)}
+            for file in report.files
+        ],
+    )
+    print_table(console, f"Checks of the validator, track {report.track}", report.validation.to_frame())

@@ -1,0 +1,85 @@
+"""Tables on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["error_console", "format_size", "print_table", "table_console"]
+
+# Tables that are piped into a file or a pager keep their columns apart from the pager's width.
+_PLAIN_WIDTH = 160
+
+
+def table_console() -> Console:
+    """Return a console on standard output that does not squeeze tables when it is no terminal."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+
+
+def error_console() -> Console:
+    """Return a console on standard error, for progress and messages."""
+    return Console(file=sys.stderr, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False)
+
+
+def format_size(size_bytes: int) -> str:
+    """Write a size with its unit.
+
+    Examples
+    --------
+    >>> format_size(1_530_000)
+    '1.5 MB'
+    """
+    size = float(size_bytes)
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def print_table(
+    console: Console,
+    title: str,
+    rows: pd.DataFrame | Iterable[Mapping[str, object]],
+    *,
+    columns: Mapping[str, str] | None = None,
+) -> None:
+    """Print rows as a table; floats with three decimals, missing values empty.
+
+    Parameters
+    ----------
+    console : Console
+        Where to.
+    title : str
+        Shown above the table.
+    rows : DataFrame or iterable of mappings
+        The table.
+    columns : mapping of str to str, optional
+        The columns to show, and the headings to show them under; by default all, with ``_`` as a space.
+    """
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    if columns is None:
+        columns = {str(name): str(name).replace("_", " ") for name in frame.columns}
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", show_edge=False)
+    for name, heading in columns.items():
+        numeric = name in frame and pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for record in frame.to_dict(orient="records"):
+        table.add_row(*(_cell(record.get(name)) for name in columns))
+    console.print()
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    # Square brackets in data would be read as markup.
+    return str(value).replace("[", r"\[")

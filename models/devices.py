@@ -1,0 +1,53 @@
+"""Where models run, and how their results are made repeatable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from sensorium_data.errors import UnknownNameError, UsageError
+
+__all__ = ["choose_device", "repeatable"]
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called ``auto``, ``cpu`` or ``cuda``; ``auto`` is a GPU if there is one.
+
+    Raises
+    ------
+    UsageError
+        If there is no such device, or torch sees no GPU.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UnknownNameError.of("device", name, ["auto", "cpu", "cuda"])
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        raise UsageError("torch sees no GPU here", found="device cuda", remedy="choose the device auto or cpu")
+    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
+
+
+@contextmanager
+def repeatable(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch and ask for deterministic algorithms, and leave both as they were found.
+
+    On a CPU, the same seed then gives the same weights with the same number of threads. On a GPU it does not:
+    the gradient of bilinear sampling has no deterministic algorithm there.
+
+    Parameters
+    ----------
+    seed : int
+        Of torch's random numbers on the CPU and on ``device``.
+    device : torch.device
+        What the block computes on.
+    """
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(device.type == "cpu")
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)

@@ -1,0 +1,1 @@
+"""The factorized 3D convolutional baseline of SENSORIUM 2023."""

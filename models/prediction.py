@@ -1,0 +1,242 @@
+"""What trained models predict for whole trials.
+
+Shape suffixes: B trials of a batch, C channels, N neurons, T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.devices import choose_device
+from models.inputs import open_normalizers, to_tensors
+from models.training.run import Run, load_run
+from sensorium_data.errors import RunError, UsageError
+from sensorium_data.loader import Batch, WindowLoader
+from sensorium_data.predictions import create_predictions, find_predictions
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.sessions import Session, Tier, find_sessions
+from sensorium_data.store import session_digest
+from sensorium_data.trial_reader import TrialReader
+
+__all__ = ["PredictionReport", "predict", "predict_trial"]
+
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """What :func:`predict` did.
+
+    Attributes
+    ----------
+    predictions : str
+        Path or URL of the predictions store.
+    status : str
+        ``"predicted"``, or ``"already done"`` if these predictions existed.
+    runs : tuple of str
+        Paths of the runs; several are an ensemble.
+    sessions : tuple of str
+        Full names.
+    tiers : tuple of str
+    n_trials : int
+        Trials predicted now; fewer than the tiers hold if an interrupted store was continued.
+    duration_s : float
+    """
+
+    predictions: str
+    status: str
+    runs: tuple[str, ...]
+    sessions: tuple[str, ...]
+    tiers: tuple[str, ...]
+    n_trials: int
+    duration_s: float
+
+
+@torch.inference_mode()
+def predict_trial(model: nn.Module, trial: Batch, device: str | torch.device = "cpu") -> np.ndarray:
+    """Return a model's prediction of one whole trial.
+
+    Parameters
+    ----------
+    model : Module
+        In evaluation mode, on ``device``.
+    trial : Batch
+        One window, as :meth:`sensorium_data.loader.WindowLoader.iter_trials` yields it.
+    device : str or torch.device
+        Where the model is.
+
+    Returns
+    -------
+    ndarray of float32, shape (neuron, time)
+        Of the trial's last frames: models lose some at the start.
+
+    Raises
+    ------
+    UsageError
+        If the model would draw random numbers, or the batch holds several trials.
+    """
+    if model.training:
+        raise UsageError("the model is in training mode", remedy="call its eval() first")
+    if len(trial) != 1:
+        raise UsageError("one trial at a time", session=trial.session, found=f"a batch of {len(trial)}", expected=1)
+    inputs = to_tensors(trial, torch.device(device))
+    predictions_1NT = model(inputs.videos, inputs.pupil_center, trial.session)
+    prediction_NT: np.ndarray = predictions_1NT[0].float().cpu().numpy()
+    return prediction_NT
+
+
+def predict(
+    runs: Sequence[str],
+    store: str,
+    tiers: Sequence[str],
+    out: str,
+    *,
+    sessions: Sequence[str] | None = None,
+    device: str = "auto",
+    progress: Progress = ignore_progress,
+) -> PredictionReport:
+    """Predict every valid trial of some tiers, and write a predictions store.
+
+    Several runs are an ensemble: the mean of their predictions. Predictions are in standardized units, those that
+    the competition scores; the frames that a model loses at the start of a trial are NaN. Memory holds a few
+    trials, whatever the number of trials and sessions.
+
+    Parameters
+    ----------
+    runs : sequence of str
+        Folders of finished runs.
+    store : str
+        Path or URL of the session store.
+    tiers : sequence of str
+        E.g. ``live_test_main``.
+    out : str
+        Path or URL of the predictions store to write.
+    sessions : sequence of str, optional
+        Aliases, full names, ``new``, ``old`` or ``all``; by default, the sessions of the first run.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    progress : Progress
+        Told after every trial.
+
+    Raises
+    ------
+    RunError
+        If a run is missing, unfinished or damaged, was not trained on a session, or on other neurons.
+    StoreError
+        If the store or a session cannot be opened.
+    UsageError
+        If a session has no valid trial of these tiers.
+    PredictionsError
+        If something else lies at ``out``.
+    """
+    started = time.perf_counter()
+    loaded = _load_runs(runs)
+    chosen = loaded[0].sessions if sessions is None else find_sessions(sessions)
+    chosen_tiers = tuple(dict.fromkeys(Tier.parse(tier) for tier in tiers))
+    if not chosen or not chosen_tiers:
+        raise UsageError("no session or no tier to predict", path=out, remedy="name at least one of each")
+    torch_device = choose_device(device)
+    names = [session.name for session in chosen]
+    # The stimuli alone are read; the responses are what is to be predicted.
+    reader = TrialReader(store, names, reads_responses=False, cache_bytes=0)
+    for run in loaded:
+        for name in names:
+            run.require_session(reader.coordinates(name), name)
+    n_trials_by_session = {name: len(reader.select_trials(name, chosen_tiers)) for name in names}
+
+    identity = _identify(loaded, store, chosen, chosen_tiers)
+
+    def report(status: str, n_trials: int) -> PredictionReport:
+        return PredictionReport(
+            predictions=out,
+            status=status,
+            runs=tuple(str(run.path) for run in loaded),
+            sessions=tuple(names),
+            tiers=tuple(str(tier) for tier in chosen_tiers),
+            n_trials=n_trials,
+            duration_s=time.perf_counter() - started,
+        )
+
+    if find_predictions(out, identity):
+        return report("already done", 0)
+
+    models = [run.model(torch_device) for run in loaded]
+    loader = WindowLoader(reader, open_normalizers(loaded[0].config.normalization, store, names))
+    n_total = sum(n_trials_by_session.values())
+    n_done = n_predicted = 0
+    with create_predictions(
+        out,
+        store=store,
+        sessions=names,
+        tiers=[str(tier) for tier in chosen_tiers],
+        response_units="standardized",
+        runs=[run.digest for run in loaded],
+        identity=identity,
+    ) as writer:
+        for name in names:
+            missing = writer.missing_trials(name)
+            n_done += n_trials_by_session[name] - len(missing)
+            for trial in loader.iter_trials(name, chosen_tiers, only=missing):
+                prediction_NT = _predict_mean(models, trial, torch_device)
+                writer.write_trial(
+                    name, trial.trials[0], prediction_NT, first_frame=trial.n_frames - prediction_NT.shape[1]
+                )
+                n_done += 1
+                n_predicted += 1
+                progress("predict", n_done, n_total)
+    return report("predicted", n_predicted)
+
+
+def _load_runs(runs: Sequence[str]) -> list[Run]:
+    if not runs:
+        raise UsageError("no run to predict with", remedy="give at least one run's folder")
+    loaded = [load_run(path) for path in runs]
+    by_digest: dict[str, Run] = {}
+    for run in loaded:
+        if run.digest in by_digest:
+            raise UsageError(
+                "the ensemble has the same run twice",
+                path=run.path,
+                found=f"the weights of {by_digest[run.digest].path}",
+                remedy="name each run once",
+            )
+        by_digest[run.digest] = run
+    scales = {run.config.normalization for run in loaded}
+    if len(scales) > 1:
+        raise RunError(
+            "the runs predict on different scales",
+            found=", ".join(sorted(scales)),
+            remedy="average runs of one normalization only",
+        )
+    return loaded
+
+
+def _predict_mean(models: Sequence[nn.Module], trial: Batch, device: torch.device) -> np.ndarray:
+    predictions = [predict_trial(model, trial, device) for model in models]
+    n_frames = min(prediction.shape[1] for prediction in predictions)
+    if n_frames < 1:
+        raise UsageError(
+            "the trial is too short for the model",
+            session=trial.session,
+            trial=trial.trials[0],
+            found=f"{trial.n_frames} frames",
+        )
+    mean_NT: np.ndarray = np.mean(
+        [prediction[:, prediction.shape[1] - n_frames :] for prediction in predictions], axis=0
+    )
+    return mean_NT
+
+
+def _identify(runs: Sequence[Run], store: str, sessions: Sequence[Session], tiers: Sequence[Tier]) -> str:
+    parts = {
+        "runs": sorted(run.digest for run in runs),
+        "tiers": sorted(tiers),
+        "data": {session.name: session_digest(store, session.name) for session in sessions},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

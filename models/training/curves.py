@@ -1,0 +1,136 @@
+"""A run in one picture and one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from models.training.metrics import EpochMetrics
+from sensorium_data.sessions import find_session
+
+__all__ = ["draw_curves", "write_summary"]
+
+_BLUE, _ORANGE, _GRAY = "#2b6cb0", "#dd6b20", "#718096"
+
+
+def draw_curves(metrics: Sequence[EpochMetrics], path: Path, *, title: str, best_epoch: int) -> None:
+    """Draw losses, correlations and the learning rate over the epochs, into a PNG file.
+
+    Parameters
+    ----------
+    metrics : sequence of EpochMetrics
+        At least one.
+    path : Path
+        The file to write.
+    title : str
+        What to call the run.
+    best_epoch : int
+        The epoch whose weights are kept; 0 if none beat the untrained model.
+    """
+    # A figure of its own canvas: pyplot would keep it alive and choose a window system.
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss_axes, correlation_axes, rate_axes = figure.subplots(1, 3)
+    epochs = [epoch.epoch for epoch in metrics]
+    marker = "o" if len(metrics) < 30 else ""
+
+    loss_axes.plot(epochs, [m.train_loss for m in metrics], color=_BLUE, marker=marker, ms=3, label="training windows")
+    loss_axes.plot(
+        epochs, [m.validation_loss for m in metrics], color=_ORANGE, marker=marker, ms=3, label="oracle trials"
+    )
+    loss_axes.set(title="Loss", ylabel="Poisson loss per neuron and frame")
+    loss_axes.legend(frameon=False)
+
+    for session in metrics[0].correlations:
+        correlation_axes.plot(
+            epochs, [m.correlations[session] for m in metrics], lw=1, alpha=0.7, label=find_session(session).alias
+        )
+    correlation_axes.plot(epochs, [m.correlation for m in metrics], color="black", lw=2, label="all neurons")
+    if best_epoch:
+        correlation_axes.axvline(best_epoch, color=_GRAY, ls=":", lw=1)
+        note = f"best {metrics[best_epoch - 1].correlation:.3f}, epoch {best_epoch}"
+    else:
+        note = "no epoch beat the untrained model"
+    correlation_axes.annotate(
+        note,
+        (0.98, 0.03),
+        xycoords="axes fraction",
+        ha="right",
+        va="bottom",
+        color=_GRAY,
+    )
+    correlation_axes.set(title="Oracle trials", ylabel="single-trial correlation")
+    correlation_axes.legend(frameon=False, loc="upper left", fontsize="small", ncols=2)
+
+    rate_axes.step(epochs, [m.learning_rate for m in metrics], where="mid", color=_BLUE)
+    rate_axes.set(title="Learning rate", yscale="log")
+
+    for axes in (loss_axes, correlation_axes, rate_axes):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+def write_summary(
+    metrics: Sequence[EpochMetrics],
+    path: Path,
+    *,
+    title: str,
+    best_epoch: int,
+    n_parameters: int,
+    device: str,
+    n_trials: int,
+) -> None:
+    """Write a page of Markdown: what was trained, how well it did, and how fast.
+
+    Parameters
+    ----------
+    metrics : sequence of EpochMetrics
+        At least one.
+    path : Path
+        The file to write.
+    title : str
+        What to call the run.
+    best_epoch : int
+        The epoch whose weights are kept; 0 if none beat the untrained model.
+    n_parameters : int
+        Of the model.
+    device : str
+        What it was trained on.
+    n_trials : int
+        Training trials of all sessions.
+    """
+    duration_s = sum(epoch.duration_s for epoch in metrics)
+    waiting = sum(epoch.data_wait_share * epoch.duration_s for epoch in metrics) / duration_s
+    sessions = list(metrics[0].correlations)
+    lines = [
+        f"# {title}",
+        "",
+        f"{n_parameters:,} parameters, trained on {n_trials} trials of {len(sessions)} "
+        f"session{'s' if len(sessions) > 1 else ''} on {device}: {len(metrics)} epochs in {duration_s:.0f} s, "
+        f"{sum(epoch.windows_per_s for epoch in metrics) / len(metrics):.1f} windows/s, "
+        f"{100 * waiting:.0f}% of the time waiting for data.",
+        "",
+    ]
+    if best_epoch:
+        best = metrics[best_epoch - 1]
+        lines += [
+            f"The weights are those of epoch {best_epoch}. Single-trial correlation on the oracle trials, which also "
+            "chose the epoch (the first frames left out, standardized responses):",
+            "",
+            "| Session | Correlation |",
+            "| --- | --- |",
+            *(f"| {find_session(name)} | {best.correlations[name]:.4f} |" for name in sessions),
+            f"| all neurons | {best.correlation:.4f} |",
+            "",
+        ]
+    else:
+        lines += ["No epoch beat the untrained model on the oracle trials: the weights are untrained.", ""]
+    lines += ["![Losses, correlations and learning rate over the epochs](curves.png)", ""]
+    path.write_text("\n".join(lines), encoding="utf-8")

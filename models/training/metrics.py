@@ -1,0 +1,123 @@
+"""What is measured in every epoch, and where it is written: a JSON line and TensorBoard."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from torch.utils.tensorboard import SummaryWriter
+
+from sensorium_data.errors import RunError
+
+__all__ = ["EpochMetrics", "MetricsLog", "read_metrics"]
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One epoch of training, in numbers.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1.
+    train_loss : float
+        Poisson loss per neuron and frame, over the epoch's batches; the weights change meanwhile.
+    regularizer : float
+        Mean over the epoch's batches, as added to the scaled loss.
+    validation_loss : float
+        Poisson loss per neuron and frame on the oracle tier's whole trials.
+    correlation : float
+        Single-trial correlation on the oracle tier, mean over the neurons of all sessions.
+    correlations : mapping of str to float
+        The same, mean over each session's neurons.
+    learning_rate : float
+        That the epoch was trained with.
+    improved : bool
+        Whether the weights were the best so far.
+    duration_s : float
+        Training and validation together.
+    windows_per_s : float
+        Windows trained on a second, validation left out.
+    data_wait_share : float
+        Share of the training time, 0 to 1, spent waiting for batches.
+    """
+
+    epoch: int
+    train_loss: float
+    regularizer: float
+    validation_loss: float
+    correlation: float
+    correlations: Mapping[str, float] = field(hash=False)
+    learning_rate: float
+    improved: bool
+    duration_s: float
+    windows_per_s: float
+    data_wait_share: float
+
+    def to_json(self) -> str:
+        """Return one line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+class MetricsLog:
+    """Writes every epoch to ``metrics.jsonl`` and to TensorBoard's event files.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder; event files go to its ``tensorboard`` folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "metrics.jsonl"
+        self._events = SummaryWriter(log_dir=str(folder / "tensorboard"))
+
+    def append(self, metrics: EpochMetrics) -> None:
+        """Write one epoch; it is on disk when this returns."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(metrics.to_json() + "\n")
+        for name in ("train_loss", "validation_loss", "regularizer"):
+            self._events.add_scalar(f"loss/{name}", getattr(metrics, name), metrics.epoch)
+        self._events.add_scalar("correlation/all neurons", metrics.correlation, metrics.epoch)
+        for session, correlation in metrics.correlations.items():
+            self._events.add_scalar(f"correlation/{session}", correlation, metrics.epoch)
+        for name in ("learning_rate", "windows_per_s", "data_wait_share", "duration_s"):
+            self._events.add_scalar(f"training/{name}", getattr(metrics, name), metrics.epoch)
+        self._events.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._events.close()
+
+
+def read_metrics(path: Path) -> list[EpochMetrics]:
+    """Return the epochs that a ``metrics.jsonl`` holds.
+
+    Raises
+    ------
+    RunError
+        If the file is missing or a line is damaged.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise RunError("the run's metrics cannot be read", path=path, found=error.strerror) from error
+    epochs = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            epochs.append(EpochMetrics(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise RunError("a line of the run's metrics is damaged", path=f"{path}:{number}", found=error) from error
+    return epochs

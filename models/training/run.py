@@ -1,0 +1,346 @@
+"""A training run on disk: the model, what it was trained on, and how that went."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pydantic
+import torch
+import xarray as xr
+
+from models.config import TrainingConfig
+from models.neurons import NeuronInfo
+from models.registry import build_model
+from models.response_model import ResponseModel
+from models.training.checkpointing import load_weights
+from models.training.metrics import EpochMetrics, read_metrics
+from sensorium_data.errors import RunError
+from sensorium_data.sessions import Session, find_session
+from sensorium_data.store import open_session, session_digest
+
+__all__ = [
+    "FORMAT_VERSION",
+    "ModelRecord",
+    "Run",
+    "RunData",
+    "RunSession",
+    "describe_data",
+    "identify_run",
+    "load_run",
+    "run_name",
+]
+
+_Record = TypeVar("_Record", bound=pydantic.BaseModel)
+
+#: Raised whenever a run's files change their meaning.
+FORMAT_VERSION = 1
+_FILES = ("config.json", "data.json", "environment.json", "metrics.jsonl", "model.json", "model.safetensors")
+
+
+class RunSession(pydantic.BaseModel):
+    """What a run must know of a session to rebuild its model and to tell that it is the same one.
+
+    Attributes
+    ----------
+    name : str
+        Full name.
+    digest : str
+        Of the session's content in the store it was trained from.
+    n_trials : int
+        Trials of all tiers.
+    unit_ids : tuple of int
+        The neurons, in the order of the model's outputs.
+    positions_um : tuple of (float, float)
+        Each neuron's x and y, in micrometers.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    digest: str
+    n_trials: int
+    unit_ids: tuple[int, ...]
+    positions_um: tuple[tuple[float, float], ...]
+
+    @property
+    def neurons(self) -> NeuronInfo:
+        """The session's neurons as models are built for them."""
+        return NeuronInfo(
+            n_neurons=len(self.unit_ids), positions=np.asarray(self.positions_um, dtype=np.float64).reshape(-1, 2)
+        )
+
+
+class RunData(pydantic.BaseModel):
+    """The data of a run.
+
+    Attributes
+    ----------
+    store : str
+        Where they were; they may have moved since.
+    sessions : tuple of RunSession
+        In the order in which they were trained on.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    store: str
+    sessions: tuple[RunSession, ...]
+
+    @property
+    def neurons(self) -> dict[str, NeuronInfo]:
+        """Each session's neurons, by full session name."""
+        return {session.name: session.neurons for session in self.sessions}
+
+
+class ModelRecord(pydantic.BaseModel):
+    """``model.json``, the last file that a run gets: its results, and what it is known by.
+
+    Attributes
+    ----------
+    format_version : int
+        Of the folder.
+    identity : str
+        :func:`identify_run`.
+    preset : str
+        Name of the preset.
+    n_parameters, n_frames_lost : int
+        Of the model.
+    best_epoch : int
+        Whose weights are kept.
+    best_correlation : float
+        Theirs, on the oracle tier.
+    duration_s : float
+        Time that training took.
+    weights_sha256 : str
+        Digest of ``model.safetensors``.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int
+    identity: str
+    preset: str
+    n_parameters: int
+    n_frames_lost: int
+    best_epoch: int
+    best_correlation: float
+    duration_s: float
+    weights_sha256: str
+
+
+def describe_data(store: str, sessions: Sequence[Session]) -> RunData:
+    """Return what a run records of its sessions.
+
+    Raises
+    ------
+    StoreError
+        If the store or a session cannot be opened.
+    """
+    return RunData(store=store, sessions=tuple(_describe_session(store, session) for session in sessions))
+
+
+def identify_run(config: TrainingConfig, data: RunData) -> str:
+    """Return the digest of everything that decides what a run learns: its recipe and its data's content.
+
+    Where the store lies, the device the run happens to get and the memory it may take do not belong to it.
+    """
+    recipe = config.model_dump(mode="json", exclude={"device", "cache_bytes"})
+    content = [[session.name, session.digest] for session in data.sessions]
+    canonical = json.dumps({"format": FORMAT_VERSION, "recipe": recipe, "data": content}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def run_name(config: TrainingConfig, identity: str) -> str:
+    """Return the name of a run's folder."""
+    return f"{config.name}-{identity[:8]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder.
+    identity : str
+        Digest of its recipe and data.
+    config : TrainingConfig
+        As it was trained.
+    data : RunData
+        What it was trained on.
+    n_parameters : int
+        Of the model.
+    n_frames_lost : int
+        Frames at a trial's start that the model does not predict.
+    best_epoch : int
+        The epoch whose weights it keeps; 0 if none beat the untrained model.
+    best_correlation : float
+        Single-trial correlation of those weights on the oracle tier, over all neurons.
+    duration_s : float
+        Time that training took.
+    digest : str
+        SHA-256 of the weights.
+    """
+
+    path: Path
+    identity: str
+    config: TrainingConfig
+    data: RunData
+    n_parameters: int
+    n_frames_lost: int
+    best_epoch: int
+    best_correlation: float
+    duration_s: float
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions that the model predicts."""
+        return tuple(find_session(session.name) for session in self.data.sessions)
+
+    def metrics(self) -> list[EpochMetrics]:
+        """Return what was measured in every epoch."""
+        return read_metrics(self.path / "metrics.jsonl")
+
+    def model(self, device: str | torch.device = "cpu") -> ResponseModel:
+        """Return the trained model, in evaluation mode.
+
+        Raises
+        ------
+        RunError
+            If the weights are missing, changed, or of another model.
+        """
+        model = build_model(self.config, self.data.neurons)
+        load_weights(model, self.path / "model.safetensors", digest=self.digest)
+        return model.to(device).eval()
+
+    def require_session(self, session: xr.Dataset, name: str) -> None:
+        """Check that the run knows a session, and that its neurons are those of ``session``.
+
+        Raises
+        ------
+        RunError
+            If it was not trained on the session, or on other neurons or another order of them.
+        """
+        known = {s.name: s for s in self.data.sessions}
+        if name not in known:
+            raise RunError(
+                "the run was not trained on this session",
+                session=name,
+                path=self.path,
+                found=", ".join(known),
+                remedy="choose among the run's sessions, or train on this one too",
+            )
+        expected = np.asarray(known[name].unit_ids)
+        found = session["neuron"].values
+        if not np.array_equal(expected, found):
+            n_same = len(np.intersect1d(expected, found))
+            raise RunError(
+                "the store's neurons are not those that the run was trained on",
+                session=name,
+                path=self.path,
+                found=f"{len(found)} neurons, {n_same} of them the run's",
+                expected=f"the run's {len(expected)}, in their order",
+                remedy="use the store that the run was trained from, or train again",
+            )
+
+
+def load_run(path: str | Path) -> Run:
+    """Open a finished run.
+
+    Parameters
+    ----------
+    path : str or Path
+        Its folder.
+
+    Raises
+    ------
+    RunError
+        If there is none, if it is unfinished, or if a file is missing or damaged.
+    """
+    path = Path(path)
+    unfinished = path if path.name.endswith(".partial") else path.with_name(path.name + ".partial")
+    if not path.is_dir() or path == unfinished:
+        if unfinished.is_dir():
+            raise RunError("the run is unfinished", path=unfinished, remedy="train it to its end first")
+        raise RunError("there is no run here", path=path, remedy="give the folder that `sensorium train` printed")
+    missing = [name for name in _FILES if not (path / name).is_file()]
+    if missing:
+        raise RunError(
+            "the run is damaged, or no run",
+            path=path,
+            found=f"no {', '.join(missing)}",
+            remedy="give the folder that `sensorium train` printed, or train again",
+        )
+    record = _read_record(path / "model.json", ModelRecord)
+    if record.format_version != FORMAT_VERSION:
+        raise RunError(
+            "the run was written by another version",
+            path=path,
+            found=f"format {record.format_version}",
+            expected=FORMAT_VERSION,
+            remedy="train again",
+        )
+    data = _read_record(path / "data.json", RunData)
+    config = _read_config(path / "config.json")
+    if identify_run(config, data) != record.identity:
+        raise RunError(
+            "config.json or data.json was changed after training", path=path, remedy="restore them, or train again"
+        )
+    return Run(
+        path=path,
+        identity=record.identity,
+        config=config,
+        data=data,
+        n_parameters=record.n_parameters,
+        n_frames_lost=record.n_frames_lost,
+        best_epoch=record.best_epoch,
+        best_correlation=record.best_correlation,
+        duration_s=record.duration_s,
+        digest=record.weights_sha256,
+    )
+
+
+def _describe_session(store: str, session: Session) -> RunSession:
+    dataset = open_session(store, session.name)
+    return RunSession(
+        name=session.name,
+        digest=session_digest(store, session.name),
+        n_trials=dataset.sizes["trial"],
+        unit_ids=tuple(dataset["neuron"].values.tolist()),
+        positions_um=tuple(zip(dataset["x"].values.tolist(), dataset["y"].values.tolist(), strict=True)),
+    )
+
+
+def _read_record(path: Path, kind: type[_Record]) -> _Record:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except pydantic.ValidationError as error:
+        raise _damaged(path, error) from error
+
+
+def _read_config(path: Path) -> TrainingConfig:
+    return _read_record(path, TrainingConfig)
+
+
+def _damaged(path: Path, error: pydantic.ValidationError) -> RunError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return RunError(
+        "a file of the run is damaged",
+        path=path,
+        found=f"{where}: {first['msg']}" if where else first["msg"],
+        remedy="restore it, or train again",
+    )

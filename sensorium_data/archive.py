@@ -1,0 +1,436 @@
+"""A session's archive, read in place: members by byte range, checked, never unpacked to disk."""
+
+from __future__ import annotations
+
+import io
+import os
+import tokenize
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+import numpy as np
+from isal import isal_zlib
+from numpy.lib import format as npy_format
+
+from sensorium_data.errors import ArchiveError, TrialError
+from sensorium_data.schema import VARIABLES
+from sensorium_data.sessions import Session
+from sensorium_data.sources import ByteSource, RetryPolicy, open_source
+from sensorium_data.zip_index import (
+    DEFLATED,
+    LOCAL_HEADER,
+    LOCAL_SIGNATURE,
+    STORED,
+    TAIL_SIZE_BYTES,
+    ZipEntry,
+    ZipIndex,
+    read_index,
+)
+
+__all__ = ["MODALITIES", "SessionArchive", "ZipEntry", "locate_archive"]
+
+#: What every trial has one file of, under ``data/``.
+MODALITIES = tuple(VARIABLES)
+
+#: No member is inflated beyond this; the largest published one has 27 MB.
+_MAX_MEMBER_SIZE_BYTES = 1 << 30
+
+_RAW_DEFLATE = -15
+_NOT_TRUSTED = "download the archive again"
+
+
+def locate_archive(session: Session, source: str | None = None) -> str:
+    """Return where a session's archive is.
+
+    Parameters
+    ----------
+    session : Session
+        Whose archive.
+    source : str, optional
+        A folder or URL that holds archives, or an archive (``….zip``) itself; by default GIN, where
+        they are published. A query string of an HTTP URL stays at its end.
+
+    Examples
+    --------
+    >>> from sensorium_data.sessions import find_session
+    >>> locate_archive(find_session("F"), "https://example.org/archives/?token=1")
+    'https://example.org/archives/dynamic29515-10-12-Video-9b4f6a1a067fe51e15306b9628efea20.zip?token=1'
+    """
+    if source is None:
+        return session.url
+    place, query = source, ""
+    if source.lower().startswith(("http://", "https://")):
+        cut = min((source.find(mark) for mark in "?#" if mark in source), default=len(source))
+        place, query = source[:cut], source[cut:]
+    if place.lower().endswith(".zip"):
+        return source
+    if "://" not in place:
+        return os.path.join(place, f"{session.name}.zip")
+    return f"{place.rstrip('/')}/{session.name}.zip{query}"
+
+
+class SessionArchive:
+    """One session's zip archive, read where it lies.
+
+    The index takes two or three reads, each member one. Members are checked (local header, size, CRC-32) each
+    time they are read. Nothing is kept but the index, nothing is written. Reads are safe from many threads.
+
+    Open it with :meth:`open`, as a context manager.
+
+    Attributes
+    ----------
+    url : str
+        Where the archive is.
+    size_bytes : int
+        The archive's size.
+    modified : str or None
+        Its ETag, Last-Modified or modification time.
+    digest : str
+        SHA-256 of its central directory, in hexadecimal: equal for archives with equal members.
+    name : str
+        The session's full name: the folder that holds everything.
+    entries : mapping of str to ZipEntry
+        The members by their full names, in the archive's order, without folders and junk
+        (``__MACOSX/``, ``.DS_Store``).
+
+    Examples
+    --------
+    >>> with SessionArchive.open("archives/dynamic29515-10-12-….zip") as archive:  # doctest: +SKIP
+    ...     archive.read_trial("responses", archive.trial_ids()[0]).shape
+    (7863, 324)
+    """
+
+    def __init__(self, source: ByteSource, index: ZipIndex, session: Session | None = None) -> None:
+        self._source = source
+        self.url = source.url
+        self.size_bytes = source.size_bytes
+        self.modified = source.modified
+        self.digest = index.digest
+        self.name = session.name if session is not None else ""
+        self.entries: Mapping[str, ZipEntry] = MappingProxyType(self._without_junk(index.entries))
+        self.name = self._find_folder(session)
+
+    @classmethod
+    def open(cls, url: str, session: Session | None = None, *, policy: RetryPolicy | None = None) -> SessionArchive:
+        """Open the archive at a path or URL and read its index.
+
+        Parameters
+        ----------
+        url : str
+            Path, ``http(s)://`` URL, or any URL that fsspec understands; see :func:`locate_archive`.
+        session : Session, optional
+            Whose archive it must be.
+        policy : RetryPolicy, optional
+            How long to insist where a server does not deliver.
+
+        Raises
+        ------
+        SourceError
+            If its bytes cannot be had.
+        ArchiveError
+            If it is no archive, a damaged one, or another session's.
+        """
+        source = open_source(url, tail_size_bytes=TAIL_SIZE_BYTES, policy=policy)
+        try:
+            return cls(source, read_index(source, session=session.name if session is not None else None), session)
+        except BaseException:
+            source.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file or the connections; members cannot be read afterwards."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<SessionArchive {self.name}: {len(self.entries)} members, {self.size_bytes:,} bytes at {self.url}>"
+
+    def member(self, relative: str) -> str:
+        """Return a member's full name, e.g. of ``meta/trials/tiers.npy``."""
+        return f"{self.name}/{relative}"
+
+    def trial_ids(self) -> list[int]:
+        """Return the ids of the trials, ascending: the file names under ``data/``.
+
+        Raises
+        ------
+        ArchiveError
+            If a trial lacks one of its four files, or a file there is not named by a trial's id.
+        """
+        ids_by_modality = {modality: self._ids_of(modality) for modality in MODALITIES}
+        ids = set().union(*ids_by_modality.values())
+        if not ids:
+            raise self._error(
+                "the archive holds no trials", expected=f"files such as {self.member('data/videos/0.npy')}"
+            )
+        missing = [(i, m) for i in sorted(ids) for m in MODALITIES if i not in ids_by_modality[m]]
+        if missing:
+            trial, modality = missing[0]
+            others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise self._error(
+                "trials lack files",
+                trial=trial,
+                found=f"no {self.member(f'data/{modality}/{trial}.npy')}{others}",
+                expected=f"every trial in {', '.join(MODALITIES)}",
+            )
+        return sorted(ids)
+
+    def read_trial(self, modality: str, trial: int) -> np.ndarray[Any, np.dtype[Any]]:
+        """Return one array of one trial as the archive holds it.
+
+        Parameters
+        ----------
+        modality : str
+            ``videos`` (height, width, frame), ``responses`` (neuron, frame), ``behavior`` or
+            ``pupil_center`` (channel, frame).
+        trial : int
+            The trial's id.
+        """
+        return self.read_array(self.member(f"data/{modality}/{trial}.npy"))
+
+    def read_statistic(self, variable: str, statistic: str) -> np.ndarray[Any, np.dtype[Any]]:
+        """Return one of the archive's own statistics over trials, e.g. ``("responses", "std")`` (neuron, frame)."""
+        return self.read_array(self.member(f"meta/statistics/{variable}/all/{statistic}.npy"))
+
+    def read_array(self, name: str) -> np.ndarray[Any, np.dtype[Any]]:
+        """Return the array in a ``.npy`` member.
+
+        The array is read-only: it is a view of the member's bytes. It may be in C or Fortran order.
+
+        Raises
+        ------
+        TrialError
+            If the member is no ``.npy`` file, holds Python objects, or is longer or shorter than its shape says.
+        ArchiveError
+            If there is no such member or it is damaged.
+        """
+        content = self.read_member(name)
+        try:
+            return _parse_npy(content)
+        except _NpyError as error:
+            problem, found, expected = error.args
+            raise TrialError(
+                problem,
+                session=self.name,
+                trial=_trial_of(self.name, name),
+                path=f"{self.url}: {name}",
+                found=found,
+                expected=expected,
+                remedy="convert the archive as it was published",
+            ) from error
+
+    def read_member(self, name: str) -> bytes:
+        """Return a member's content, inflated and checked, from one read.
+
+        Raises
+        ------
+        ArchiveError
+            If there is no such member, it is encrypted or compressed by another method than deflate, or its
+            header, size or CRC are wrong.
+        SourceError
+            If its bytes cannot be had.
+        """
+        entry = self.entries.get(name)
+        if entry is None:
+            raise self._error("no such member", member=name, remedy="check the name, or " + _NOT_TRUSTED)
+        if entry.encrypted:
+            raise self._error("the member is encrypted", member=name)
+        if entry.method not in (STORED, DEFLATED):
+            raise self._error(
+                "the member is compressed in an unsupported way",
+                member=name,
+                found=f"method {entry.method}",
+                expected=f"{STORED} (stored) or {DEFLATED} (deflated)",
+                remedy="pack the archive again with deflate",
+            )
+        if entry.size_bytes > _MAX_MEMBER_SIZE_BYTES:
+            raise self._error(
+                "the member is too large to be a session's",
+                member=name,
+                found=f"{entry.size_bytes} bytes",
+                expected=f"at most {_MAX_MEMBER_SIZE_BYTES} bytes",
+            )
+        packed = self._packed(entry, self._source.read(entry.header_offset, entry.stop_offset))
+        content = bytes(packed) if entry.method == STORED else self._inflate(entry, packed)
+        if len(content) != entry.size_bytes:
+            raise self._error(
+                "the member has another size than the index says",
+                member=name,
+                found=f"{len(content)} bytes",
+                expected=f"{entry.size_bytes} bytes",
+            )
+        crc32 = isal_zlib.crc32(content)
+        if crc32 != entry.crc32:
+            raise self._error(
+                "the member is damaged", member=name, found=f"CRC {crc32:08x}", expected=f"CRC {entry.crc32:08x}"
+            )
+        return content
+
+    def _packed(self, entry: ZipEntry, raw: bytes) -> memoryview:
+        """Return the member's compressed bytes out of its local header, name, extra field and data."""
+        if not raw.startswith(LOCAL_SIGNATURE):
+            raise self._error(
+                "no member starts where the index says",
+                member=entry.name,
+                found=f"{raw[:4]!r} at {entry.header_offset}",
+                expected=f"{LOCAL_SIGNATURE!r}",
+            )
+        header = LOCAL_HEADER.unpack_from(raw)
+        method, n_name, n_extra = header[3], header[9], header[10]
+        start = LOCAL_HEADER.size + n_name + n_extra
+        local_name = raw[LOCAL_HEADER.size : LOCAL_HEADER.size + n_name]
+        if method != entry.method or entry.name not in (
+            local_name.decode("utf-8", "replace"),
+            local_name.decode("cp437"),
+        ):
+            raise self._error(
+                "another member is where the index says",
+                member=entry.name,
+                found=f"{local_name!r}, method {method}",
+                expected=f"{entry.name!r}, method {entry.method}",
+            )
+        if len(raw) < start + entry.compressed_size_bytes:
+            raise self._error(
+                "the member runs into the next one",
+                member=entry.name,
+                found=f"{len(raw) - start} bytes",
+                expected=f"{entry.compressed_size_bytes} bytes",
+            )
+        return memoryview(raw)[start : start + entry.compressed_size_bytes]
+
+    def _inflate(self, entry: ZipEntry, packed: memoryview) -> bytes:
+        inflater = isal_zlib.decompressobj(_RAW_DEFLATE)
+        try:
+            # One byte beyond the declared size tells a longer stream without inflating the rest of it.
+            content: bytes = inflater.decompress(packed, entry.size_bytes + 1)
+        except isal_zlib.error as error:  # type: ignore[misc]  # its stub declares an instance
+            raise self._error("the member cannot be inflated", member=entry.name, found=str(error)) from error
+        return content
+
+    def _ids_of(self, modality: str) -> set[int]:
+        folder = self.member(f"data/{modality}/")
+        ids = set()
+        for name in self.entries:
+            if name.startswith(folder):
+                stem = name[len(folder) :].removesuffix(".npy")
+                if not (name.endswith(".npy") and stem.isascii() and stem.isdigit() and str(int(stem)) == stem):
+                    raise self._error(
+                        "a file is not named by its trial's id", member=name, expected=f"{folder}<integer>.npy"
+                    )
+                ids.add(int(stem))
+        return ids
+
+    def _without_junk(self, entries: Iterable[ZipEntry]) -> dict[str, ZipEntry]:
+        kept: dict[str, ZipEntry] = {}
+        for entry in entries:
+            if entry.is_directory or _is_junk(entry.name):
+                continue
+            if entry.name in kept:
+                raise self._error("the archive holds a member twice", member=entry.name)
+            kept[entry.name] = entry
+        return kept
+
+    def _find_folder(self, session: Session | None) -> str:
+        folders = sorted({name.partition("/")[0] for name in self.entries if "/" in name})
+        if session is not None:
+            if session.name not in folders:
+                raise self._error(
+                    "this is another session's archive",
+                    found=_folders_in_words(folders),
+                    expected=f"the folder {session.name}",
+                    remedy="pass the archive of this session, or name the session that it holds",
+                )
+            return session.name
+        if len(folders) != 1:
+            raise self._error(
+                "a session's archive holds one folder, named as the session",
+                found=_folders_in_words(folders),
+                expected="one folder",
+                remedy="pack the session's folder itself",
+            )
+        return folders[0]
+
+    def _error(
+        self,
+        problem: str,
+        *,
+        member: str | None = None,
+        trial: int | None = None,
+        found: object = None,
+        expected: object = None,
+        remedy: str = _NOT_TRUSTED,
+    ) -> ArchiveError:
+        if member is not None and trial is None:
+            trial = _trial_of(self.name, member)
+        return ArchiveError(
+            problem,
+            session=self.name or None,
+            trial=trial,
+            path=self.url if member is None else f"{self.url}: {member}",
+            found=found,
+            expected=expected,
+            remedy=remedy,
+        )
+
+
+class _NpyError(Exception):
+    """Why bytes are no array: problem, found, expected."""
+
+
+def _parse_npy(content: bytes) -> np.ndarray[Any, np.dtype[Any]]:
+    # The header is at most 64 KiB in the versions numpy writes for plain dtypes; only that much is copied.
+    head = io.BytesIO(content[: 1 << 17])
+    try:
+        version = npy_format.read_magic(head)
+        if version == (1, 0):
+            shape, is_fortran, dtype = npy_format.read_array_header_1_0(head)
+        elif version == (2, 0):
+            shape, is_fortran, dtype = npy_format.read_array_header_2_0(head)
+        else:
+            raise _NpyError("the member is of another .npy version", version, "(1, 0) or (2, 0)")
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
+        raise _NpyError("the member is no .npy array", str(error), "a .npy file") from error
+    if dtype.hasobject:
+        raise _NpyError(
+            "the array holds Python objects, which are never unpickled", f"dtype {dtype}", "numbers or text"
+        )
+    if any(n < 0 for n in shape):
+        raise _NpyError("the array's shape is impossible", shape, "lengths of 0 or more")
+    size_bytes = dtype.itemsize
+    for n in shape:
+        size_bytes *= n
+    payload = memoryview(content)[head.tell() :]
+    if len(payload) != size_bytes:
+        raise _NpyError(
+            "the array has another size than its header says",
+            f"{len(payload)} bytes",
+            f"{size_bytes} bytes for shape {shape} of {dtype}",
+        )
+    return np.ndarray(shape, dtype, payload, order="F" if is_fortran else "C")
+
+
+def _is_junk(name: str) -> bool:
+    parts = name.split("/")
+    return "__MACOSX" in parts or parts[-1] in (".DS_Store", "Thumbs.db", "desktop.ini") or parts[-1].startswith("._")
+
+
+def _trial_of(folder: str, name: str) -> int | None:
+    """Return the trial that a member ``data/<modality>/<trial>.npy`` belongs to."""
+    match name.removeprefix(f"{folder}/").split("/"):
+        case ["data", _, file] if file.endswith(".npy") and file.removesuffix(".npy").isdecimal():
+            return int(file.removesuffix(".npy"))
+        case _:
+            return None
+
+
+def _folders_in_words(folders: list[str]) -> str:
+    if not folders:
+        return "no folder"
+    shown = ", ".join(folders[:4])
+    return f"the folders {shown}{', …' if len(folders) > 4 else ''}" if len(folders) > 1 else f"the folder {shown}"

@@ -1,0 +1,115 @@
+"""The archive's own statistics over trials: read, checked, and written beside the trials."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from sensorium_data.archive import SessionArchive
+from sensorium_data.assembly import STATISTICS_GROUP, declare_statistics
+from sensorium_data.errors import TrialError
+from sensorium_data.ledger import StatisticsRecord, StoredObject
+from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_HEIGHT, FRAME_WIDTH, STATISTICS, VARIABLES
+from sensorium_data.trial_blocks import SessionContents, cast_array
+from sensorium_data.workspace import Workspace
+
+__all__ = ["convert_statistics", "read_statistic"]
+
+
+def convert_statistics(
+    archive: SessionArchive, contents: SessionContents, workspace: Workspace, *, jobs: int
+) -> StatisticsRecord:
+    """Write the archive's statistics, unless they are written; they also say how long the frame axis is.
+
+    Parameters
+    ----------
+    archive : SessionArchive
+        Whose statistics.
+    contents : SessionContents
+        Of the same archive.
+    workspace : Workspace
+        Where they go.
+    jobs : int
+        Arrays read at once.
+
+    Raises
+    ------
+    TrialError
+        If an array has the wrong dtype or shape.
+    ArchiveError, SourceError
+        If a member is missing or damaged, or cannot be had.
+    """
+    record = workspace.read_statistics_record()
+    if record is not None:
+        return record
+    shape = archive.read_statistic(next(iter(VARIABLES)), STATISTICS[0]).shape
+    n_frames_padded = int(shape[-1]) if shape else 0
+    template = declare_statistics(contents, max(1, n_frames_padded))
+
+    def convert(variable: str, statistic: str) -> tuple[str, StoredObject, float]:
+        block, error = read_statistic(archive, contents, variable, statistic, n_frames_padded)
+        path, position = f"{STATISTICS_GROUP}/{variable}", STATISTICS.index(statistic)
+        key, data = template.encode_block(path, position, block)
+        workspace.group.write(key, data)
+        return key, StoredObject.of(data), error
+
+    objects: dict[str, StoredObject] = {}
+    errors = dict.fromkeys(VARIABLES, 0.0)
+    pairs = list(itertools.product(VARIABLES, STATISTICS))
+    pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="statistics")
+    try:
+        for (variable, _), (key, stored, error) in zip(
+            pairs, pool.map(convert, *zip(*pairs, strict=True)), strict=True
+        ):
+            objects[key] = stored
+            errors[variable] = max(errors[variable], error)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    record = StatisticsRecord(n_frames_padded, errors, objects)
+    workspace.write_statistics_record(record)
+    return record
+
+
+def read_statistic(
+    archive: SessionArchive, contents: SessionContents, variable: str, statistic: str, n_frames_padded: int
+) -> tuple[np.ndarray, float]:
+    """Read one statistic of one variable, and bring it into the store's form.
+
+    Returns
+    -------
+    np.ndarray
+        float32, dimensions as the variable has them for one trial.
+    float
+        The largest absolute error of float32.
+
+    Raises
+    ------
+    TrialError
+        If its dtype or shape is wrong.
+    """
+    values = archive.read_statistic(variable, statistic)
+    shape = _archived_shape(variable, contents.n_neurons, n_frames_padded)
+    if values.shape == shape and values.dtype.kind == "f" and values.size:
+        stored, error = cast_array(values)
+        if np.isfinite(error):
+            return (stored.transpose(2, 0, 1) if variable == "videos" else stored), error
+    raise TrialError(
+        "wrong statistics",
+        session=contents.session,
+        path=f"{archive.url}: {archive.member(f'meta/statistics/{variable}/all/{statistic}.npy')}",
+        found=f"{values.dtype} {values.shape}",
+        expected=f"float64 {shape} within float32's range",
+        remedy="compare the archive with the published one, and download it again",
+    )
+
+
+def _archived_shape(variable: str, n_neurons: int, n_frames_padded: int) -> tuple[int, ...]:
+    first = {
+        "videos": (FRAME_HEIGHT, FRAME_WIDTH),
+        "responses": (n_neurons,),
+        "behavior": (len(BEHAVIOR_CHANNELS),),
+        "pupil_center": (len(EYE_AXES),),
+    }
+    return (*first[variable], n_frames_padded)

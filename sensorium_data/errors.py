@@ -1,0 +1,165 @@
+"""Errors that say what was found, what was expected, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+__all__ = [
+    "ArchiveError",
+    "PredictionsError",
+    "RunError",
+    "SensoriumError",
+    "SourceError",
+    "StoreError",
+    "SubmissionError",
+    "TrialError",
+    "UnknownNameError",
+    "UsageError",
+]
+
+
+class SensoriumError(Exception):
+    """Base of every error this project raises on bad input.
+
+    The message is one line. It is put together from its parts, so that every error names the
+    session, the trial and the path in the same place and the same words.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong, as a clause without a full stop.
+    session, trial, path
+        Where: the session's name, the trial's id, the file or URL.
+    found, expected
+        What there was, and what there should have been.
+    remedy : str, optional
+        What to do about it, as an imperative clause without a full stop.
+
+    Examples
+    --------
+    >>> print(SensoriumError("wrong shape", trial=7, found=(2, 3), expected=(2, 300), remedy="convert it again"))
+    trial 7: wrong shape: found (2, 3), expected (2, 300); convert it again
+    """
+
+    #: What the command line exits with: 2, an unreadable input; 1, a checked thing is wrong.
+    exit_status: ClassVar[int] = 2
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        session: object | None = None,
+        trial: object | None = None,
+        path: object | None = None,
+        found: object | None = None,
+        expected: object | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.session = session
+        self.trial = trial
+        self.path = path
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        super().__init__(self._compose())
+
+    def _compose(self) -> str:
+        where = []
+        if self.session is not None:
+            where.append(f"session {self.session}")
+        if self.trial is not None:
+            where.append(f"trial {self.trial}")
+        if self.path is not None:
+            where.append(str(self.path))
+        message = self.problem if not where else f"{', '.join(where)}: {self.problem}"
+        details = []
+        if self.found is not None:
+            details.append(f"found {self.found}")
+        if self.expected is not None:
+            details.append(f"expected {self.expected}")
+        if details:
+            message += f": {', '.join(details)}"
+        if self.remedy is not None:
+            message += f"; {self.remedy}"
+        return " ".join(message.split())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword-only arguments do not survive the default pickling of exceptions,
+        # and these cross process boundaries (Prefect, dask).
+        return _rebuild, (
+            type(self),
+            self.problem,
+            {
+                "session": self.session,
+                "trial": self.trial,
+                "path": self.path,
+                "found": self.found,
+                "expected": self.expected,
+                "remedy": self.remedy,
+            },
+        )
+
+
+class UsageError(SensoriumError):
+    """Arguments that cannot mean anything."""
+
+
+class SourceError(SensoriumError):
+    """Bytes that cannot be had: a missing path, a refused or wrongly answered request."""
+
+
+class ArchiveError(SensoriumError):
+    """An archive that is no zip, is truncated, or whose members fail their checks."""
+
+
+class TrialError(SensoriumError):
+    """A trial or metadata array of the wrong dtype, shape or content."""
+
+
+class StoreError(SensoriumError):
+    """A session store that is missing, unfinished, damaged or of another schema version."""
+
+
+class RunError(SensoriumError):
+    """A training run that is missing, unfinished, or does not fit its data."""
+
+
+class PredictionsError(SensoriumError):
+    """A predictions store that is missing, unfinished, or does not fit the session stores."""
+
+
+class SubmissionError(SensoriumError):
+    """A submission that cannot be written or read."""
+
+
+class UnknownNameError(UsageError):
+    """A name (session, preset, setting, tier) that does not exist; the message names the near ones."""
+
+    @classmethod
+    def of(cls, kind: str, name: str, known: Iterable[str], *, remedy: str | None = None) -> UnknownNameError:
+        """Build the error for ``name``, looking for near names among ``known``.
+
+        Parameters
+        ----------
+        kind : str
+            What ``name`` should have been, e.g. ``"session"``.
+        name : str
+            The unknown name.
+        known : iterable of str
+            All names that exist.
+        remedy : str, optional
+            What to do; by default the near names, or all of them, are proposed.
+        """
+        names = list(known)
+        folded = {n.casefold(): n for n in names}
+        near = [folded[n] for n in difflib.get_close_matches(name.casefold(), list(folded), n=3, cutoff=0.5)]
+        if remedy is None:
+            remedy = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names)}"
+        return cls(f"unknown {kind}", found=repr(name), remedy=remedy)
+
+
+def _rebuild(kind: type[SensoriumError], problem: str, parts: dict[str, Any]) -> SensoriumError:
+    return kind(problem, **parts)

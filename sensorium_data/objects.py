@@ -1,0 +1,277 @@
+"""Where a store's bytes live: whole objects under a root, on a local disk or behind any fsspec URL."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsspec.core
+import zarr.storage
+from zarr.abc.store import Store as ZarrStore
+
+from sensorium_data.errors import StoreError
+
+__all__ = ["LocalObjects", "Objects", "RemoteObjects", "open_objects"]
+
+
+class Objects(Protocol):
+    """Objects (files) named by slash-separated keys under one root.
+
+    ``read``, ``size`` and ``exists`` say that an object is missing with :class:`FileNotFoundError`,
+    ``None`` and ``False``; every other failure is a :class:`StoreError` that names the object.
+    """
+
+    @property
+    def url(self) -> str:
+        """The root, as the user gave it."""
+
+    def child(self, key: str) -> Objects:
+        """Return the objects under ``key``."""
+
+    def locate(self, key: str) -> str:
+        """Return the path or URL of an object."""
+
+    def read(self, key: str) -> bytes:
+        """Return the bytes of an object."""
+
+    def write(self, key: str, data: bytes | memoryview) -> None:
+        """Write an object; a reader sees it whole or not at all."""
+
+    def size(self, key: str) -> int | None:
+        """Return the size of an object in bytes, ``None`` if there is none."""
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+
+    def keys(self) -> list[str] | None:
+        """Return every key under the root, sorted; ``None`` where the root cannot be listed (HTTP)."""
+
+    def delete(self, key: str) -> None:
+        """Delete an object, if it is there."""
+
+    def delete_all(self) -> None:
+        """Delete every object under the root, and the root."""
+
+    def zarr_store(self) -> ZarrStore:
+        """Return a read-only Zarr store of the root."""
+
+
+class LocalObjects:
+    """Objects as files of a local directory.
+
+    Parameters
+    ----------
+    root : path
+        The directory; it need not exist before the first write.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser()
+
+    @property
+    def url(self) -> str:
+        return str(self.root)
+
+    def child(self, key: str) -> LocalObjects:
+        return LocalObjects(self.root / key)
+
+    def locate(self, key: str) -> str:
+        return str(self.root / key)
+
+    def read(self, key: str) -> bytes:
+        path = self.root / key
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileNotFoundError(str(path)) from error
+        except OSError as error:
+            raise _cannot("read", str(path), error) from error
+
+    def write(self, key: str, data: bytes | memoryview) -> None:
+        path = self.root / key
+        # A name of its own for each writer, so that no two ever write into one file.
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_bytes(data)
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise _cannot("written", str(path), error) from error
+
+    def clear_unfinished(self, key: str) -> None:
+        """Delete what killed writers of an object left; only for who holds the lock of its writers."""
+        path = self.root / key
+        for temporary in path.parent.glob(f".{path.name}.*.tmp"):
+            temporary.unlink(missing_ok=True)
+
+    def size(self, key: str) -> int | None:
+        try:
+            return (self.root / key).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _cannot("read", str(self.root / key), error) from error
+
+    def exists(self, key: str) -> bool:
+        return self.size(key) is not None
+
+    def keys(self) -> list[str] | None:
+        return sorted(
+            os.path.relpath(os.path.join(folder, name), self.root).replace(os.sep, "/")
+            for folder, _, names in os.walk(self.root)
+            for name in names
+        )
+
+    def delete(self, key: str) -> None:
+        try:
+            (self.root / key).unlink(missing_ok=True)
+        except OSError as error:
+            raise _cannot("deleted", str(self.root / key), error) from error
+
+    def delete_all(self) -> None:
+        try:
+            shutil.rmtree(self.root)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise _cannot("deleted", str(self.root), error) from error
+
+    def zarr_store(self) -> ZarrStore:
+        return zarr.storage.LocalStore(self.root, read_only=True)
+
+
+class RemoteObjects:
+    """Objects behind an fsspec URL: an object store, HTTP, memory.
+
+    Parameters
+    ----------
+    url : str
+        The root's URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        try:
+            file_system, path = fsspec.core.url_to_fs(self._url)
+        except (ValueError, ImportError) as error:
+            raise StoreError(
+                "no file system for this URL",
+                path=url,
+                found=str(error),
+                remedy="give a local path, or install the package that fsspec names",
+            ) from error
+        self._fs: Any = file_system
+        self._path: str = path.rstrip("/")
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def child(self, key: str) -> RemoteObjects:
+        return RemoteObjects(f"{self._url}/{key}")
+
+    def locate(self, key: str) -> str:
+        return f"{self._url}/{key}"
+
+    def _full(self, key: str) -> str:
+        return f"{self._path}/{key}"
+
+    def read(self, key: str) -> bytes:
+        with self._reporting("read", key):
+            return bytes(self._fs.cat_file(self._full(key)))
+
+    def write(self, key: str, data: bytes | memoryview) -> None:
+        try:
+            with self._reporting("written", key):
+                # An object store shows an object only when its upload is complete.
+                self._fs.pipe_file(self._full(key), bytes(data))
+        except (FileNotFoundError, NotImplementedError) as error:
+            raise _cannot("written", self.locate(key), error) from error
+
+    def size(self, key: str) -> int | None:
+        self._fs.invalidate_cache()
+        try:
+            with self._reporting("read", key):
+                info = self._fs.info(self._full(key))
+        except FileNotFoundError:
+            return None
+        return int(info["size"]) if info["type"] == "file" and info.get("size") is not None else None
+
+    def exists(self, key: str) -> bool:
+        try:
+            self.read(key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def keys(self) -> list[str] | None:
+        # HTTP servers show folders as web pages, if at all.
+        if "http" in self._url.partition("://")[0]:
+            return None
+        self._fs.invalidate_cache()
+        try:
+            with self._reporting("listed", ""):
+                found = self._fs.find(self._path)
+        except FileNotFoundError:
+            return []
+        root = self._fs._strip_protocol(self._path)
+        return sorted(str(path)[len(root) :].lstrip("/") for path in found)
+
+    def delete(self, key: str) -> None:
+        with contextlib.suppress(FileNotFoundError), self._reporting("deleted", key):
+            self._fs.rm_file(self._full(key))
+
+    def delete_all(self) -> None:
+        with contextlib.suppress(FileNotFoundError), self._reporting("deleted", ""):
+            self._fs.rm(self._path, recursive=True)
+
+    def zarr_store(self) -> ZarrStore:
+        return zarr.storage.FsspecStore.from_url(self._url, read_only=True)
+
+    @contextlib.contextmanager
+    def _reporting(self, action: str, key: str) -> Iterator[None]:
+        # Imported here: it takes a sixth of the whole package's import time, and local stores need none of it.
+        import aiohttp
+
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        # HTTP answers other than 404 come as aiohttp's errors, which are no OSErrors.
+        except (OSError, aiohttp.ClientError) as error:
+            raise _cannot(action, self.locate(key) if key else self._url, error) from error
+
+
+def open_objects(url: str | os.PathLike[str]) -> LocalObjects | RemoteObjects:
+    """Return the objects under a local path, a ``file://`` URL or any fsspec URL.
+
+    Raises
+    ------
+    StoreError
+        If no file system serves the URL.
+    """
+    url = os.fspath(url)
+    if url.startswith("file://"):
+        return LocalObjects(fsspec.core.strip_protocol(url))
+    if "://" in url or "::" in url:
+        return RemoteObjects(url)
+    return LocalObjects(url)
+
+
+def _cannot(action: str, path: str, error: BaseException) -> StoreError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    remedy = "check the path and its permissions"
+    if action == "written":
+        remedy = "check the space and the permissions there, and run it again: what is finished is kept"
+    return StoreError(
+        f"cannot be {action}", path=path, found=reason or type(error).__name__, expected=None, remedy=remedy
+    )

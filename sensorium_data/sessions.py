@@ -1,0 +1,270 @@
+"""The ten recordings of SENSORIUM 2023, and the words that describe their trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+from sensorium_data.errors import UnknownNameError
+
+__all__ = [
+    "SESSIONS",
+    "Release",
+    "Session",
+    "Stage",
+    "Stimulus",
+    "Tier",
+    "Track",
+    "find_session",
+    "find_sessions",
+]
+
+
+class Release(StrEnum):
+    """Which of the two data sets a session belongs to."""
+
+    OLD = "old"
+    NEW = "new"
+
+
+class Track(StrEnum):
+    """A competition track: natural movies, or out-of-distribution stimuli."""
+
+    MAIN = "main"
+    BONUS = "bonus"
+
+
+class Stage(StrEnum):
+    """A competition stage: the live leaderboard, or the final evaluation."""
+
+    LIVE = "live"
+    FINAL = "final"
+
+
+class Tier(StrEnum):
+    """What a trial is for, as ``meta/trials/tiers.npy`` says."""
+
+    TRAIN = "train"
+    ORACLE = "oracle"
+    LIVE_TEST_MAIN = "live_test_main"
+    LIVE_TEST_BONUS = "live_test_bonus"
+    FINAL_TEST_MAIN = "final_test_main"
+    FINAL_TEST_BONUS = "final_test_bonus"
+
+    @property
+    def is_test(self) -> bool:
+        """Whether the tier is scored by the competition; its responses are withheld in new sessions."""
+        return self not in (Tier.TRAIN, Tier.ORACLE)
+
+    @property
+    def is_bonus(self) -> bool:
+        """Whether the tier shows out-of-distribution stimuli."""
+        return self in (Tier.LIVE_TEST_BONUS, Tier.FINAL_TEST_BONUS)
+
+    @classmethod
+    def of(cls, track: Track, stage: Stage) -> Tier:
+        """Return the tier that a track predicts at a stage."""
+        return cls(f"{stage}_test_{track}")
+
+    @classmethod
+    def parse(cls, name: str) -> Tier:
+        """Return the tier called ``name``; an :class:`UnknownNameError` proposes the near ones."""
+        try:
+            return cls(name)
+        except ValueError:
+            raise UnknownNameError.of("tier", name, [str(tier) for tier in cls]) from None
+
+
+class Stimulus(StrEnum):
+    """The class of movie that a trial shows."""
+
+    NATURAL_VIDEO = "NaturalVideo"
+    GABOR = "Gabor"
+    GAUSSIAN_DOT = "GaussianDot"
+    RANDOM_DOTS = "RandomDots"
+    PINK_NOISE = "PinkNoise"
+    NATURAL_IMAGES = "NaturalImages"
+    UNKNOWN = "unknown"
+
+
+_REPOSITORIES = MappingProxyType(
+    {
+        Release.OLD: "https://gin.g-node.org/pollytur/Sensorium2023Data",
+        Release.NEW: "https://gin.g-node.org/pollytur/sensorium_2023_dataset",
+    }
+)
+_SUFFIXES = MappingProxyType(
+    {
+        Release.OLD: "8744edeac3b4d1ce16b680916b5267ce",
+        Release.NEW: "9b4f6a1a067fe51e15306b9628efea20",
+    }
+)
+
+
+@dataclass(frozen=True, order=True)
+class Session:
+    """One recording of one mouse, as published.
+
+    Attributes
+    ----------
+    alias : str
+        A letter, ``A`` to ``J``, in the order in which the field lists the sessions.
+    scan : str
+        Animal, session and scan, e.g. ``29515-10-12``.
+    release : Release
+        ``old`` sessions publish the responses of every tier; ``new`` ones withhold the test tiers'.
+    n_neurons : int
+        Recorded neurons.
+    n_frames_padded : int
+        Length of every array's frame axis in the archive; trials are shorter and padded to it.
+    n_trials_by_tier : mapping of Tier to int
+        Published numbers of trials.
+    n_unpublished_trials : int
+        Entries of ``tiers.npy`` labelled ``none``, for which no files exist.
+    live_bonus_stimulus : Stimulus
+        The class that the live bonus tier shows.
+    final_bonus_stimuli : tuple of Stimulus
+        The two classes that the final bonus tier shows.
+    """
+
+    alias: str
+    scan: str
+    release: Release
+    n_neurons: int = field(compare=False)
+    n_frames_padded: int = field(compare=False)
+    n_trials_by_tier: Mapping[Tier, int] = field(compare=False, repr=False)
+    n_unpublished_trials: int = field(compare=False, repr=False)
+    live_bonus_stimulus: Stimulus = field(compare=False, repr=False)
+    final_bonus_stimuli: tuple[Stimulus, Stimulus] = field(compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The full name: the archive's folder, and the store's group."""
+        return f"dynamic{self.scan}-Video-{_SUFFIXES[self.release]}"
+
+    @property
+    def url(self) -> str:
+        """Where GIN serves the archive."""
+        return f"{_REPOSITORIES[self.release]}/raw/master/{self.name}.zip"
+
+    @property
+    def n_trials(self) -> int:
+        """Number of trials whose files are published."""
+        return sum(self.n_trials_by_tier.values())
+
+    @property
+    def withholds_test_responses(self) -> bool:
+        """Whether the archive holds zeros in place of the test tiers' responses."""
+        return self.release is Release.NEW
+
+    def stimuli_of(self, tier: Tier) -> tuple[Stimulus, ...]:
+        """Return the published stimulus classes of a tier, one or two."""
+        if tier is Tier.LIVE_TEST_BONUS:
+            return (self.live_bonus_stimulus,)
+        if tier is Tier.FINAL_TEST_BONUS:
+            return self.final_bonus_stimuli
+        return (Stimulus.NATURAL_VIDEO,)
+
+    def __str__(self) -> str:
+        return f"{self.alias} ({self.name})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A session is identified by its name; mapping proxies do not pickle.
+        return find_session, (self.name,)
+
+
+_G, _D, _R, _P, _I = (
+    Stimulus.GABOR,
+    Stimulus.GAUSSIAN_DOT,
+    Stimulus.RANDOM_DOTS,
+    Stimulus.PINK_NOISE,
+    Stimulus.NATURAL_IMAGES,
+)
+
+# alias, scan, neurons, padded frames, trials by tier in the order of Tier, unpublished, live bonus, final bonus
+_CATALOGUE: tuple[
+    tuple[str, str, int, int, tuple[int, int, int, int, int, int], int, Stimulus, tuple[Stimulus, Stimulus]], ...
+] = (
+    ("A", "29156-11-10", 7440, 324, (350, 59, 56, 59, 58, 138), 20, _P, (_D, _R)),
+    ("B", "29228-2-10", 7928, 324, (352, 60, 58, 59, 57, 118), 16, _G, (_I, _P)),
+    ("C", "29234-6-9", 8285, 325, (355, 58, 58, 80, 59, 119), 11, _R, (_G, _I)),
+    ("D", "29513-3-5", 7671, 403, (356, 59, 60, 59, 60, 120), 6, _I, (_D, _P)),
+    ("E", "29514-2-9", 7495, 315, (351, 60, 57, 58, 60, 137), 16, _D, (_G, _R)),
+    ("F", "29515-10-12", 7863, 324, (348, 58, 56, 58, 57, 134), 0, _P, (_D, _R)),
+    ("G", "29623-4-9", 7908, 325, (329, 56, 53, 57, 56, 131), 0, _G, (_I, _R)),
+    ("H", "29647-19-8", 8202, 326, (354, 60, 60, 58, 59, 120), 0, _D, (_I, _P)),
+    ("I", "29712-5-9", 7939, 315, (359, 60, 60, 80, 60, 120), 0, _R, (_G, _D)),
+    ("J", "29755-2-8", 8122, 414, (354, 59, 60, 60, 60, 119), 0, _I, (_G, _P)),
+)  # fmt: skip
+
+#: Every published session by its full name, in the order of the aliases.
+SESSIONS: Mapping[str, Session] = MappingProxyType(
+    {
+        session.name: session
+        for session in (
+            Session(
+                alias=alias,
+                scan=scan,
+                release=Release.OLD if alias <= "E" else Release.NEW,
+                n_neurons=n_neurons,
+                n_frames_padded=n_frames_padded,
+                n_trials_by_tier=MappingProxyType(dict(zip(Tier, n_trials, strict=True))),
+                n_unpublished_trials=n_unpublished,
+                live_bonus_stimulus=live_bonus,
+                final_bonus_stimuli=final_bonus,
+            )
+            for alias, scan, n_neurons, n_frames_padded, n_trials, n_unpublished, live_bonus, final_bonus in _CATALOGUE
+        )
+    }
+)
+
+
+def find_session(name: str) -> Session:
+    """Return the session with this alias or full name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none; the message names the near ones.
+
+    Examples
+    --------
+    >>> find_session("F").name
+    'dynamic29515-10-12-Video-9b4f6a1a067fe51e15306b9628efea20'
+    """
+    for session in SESSIONS.values():
+        if name in (session.name, session.scan) or name.upper() == session.alias:
+            return session
+    raise UnknownNameError.of(
+        "session",
+        name,
+        [*(s.alias for s in SESSIONS.values()), *SESSIONS],
+        remedy=None if len(name) > 3 else "choose aliases A to J, full names, or one of new, old, all",
+    )
+
+
+def find_sessions(names: Sequence[str] | Iterable[str]) -> tuple[Session, ...]:
+    """Return the sessions that ``names`` mean, each once, in catalogue order.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Aliases, full names, or ``new``, ``old`` and ``all``. Case does not matter for the short ones.
+
+    Raises
+    ------
+    UnknownNameError
+        If a name means no session.
+    """
+    chosen: set[Session] = set()
+    for name in names:
+        match name.lower():
+            case "all":
+                chosen.update(SESSIONS.values())
+            case "new" | "old" as release:
+                chosen.update(s for s in SESSIONS.values() if s.release == release)
+            case _:
+                chosen.add(find_session(name))
+    return tuple(s for s in SESSIONS.values() if s in chosen)

@@ -1,0 +1,97 @@
+"""Statistics over trials, frame by frame, of more data than memory holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["TrialStack", "summarize_trials"]
+
+_BLOCK_SIZE_BYTES = 64 << 20
+
+#: Something like the built-in ``map``.
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+
+
+class TrialStack:
+    """One modality of all trials, as float32 in a scratch file: (trial, feature, time).
+
+    Trials may be written from many threads; what no trial wrote is NaN.
+
+    Parameters
+    ----------
+    path : Path
+        The scratch file, made here and deleted by :meth:`close`.
+    n_trials, n_features, n_frames : int
+        Its shape.
+    """
+
+    def __init__(self, path: Path, n_trials: int, n_features: int, n_frames: int) -> None:
+        self._path = path
+        shape = (n_trials, n_features, n_frames)
+        self._values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+
+    def write(self, position: int, values: np.ndarray) -> None:
+        """Store one trial: (feature, time)."""
+        self._values[position] = values
+
+    def summarize(self, run: Map) -> dict[str, np.ndarray]:
+        """Return each statistic over trials: (feature, time) float64 by its name.
+
+        Parameters
+        ----------
+        run : callable
+            Like ``map``; one that uses threads makes it faster.
+        """
+        n_trials, n_features, n_frames = self._values.shape
+        step = max(1, _BLOCK_SIZE_BYTES // (4 * max(1, n_trials * n_frames)))
+        blocks = [slice(start, start + step) for start in range(0, n_features, step)]
+        parts = list(run(lambda block: summarize_trials(self._values[:, block]), blocks))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def close(self) -> None:
+        """Delete the scratch file."""
+        del self._values
+        self._path.unlink(missing_ok=True)
+
+
+def summarize_trials(values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return mean, std (of the population), median, min and max over trials, leaving NaN out.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        (trial, feature, time), NaN where a trial has no value.
+
+    Returns
+    -------
+    dict of str to np.ndarray
+        (feature, time) float64; NaN where no trial has a value.
+    """
+    if not len(values):
+        nothing = np.full(values.shape[1:], np.nan)
+        return {name: nothing.copy() for name in ("mean", "std", "median", "min", "max")}
+    # Sorting puts NaN last.
+    ordered = np.sort(np.ascontiguousarray(np.moveaxis(values, 0, -1)), axis=-1)
+    is_number = np.isfinite(ordered)
+    count = is_number.sum(axis=-1)
+    divisor = np.where(count > 0, count, np.nan)
+    mean = np.sum(ordered, axis=-1, dtype=np.float64, where=is_number) / divisor
+    deviation = np.where(is_number, ordered - mean[..., None], 0.0)
+    std = np.sqrt(np.einsum("...t,...t->...", deviation, deviation) / divisor)
+
+    def pick(rank: np.ndarray) -> np.ndarray:
+        picked = np.take_along_axis(ordered, np.maximum(rank, 0)[..., None], axis=-1)[..., 0]
+        return np.where(count > 0, picked.astype(np.float64), np.nan)
+
+    median = (pick((count - 1) // 2) + pick(count // 2)) / 2
+    return {
+        "mean": mean,
+        "std": std,
+        "median": median,
+        "min": pick(np.zeros_like(count)),
+        "max": pick(count - 1),
+    }

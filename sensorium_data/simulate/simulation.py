@@ -1,0 +1,219 @@
+"""Simulated recordings in a directory: which there are, and making those that are missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sensorium_data.errors import UsageError
+from sensorium_data.objects import LocalObjects
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.sessions import Session
+from sensorium_data.simulate.plan import plan_session
+from sensorium_data.simulate.recording import record_session
+from sensorium_data.simulate.truth import TRUTH_FOLDER, publish_truth_root
+
+__all__ = ["RECORD_NAME", "SimulatedSession", "SimulationReport", "simulate"]
+
+#: The file beside the archives that says what they were simulated with, and which are finished.
+RECORD_NAME = "simulation.json"
+
+# Raised whenever the same parameters give other recordings.
+_SIMULATOR_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SimulatedSession:
+    """One simulated session.
+
+    Attributes
+    ----------
+    alias, name : str
+        The published session that it imitates.
+    n_trials, n_neurons : int
+        Trials with files, and neurons.
+    path : str
+        Its archive.
+    size_bytes : int
+        The archive's size.
+    """
+
+    alias: str
+    name: str
+    n_trials: int
+    n_neurons: int
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class SimulationReport:
+    """What :func:`simulate` made or found.
+
+    Attributes
+    ----------
+    directory : str
+        Where the archives are.
+    truth : str
+        Root of the truth, for :func:`sensorium_data.simulate.open_truth`.
+    sessions : tuple of SimulatedSession
+        Those asked for.
+    status : str
+        ``"simulated"``, or ``"already done"`` where nothing was left to do.
+    """
+
+    directory: str
+    truth: str
+    sessions: tuple[SimulatedSession, ...]
+    status: str
+
+
+def simulate(
+    directory: str | Path,
+    *,
+    sessions: Sequence[Session],
+    n_trials: int | None = None,
+    n_neurons: int | None = None,
+    seed: int = 0,
+    jobs: int = 2,
+    zip64: bool = False,
+    progress: Progress = ignore_progress,
+) -> SimulationReport:
+    """Write archives in GIN's layout, with every quirk of the published ones, and the truth behind them.
+
+    The recordings are invented: moving textures and the five out-of-distribution classes, shown to neurons with
+    known receptive fields. They bear the published sessions' names. The neurons are more reliable and less diverse than
+    the recorded ones, so that a small model learns them in minutes: scores on simulated recordings say
+    nothing about scores on the real ones.
+
+    The archives' statistics are computed over the valid trials *before* responses are withheld, as the
+    competition's organizers did: over the few trials that are left, a frame's std could be tiny by chance and blow
+    up the standardized responses of the others.
+
+    Parameters
+    ----------
+    directory : path
+        Gets ``<session name>.zip`` for each session, the folder ``truth``, and ``simulation.json``.
+    sessions : sequence of Session
+        Which to imitate. More can be added later with the same parameters.
+    n_trials, n_neurons : int, optional
+        Trials (over all tiers, in the published proportions) and neurons a session; as many as published by default.
+    seed : int
+        The same seed gives the same bytes, whatever ``jobs``; the two sessions of a pair share nearly all movies.
+    jobs : int
+        Trials made at the same time.
+    zip64 : bool
+        Write Zip64 fields also in small archives.
+    progress : Progress
+        Told after each trial.
+
+    Returns
+    -------
+    SimulationReport
+        A session that the directory holds already is not made again.
+
+    Raises
+    ------
+    UsageError
+        If a number makes no sense, or if the directory holds a simulation with other parameters, or archives that no
+        simulation wrote.
+    """
+    _check_arguments(sessions, n_trials=n_trials, n_neurons=n_neurons, seed=seed, jobs=jobs)
+    directory = Path(directory).expanduser()
+    parameters = {
+        "simulator_version": _SIMULATOR_VERSION,
+        "seed": seed,
+        "n_trials": n_trials,
+        "n_neurons": n_neurons,
+        "zip64": zip64,
+    }
+    finished = _read_finished(directory, parameters, sessions)
+    missing = [session for session in sessions if session.name not in finished]
+    truth = directory / TRUTH_FOLDER
+    if missing:
+        _write_record(directory, parameters, finished)
+    for session in missing:
+        plan = plan_session(session, n_trials=n_trials, n_neurons=n_neurons, seed=seed)
+        path = directory / f"{session.name}.zip"
+        record_session(plan, path, truth, jobs=jobs, zip64=zip64, progress=progress)
+        publish_truth_root(truth)
+        finished[session.name] = {
+            "n_trials": len(plan.trials),
+            "n_neurons": plan.n_neurons,
+            "size_bytes": path.stat().st_size,
+        }
+        _write_record(directory, parameters, finished)
+    return SimulationReport(
+        directory=str(directory),
+        truth=str(truth),
+        sessions=tuple(
+            SimulatedSession(
+                alias=session.alias,
+                name=session.name,
+                path=str(directory / f"{session.name}.zip"),
+                **finished[session.name],
+            )
+            for session in sessions
+        ),
+        status="simulated" if missing else "already done",
+    )
+
+
+def _check_arguments(
+    sessions: Sequence[Session], *, n_trials: int | None, n_neurons: int | None, seed: int, jobs: int
+) -> None:
+    if not sessions:
+        raise UsageError("no session to simulate", remedy="name at least one, e.g. F")
+    for name, value in (("trials", n_trials), ("neurons", n_neurons), ("jobs", jobs)):
+        if value is not None and value < 1:
+            raise UsageError(f"the number of {name} makes no sense", found=value, expected="at least 1")
+    if seed < 0:
+        raise UsageError("the seed makes no sense", found=seed, expected="0 or more")
+
+
+def _read_finished(
+    directory: Path, parameters: Mapping[str, Any], sessions: Sequence[Session]
+) -> dict[str, dict[str, int]]:
+    """Return what the directory holds of a simulation with these parameters, by session name."""
+    path = directory / RECORD_NAME
+    try:
+        record = json.loads(path.read_bytes())
+        found, finished = dict(record["parameters"]), dict(record["sessions"])
+    except FileNotFoundError:
+        for session in sessions:
+            archive = directory / f"{session.name}.zip"
+            if archive.exists():
+                raise UsageError(
+                    "an archive that no simulation wrote",
+                    session=session,
+                    path=archive,
+                    remedy="choose another directory",
+                ) from None
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            "the record of a simulation cannot be read", path=path, found=error, remedy="choose another directory"
+        ) from error
+    differing = [name for name in parameters if found.get(name) != parameters[name]]
+    if differing:
+        raise UsageError(
+            "the directory holds a simulation with other parameters",
+            path=directory,
+            found=", ".join(f"{name} {found.get(name)}" for name in differing),
+            expected=", ".join(f"{name} {parameters[name]}" for name in differing),
+            remedy="choose another directory",
+        )
+    return {name: row for name, row in finished.items() if _is_whole(directory, name, row)}
+
+
+def _is_whole(directory: Path, name: str, row: Mapping[str, int]) -> bool:
+    archive, truth = directory / f"{name}.zip", directory / TRUTH_FOLDER / name / "zarr.json"
+    return archive.is_file() and archive.stat().st_size == row["size_bytes"] and truth.is_file()
+
+
+def _write_record(directory: Path, parameters: Mapping[str, Any], finished: Mapping[str, Mapping[str, int]]) -> None:
+    record = {"parameters": dict(parameters), "sessions": {name: dict(row) for name, row in sorted(finished.items())}}
+    LocalObjects(directory).write(RECORD_NAME, json.dumps(record, indent=2).encode())

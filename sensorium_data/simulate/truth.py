@@ -1,0 +1,186 @@
+"""What a simulation knows and its archives hide: expected responses, withheld responses, movies, receptive fields."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sensorium_data.errors import StoreError
+from sensorium_data.objects import LocalObjects, Objects, open_objects
+from sensorium_data.schema import COORDINATES, FRAME_RATE_HZ, VARIABLES, Field
+from sensorium_data.sessions import SESSIONS, Session, find_session
+from sensorium_data.simulate.neurons import KINDS, Neurons
+from sensorium_data.simulate.plan import SessionPlan
+from sensorium_data.template import METADATA_KEY, SessionTemplate, consolidate
+
+__all__ = ["TRUTH_FOLDER", "TruthWriter", "open_truth", "publish_truth_root"]
+
+#: Where a simulation's truth lies, beside its archives.
+TRUTH_FOLDER = "truth"
+
+_RATES = replace(VARIABLES["responses"], name="rates", long_name="expected activity, given stimulus and behavior")
+_NEURON_FIELDS = tuple(
+    Field(name, ("neuron",), dtype, long_name, units)
+    for name, dtype, long_name, units in (
+        ("kind", "str", "linear: prefers a contrast at a place; energy: whatever its phase", ""),
+        ("rf_x", "float64", "center of the receptive field, from the video's left", "pixel"),
+        ("rf_y", "float64", "center of the receptive field, from the video's top", "pixel"),
+        ("rf_sigma", "float64", "width of the receptive field's envelope", "pixel"),
+        ("rf_period", "float64", "period of the receptive field's grating", "pixel"),
+        ("rf_orientation", "float64", "direction along which the grating varies", "radian"),
+        ("rf_phase", "float64", "phase of the grating at the center", "radian"),
+        ("kernel", "int64", "index of the temporal kernel", ""),
+        ("event_rate", "float64", "mean number of events a scan of 1/8 s in natural movies", ""),
+        ("active_share", "float64", "share of natural movies' time spent above threshold", ""),
+        ("amplitude", "float64", "mean size of an event", "arbitrary units"),
+        ("running_gain", "float64", "relative change of activity with running", ""),
+        ("dilation_gain", "float64", "relative change of activity with pupil dilation", ""),
+    )
+)
+
+
+class TruthWriter:
+    """Writes the truth of one session, trial by trial and from many threads.
+
+    Parameters
+    ----------
+    root : Path
+        The truth's root; the session becomes a group under its full name, visible by :meth:`publish`.
+    plan : SessionPlan
+        The session's trials.
+    neurons : Neurons
+        Its neurons.
+    """
+
+    def __init__(self, root: Path, plan: SessionPlan, neurons: Neurons) -> None:
+        self._plan = plan
+        self._neurons = neurons
+        self._objects = LocalObjects(root / plan.session.name)
+        self._objects.delete_all()
+        self._template = SessionTemplate(
+            {"trial": len(plan.trials), "neuron": len(neurons), "time": plan.session.n_frames_padded}
+        )
+        for field in (VARIABLES["responses"], _RATES):
+            self._template.declare_array(field.name, field)
+
+    def write_trial(self, position: int, responses: np.ndarray, rates: np.ndarray) -> None:
+        """Write one trial: two arrays (neuron, time) over the whole padded length, raw units."""
+        for name, block in (("responses", responses), ("rates", rates)):
+            self._objects.write(*self._template.encode_block(name, position, block))
+
+    def publish(self, attributes: Mapping[str, Any]) -> None:
+        """Write coordinates and metadata; from then on the session can be opened."""
+        coordinates = self._compose_coordinates()
+        for name, values in coordinates.items():
+            self._template.encode_array(name, COORDINATES[name], values)
+        for field in _NEURON_FIELDS:
+            values = getattr(self._neurons, field.name)
+            if field.name == "kind":
+                values = [KINDS[kind] for kind in values]
+            self._template.encode_array(field.name, field, values)
+        labels = " ".join(name for name, field in COORDINATES.items() if name in coordinates and (name,) != field.dims)
+        session = self._plan.session
+        self._template.compose_group(
+            "",
+            {
+                "title": f"Truth of the simulated session {session.alias}",
+                "session": session.name,
+                "coordinates": labels,
+                **attributes,
+            },
+        )
+        objects = self._template.take_objects()
+        metadata = objects.pop(METADATA_KEY)
+        for key, data in objects.items():
+            self._objects.write(key, data)
+        self._objects.write(METADATA_KEY, metadata)
+
+    def _compose_coordinates(self) -> dict[str, Any]:
+        trials = self._plan.trials
+        x, y, z = self._neurons.positions.T.astype(np.float64)
+        return {
+            "trial": [trial.trial for trial in trials],
+            "tier": [str(trial.tier) for trial in trials],
+            "n_frames": [0 if trial.is_broken else trial.n_frames for trial in trials],
+            "movie": [trial.movie.id for trial in trials],
+            "stimulus": [str(trial.movie.stimulus) for trial in trials],
+            "responses_withheld": [trial.is_withheld for trial in trials],
+            "valid": [not trial.is_broken for trial in trials],
+            "time": np.arange(self._plan.session.n_frames_padded) / FRAME_RATE_HZ,
+            "neuron": self._neurons.unit_ids,
+            "x": x,
+            "y": y,
+            "z": z,
+        }
+
+
+def publish_truth_root(root: Path) -> None:
+    """Write the root group's metadata, which list the sessions and carry all their arrays'."""
+    objects = LocalObjects(root)
+    nodes: dict[str, Mapping[str, Any]] = {}
+    published = []
+    for name in SESSIONS:
+        if not objects.exists(f"{name}/{METADATA_KEY}"):
+            continue
+        metadata = json.loads(objects.read(f"{name}/{METADATA_KEY}"))
+        below = metadata.pop("consolidated_metadata")["metadata"]
+        published.append(name)
+        nodes[name] = metadata
+        nodes.update({f"{name}/{path}": node for path, node in below.items()})
+    attributes = {"title": "Truth of simulated SENSORIUM 2023 sessions", "sessions": published}
+    objects.write(METADATA_KEY, consolidate(attributes, nodes))
+
+
+def open_truth(directory_or_url: str | Path, session: str | Session) -> xr.Dataset:
+    """Open what a simulation knows about one of its sessions.
+
+    Parameters
+    ----------
+    directory_or_url : str or path
+        Where the simulated archives are, or the folder ``truth`` there; a path or any fsspec URL.
+    session : str or Session
+        Alias or full name.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over dask, a chunk a trial: ``responses`` (trial, neuron, time), raw units, with nothing withheld, and
+        ``rates``, their expectation given stimulus and behavior, both NaN past ``n_frames``; the
+        coordinates of a session store; and for each neuron its receptive field.
+
+    Raises
+    ------
+    StoreError
+        If there is no truth, or this session is not in it.
+    UnknownNameError
+        If no session has this name.
+
+    Examples
+    --------
+    >>> truth = open_truth("simulated", "F")  # doctest: +SKIP
+    >>> truth.rates.sel(trial=truth.tier == "oracle")  # doctest: +SKIP
+    """
+    found = session if isinstance(session, Session) else find_session(session)
+    given = open_objects(str(directory_or_url))
+    roots: tuple[Objects, ...] = (given, given.child(TRUTH_FOLDER))
+    for root in roots:
+        if root.exists(f"{found.name}/{METADATA_KEY}"):
+            dataset = xr.open_zarr(root.child(found.name).zarr_store(), consolidated=True, chunks=None)
+            chunked = dataset.chunk({dim: 1 if dim == "trial" else -1 for dim in dataset.dims})
+            # Chunking takes coordinates along; they are small and wanted at once.
+            return chunked.assign_coords({name: coordinate.load() for name, coordinate in dataset.coords.items()})
+    if not any(root.exists(METADATA_KEY) for root in roots):
+        raise StoreError(
+            "no truth of a simulation here",
+            path=directory_or_url,
+            remedy="give the folder that `sensorium simulate` wrote, or its folder truth",
+        )
+    raise StoreError(
+        "the session was not simulated", session=found, path=directory_or_url, remedy="choose one that was"
+    )

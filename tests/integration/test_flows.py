@@ -1,0 +1,97 @@
+"""The flows on Prefect's embedded server: what they leave, and that a rerun leaves it alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL
+from prefect.testing.utilities import prefect_test_harness
+
+from sensorium_data.errors import SensoriumError
+from sensorium_data.sessions import find_session
+
+pytestmark = pytest.mark.flows
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=90):
+        yield
+
+
+def artifact_keys() -> set[str]:
+    with get_client(sync_client=True) as client:
+        return {artifact.key for artifact in client.read_artifacts() if artifact.key}
+
+
+def contents(root: Path) -> dict[str, int]:
+    """Every file below ``root`` with the time it was written."""
+    return {str(p.relative_to(root)): p.stat().st_mtime_ns for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def test_pipeline_end_to_end_and_again(archives: Path, tmp_path: Path) -> None:
+    from flows.pipeline import pipeline
+
+    arguments = {
+        "sessions": ["D", "F"],
+        "store": str(tmp_path / "store"),
+        "out": str(tmp_path / "out"),
+        "preset": "factorized3d-debug",
+        "source": str(archives),
+        "runs": str(tmp_path / "runs"),
+        "overrides": {"max_epochs": "1"},
+        "truth": str(archives / "truth"),
+    }
+    first = pipeline(**arguments)
+    assert [report.status for report in first.ingested] == ["converted", "converted"]
+    assert first.trained.status == "trained"
+    names = {Path(file.path).name for submission in first.submissions for file in submission.files}
+    assert names == {"submission_main.zip", "submission_bonus_live.zip", "submission_bonus_final.zip"}
+    assert {"ingest", "quality-f", "training-factorized3d-debug", "scores", "submission-checks-main"} <= artifact_keys()
+
+    before = contents(tmp_path)
+    second = pipeline(**arguments)
+    assert [report.status for report in second.ingested] == ["already done", "already done"]
+    assert second.trained.status == "already done"
+    assert [submission.status for submission in second.submissions] == ["already done", "already done"]
+    assert contents(tmp_path) == before
+
+
+def test_one_failing_session_does_not_keep_the_others(
+    archives: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from flows.ingest import ingest
+
+    # G is not among the archives.
+    with pytest.raises(SensoriumError, match=find_session("G").name):
+        ingest(["F", "G"], str(tmp_path / "store"), str(archives))
+    assert (tmp_path / "store" / find_session("F").name / "zarr.json").exists()
+    assert "Traceback" not in caplog.text
+
+
+def test_every_deployment_is_accepted(tmp_path: Path) -> None:
+    environment = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value(), "PREFECT_HOME": str(tmp_path)}
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    for pool in ("cpu", "gpu"):
+        subprocess.run(
+            [*prefect, "work-pool", "create", pool, "--type", "process"], env=environment, cwd=CHECKOUT, check=True
+        )
+    deployed = subprocess.run(
+        [*prefect, "deploy", "--all"], env=environment, cwd=CHECKOUT, check=False, capture_output=True, text=True
+    )
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    with get_client(sync_client=True) as client:
+        deployments = {deployment.name: deployment for deployment in client.read_deployments()}
+    assert set(deployments) == {"ingest", "train", "evaluate", "submit", "pipeline"}
+    # Nothing starts by itself on a machine that only tries the project out.
+    assert [schedule.active for schedule in deployments["ingest"].schedules] == [False]
+    parameters = deployments["pipeline"].parameter_openapi_schema["properties"]
+    assert all("description" in parameter for parameter in parameters.values())

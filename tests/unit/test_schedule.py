@@ -1,0 +1,87 @@
+"""When the learning rate falls, the best weights come back, and training stops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models.training.schedule import PlateauSchedule
+from sensorium_data.errors import UsageError
+
+STARTER_KIT = {
+    "initial_score": 0.0,
+    "learning_rate": 0.005,
+    "patience": 5,
+    "n_rounds": 4,
+    "tolerance": 1e-6,
+    "max_epochs": 200,
+    "plateau_factor": 0.3,
+    "plateau_patience": 5,
+    "min_learning_rate": 1e-4,
+}
+
+
+def run_schedule(scores, **changes):
+    """Return what happens epoch by epoch, e.g. ``[0.005, 0.005, "restore", 0.0015, "stop"]``."""
+    schedule = PlateauSchedule(**STARTER_KIT | changes)
+    events = []
+    for score in scores:
+        events.append(round(schedule.learning_rate, 9))
+        decision = schedule.update(score)
+        if decision.stops:
+            return [*events, "stop"], schedule
+        if decision.restores_best:
+            events.append("restore")
+    return events, schedule
+
+
+def test_the_sequence_of_the_starter_kit_when_nothing_improves_after_the_first_epoch():
+    events, schedule = run_schedule([0.1] + [0.05] * 100)
+    assert events == [
+        *[0.005] * 6, "restore",
+        0.005, *[0.0015] * 4, "restore",
+        *[0.0015] * 2, *[0.00045] * 3, "restore",
+        *[0.00045] * 3, *[0.000135] * 2, "stop",
+    ]  # fmt: skip
+    assert (schedule.best_epoch, schedule.best_score) == (1, 0.1)
+
+
+def test_an_untrained_model_that_is_never_beaten_stays_the_best():
+    events, schedule = run_schedule([0.1] * 100, initial_score=0.2)
+    assert events[:6] == [*[0.005] * 5, "restore"]
+    assert schedule.best_epoch == 0
+
+
+def test_an_improvement_within_the_tolerance_does_not_count():
+    _, schedule = run_schedule([0.1, 0.1 + 9e-7, 0.1 + 2e-6], max_epochs=3)
+    assert schedule.best_epoch == 3
+
+
+def test_the_last_epoch_stops_training_on_the_best_weights():
+    schedule = PlateauSchedule(**STARTER_KIT | {"max_epochs": 2})
+    assert not schedule.update(0.3).stops
+    last = schedule.update(0.2)
+    assert last.stops
+    assert last.restores_best
+
+
+def test_the_learning_rate_is_that_of_torchs_scheduler():
+    generator = np.random.default_rng(3)
+    scores = np.cumsum(generator.normal(0.001, 0.02, size=150))
+    schedule = PlateauSchedule(**STARTER_KIT | {"n_rounds": 1000, "max_epochs": 1000})
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.005)
+    reference = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode="max", factor=0.3, patience=5, threshold=1e-6, threshold_mode="abs", min_lr=1e-4
+    )
+    for score in scores:
+        decision = schedule.update(float(score))
+        reference.step(float(score))
+        assert decision.learning_rate == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+    assert schedule.learning_rate == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("wrong", [{"patience": 0}, {"n_rounds": 0}, {"max_epochs": 0}, {"plateau_factor": 1.0}])
+def test_numbers_that_cannot_work_are_refused(wrong):
+    with pytest.raises(UsageError):
+        PlateauSchedule(**STARTER_KIT | wrong)
