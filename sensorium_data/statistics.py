@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sensorium_data.errors import UsageError
 from sensorium_data.store import open_statistics
 
 __all__ = ["Normalizer", "competition_normalizer", "response_precision"]
@@ -33,7 +34,7 @@ def response_precision(std: np.ndarray) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    UsageError
         If ``std`` has no positive finite mean.
 
     References
@@ -49,7 +50,11 @@ def response_precision(std: np.ndarray) -> np.ndarray:
     present = values[~np.isnan(values)]
     threshold = _LEAST_RELATIVE_STD * float(present.mean()) if present.size else float("nan")
     if not (np.isfinite(threshold) and threshold > 0):
-        raise ValueError(f"the standard deviations have no positive mean: {threshold / _LEAST_RELATIVE_STD}")
+        raise UsageError(
+            "the responses' standard deviations have no positive mean",
+            found=f"a mean of {threshold / _LEAST_RELATIVE_STD:.4g}",
+            remedy="use statistics of recorded responses",
+        )
     # NaN compares as false, and gets the threshold.
     return (1 / np.where(values > threshold, values, threshold)).astype(np.float32)
 
@@ -121,6 +126,8 @@ def competition_normalizer(store: str, session: str) -> Normalizer:
     ------
     StoreError
         If the session cannot be opened.
+    UsageError
+        If its responses' standard deviations have no positive mean.
     """
     with open_statistics(store, session) as statistics:
 

@@ -50,24 +50,19 @@ def draw_curves(metrics: Sequence[EpochMetrics], path: Path, *, title: str, best
             epochs, [m.correlations[session] for m in metrics], lw=1, alpha=0.7, label=find_session(session).alias
         )
     correlation_axes.plot(epochs, [m.correlation for m in metrics], color="black", lw=2, label="all neurons")
+    note = "no epoch beat the untrained model"
     if best_epoch:
         correlation_axes.axvline(best_epoch, color=_GRAY, ls=":", lw=1)
-        note = f"best {metrics[best_epoch - 1].correlation:.3f}, epoch {best_epoch}"
-    else:
-        note = "no epoch beat the untrained model"
-    correlation_axes.annotate(
-        note,
-        (0.98, 0.03),
-        xycoords="axes fraction",
-        ha="right",
-        va="bottom",
-        color=_GRAY,
-    )
-    correlation_axes.set(title="Oracle trials", ylabel="single-trial correlation")
-    correlation_axes.legend(frameon=False, loc="upper left", fontsize="small", ncols=2)
+        note = f"best {metrics[best_epoch - 1].correlation:.3f} in epoch {best_epoch}"
+    correlation_axes.set(title=f"Oracle trials: {note}", ylabel="single-trial correlation")
+    # Correlations rise: the lower right corner is free.
+    correlation_axes.legend(frameon=False, loc="lower right", fontsize="small", ncols=2)
 
     rate_axes.step(epochs, [m.learning_rate for m in metrics], where="mid", color=_BLUE)
     rate_axes.set(title="Learning rate", yscale="log")
+    rates = sorted({epoch.learning_rate for epoch in metrics})
+    rate_axes.set_yticks(rates, [f"{rate:.3g}" for rate in rates])
+    rate_axes.minorticks_off()
 
     for axes in (loss_axes, correlation_axes, rate_axes):
         axes.set_xlabel("epoch")
@@ -112,7 +107,7 @@ def write_summary(
     lines = [
         f"# {title}",
         "",
-        f"{n_parameters:,} parameters, trained on {n_trials} trials of {len(sessions)} "
+        f"{n_parameters:,} parameters, trained on {n_trials:,} trials of {len(sessions)} "
         f"session{'s' if len(sessions) > 1 else ''} on {device}: {len(metrics)} epochs in {duration_s:.0f} s, "
         f"{sum(epoch.windows_per_s for epoch in metrics) / len(metrics):.1f} windows/s, "
         f"{100 * waiting:.0f}% of the time waiting for data.",

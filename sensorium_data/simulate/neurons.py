@@ -45,7 +45,7 @@ _TEMPORAL_KERNELS = (
 _N_REFERENCE_MOVIES = 8
 _EXPONENT = 1.5
 _MOST_EVENTS_PER_SCAN = 5.0
-_EVENT_SHAPE = 2.0
+_EVENT_SHAPE = 1.2
 
 _FLOOR_MEDIAN, _FLOOR_SCALE, _FLOOR_LOWEST = 1e-9, 1.5e-9, -3e-7
 
@@ -126,14 +126,14 @@ def draw_neurons(session: Session, n_neurons: int, seed: int) -> Neurons:
         rf_x=np.clip(14 + 36 * along[:, 0] + scatter[:, 0], 8, FRAME_WIDTH - 8),
         rf_y=np.clip(9 + 18 * along[:, 1] + scatter[:, 1], 7, FRAME_HEIGHT - 7),
         rf_sigma=sigma,
-        rf_period=sigma * random.uniform(2.6, 3.4, n_neurons),
+        rf_period=sigma * random.uniform(3.3, 3.7, n_neurons),
         rf_orientation=random.integers(0, _N_ORIENTATIONS, n_neurons) * np.pi / _N_ORIENTATIONS,
         rf_phase=phase * np.pi / 2,
         kind=kind,
         kernel=random.integers(0, len(_TEMPORAL_KERNELS), n_neurons),
         event_rate=np.clip(0.16 * np.exp(0.3 * random.standard_normal(n_neurons)), 0.07, 0.35),
         active_share=random.uniform(0.1, 0.25, n_neurons),
-        amplitude=np.clip(20.0 * np.exp(0.85 * random.standard_normal(n_neurons)), 1.2, 220.0),
+        amplitude=np.clip(21.0 * np.exp(0.85 * random.standard_normal(n_neurons)), 1.2, 220.0),
         running_gain=random.uniform(0.0, 0.4, n_neurons),
         dilation_gain=random.uniform(0.0, 0.15, n_neurons),
     )

@@ -168,7 +168,7 @@ def test_chosen_sessions_alone_are_predicted(world, tmp_path):
 
 
 def test_a_video_shuffled_in_time_is_predicted_otherwise(world):
-    store, made, (run, _) = world
+    store, _, (run, _) = world
     reader = TrialReader(store, ["F"])
     loader = WindowLoader(reader, open_normalizers("competition", store, [reader.sessions[0].name]))
     trial = next(loader.iter_trials("F", [Tier.ORACLE]))

@@ -5,6 +5,7 @@ import pytest
 from fixtures.recordings import Recording, make_recording
 
 from sensorium_data.convert import convert_session
+from sensorium_data.errors import UsageError
 from sensorium_data.statistics import competition_normalizer, response_precision
 
 
@@ -50,7 +51,7 @@ def test_precision_equals_the_starter_kits() -> None:
 
 @pytest.mark.parametrize("std", [np.zeros((3, 4)), np.full((3, 4), np.nan)])
 def test_precision_of_nothing_is_refused(std: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="no positive mean"):
+    with pytest.raises(UsageError, match="no positive mean"):
         response_precision(std)
 
 

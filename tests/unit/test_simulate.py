@@ -1,0 +1,405 @@
+"""Simulated archives have the layout and the quirks of the published ones, and their truth beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from sensorium_data.errors import StoreError, UnknownNameError, UsageError
+from sensorium_data.sessions import Session, find_session, find_sessions
+from sensorium_data.simulate import SimulationReport, open_truth, simulate
+
+MODALITIES = ("videos", "responses", "behavior", "pupil_center")
+N_TRIALS, N_NEURONS = 60, 24
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An archive read with the standard library, and its truth."""
+
+    session: Session
+    directory: Path
+
+    @cached_property
+    def archive(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(self.directory / f"{self.session.name}.zip")
+
+    @cached_property
+    def truth(self) -> xr.Dataset:
+        return open_truth(self.directory, self.session.alias)
+
+    def read(self, path: str) -> np.ndarray:
+        return np.load(io.BytesIO(self.archive.read(f"{self.session.name}/{path}")), allow_pickle=False)
+
+    def trials(self, modality: str) -> set[int]:
+        prefix = f"{self.session.name}/data/{modality}/"
+        return {int(Path(n).stem) for n in self.archive.namelist() if n.startswith(prefix) and n.endswith(".npy")}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("simulated")
+    simulate(directory, sessions=find_sessions(["D", "F"]), n_trials=N_TRIALS, n_neurons=N_NEURONS, seed=1)
+    return directory
+
+
+@pytest.fixture(scope="module", params=["D", "F"])
+def recording(request: pytest.FixtureRequest, directory: Path) -> Recording:
+    return Recording(find_session(request.param), directory)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# The archive
+
+
+def test_every_member_is_sound_and_small_ones_are_partly_stored(recording: Recording) -> None:
+    assert recording.archive.testzip() is None
+    methods = {info.compress_type for info in recording.archive.infolist() if not info.is_dir()}
+    assert methods == {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+
+
+def test_layout_is_gin_s(recording: Recording) -> None:
+    name, names = recording.session.name, recording.archive.namelist()
+    for path in (
+        "config.json",
+        "meta/neurons/unit_ids.npy",
+        "meta/neurons/cell_motor_coordinates.npy",
+        *(f"meta/trials/{k}.npy" for k in ("tiers", "trial_idx", "animal_id", "session", "scan_idx", "target_fps")),
+        *(
+            f"meta/statistics/{modality}/all/{statistic}.npy"
+            for modality in MODALITIES
+            for statistic in ("mean", "std", "median", "min", "max")
+        ),
+    ):
+        assert f"{name}/{path}" in names
+    assert {path.split("/")[0] for path in names} == {name, "__MACOSX"}
+    assert isinstance(json.loads(recording.archive.read(f"{name}/config.json")), dict)
+    assert len({frozenset(recording.trials(modality)) for modality in MODALITIES}) == 1
+
+
+def test_ids_have_gaps_where_trials_were_never_published(recording: Recording) -> None:
+    tiers, trials = recording.read("meta/trials/tiers.npy"), recording.trials("videos")
+    assert tiers.dtype.kind == "U"
+    assert len(trials) == N_TRIALS
+    assert {id_ for id_, tier in enumerate(tiers) if tier != "none"} == trials
+    assert (len(tiers) > N_TRIALS) == (recording.session.alias == "D")
+    order = recording.read("meta/trials/trial_idx.npy")
+    assert len(set(order)) == len(order) == len(tiers)
+    assert np.any(np.diff(order) < 0)
+
+
+def test_arrays_are_float64_of_the_padded_length_in_both_orders(recording: Recording) -> None:
+    length = recording.session.n_frames_padded
+    shapes = {"videos": (36, 64), "responses": (N_NEURONS,), "behavior": (2,), "pupil_center": (2,)}
+    for modality, shape in shapes.items():
+        arrays = [recording.read(f"data/{modality}/{trial}.npy") for trial in sorted(recording.trials(modality))[:8]]
+        assert {array.shape for array in arrays} == {(*shape, length)}
+        assert {array.dtype for array in arrays} == {np.dtype("<f8")}
+        assert {array.flags.f_contiguous for array in arrays} == {True, False}
+
+
+def test_modalities_are_padded_each_in_its_own_way(recording: Recording) -> None:
+    truth = recording.truth
+    for trial in truth.trial.values[truth.valid.values]:
+        facts = truth.sel(trial=trial)
+        n = int(facts.n_frames)
+        video, responses, behavior, pupil = (recording.read(f"data/{modality}/{trial}.npy") for modality in MODALITIES)
+        for padded in (video, pupil) if facts.responses_withheld else (video, pupil, responses):
+            assert np.isfinite(padded[..., :n]).all()
+            assert np.isnan(padded[..., n:]).all()
+        assert np.isfinite(behavior).all()
+        assert np.abs(np.diff(behavior[0])).min() > 0, "behavior goes on after the stimulus"
+        if facts.responses_withheld:
+            assert not responses.any()
+            assert not np.isnan(responses).any()
+        assert video[..., :n].min() >= 0
+        assert video[..., :n].max() <= 255
+
+
+def test_only_new_sessions_withhold_and_only_test_tiers(recording: Recording) -> None:
+    truth = recording.truth
+    is_test = np.array([str(tier).startswith(("live", "final")) for tier in truth.tier.values])
+    expected = is_test if recording.session.alias == "F" else np.zeros_like(is_test)
+    np.testing.assert_array_equal(truth.responses_withheld, expected)
+
+
+def test_the_broken_trial_shows_nothing_at_all(directory: Path) -> None:
+    recording = Recording(find_session("D"), directory)
+    (trial,) = recording.truth.trial.values[~recording.truth.valid.values]
+    assert np.isnan(recording.read(f"data/videos/{trial}.npy")).all()
+    assert np.isfinite(recording.read(f"data/responses/{trial}.npy")).all()
+    assert recording.truth.tier.sel(trial=trial) == "live_test_bonus"
+    assert recording.truth.n_frames.sel(trial=trial) == 0
+    assert np.isnan(recording.truth.responses.sel(trial=trial)).all()
+
+
+def test_luminance_is_more_than_float32_holds(recording: Recording) -> None:
+    video = recording.read(f"data/videos/{min(recording.trials('videos'))}.npy")
+    assert np.nanmean(video != video.astype(np.float32)) > 0.5
+
+
+def test_published_responses_are_the_true_ones(recording: Recording) -> None:
+    truth = recording.truth
+    shown = truth.trial.values[~truth.responses_withheld.values & truth.valid.values]
+    for trial in shown[:10]:
+        archived = recording.read(f"data/responses/{trial}.npy")
+        np.testing.assert_array_equal(archived.astype(np.float32), truth.responses.sel(trial=trial))
+
+
+def test_statistics_are_over_valid_trials_frame_by_frame_with_nothing_withheld(recording: Recording) -> None:
+    truth = recording.truth
+    valid = truth.trial.values[truth.valid.values]
+    stacks = {m: np.stack([recording.read(f"data/{m}/{t}.npy") for t in valid]) for m in MODALITIES if m != "responses"}
+    stacks["responses"] = truth.responses.sel(trial=valid).values.astype(np.float64)
+    functions: dict[str, Callable[..., np.ndarray]] = {
+        "mean": np.nanmean,
+        "std": np.nanstd,
+        "median": np.nanmedian,
+        "min": np.nanmin,
+        "max": np.nanmax,
+    }
+    for modality, stack in stacks.items():
+        shown = np.isfinite(stack).any(axis=(0, *range(1, stack.ndim - 1)))
+        for statistic, function in functions.items():
+            found = recording.read(f"meta/statistics/{modality}/all/{statistic}.npy")
+            assert found.shape == stack.shape[1:]
+            expected = function(stack[..., shown], axis=0)
+            np.testing.assert_allclose(found[..., shown], expected, rtol=1e-5, atol=1e-9, err_msg=statistic)
+            assert np.isnan(found[..., ~shown]).all()
+
+
+def test_responses_are_as_sparse_and_as_large_as_the_recordings(recording: Recording) -> None:
+    responses = recording.truth.responses.values
+    responses = np.concatenate(list(responses), axis=1)
+    responses = responses[:, np.isfinite(responses).all(axis=0)]
+    assert 0.08 < np.mean(responses > 1e-6) < 0.16
+    assert -3e-7 <= responses.min() < 0
+    assert 0.1 < responses.mean(axis=1).min()
+    assert responses.mean(axis=1).max() < 48
+    assert 1 < responses.mean() < 6
+    assert 0.75 < responses.std(axis=1).min()
+    assert responses.std(axis=1).max() < 140
+    assert np.all(np.abs(np.median(responses, axis=1)) < 1e-8)
+
+
+# The truth
+
+
+def test_truth_is_a_session_with_rates_and_receptive_fields(recording: Recording) -> None:
+    truth = recording.truth
+    assert truth.responses.dims == truth.rates.dims == ("trial", "neuron", "time")
+    assert truth.responses.chunks is not None
+    for name in ("tier", "n_frames", "movie", "stimulus", "responses_withheld", "valid"):
+        assert truth[name].dims == ("trial",)
+        assert truth[name].chunks is None
+    for name in ("x", "y", "z", "rf_x", "rf_y", "rf_sigma", "rf_period", "rf_orientation", "kind"):
+        assert truth[name].dims == ("neuron",)
+    np.testing.assert_array_equal(truth.neuron, recording.read("meta/neurons/unit_ids.npy"))
+    positions = recording.read("meta/neurons/cell_motor_coordinates.npy")
+    np.testing.assert_array_equal(np.stack([truth.x, truth.y, truth.z], axis=1), positions)
+    assert positions.dtype.kind == "i"
+
+
+def test_repeats_show_nearly_the_same_frames_and_are_never_identical(recording: Recording) -> None:
+    truth = recording.truth
+    tested = truth.trial.values[(truth.tier != "train").values & truth.valid.values]
+    movies = truth.movie.sel(trial=tested)
+    n_equal = []
+    for movie in np.unique(movies):
+        videos = [recording.read(f"data/videos/{trial}.npy") for trial in tested[(movies == movie).values]]
+        assert len(videos) >= 2
+        for other in videos[1:]:
+            n = min(int(np.isfinite(video[0, 0]).sum()) for video in (videos[0], other))
+            equal = (np.abs(videos[0][..., :n] - other[..., :n]) <= 1.0).all(axis=(0, 1)).mean()
+            assert equal > 0.85
+            n_equal.append(equal)
+            assert not np.array_equal(videos[0], other, equal_nan=True)
+    assert min(n_equal) < 0.97
+
+
+def correlate(truth: xr.Dataset, values: xr.DataArray, tier: str) -> np.ndarray:
+    """Correlate with the responses, per neuron, over a tier's frames but each trial's first 50; standardized as scored."""
+    std = truth.responses.sel(trial=truth.valid).std("trial").values
+    floor = 0.01 * np.nanmean(std)
+    precision = 1 / np.where(std > floor, std, floor)
+    traces: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for trial in truth.trial.values[(truth.tier == tier).values & truth.valid.values]:
+        frames = slice(50, int(truth.n_frames.sel(trial=trial)))
+        for trace, array in zip(traces, (values, truth.responses), strict=True):
+            trace.append((array.sel(trial=trial).values * precision)[:, frames])
+    ours, theirs = (np.concatenate(trace, axis=1) for trace in traces)
+    return np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(ours, theirs, strict=True)])
+
+
+def test_expected_responses_explain_about_half(recording: Recording) -> None:
+    ceiling = correlate(recording.truth, recording.truth.rates, "oracle")
+    assert 0.45 < ceiling.mean() < 0.7
+    assert ceiling.min() > 0
+
+
+def test_the_ceiling_is_gone_when_trials_are_exchanged(recording: Recording) -> None:
+    truth = recording.truth
+    exchanged = truth.rates.copy(data=np.nan_to_num(truth.rates.values))
+    positions = np.flatnonzero(truth.tier == "oracle")
+    movies = truth.movie.values[positions]
+    swapped = [next(q for q, m in zip(positions, movies, strict=True) if m != movie) for movie in movies]
+    exchanged.values[positions] = exchanged.values[swapped]
+    assert correlate(truth, exchanged, "oracle").mean() < 0.2
+
+
+@pytest.mark.parametrize("name", ["F", "dynamic29515-10-12-Video-9b4f6a1a067fe51e15306b9628efea20"])
+def test_truth_opens_from_either_folder_by_either_name(directory: Path, name: str) -> None:
+    for where in (directory, directory / "truth", f"file://{directory}"):
+        assert open_truth(where, name).sizes["neuron"] == N_NEURONS
+
+
+def test_missing_truth_is_said_so(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no truth of a simulation here"):
+        open_truth(tmp_path, "F")
+    with pytest.raises(StoreError, match="session G .*was not simulated"):
+        open_truth(directory, "G")
+    with pytest.raises(UnknownNameError):
+        open_truth(directory, "Z")
+
+
+# The directory
+
+
+def simulate_small(directory: Path, **changes: object) -> SimulationReport:
+    arguments: dict[str, object] = {"sessions": find_sessions(["F"]), "n_trials": 14, "n_neurons": 4, "seed": 5}
+    return simulate(directory, **{**arguments, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished small simulation. Not to be changed."""
+    directory = tmp_path_factory.mktemp("small")
+    simulate_small(directory, jobs=1)
+    return directory
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_jobs(small: Path, tmp_path: Path) -> None:
+    simulate_small(tmp_path, jobs=3)
+    paths = [path.relative_to(small) for path in sorted(small.rglob("*")) if path.is_file()]
+    assert len(paths) > 20
+    assert paths == [path.relative_to(tmp_path) for path in sorted(tmp_path.rglob("*")) if path.is_file()]
+    assert [digest(small / path) for path in paths] == [digest(tmp_path / path) for path in paths]
+
+
+def test_another_seed_gives_other_bytes(small: Path, tmp_path: Path) -> None:
+    (made,) = simulate_small(tmp_path, seed=6).sessions
+    assert digest(Path(made.path)) != digest(small / Path(made.path).name)
+
+
+def test_zip64_changes_the_container_alone(small: Path, tmp_path: Path) -> None:
+    (made,) = simulate_small(tmp_path, zip64=True).sessions
+    path = Path(made.path)
+    assert b"PK\x06\x06" in path.read_bytes()
+    with zipfile.ZipFile(path) as wide, zipfile.ZipFile(small / path.name) as narrow:
+        assert wide.namelist() == narrow.namelist()
+        assert [info.CRC for info in wide.infolist()] == [info.CRC for info in narrow.infolist()]
+
+
+def test_the_report_tells_what_was_made(small: Path) -> None:
+    report = simulate_small(small)
+    (row,) = report.sessions
+    assert report.directory == str(small)
+    assert report.truth == str(small / "truth")
+    assert (row.alias, row.n_trials, row.n_neurons) == ("F", 14, 4)
+    assert Path(row.path).stat().st_size == row.size_bytes
+
+
+def test_a_rerun_does_nothing(small: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in small.rglob("*")}
+    told: list[object] = []
+    report = simulate_small(small, progress=lambda *call: told.append(call))
+    assert report.status == "already done"
+    assert told == []
+    assert {path: path.stat().st_mtime_ns for path in small.rglob("*")} == before
+
+
+def test_nothing_unfinished_is_left_beside_the_archives(small: Path) -> None:
+    assert {path.name for path in small.iterdir()} == {f"{find_session('F').name}.zip", "truth", "simulation.json"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"seed": 6}, "found seed 5, expected seed 6"), ({"n_trials": 15, "n_neurons": 5}, "n_trials 14, n_neurons 4")],
+)
+def test_other_parameters_need_another_directory(small: Path, changes: dict[str, int], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        simulate_small(small, **changes)
+
+
+def test_sessions_are_added_and_damaged_ones_made_again(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    simulate_small(tmp_path)
+    report = simulate_small(
+        tmp_path,
+        sessions=find_sessions(["A", "F"]),
+        progress=lambda label, done, total: told.append((label, done, total)),
+    )
+    assert [row.alias for row in report.sessions] == ["A", "F"]
+    assert told == [("simulate A", n, 14) for n in range(1, 15)]
+    archive = tmp_path / f"{find_session('F').name}.zip"
+    whole = digest(archive)
+    archive.write_bytes(archive.read_bytes()[:1000])
+    assert simulate_small(tmp_path).status == "simulated"
+    assert digest(archive) == whole
+    assert open_truth(tmp_path, "A").sizes == open_truth(tmp_path, "F").sizes
+
+
+def test_an_interrupted_simulation_leaves_no_archive_and_is_finished_by_a_rerun(small: Path, tmp_path: Path) -> None:
+    def stop(label: str, n_done: int, n_total: int) -> None:
+        if n_done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate_small(tmp_path, progress=stop)
+    assert list(tmp_path.glob("*.zip")) == []
+    with pytest.raises(StoreError):
+        open_truth(tmp_path, "F")
+    report = simulate_small(tmp_path)
+    assert report.status == "simulated"
+    assert list(tmp_path.glob("*.partial")) == []
+    (row,) = report.sessions
+    assert digest(Path(row.path)) == digest(small / Path(row.path).name)
+
+
+def test_archives_that_no_simulation_wrote_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / f"{find_session('F').name}.zip"
+    path.write_bytes(b"precious")
+    with pytest.raises(UsageError, match="no simulation wrote"):
+        simulate_small(tmp_path)
+    assert path.read_bytes() == b"precious"
+
+
+def test_a_damaged_record_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "simulation.json").write_text("{")
+    with pytest.raises(UsageError, match=r"simulation\.json"):
+        simulate_small(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"n_trials": 0}, {"n_neurons": 0}, {"jobs": 0}, {"seed": -1}, {"sessions": ()}])
+def test_senseless_numbers_are_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        simulate_small(tmp_path, **changes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_smallest_simulation_works(tmp_path: Path) -> None:
+    simulate(tmp_path, sessions=find_sessions(["J"]), n_trials=1, n_neurons=1)
+    assert open_truth(tmp_path, "J").sizes == {"trial": 1, "neuron": 1, "time": 414}
