@@ -429,7 +429,7 @@ def submit(
     console = table_console()
     for report in reports:
         print_submission(console, report)
-        for note in report.notes:
+        for note in (*report.notes, *report.validation.warnings):
             error_console().print(note, markup=False, soft_wrap=True)
     return EXIT_DONE
 
@@ -441,9 +441,8 @@ def validate(
     as_json: JsonOption = False,
 ) -> int:
     """Check anybody's submission files; every violation at once. Exit status 1 if there is any."""
-    from sensorium_data.validation import validate_submission
-
     from flows.tables import print_table, table_console
+    from sensorium_data.validation import validate_submission
 
     if not files:
         raise UsageError("no file named", expected="zips or Parquet files", remedy="name the files to validate")
@@ -453,8 +452,8 @@ def validate(
         sys.stdout.write(report.to_json() + "\n")
     else:
         print_table(table_console(), "Checks", report.to_frame())
-        for violation in report.violations:
-            sys.stderr.write(f"{violation}\n")
+        for finding in (*report.violations, *report.warnings):
+            sys.stderr.write(f"{finding}\n")
     return EXIT_WRONG if report.violations else EXIT_DONE
 
 

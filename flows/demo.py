@@ -22,7 +22,7 @@ __all__ = ["run_demo"]
 SESSIONS = ("F", "G")
 PRESET = "factorized3d-debug"
 N_TRIALS = 140
-N_NEURONS = 100
+N_NEURONS = 400
 
 
 def run_demo(directory: Path) -> PipelineReport:

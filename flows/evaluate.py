@@ -9,23 +9,15 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from flows.artifacts import publish_table
-from flows.ingest import StoreUrl
 from flows.run_logging import log_line, quiet_known_errors, run_progress
 from models.prediction import PredictionReport
 from models.prediction import predict as predict_tiers
 from sensorium_data.scoring import ScoreTable, score_predictions
 
-__all__ = ["PredictionsUrl", "RunPaths", "Tiers", "TruthUrl", "evaluate", "predict", "score"]
+__all__ = ["evaluate", "predict", "score"]
 
-RunPaths = Annotated[
-    list[str], Field(description="Training runs; several make an ensemble by their mean.", min_length=1)
-]
-Tiers = Annotated[list[str], Field(description="Tiers to predict, e.g. oracle, live_test_main.", min_length=1)]
-PredictionsUrl = Annotated[str, Field(description="The predictions store.", min_length=1)]
-TruthUrl = Annotated[
-    str | None,
-    Field(description="Truth of simulated sessions: scores withheld tiers, and the best possible score beside each."),
-]
+RunPaths = Annotated[list[str], Field(min_length=1)]
+Tiers = Annotated[list[str], Field(min_length=1)]
 
 
 @task(name="predict", cache_policy=NO_CACHE, tags=["gpu"])
@@ -48,15 +40,28 @@ def score_task(predictions: str, store: str, truth: str | None) -> ScoreTable:
 
 
 @flow(name="predict")
-def predict(runs: RunPaths, store: StoreUrl, tiers: Tiers, predictions: PredictionsUrl) -> PredictionReport:
-    """Predict whole trials of some tiers."""
+def predict(runs: RunPaths, store: str, tiers: Tiers, predictions: str) -> PredictionReport:
+    """Predict whole trials of some tiers.
+
+    Args:
+        runs: Training runs; several make an ensemble by their mean.
+        store: Root of the session stores.
+        tiers: Tiers to predict, e.g. oracle, live_test_main.
+        predictions: The predictions store to write.
+    """
     quiet_known_errors()
     return predict_task(runs, store, tiers, predictions)
 
 
 @flow(name="score")
-def score(predictions: PredictionsUrl, store: StoreUrl, truth: TruthUrl = None) -> ScoreTable:
-    """Score predictions by session and tier."""
+def score(predictions: str, store: str, truth: str | None = None) -> ScoreTable:
+    """Score predictions by session and tier.
+
+    Args:
+        predictions: The predictions store.
+        store: Root of the session stores.
+        truth: Truth of simulated sessions: scores withheld tiers, and the best possible score beside each.
+    """
     quiet_known_errors()
     return score_task(predictions, store, truth)
 
@@ -64,12 +69,20 @@ def score(predictions: PredictionsUrl, store: StoreUrl, truth: TruthUrl = None) 
 @flow(name="evaluate")
 def evaluate(
     runs: RunPaths,
-    store: StoreUrl,
+    store: str,
     tiers: Tiers,
-    predictions: PredictionsUrl,
-    truth: TruthUrl = None,
+    predictions: str,
+    truth: str | None = None,
 ) -> ScoreTable:
-    """Predict some tiers with trained runs, and score the predictions."""
+    """Predict some tiers with trained runs, and score the predictions.
+
+    Args:
+        runs: Training runs; several make an ensemble by their mean.
+        store: Root of the session stores.
+        tiers: Tiers to predict, e.g. oracle, live_test_main.
+        predictions: The predictions store to write.
+        truth: Truth of simulated sessions: scores withheld tiers, and the best possible score beside each.
+    """
     quiet_known_errors()
     predict_task(runs, store, tiers, predictions)
     return score_task(predictions, store, truth)

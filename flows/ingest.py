@@ -1,4 +1,7 @@
-"""Archives → session stores → quality report, one task a session."""
+"""Archives → session stores → quality report, one task a session.
+
+Prefect reads the descriptions in its forms from the ``Args:`` of a flow's docstring, and from nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,10 @@ from sensorium_data.errors import SensoriumError
 from sensorium_data.quality import check_session
 from sensorium_data.sessions import find_session, find_sessions
 
-__all__ = ["Jobs", "SessionNames", "Source", "StoreUrl", "ingest"]
+__all__ = ["Jobs", "SessionNames", "ingest"]
 
-SessionNames = Annotated[
-    list[str], Field(description="Sessions: aliases A to J, full names, or one of new, old, all.", min_length=1)
-]
-StoreUrl = Annotated[str, Field(description="Root of the session stores: a folder or any fsspec URL.", min_length=1)]
-Source = Annotated[
-    str | None, Field(description="Where the archives are: a folder or URL holding <session>.zip. Unset: GIN.")
-]
-Jobs = Annotated[
-    int | None, Field(description="Trials converted at the same time. Unset: one a CPU core.", ge=1, le=256)
-]
+SessionNames = Annotated[list[str], Field(min_length=1)]
+Jobs = Annotated[int | None, Field(ge=1, le=256)]
 
 
 # The store's own ledger says what is done; a cached task result would outlive a deleted store.
@@ -55,13 +50,19 @@ def quality_task(session: str, store: str) -> None:
 @flow(name="ingest", flow_run_name="ingest {sessions}")
 def ingest(
     sessions: SessionNames,
-    store: StoreUrl,
-    source: Source = None,
+    store: str,
+    source: str | None = None,
     jobs: Jobs = None,
 ) -> list[ConversionReport]:
     """Convert archives into session stores; sessions whose store is finished are left alone.
 
     One session's failure does not keep the others from being converted; the flow fails at its end.
+
+    Args:
+        sessions: Aliases A to J, full names, or one of new, old, all.
+        store: Root of the session stores: a folder or any fsspec URL.
+        source: Where the archives are: a folder or URL holding <session>.zip. Unset: GIN.
+        jobs: Trials converted at the same time. Unset: one a CPU core.
     """
     quiet_known_errors()
     settings = Settings()
@@ -69,11 +70,7 @@ def ingest(
     failures: list[SensoriumError] = []
     for session in find_sessions(sessions):
         try:
-            reports.append(
-                convert_task(
-                    session.name, store, source or settings.source, jobs if jobs is not None else settings.jobs
-                )
-            )
+            reports.append(convert_task(session.name, store, source or settings.source, jobs or settings.jobs))
             quality_task(session.name, store)
         except SensoriumError as error:
             failures.append(error)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from prefect import flow
-from pydantic import Field
-from sensorium_data.submission import SubmissionReport
 
-from flows.evaluate import TruthUrl, evaluate
-from flows.ingest import Jobs, SessionNames, Source, StoreUrl, ingest
+from flows.evaluate import evaluate
+from flows.ingest import Jobs, SessionNames, ingest
 from flows.run_logging import quiet_known_errors
-from flows.submit import Frames, submit
-from flows.train import Overrides, Preset, train
+from flows.submit import submit
+from flows.train import train
 from models.training import TrainingReport
 from sensorium_data.convert import ConversionReport
 from sensorium_data.scoring import ScoreTable
 from sensorium_data.sessions import Tier, Track
+from sensorium_data.submission import FramesProfile, SubmissionReport
 
 __all__ = ["PipelineReport", "pipeline"]
 
@@ -36,17 +34,30 @@ class PipelineReport:
 @flow(name="pipeline", flow_run_name="pipeline {preset}")
 def pipeline(
     sessions: SessionNames,
-    store: StoreUrl,
-    out: Annotated[str, Field(description="Folder for predictions and submission zips.", min_length=1)],
-    preset: Preset = "factorized3d",
-    source: Source = None,
-    runs: Annotated[str | None, Field(description="Folder of training runs.")] = None,
-    overrides: Overrides = None,
-    truth: TruthUrl = None,
-    frames: Frames = "official",
+    store: str,
+    out: str,
+    preset: str = "factorized3d",
+    source: str | None = None,
+    runs: str | None = None,
+    overrides: dict[str, str] | None = None,
+    truth: str | None = None,
+    frames: FramesProfile = "official",
     jobs: Jobs = None,
 ) -> PipelineReport:
-    """Run every step; each finds by itself what is done already."""
+    """Run every step; each finds by itself what is done already.
+
+    Args:
+        sessions: Aliases A to J, full names, or one of new, old, all.
+        store: Root of the session stores: a folder or any fsspec URL.
+        out: Folder for predictions and submission zips.
+        preset: A model's name, e.g. factorized3d, or that with -debug for its small size.
+        source: Where the archives are: a folder or URL holding <session>.zip. Unset: GIN.
+        runs: Folder of training runs. Unset: SENSORIUM_RUNS, or runs.
+        overrides: Settings of the preset to change, by dotted name, e.g. learning_rate: 0.001.
+        truth: Truth of simulated sessions: scores withheld tiers, and the best possible score beside each.
+        frames: Which frames of a trial the submission holds; official is all but the first 50.
+        jobs: Trials converted at the same time. Unset: one a CPU core.
+    """
     quiet_known_errors()
     ingested = ingest(sessions, store, source, jobs)
     trained = train(preset, store, [report.session for report in ingested], runs, overrides)

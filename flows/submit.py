@@ -8,19 +8,15 @@ from typing import Annotated
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
-from sensorium_data.submission import FramesProfile, SubmissionReport, write_submission
 
 from flows.artifacts import publish_link, publish_table
-from flows.evaluate import PredictionsUrl
-from flows.ingest import StoreUrl
 from flows.run_logging import log_line, quiet_known_errors, run_progress
 from sensorium_data.sessions import Track
+from sensorium_data.submission import FramesProfile, SubmissionReport, write_submission
 
-__all__ = ["Frames", "OutFolder", "Tracks", "submit"]
+__all__ = ["submit"]
 
-Tracks = Annotated[list[Track], Field(description="Tracks to submit: main, bonus.", min_length=1)]
-Frames = Annotated[FramesProfile, Field(description="Which frames of a trial the file holds.")]
-OutFolder = Annotated[str, Field(description="Folder for the zips.", min_length=1)]
+Tracks = Annotated[list[Track], Field(min_length=1)]
 
 
 @task(name="write submission", task_run_name="write {track} submission", cache_policy=NO_CACHE)
@@ -31,6 +27,8 @@ def submission_task(predictions: str, store: str, track: Track, frames: FramesPr
     publish_table(
         f"submission-checks-{track}", report.validation.to_frame(), f"Checks of the {track} submission in `{out}`"
     )
+    for note in (*report.notes, *report.validation.warnings):
+        log_line(f"{track}: {note}")
     for file in report.files:
         log_line(f"{track}: {report.status}, {file.path} ({file.size_bytes:,} bytes)")
         publish_link(
@@ -44,12 +42,20 @@ def submission_task(predictions: str, store: str, track: Track, frames: FramesPr
 
 @flow(name="submit")
 def submit(
-    predictions: PredictionsUrl,
-    store: StoreUrl,
-    out: OutFolder,
+    predictions: str,
+    store: str,
+    out: str,
     tracks: Tracks = [Track.MAIN, Track.BONUS],  # noqa: B006 (Prefect shows the default in the form; nothing changes it)
-    frames: Frames = "official",
+    frames: FramesProfile = "official",
 ) -> list[SubmissionReport]:
-    """Write and validate the submission zips of the given tracks."""
+    """Write and validate the submission zips of the given tracks.
+
+    Args:
+        predictions: The predictions store.
+        store: Root of the session stores.
+        out: Folder for the zips.
+        tracks: main, bonus or both.
+        frames: Which frames of a trial the files hold; official is all but the first 50.
+    """
     quiet_known_errors()
     return [submission_task(predictions, store, track, frames, out) for track in tracks]

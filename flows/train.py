@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
 
 from flows.artifacts import publish_markdown, publish_table
-from flows.ingest import StoreUrl
 from flows.run_logging import log_line, quiet_known_errors, run_progress
 from flows.settings import Settings
 from flows.summaries import describe_epoch, read_summary
 from models.training import EpochMetrics, TrainingReport
 from models.training import train as train_model
 
-__all__ = ["Overrides", "Preset", "train"]
-
-Preset = Annotated[str, Field(description="A model's name, e.g. factorized3d, or that with -debug for its small size.")]
-Overrides = Annotated[
-    dict[str, str] | None,
-    Field(description="Settings of the preset to change, by dotted name, e.g. learning_rate: 0.001."),
-]
+__all__ = ["train"]
 
 
 # Only one run of this tag at a time where the server has a limit for it.
@@ -53,14 +45,20 @@ def train_task(
 
 @flow(name="train", flow_run_name="train {preset}")
 def train(
-    preset: Preset,
-    store: StoreUrl,
-    sessions: Annotated[
-        list[str] | None, Field(description="Sessions to train on. Unset: all sessions in the store.")
-    ] = None,
-    runs: Annotated[str | None, Field(description="Folder of training runs.")] = None,
-    overrides: Overrides = None,
+    preset: str,
+    store: str,
+    sessions: list[str] | None = None,
+    runs: str | None = None,
+    overrides: dict[str, str] | None = None,
 ) -> TrainingReport:
-    """Train a model; a run of the same configuration on the same data that is finished is left alone."""
+    """Train a model; a run of the same configuration on the same data that is finished is left alone.
+
+    Args:
+        preset: A model's name, e.g. factorized3d, or that with -debug for its small size.
+        store: Root of the session stores: a folder or any fsspec URL.
+        sessions: Sessions to train on. Unset: all sessions in the store.
+        runs: Folder of training runs. Unset: SENSORIUM_RUNS, or runs.
+        overrides: Settings of the preset to change, by dotted name, e.g. learning_rate: 0.001.
+    """
     quiet_known_errors()
     return train_task(preset, store, sessions, runs or Settings().runs, overrides)

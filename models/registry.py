@@ -75,7 +75,9 @@ def _factorized3d_debug() -> TrainingConfig:
             batch_norm_momentum=0.1,
             readout_init_sigma=0.6,
         ),
-        max_epochs=20,
+        batch_size=2,
+        learning_rate=0.01,
+        max_epochs=14,
     )
 
 

@@ -1,7 +1,7 @@
-"""Published session stores: opening, listing, publishing and verifying them.
+"""Published session stores: opening, listing, describing and verifying them.
 
 A store's root holds a Zarr group for each session under its full name. A session is there when its ``zarr.json``
-is: :func:`publish_session` makes it visible whole, and nothing changes it afterwards.
+is: :mod:`sensorium_data.convert` makes it visible whole, and nothing changes it afterwards.
 """
 
 from __future__ import annotations
@@ -22,12 +22,10 @@ from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.publishing import PARTIAL_FOLDER, ROOT_TITLE, find_object_problems, list_root
 from sensorium_data.schema import COORDINATES, SCHEMA_VERSION, VARIABLES
 from sensorium_data.sessions import SESSIONS, Session, Tier, find_session
-from sensorium_data.template import METADATA_KEY, consolidate
+from sensorium_data.template import METADATA_KEY
 
 __all__ = [
-    "METADATA_KEY",
     "VerificationReport",
-    "consolidate",
     "describe_session",
     "describe_store",
     "format_range",

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from sensorium_data.schema import STATISTICS
+
 __all__ = ["TrialStack", "summarize_trials"]
 
 _BLOCK_SIZE_BYTES = 64 << 20
@@ -71,27 +73,21 @@ def summarize_trials(values: np.ndarray) -> dict[str, np.ndarray]:
     dict of str to np.ndarray
         (feature, time) float64; NaN where no trial has a value.
     """
+    summary = {name: np.full(values.shape[1:], np.nan) for name in STATISTICS}
     if not len(values):
-        nothing = np.full(values.shape[1:], np.nan)
-        return {name: nothing.copy() for name in ("mean", "std", "median", "min", "max")}
-    # Sorting puts NaN last.
+        return summary
+    # Sorting puts NaN last: of a place with n values, the first n.
     ordered = np.sort(np.ascontiguousarray(np.moveaxis(values, 0, -1)), axis=-1)
-    is_number = np.isfinite(ordered)
-    count = is_number.sum(axis=-1)
-    divisor = np.where(count > 0, count, np.nan)
-    mean = np.sum(ordered, axis=-1, dtype=np.float64, where=is_number) / divisor
-    deviation = np.where(is_number, ordered - mean[..., None], 0.0)
-    std = np.sqrt(np.einsum("...t,...t->...", deviation, deviation) / divisor)
-
-    def pick(rank: np.ndarray) -> np.ndarray:
-        picked = np.take_along_axis(ordered, np.maximum(rank, 0)[..., None], axis=-1)[..., 0]
-        return np.where(count > 0, picked.astype(np.float64), np.nan)
-
-    median = (pick((count - 1) // 2) + pick(count // 2)) / 2
-    return {
-        "mean": mean,
-        "std": std,
-        "median": median,
-        "min": pick(np.zeros_like(count)),
-        "max": pick(count - 1),
-    }
+    counts = np.isfinite(ordered).sum(axis=-1)
+    for count in np.unique(counts[counts > 0]):
+        is_here = counts == count
+        present = ordered[is_here][:, :count]
+        mean = present.mean(axis=-1, dtype=np.float64)
+        deviation = present - mean[:, None]
+        summary["mean"][is_here] = mean
+        summary["std"][is_here] = np.sqrt(np.einsum("pt,pt->p", deviation, deviation) / count)
+        middle = present[:, [(count - 1) // 2, count // 2]]
+        summary["median"][is_here] = middle.mean(axis=-1, dtype=np.float64)
+        summary["min"][is_here] = present[:, 0]
+        summary["max"][is_here] = present[:, -1]
+    return summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -135,7 +136,7 @@ def plan_session(session: Session, *, n_trials: int | None, n_neurons: int | Non
     broken = _place_broken(session, tiers)
     movies = {tier: [movie for shown_in, movie in shown if shown_in is tier] for tier in Tier}
     for of_tier in movies.values():
-        random.shuffle(of_tier)  # type: ignore[arg-type]
+        random.shuffle(of_tier)
     trials = []
     for trial, label in enumerate(tiers):
         if label == UNPUBLISHED:
@@ -239,7 +240,7 @@ def _choose_movies(session: Session, tier: Tier, n_trials: int) -> list[Movie]:
 
 def _count_movies(n_trials: int) -> int:
     """Return how many movies a class of a tier shows: 6 for 60 trials, fewer for fewer, each at least twice."""
-    wanted = max(-(-n_trials // _MOST_REPEATS), round((0.6 * n_trials) ** 0.5))
+    wanted = max(-(-n_trials // _MOST_REPEATS), round(math.sqrt(0.6 * n_trials)))
     return max(1, min(wanted, n_trials // 2))
 
 

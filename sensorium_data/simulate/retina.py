@@ -43,11 +43,10 @@ def shift_by_gaze(video_THW: np.ndarray, pupil_center: np.ndarray, style: Behavi
 
 def _shift_axis(video_THW: np.ndarray, shift_T: np.ndarray, axis: int) -> np.ndarray:
     """Return ``video`` read at its positions plus ``shift`` along an axis, linearly interpolated."""
-    length = video_THW.shape[axis]
+    lines = video_THW.swapaxes(1, axis)
+    frame, last = np.arange(len(lines))[:, None], lines.shape[1] - 1
     whole = np.floor(shift_T).astype(np.intp)
-    expand = (slice(None), None, None)
-    rest = (shift_T - whole).astype(np.float32)[expand]
-    positions = np.expand_dims(whole[:, None] + np.arange(length), 3 - axis)
-    near = np.take_along_axis(video_THW, np.clip(positions, 0, length - 1), axis=axis)
-    far = np.take_along_axis(video_THW, np.clip(positions + 1, 0, length - 1), axis=axis)
-    return near + (far - near) * rest
+    positions = whole[:, None] + np.arange(last + 1)
+    near, far = lines[frame, np.clip(positions, 0, last)], lines[frame, np.clip(positions + 1, 0, last)]
+    rest = (shift_T - whole).astype(np.float32)[:, None, None]
+    return np.asarray((near + (far - near) * rest).swapaxes(1, axis))

@@ -41,14 +41,14 @@ def acquisition_operator(n_frames: int, phase: int) -> np.ndarray:
     # What lies before the first frame and after the last counts as that frame.
     edges[0], edges[-1] = -np.inf, np.inf
     overlap = np.minimum(ends[:, None], edges[1:]) - np.maximum(ends[:, None] - _FRAMES_PER_SCAN, edges[:-1])
-    return (np.maximum(overlap, 0.0) / _FRAMES_PER_SCAN).astype(np.float32)
+    return np.asarray(np.maximum(overlap, 0.0) / _FRAMES_PER_SCAN, np.float32)
 
 
 @lru_cache(maxsize=512)
 def resampling_operator(n_frames: int, phase: int) -> np.ndarray:
     """Return the matrix that interpolates scans linearly at the middle of each frame: (frame, scan) float32."""
     distance = np.abs(np.arange(n_frames)[:, None] + 0.5 - _scan_times(n_frames, phase))
-    return np.maximum(0.0, 1.0 - distance / _FRAMES_PER_SCAN).astype(np.float32)
+    return np.asarray(np.maximum(0.0, 1.0 - distance / _FRAMES_PER_SCAN), np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -63,7 +63,7 @@ def expectation_operator(n_frames: int) -> np.ndarray:
         (frame, frame) float32, each row summing to 1.
     """
     operators = [resampling_operator(n_frames, p) @ acquisition_operator(n_frames, p) for p in range(N_PHASES)]
-    return np.mean(operators, axis=0, dtype=np.float64).astype(np.float32)
+    return np.asarray(np.mean(operators, axis=0, dtype=np.float64), np.float32)
 
 
 def _scan_times(n_frames: int, phase: int) -> np.ndarray:

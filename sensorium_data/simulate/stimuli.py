@@ -48,7 +48,7 @@ def render_movie(movie: Movie, n_frames: int, seed: int) -> np.ndarray:
         (time, 36, 64) float32, luminance in [0, 255].
     """
     video = _RENDERERS[movie.stimulus](movie, n_frames, seed)
-    return np.clip(video, 0.0, 255.0, dtype=np.float32)
+    return np.asarray(np.clip(video, 0.0, 255.0), np.float32)
 
 
 def resample_repeat(video_THW: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -86,7 +86,8 @@ def _render_clip(random: np.random.Generator, n_frames: int) -> np.ndarray:
     brightness = -0.98 + 0.25 * random.standard_normal() + 0.3 * light
     contrast = 1.2 * np.exp(0.15 * random.standard_normal())
     # A logistic of Gaussian values has the skewed histogram of the recordings' videos and stays within 0 to 255.
-    return 255.0 / (1.0 + np.exp(-(brightness.astype(np.float32)[:, None, None] + np.float32(contrast) * scene)))
+    value = brightness.astype(np.float32)[:, None, None] + np.float32(contrast) * scene
+    return np.asarray(255.0 / (1.0 + np.exp(-value)))
 
 
 def _make_texture(random: np.random.Generator, exponent: float = 1.3) -> np.ndarray:
@@ -94,7 +95,7 @@ def _make_texture(random: np.random.Generator, exponent: float = 1.3) -> np.ndar
     shape = (_TEXTURE_SIZE, _TEXTURE_SIZE)
     spectrum = np.fft.rfft2(random.standard_normal(shape, dtype=np.float32)) * _falloff(exponent)
     texture = np.fft.irfft2(spectrum, shape).astype(np.float32)
-    return texture / texture.std()
+    return np.asarray(texture / texture.std())
 
 
 @lru_cache(maxsize=4)
@@ -103,7 +104,7 @@ def _falloff(exponent: float) -> np.ndarray:
     radius = np.hypot(vertical, horizontal)
     # Nothing coarser than the screen is wide: a texture's mean is a scene's brightness, set elsewhere.
     falloff = np.where(radius < 1 / FRAME_WIDTH, 0.0, np.maximum(radius, 1 / _TEXTURE_SIZE) ** -exponent)
-    return (falloff * (radius < 0.35)).astype(np.float32)
+    return np.asarray(falloff * (radius < 0.35), np.float32)
 
 
 def _move_camera(random: np.random.Generator, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
@@ -137,12 +138,13 @@ def _smooth(noise: np.ndarray, time_frames: float) -> np.ndarray:
 def _sample_texture(texture: np.ndarray, rows_TH: np.ndarray, columns_TW: np.ndarray) -> np.ndarray:
     """Sample a periodic texture bilinearly at the grid of rows and columns of each frame: (time, height, width)."""
     top, left = np.floor(rows_TH).astype(np.intp), np.floor(columns_TW).astype(np.intp)
-    down, right = (rows_TH - top)[:, :, None], (columns_TW - left)[:, None, :]
-    top_, left_ = (top % _TEXTURE_SIZE)[:, :, None], (left % _TEXTURE_SIZE)[:, None, :]
-    bottom_, right_ = ((top + 1) % _TEXTURE_SIZE)[:, :, None], ((left + 1) % _TEXTURE_SIZE)[:, None, :]
-    upper = texture[top_, left_] * (1 - right) + texture[top_, right_] * right
-    lower = texture[bottom_, left_] * (1 - right) + texture[bottom_, right_] * right
-    return upper * (1 - down) + lower * down
+    down, right = (rows_TH - top)[:, :, None], (columns_TW - left)[:, :, None]
+    # Whole rows first: they lie next to each other in memory.
+    upper, lower = texture[top % _TEXTURE_SIZE], texture[(top + 1) % _TEXTURE_SIZE]
+    lines = (upper + (lower - upper) * down).swapaxes(1, 2)
+    frame = np.arange(len(lines))[:, None]
+    nearer, farther = lines[frame, left % _TEXTURE_SIZE], lines[frame, (left + 1) % _TEXTURE_SIZE]
+    return np.asarray((nearer + (farther - nearer) * right).swapaxes(1, 2))
 
 
 # Out of distribution
@@ -172,7 +174,7 @@ def _render_gaussian_dot(movie: Movie, n_frames: int, seed: int) -> np.ndarray:
     rows, columns = _pixel_grid()
     dots = []
     for ((row, column), sign), _ in _share_conditions(movie, seed, conditions, -(-n_frames // per_dot)):
-        blob = np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * 3.0**2))
+        blob = np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * 4.5**2))
         dots.append(np.repeat((_GRAY + sign * 120.7 * blob)[None], per_dot, axis=0))
     return np.concatenate(dots)[:n_frames]
 
@@ -207,7 +209,9 @@ def _render_kinematogram(
     rows_TDH = np.exp(-((places_TD2[..., :1] - np.arange(FRAME_HEIGHT)) ** 2) / (2 * radius**2))
     columns_TDW = np.exp(-((places_TD2[..., 1:] - np.arange(FRAME_WIDTH)) ** 2) / (2 * radius**2))
     signs_D = random.choice([-1.0, 1.0], n_dots)
-    return _GRAY + 120.7 * np.tanh(np.einsum("tdh,tdw,d->thw", rows_TDH, columns_TDW, signs_D, optimize=True))
+    return np.asarray(
+        _GRAY + 120.7 * np.tanh(np.einsum("tdh,tdw,d->thw", rows_TDH, columns_TDW, signs_D, optimize=True))
+    )
 
 
 def _render_pink_noise(movie: Movie, n_frames: int, seed: int) -> np.ndarray:
@@ -230,10 +234,10 @@ def _render_directional_noise(random: np.random.Generator, n_frames: int, direct
     along = horizontal * np.cos(direction) + vertical * np.sin(direction)
     # What drifts in one direction has temporal frequencies opposite in sign to the spatial ones along it.
     tuned = np.exp(3.0 * (np.abs(along) / np.maximum(radius, 1e-6) - 1.0)) * (rate * along <= 0)
-    pink = 1.0 / np.maximum(np.sqrt(radius**2 + (rate * 2.0) ** 2), 1 / FRAME_WIDTH)
+    pink = 1.0 / np.maximum(np.sqrt(radius**2 + (rate * 4.0) ** 2), 1 / FRAME_WIDTH)
     spectrum *= (pink * tuned * (radius > 0)).astype(np.float32)
     noise = np.fft.irfftn(spectrum, shape, axes=(0, 1, 2))
-    return _GRAY + 47.9 * noise / noise.std()
+    return np.asarray(_GRAY + 54.9 * noise / noise.std())
 
 
 def _render_natural_images(movie: Movie, n_frames: int, seed: int) -> np.ndarray:

@@ -121,7 +121,8 @@ def test_modalities_are_padded_each_in_its_own_way(recording: Recording) -> None
             assert np.isfinite(padded[..., :n]).all()
             assert np.isnan(padded[..., n:]).all()
         assert np.isfinite(behavior).all()
-        assert np.abs(np.diff(behavior[0])).min() > 0, "behavior goes on after the stimulus"
+        if n < recording.session.n_frames_padded:
+            assert np.ptp(behavior[0, n:]) > 0, "behavior goes on after the stimulus"
         if facts.responses_withheld:
             assert not responses.any()
             assert not np.isnan(responses).any()
@@ -164,6 +165,7 @@ def test_statistics_are_over_valid_trials_frame_by_frame_with_nothing_withheld(r
     valid = truth.trial.values[truth.valid.values]
     stacks = {m: np.stack([recording.read(f"data/{m}/{t}.npy") for t in valid]) for m in MODALITIES if m != "responses"}
     stacks["responses"] = truth.responses.sel(trial=valid).values.astype(np.float64)
+    stacks["videos"] = stacks["videos"][:, ::7, ::9]
     functions: dict[str, Callable[..., np.ndarray]] = {
         "mean": np.nanmean,
         "std": np.nanstd,
@@ -175,9 +177,14 @@ def test_statistics_are_over_valid_trials_frame_by_frame_with_nothing_withheld(r
         shown = np.isfinite(stack).any(axis=(0, *range(1, stack.ndim - 1)))
         for statistic, function in functions.items():
             found = recording.read(f"meta/statistics/{modality}/all/{statistic}.npy")
+            if modality == "videos":
+                assert found.shape == (36, 64, recording.session.n_frames_padded)
+                found = found[::7, ::9]
             assert found.shape == stack.shape[1:]
             expected = function(stack[..., shown], axis=0)
-            np.testing.assert_allclose(found[..., shown], expected, rtol=1e-5, atol=1e-9, err_msg=statistic)
+            # float32 holds luminance to 1e-5; where no two trials differ by more, neither do their statistics.
+            atol = 1e-9 if modality == "responses" else 3e-5
+            np.testing.assert_allclose(found[..., shown], expected, rtol=1e-5, atol=atol, err_msg=statistic)
             assert np.isnan(found[..., ~shown]).all()
 
 
@@ -187,10 +194,10 @@ def test_responses_are_as_sparse_and_as_large_as_the_recordings(recording: Recor
     responses = responses[:, np.isfinite(responses).all(axis=0)]
     assert 0.08 < np.mean(responses > 1e-6) < 0.16
     assert -3e-7 <= responses.min() < 0
-    assert 0.1 < responses.mean(axis=1).min()
+    assert responses.mean(axis=1).min() > 0.1
     assert responses.mean(axis=1).max() < 48
     assert 1 < responses.mean() < 6
-    assert 0.75 < responses.std(axis=1).min()
+    assert responses.std(axis=1).min() > 0.75
     assert responses.std(axis=1).max() < 140
     assert np.all(np.abs(np.median(responses, axis=1)) < 1e-8)
 
@@ -231,23 +238,21 @@ def test_repeats_show_nearly_the_same_frames_and_are_never_identical(recording: 
 
 
 def correlate(truth: xr.Dataset, values: xr.DataArray, tier: str) -> np.ndarray:
-    """Correlate with the responses, per neuron, over a tier's frames but each trial's first 50; standardized as scored."""
-    std = truth.responses.sel(trial=truth.valid).std("trial").values
-    floor = 0.01 * np.nanmean(std)
-    precision = 1 / np.where(std > floor, std, floor)
+    """Correlate with the responses, per neuron, over a tier's frames but each trial's first 50."""
     traces: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for trial in truth.trial.values[(truth.tier == tier).values & truth.valid.values]:
         frames = slice(50, int(truth.n_frames.sel(trial=trial)))
         for trace, array in zip(traces, (values, truth.responses), strict=True):
-            trace.append((array.sel(trial=trial).values * precision)[:, frames])
+            trace.append(array.sel(trial=trial).values[:, frames])
     ours, theirs = (np.concatenate(trace, axis=1) for trace in traces)
     return np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(ours, theirs, strict=True)])
 
 
-def test_expected_responses_explain_about_half(recording: Recording) -> None:
-    ceiling = correlate(recording.truth, recording.truth.rates, "oracle")
-    assert 0.45 < ceiling.mean() < 0.7
-    assert ceiling.min() > 0
+@pytest.mark.parametrize("tier", ["oracle", "live_test_main"])
+def test_expected_responses_explain_more_than_half(recording: Recording, tier: str) -> None:
+    ceiling = correlate(recording.truth, recording.truth.rates, tier)
+    assert 0.5 < ceiling.mean() < 0.75
+    assert np.quantile(ceiling, 0.1) > 0.3
 
 
 def test_the_ceiling_is_gone_when_trials_are_exchanged(recording: Recording) -> None:
@@ -269,7 +274,7 @@ def test_truth_opens_from_either_folder_by_either_name(directory: Path, name: st
 def test_missing_truth_is_said_so(directory: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no truth of a simulation here"):
         open_truth(tmp_path, "F")
-    with pytest.raises(StoreError, match="session G .*was not simulated"):
+    with pytest.raises(StoreError, match=r"session G .*was not simulated"):
         open_truth(directory, "G")
     with pytest.raises(UnknownNameError):
         open_truth(directory, "Z")
@@ -279,7 +284,7 @@ def test_missing_truth_is_said_so(directory: Path, tmp_path: Path) -> None:
 
 
 def simulate_small(directory: Path, **changes: object) -> SimulationReport:
-    arguments: dict[str, object] = {"sessions": find_sessions(["F"]), "n_trials": 14, "n_neurons": 4, "seed": 5}
+    arguments: dict[str, object] = {"sessions": find_sessions(["F"]), "n_trials": 8, "n_neurons": 4, "seed": 5}
     return simulate(directory, **{**arguments, **changes})  # type: ignore[arg-type]
 
 
@@ -318,7 +323,7 @@ def test_the_report_tells_what_was_made(small: Path) -> None:
     (row,) = report.sessions
     assert report.directory == str(small)
     assert report.truth == str(small / "truth")
-    assert (row.alias, row.n_trials, row.n_neurons) == ("F", 14, 4)
+    assert (row.alias, row.n_trials, row.n_neurons) == ("F", 8, 4)
     assert Path(row.path).stat().st_size == row.size_bytes
 
 
@@ -337,7 +342,7 @@ def test_nothing_unfinished_is_left_beside_the_archives(small: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"seed": 6}, "found seed 5, expected seed 6"), ({"n_trials": 15, "n_neurons": 5}, "n_trials 14, n_neurons 4")],
+    [({"seed": 6}, "found seed 5, expected seed 6"), ({"n_trials": 9, "n_neurons": 5}, "n_trials 8, n_neurons 4")],
 )
 def test_other_parameters_need_another_directory(small: Path, changes: dict[str, int], named: str) -> None:
     with pytest.raises(UsageError, match=named):
@@ -353,7 +358,7 @@ def test_sessions_are_added_and_damaged_ones_made_again(tmp_path: Path) -> None:
         progress=lambda label, done, total: told.append((label, done, total)),
     )
     assert [row.alias for row in report.sessions] == ["A", "F"]
-    assert told == [("simulate A", n, 14) for n in range(1, 15)]
+    assert told == [("simulate A", n, 8) for n in range(1, 9)]
     archive = tmp_path / f"{find_session('F').name}.zip"
     whole = digest(archive)
     archive.write_bytes(archive.read_bytes()[:1000])

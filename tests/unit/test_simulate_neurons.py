@@ -67,7 +67,7 @@ def test_activity_follows_the_stimulus_and_never_precedes_it(population: Populat
 def test_a_neuron_sees_its_receptive_field_alone(population: Population, video: np.ndarray) -> None:
     neurons = population.neurons
     rows, columns = np.mgrid[:36, :64]
-    for n in range(5):
+    for n in range(3):
         far = np.hypot(rows - neurons.rf_y[n], columns - neurons.rf_x[n]) > 5 * neurons.rf_sigma[n]
         blank_outside, blank_inside = video.copy(), video.copy()
         blank_outside[:, far] = 0
@@ -97,7 +97,7 @@ def test_the_mean_of_many_draws_is_the_expectation(population: Population, video
     rate = population.event_rates(video[:90], at_rest(90))
     expected = population.expect(rate)
     random = np.random.default_rng(0)
-    draws = np.stack([population.respond(rate, random) for _ in range(1500)])
+    draws = np.stack([population.respond(rate, random) for _ in range(800)])
     error = (draws.mean(axis=0) - expected) / np.maximum(draws.std(axis=0) / np.sqrt(len(draws)), 1e-6)
     busy = expected > 0.02 * population.neurons.amplitude
     assert busy.sum() > 500
@@ -140,7 +140,8 @@ def test_behavior_has_the_recordings_statistics() -> None:
     assert running.min() == 0
     assert running.max() <= 47
     one = simulate_behavior(random, 324)
-    assert np.abs(np.diff(one, axis=1)).max() < 0.35 * max(one.std(axis=1).max(), 5), "smooth in time"
+    lagged = [np.corrcoef(trace[1:], trace[:-1])[0, 1] for trace in one]
+    assert min(lagged) > 0.95, "smooth in time"
 
 
 def test_the_pupil_of_session_f_lies_where_it_was() -> None:

@@ -72,8 +72,13 @@ def test_members_past_four_gigabytes_get_zip64_offsets(tmp_path: Path) -> None:
 
 def test_a_failed_archive_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "made.zip"
-    with pytest.raises(RuntimeError, match="stop"), ZipWriter(path) as archive:
-        archive.write(pack_member("a", b"1"))
-        assert not path.exists(), "an archive is not there before it is whole"
-        raise RuntimeError("stop")
+
+    def write_half() -> None:
+        with ZipWriter(path) as archive:
+            archive.write(pack_member("a", b"1"))
+            assert not path.exists(), "an archive is not there before it is whole"
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_half()
     assert list(tmp_path.iterdir()) == []
