@@ -30,18 +30,33 @@ class TrainingConfig(BaseModel):
     n_frames_window: PositiveInt = Field(default=80, description="Frames of a training window.")
     batch_size: PositiveInt = Field(default=8, description="Windows of one session in a batch.")
     learning_rate: float = Field(default=0.005, gt=0, description="Learning rate of AdamW at first.")
+    core_learning_rate_factor: float = Field(
+        default=1.0, gt=0, description="What the core's learning rate is multiplied with; the readouts' is not."
+    )
+    schedule: Literal["plateau", "cosine"] = Field(
+        default="plateau",
+        description="How the learning rate falls: when the score stops growing, or along half a cosine.",
+    )
     weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of AdamW, on every parameter.")
     max_epochs: PositiveInt = Field(default=200, description="Epochs after which training stops in any case.")
     early_stopping_patience: PositiveInt = Field(
-        default=5, description="Epochs without a better score after which the best weights are restored."
+        default=5,
+        description="Epochs without a better score after which the best weights are restored (schedule plateau).",
     )
-    n_rounds: PositiveInt = Field(default=4, description="How often that may happen before training stops.")
+    n_rounds: PositiveInt = Field(
+        default=4, description="How often that may happen before training stops (schedule plateau)."
+    )
     tolerance: float = Field(default=1e-6, ge=0, description="By how much a score must be better to count as better.")
     plateau_factor: float = Field(
-        default=0.3, gt=0, lt=1, description="What the learning rate is multiplied with on a plateau."
+        default=0.3,
+        gt=0,
+        lt=1,
+        description="What the learning rate is multiplied with on a plateau (schedule plateau).",
     )
     plateau_patience: int = Field(
-        default=5, ge=0, description="Epochs without a better score that are no plateau yet; one more is."
+        default=5,
+        ge=0,
+        description="Epochs without a better score that are no plateau yet; one more is (schedule plateau).",
     )
     min_learning_rate: float = Field(default=1e-4, ge=0, description="The learning rate never falls below this.")
     seed: int = Field(default=42, ge=0, lt=2**63, description="Seed of the weights, the windows and their order.")

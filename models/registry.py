@@ -74,6 +74,7 @@ def _factorized3d_debug() -> TrainingConfig:
             spatial_strides=(2, 1),
             batch_norm_momentum=0.1,
             readout_init_sigma=0.6,
+            starts_at_mean_response=True,
         ),
         batch_size=2,
         learning_rate=0.01,

@@ -18,10 +18,13 @@ class ResponseModel(nn.Module, ABC):
 
     Attributes
     ----------
+    core : Module
+        What all sessions share.
     n_frames_lost : int
         Frames at the start of a window that have no prediction.
     """
 
+    core: nn.Module
     n_frames_lost: int
 
     @abstractmethod

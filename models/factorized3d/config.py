@@ -52,6 +52,10 @@ class Factorized3dConfig(BaseModel):
     readout_units: PositiveInt = Field(
         default=30, description="Hidden units that predict a neuron's place in the frame from its place in the cortex."
     )
+    starts_at_mean_response: bool = Field(
+        default=False,
+        description="Start from predictions of the mean response, instead of about 1 above it as the starter kit does.",
+    )
     shifter_units: PositiveInt = Field(
         default=5, description="Hidden units that predict the shift of the frame from the pupil's center."
     )

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from models.factorized3d.config import Factorized3dConfig
-from models.layers.outputs import elu1
+from models.layers.outputs import elu1, invert_elu1
 from models.layers.readout import FullGaussianReadout
 from models.layers.regularizers import spatial_roughness, temporal_roughness
 from models.layers.shifter import Shifter
@@ -48,6 +48,10 @@ class Factorized3d(ResponseModel):
     The factorized 3D benchmark of https://github.com/ecker-lab/sensorium_2023 (Turishcheva et al. 2023, "The Dynamic
     Sensorium competition for predicting large-scale mouse visual cortex activity from videos").
     """
+
+    core: FactorizedCore
+    readouts: nn.ModuleDict
+    shifters: nn.ModuleDict
 
     def __init__(self, config: Factorized3dConfig, neurons: Mapping[str, NeuronInfo]) -> None:
         super().__init__()
@@ -98,7 +102,9 @@ class Factorized3d(ResponseModel):
 
     @torch.no_grad()
     def initialize_readout_bias(self, session: str, mean_response_N: torch.Tensor) -> None:
-        """Set the bias of a session's readout."""
+        """Set the bias of a session's readout to the mean responses, or so that the output makes them of it."""
+        if self.config.starts_at_mean_response:
+            mean_response_N = invert_elu1(mean_response_N)
         cast(FullGaussianReadout, self.readouts[session]).bias.copy_(mean_response_N)
 
 
@@ -110,6 +116,8 @@ class FactorizedCore(nn.Module):
     config : Factorized3dConfig
         The architecture.
     """
+
+    layers: nn.Sequential
 
     def __init__(self, config: Factorized3dConfig) -> None:
         super().__init__()

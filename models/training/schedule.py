@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Protocol
 
+from models.config import TrainingConfig
 from sensorium_data.errors import UsageError
 
-__all__ = ["Decision", "PlateauSchedule"]
+__all__ = ["CosineSchedule", "Decision", "PlateauSchedule", "Schedule", "make_schedule"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,107 @@ class Decision:
     restores_best: bool
     stops: bool
     learning_rate: float
+
+
+class Schedule(Protocol):
+    """Takes the score of each epoch and says how to go on.
+
+    Attributes
+    ----------
+    learning_rate : float
+        For the next epoch.
+    best_score : float
+        The highest so far, the untrained model's included.
+    best_epoch : int
+        Where it was reached, from 1; 0 for the untrained model.
+    """
+
+    learning_rate: float
+    best_score: float
+    best_epoch: int
+
+    def update(self, score: float) -> Decision:
+        """Take the score after an epoch and say what to do."""
+
+
+def make_schedule(config: TrainingConfig, *, initial_score: float) -> Schedule:
+    """Return the schedule that a recipe names.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The recipe.
+    initial_score : float
+        The untrained model's.
+    """
+    if config.schedule == "cosine":
+        return CosineSchedule(
+            initial_score=initial_score,
+            learning_rate=config.learning_rate,
+            min_learning_rate=config.min_learning_rate,
+            max_epochs=config.max_epochs,
+        )
+    return PlateauSchedule(
+        initial_score=initial_score,
+        learning_rate=config.learning_rate,
+        patience=config.early_stopping_patience,
+        n_rounds=config.n_rounds,
+        tolerance=config.tolerance,
+        max_epochs=config.max_epochs,
+        plateau_factor=config.plateau_factor,
+        plateau_patience=config.plateau_patience,
+        min_learning_rate=config.min_learning_rate,
+    )
+
+
+class CosineSchedule:
+    """A learning rate that falls along half a cosine over all epochs; the best weights are restored at the end.
+
+    Parameters
+    ----------
+    initial_score : float
+        The untrained model's score: a model that never beats it is not kept.
+    learning_rate, min_learning_rate : float
+        Of the first epoch, and what it would reach after the last.
+    max_epochs : int
+        All of them are trained.
+
+    Raises
+    ------
+    UsageError
+        If a number is out of range.
+    """
+
+    def __init__(
+        self, *, initial_score: float, learning_rate: float, min_learning_rate: float, max_epochs: int
+    ) -> None:
+        if max_epochs < 1:
+            raise UsageError("training needs epochs", found=max_epochs, expected="at least 1")
+        if min_learning_rate > learning_rate:
+            raise UsageError(
+                "the learning rate cannot fall to a higher one",
+                found=f"from {learning_rate} to {min_learning_rate}",
+                remedy="lower min_learning_rate",
+            )
+        self.best_score = initial_score
+        self.best_epoch = 0
+        self.learning_rate = learning_rate
+        self._highest = learning_rate
+        self._lowest = min_learning_rate
+        self._max_epochs = max_epochs
+        self._epoch = 0
+
+    def update(self, score: float) -> Decision:
+        """Take the score after an epoch and say what to do."""
+        self._epoch += 1
+        improved = score > self.best_score
+        if improved:
+            self.best_score = score
+            self.best_epoch = self._epoch
+        share = 0.5 * (1 + math.cos(math.pi * min(1.0, self._epoch / self._max_epochs)))
+        self.learning_rate = self._lowest + share * (self._highest - self._lowest)
+        stops = self._epoch >= self._max_epochs
+        return Decision(improved=improved, restores_best=stops, stops=stops, learning_rate=self.learning_rate)
 
 
 class PlateauSchedule:

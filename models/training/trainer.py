@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -22,7 +23,7 @@ from models.training.evaluation import Evaluation, evaluate
 from models.training.metrics import EpochMetrics
 from models.training.objective import poisson_loss, scale_for_batch
 from models.training.run import RunData
-from models.training.schedule import PlateauSchedule
+from models.training.schedule import Schedule, make_schedule
 from sensorium_data.errors import RunError
 from sensorium_data.loader import Batch, WindowLoader
 from sensorium_data.progress import Progress, ignore_progress
@@ -78,7 +79,7 @@ class Trainer:
     ----------
     model : ResponseModel
         Its weights change in place.
-    schedule : PlateauSchedule
+    schedule : Schedule
         From :meth:`fit` on.
     n_trials : int
         Training trials of all sessions.
@@ -110,11 +111,9 @@ class Trainer:
         self._fabric = Fabric(accelerator=device.type, devices=1, precision=config.precision)
         self.model = build_model(config, data.neurons)
         self._initialize_biases()
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        optimizer = torch.optim.AdamW(self._group_parameters(), weight_decay=config.weight_decay)
         self._prepared_model, self._optimizer = self._fabric.setup(self.model, optimizer)
-        self.schedule: PlateauSchedule
+        self.schedule: Schedule
 
     def fit(self, progress: Progress = ignore_progress) -> Iterator[EpochMetrics]:
         """Train to the end, yielding each epoch; afterwards the model has the best epoch's weights.
@@ -130,17 +129,7 @@ class Trainer:
             If the loss stops being a number.
         """
         config = self._config
-        self.schedule = PlateauSchedule(
-            initial_score=self._evaluate().pooled,
-            learning_rate=config.learning_rate,
-            patience=config.early_stopping_patience,
-            n_rounds=config.n_rounds,
-            tolerance=config.tolerance,
-            max_epochs=config.max_epochs,
-            plateau_factor=config.plateau_factor,
-            plateau_patience=config.plateau_patience,
-            min_learning_rate=config.min_learning_rate,
-        )
+        self.schedule = make_schedule(config, initial_score=self._evaluate().pooled)
         best_weights = copy_weights(self.model)
         for epoch in range(1, config.max_epochs + 1):
             started = time.perf_counter()
@@ -153,8 +142,7 @@ class Trainer:
             if decision.restores_best:
                 # The weights alone: the optimizer keeps its moments, as the starter kit's does.
                 self.model.load_state_dict(best_weights)
-            for group in self._optimizer.param_groups:
-                group["lr"] = decision.learning_rate
+            self._set_learning_rate(decision.learning_rate)
             yield EpochMetrics(
                 epoch=epoch,
                 train_loss=trained.loss,
@@ -228,6 +216,20 @@ class Trainer:
             duration_s=time.perf_counter() - started,
             waited_s=waited_s,
         )
+
+    def _group_parameters(self) -> list[dict[str, Any]]:
+        """Return the optimizer's parameter groups: the core, and what each session has of its own."""
+        in_core = set(self.model.core.parameters())
+        others = [parameter for parameter in self.model.parameters() if parameter not in in_core]
+        factor, learning_rate = self._config.core_learning_rate_factor, self._config.learning_rate
+        return [
+            {"params": list(self.model.core.parameters()), "factor": factor, "lr": factor * learning_rate},
+            {"params": others, "factor": 1.0, "lr": learning_rate},
+        ]
+
+    def _set_learning_rate(self, learning_rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["factor"] * learning_rate
 
     def _evaluate(self) -> Evaluation:
         return evaluate(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 class TrialStack:
     """One modality of all trials, as float32 in a scratch file: (trial, feature, time).
 
-    Trials may be written from many threads; what no trial wrote is NaN.
+    Trials may be written from many threads, each once.
 
     Parameters
     ----------
@@ -33,12 +34,17 @@ class TrialStack:
 
     def __init__(self, path: Path, n_trials: int, n_features: int, n_frames: int) -> None:
         self._path = path
-        shape = (n_trials, n_features, n_frames)
-        self._values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        self._shape = (n_trials, n_features, n_frames)
+        self._lock = threading.Lock()
+        # Written as a file, not through a memory map: that one kills the process where the disk is full.
+        self._file: IO[bytes] = path.open("wb")
 
     def write(self, position: int, values: np.ndarray) -> None:
         """Store one trial: (feature, time)."""
-        self._values[position] = values
+        data = np.ascontiguousarray(values, np.float32)
+        with self._lock:
+            self._file.seek(position * data.nbytes)
+            self._file.write(data.data)
 
     def summarize(self, run: Map) -> dict[str, np.ndarray]:
         """Return each statistic over trials: (feature, time) float64 by its name.
@@ -48,15 +54,17 @@ class TrialStack:
         run : callable
             Like ``map``; one that uses threads makes it faster.
         """
-        n_trials, n_features, n_frames = self._values.shape
-        step = max(1, _BLOCK_SIZE_BYTES // (4 * max(1, n_trials * n_frames)))
+        self._file.flush()
+        values = np.memmap(self._path, np.float32, mode="r", shape=self._shape)
+        n_trials, n_features, n_frames = self._shape
+        step = max(1, _BLOCK_SIZE_BYTES // (4 * n_trials * n_frames))
         blocks = [slice(start, start + step) for start in range(0, n_features, step)]
-        parts = list(run(lambda block: summarize_trials(self._values[:, block]), blocks))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        parts = list(run(lambda block: summarize_trials(values[:, block]), blocks))
+        return {name: np.concatenate([part[name] for part in parts]) for name in STATISTICS}
 
     def close(self) -> None:
         """Delete the scratch file."""
-        del self._values
+        self._file.close()
         self._path.unlink(missing_ok=True)
 
 

@@ -66,7 +66,7 @@ def record_session(
     zip64 : bool
         Write Zip64 fields whatever the size.
     progress : Progress
-        Told after each trial.
+        Told after each trial, and after the statistics of each modality.
     """
     session = plan.session
     with ExitStack() as stack:
@@ -74,7 +74,6 @@ def record_session(
         stack.enter_context(threadpool_limits(1, user_api="blas"))
         recorder = _Recorder(plan)
         truth = TruthWriter(truth_root, plan, recorder.population.neurons)
-        pool = stack.enter_context(ThreadPoolExecutor(jobs, thread_name_prefix="simulate"))
         stacks = {
             modality: TrialStack(
                 archive_path.with_name(f"{archive_path.name}.{modality}.partial"),
@@ -100,6 +99,8 @@ def record_session(
             return recorder.pack(trial, recorded)
 
         archive = stack.enter_context(ZipWriter(archive_path, zip64=zip64))
+        # Entered last, so that no thread writes any more when the files are closed.
+        pool = stack.enter_context(ThreadPoolExecutor(jobs, thread_name_prefix="simulate"))
         for member in _describe_session(plan, recorder.population):
             archive.write(member)
         label = f"simulate {session.alias}"
@@ -107,11 +108,12 @@ def record_session(
             for member in members:
                 archive.write(member)
             progress(label, n_done, len(plan.trials))
-        for modality, trial_stack in stacks.items():
+        for n_done, (modality, trial_stack) in enumerate(stacks.items(), start=1):
             for statistic, values in trial_stack.summarize(pool.map).items():
                 shaped = values.reshape(FRAME_HEIGHT, FRAME_WIDTH, -1) if modality == "videos" else values
                 name = f"{session.name}/meta/statistics/{modality}/all/{statistic}.npy"
                 archive.write(pack_member(name, _to_npy(shaped)))
+            progress(f"summarize {session.alias}", n_done, len(stacks))
     truth.publish({"seed": plan.seed})
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sensorium_data.errors import UsageError
+from sensorium_data.errors import StoreError, UsageError
 from sensorium_data.objects import LocalObjects
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 from sensorium_data.simulate.plan import plan_session
 from sensorium_data.simulate.recording import record_session
 from sensorium_data.simulate.truth import TRUTH_FOLDER, publish_truth_root
+from sensorium_data.template import METADATA_KEY
 
 __all__ = ["RECORD_NAME", "SimulatedSession", "SimulationReport", "simulate"]
 
@@ -108,7 +109,7 @@ def simulate(
     zip64 : bool
         Write Zip64 fields also in small archives.
     progress : Progress
-        Told after each trial.
+        Told after each trial, and after the statistics of each modality.
 
     Returns
     -------
@@ -118,8 +119,10 @@ def simulate(
     Raises
     ------
     UsageError
-        If a number makes no sense, or if the directory holds a simulation with other parameters, or archives that no
-        simulation wrote.
+        If a number makes no sense, or if the directory holds a simulation with other parameters, or an archive of one
+        of the sessions that no simulation wrote.
+    StoreError
+        If the directory cannot be written.
     """
     _check_arguments(sessions, n_trials=n_trials, n_neurons=n_neurons, seed=seed, jobs=jobs)
     directory = Path(directory).expanduser()
@@ -130,34 +133,35 @@ def simulate(
         "n_neurons": n_neurons,
         "zip64": zip64,
     }
-    finished = _read_finished(directory, parameters, sessions)
-    missing = [session for session in sessions if session.name not in finished]
-    truth = directory / TRUTH_FOLDER
-    if missing:
-        _write_record(directory, parameters, finished)
+    record = _read_record(directory, parameters)
+    missing = [session for session in sessions if not _is_whole(directory, session, record)]
     for session in missing:
-        plan = plan_session(session, n_trials=n_trials, n_neurons=n_neurons, seed=seed)
-        path = directory / f"{session.name}.zip"
-        record_session(plan, path, truth, jobs=jobs, zip64=zip64, progress=progress)
-        publish_truth_root(truth)
-        finished[session.name] = {
-            "n_trials": len(plan.trials),
-            "n_neurons": plan.n_neurons,
-            "size_bytes": path.stat().st_size,
-        }
-        _write_record(directory, parameters, finished)
+        _refuse_foreign_archive(directory, session, record)
+    truth = directory / TRUTH_FOLDER
+    for session in missing:
+        path = _archive_path(directory, session)
+        record[session.name] = None
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            _write_record(directory, parameters, record)
+            plan = plan_session(session, n_trials=n_trials, n_neurons=n_neurons, seed=seed)
+            record_session(plan, path, truth, jobs=jobs, zip64=zip64, progress=progress)
+            publish_truth_root(truth)
+            record[session.name] = _Row(len(plan.trials), plan.n_neurons, path.stat().st_size)
+            _write_record(directory, parameters, record)
+        except OSError as error:
+            raise StoreError(
+                "the simulated session cannot be written",
+                session=session,
+                path=error.filename or directory,
+                found=error.strerror or error,
+                remedy="check the space and the permissions there, and run it again: finished sessions are kept",
+            ) from error
+    finished = {name: row for name, row in record.items() if row is not None}
     return SimulationReport(
         directory=str(directory),
         truth=str(truth),
-        sessions=tuple(
-            SimulatedSession(
-                alias=session.alias,
-                name=session.name,
-                path=str(directory / f"{session.name}.zip"),
-                **finished[session.name],
-            )
-            for session in sessions
-        ),
+        sessions=tuple(_report_session(directory, session, finished[session.name]) for session in sessions),
         status="simulated" if missing else "already done",
     )
 
@@ -174,26 +178,29 @@ def _check_arguments(
         raise UsageError("the seed makes no sense", found=seed, expected="0 or more")
 
 
-def _read_finished(
-    directory: Path, parameters: Mapping[str, Any], sessions: Sequence[Session]
-) -> dict[str, dict[str, int]]:
-    """Return what the directory holds of a simulation with these parameters, by session name."""
+@dataclass(frozen=True)
+class _Row:
+    """What the record says of a finished session."""
+
+    n_trials: int
+    n_neurons: int
+    size_bytes: int
+
+
+#: By session name; None for a session that was begun.
+_Record = dict[str, _Row | None]
+
+
+def _read_record(directory: Path, parameters: Mapping[str, Any]) -> _Record:
+    """Return what the directory holds of a simulation with these parameters."""
     path = directory / RECORD_NAME
     try:
-        record = json.loads(path.read_bytes())
-        found, finished = dict(record["parameters"]), dict(record["sessions"])
-    except FileNotFoundError:
-        for session in sessions:
-            archive = directory / f"{session.name}.zip"
-            if archive.exists():
-                raise UsageError(
-                    "an archive that no simulation wrote",
-                    session=session,
-                    path=archive,
-                    remedy="choose another directory",
-                ) from None
+        stored = json.loads(path.read_bytes())
+        found = dict(stored["parameters"])
+        record = {name: None if row is None else _Row(**row) for name, row in stored["sessions"].items()}
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             "the record of a simulation cannot be read", path=path, found=error, remedy="choose another directory"
         ) from error
@@ -202,18 +209,48 @@ def _read_finished(
         raise UsageError(
             "the directory holds a simulation with other parameters",
             path=directory,
-            found=", ".join(f"{name} {found.get(name)}" for name in differing),
-            expected=", ".join(f"{name} {parameters[name]}" for name in differing),
+            found=", ".join(f"{name} {_say(found.get(name))}" for name in differing),
+            expected=", ".join(f"{name} {_say(parameters[name])}" for name in differing),
             remedy="choose another directory",
         )
-    return {name: row for name, row in finished.items() if _is_whole(directory, name, row)}
+    return record
 
 
-def _is_whole(directory: Path, name: str, row: Mapping[str, int]) -> bool:
-    archive, truth = directory / f"{name}.zip", directory / TRUTH_FOLDER / name / "zarr.json"
-    return archive.is_file() and archive.stat().st_size == row["size_bytes"] and truth.is_file()
+def _say(value: object) -> object:
+    return "as published" if value is None else value
 
 
-def _write_record(directory: Path, parameters: Mapping[str, Any], finished: Mapping[str, Mapping[str, int]]) -> None:
-    record = {"parameters": dict(parameters), "sessions": {name: dict(row) for name, row in sorted(finished.items())}}
-    LocalObjects(directory).write(RECORD_NAME, json.dumps(record, indent=2).encode())
+def _write_record(directory: Path, parameters: Mapping[str, Any], record: _Record) -> None:
+    rows = {name: None if row is None else asdict(row) for name, row in sorted(record.items())}
+    document = {"parameters": dict(parameters), "sessions": rows}
+    LocalObjects(directory).write(RECORD_NAME, json.dumps(document, indent=2).encode())
+
+
+def _archive_path(directory: Path, session: Session) -> Path:
+    return directory / f"{session.name}.zip"
+
+
+def _is_whole(directory: Path, session: Session, record: _Record) -> bool:
+    row, archive = record.get(session.name), _archive_path(directory, session)
+    truth = directory / TRUTH_FOLDER / session.name / METADATA_KEY
+    return row is not None and archive.is_file() and archive.stat().st_size == row.size_bytes and truth.is_file()
+
+
+def _refuse_foreign_archive(directory: Path, session: Session, record: _Record) -> None:
+    """Raise where the session's archive is there and no simulation wrote it: it may be the recording."""
+    archive = _archive_path(directory, session)
+    if session.name not in record and archive.exists():
+        raise UsageError(
+            "an archive that no simulation wrote", session=session, path=archive, remedy="choose another directory"
+        )
+
+
+def _report_session(directory: Path, session: Session, row: _Row) -> SimulatedSession:
+    return SimulatedSession(
+        alias=session.alias,
+        name=session.name,
+        n_trials=row.n_trials,
+        n_neurons=row.n_neurons,
+        path=str(_archive_path(directory, session)),
+        size_bytes=row.size_bytes,
+    )

@@ -232,14 +232,15 @@ def test_the_regularizer_is_the_sum_of_the_two_penalties_of_the_first_layer():
     torch.testing.assert_close(model.regularizer(), expected)
 
 
-def test_the_readout_starts_from_mean_responses():
-    model = make_model().eval()
+@pytest.mark.parametrize(("starts_at_mean_response", "offset"), [(False, 1), (True, 0)])
+def test_the_readout_starts_from_mean_responses(starts_at_mean_response, offset):
+    model = make_model(SMALL.model_copy(update={"starts_at_mean_response": starts_at_mean_response})).eval()
     mean = torch.linspace(0.1, 2, 6)
     model.initialize_readout_bias(ONE, mean)
     with torch.no_grad():
         model.readouts[ONE].features.zero_()
         predictions = model(*make_inputs(), ONE)
-    torch.testing.assert_close(predictions, (mean + 1)[None, :, None].expand_as(predictions))
+    torch.testing.assert_close(predictions, (mean + offset)[None, :, None].expand_as(predictions))
     assert model.readouts[ONE].bias.requires_grad
 
 

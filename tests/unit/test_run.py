@@ -49,7 +49,7 @@ def test_the_folder_says_what_was_trained_on_what_and_how_it_went(finished):
     path, store, made, epochs = finished
     run = load_run(path)
 
-    assert run.name.startswith("factorized3d-debug-")
+    assert run.name.startswith("tiny-")
     assert run.name.endswith(run.identity[:8])
     assert run.config == tiny_config()
     assert [session.alias for session in run.sessions] == ["F"]

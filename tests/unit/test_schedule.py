@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.training.schedule import PlateauSchedule
+from models.registry import get_preset
+from models.training.schedule import CosineSchedule, PlateauSchedule, make_schedule
 from sensorium_data.errors import UsageError
 
 STARTER_KIT = {
@@ -85,3 +86,40 @@ def test_the_learning_rate_is_that_of_torchs_scheduler():
 def test_numbers_that_cannot_work_are_refused(wrong):
     with pytest.raises(UsageError):
         PlateauSchedule(**STARTER_KIT | wrong)
+
+
+def test_a_cosine_falls_from_the_first_rate_to_the_lowest_and_keeps_the_best_epoch():
+    schedule = make_schedule(
+        get_preset("factorized3d").model_copy(
+            update={"schedule": "cosine", "learning_rate": 0.01, "min_learning_rate": 0.001, "max_epochs": 4}
+        ),
+        initial_score=0.05,
+    )
+    rates, decisions = [], []
+    for score in (0.1, 0.3, 0.2, 0.25):
+        rates.append(schedule.learning_rate)
+        decisions.append(schedule.update(score))
+
+    np.testing.assert_allclose(rates, 0.001 + 0.009 * (1 + np.cos(np.pi * np.arange(4) / 4)) / 2)
+    assert [decision.improved for decision in decisions] == [True, True, False, False]
+    assert [decision.stops for decision in decisions] == [False, False, False, True]
+    assert decisions[-1].restores_best
+    assert decisions[-1].learning_rate == pytest.approx(0.001)
+    assert (schedule.best_epoch, schedule.best_score) == (2, 0.3)
+
+
+def test_the_official_recipe_has_the_starter_kits_schedule():
+    schedule = make_schedule(get_preset("factorized3d"), initial_score=0.0)
+    rates = []
+    for epoch in range(1, 22):
+        rates.append(schedule.learning_rate)
+        decision = schedule.update(0.1 if epoch == 1 else 0.05)
+    assert decision.stops
+    assert [rates.count(rate) for rate in dict.fromkeys(rates)] == [7, 6, 6, 2]
+
+
+def test_a_cosine_that_would_rise_is_refused():
+    with pytest.raises(UsageError, match="cannot fall"):
+        CosineSchedule(initial_score=0.0, learning_rate=0.001, min_learning_rate=0.01, max_epochs=3)
+    with pytest.raises(UsageError, match="epochs"):
+        CosineSchedule(initial_score=0.0, learning_rate=0.01, min_learning_rate=0.001, max_epochs=0)

@@ -87,6 +87,14 @@ def test_energy_neurons_ignore_the_sign_of_contrast_and_the_others_do_not(
     np.testing.assert_allclose(inverted[:, ~is_energy], -same[:, ~is_energy], rtol=1e-4, atol=1e-4)
 
 
+def test_frames_in_disorder_drive_other_activity(population: Population, video: np.ndarray) -> None:
+    order = np.random.default_rng(0).permutation(len(video))
+    expected = population.expect(population.event_rates(video, at_rest(300)))[50:]
+    disordered = population.expect(population.event_rates(video[order], at_rest(300)))[50:]
+    correlations = [np.corrcoef(a, b)[0, 1] for a, b in zip(expected.T, disordered.T, strict=True)]
+    assert abs(np.mean(correlations)) < 0.1
+
+
 def test_running_raises_activity(population: Population, video: np.ndarray) -> None:
     running = at_rest(300)
     running[1] = 30.0

@@ -105,6 +105,18 @@ def test_an_epoch_moves_the_weights_as_a_plain_torch_loop_does(store):
             torch.testing.assert_close(found, expected[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
+def test_the_core_can_learn_more_slowly_than_the_readouts(store):
+    config = tiny_config(core_learning_rate_factor=1e-9, weight_decay=0.0)
+    data = describe_data(store, find_sessions(["F", "G"]))
+    trainer = Trainer(config, data, open_loader(store), CPU)
+    before = {name: tensor.clone() for name, tensor in trainer.model.named_parameters()}
+    trainer.train_epoch(1)
+    for name, after in trainer.model.named_parameters():
+        moved = float((after - before[name]).abs().max().detach())
+        # Three steps of AdamW at 0.01 move a parameter by about 0.01 each.
+        assert moved < 1e-8 if name.startswith("core.") else moved > 1e-3, name
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(store, trained, tmp_path):
     report, _ = trained
     again = train(tiny_config(max_epochs=3), store, ["F", "G"], tmp_path)
