@@ -1,5 +1,5 @@
 """Models of the visual cortex, their training and their predictions; needs torch, never Prefect.
 
-:mod:`models.registry` names the presets and builds models; :mod:`models.training` and :mod:`models.prediction` use them.
-Each model has a folder of its own; :mod:`models.layers` holds what several of them share.
+:mod:`models.registry` names the presets and builds models, :mod:`models.training` and :mod:`models.prediction` use
+them. Each model has a folder of its own; :mod:`models.layers` holds what several of them share.
 """

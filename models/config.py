@@ -28,6 +28,9 @@ class TrainingConfig(BaseModel):
     model: Factorized3dConfig = Field(description="The model's architecture.")
 
     n_frames_window: PositiveInt = Field(default=80, description="Frames of a training window.")
+    n_windows_per_trial: PositiveInt = Field(
+        default=1, description="Windows drawn from each trial in an epoch; validation follows an epoch."
+    )
     batch_size: PositiveInt = Field(default=8, description="Windows of one session in a batch.")
     learning_rate: float = Field(default=0.005, gt=0, description="Learning rate of AdamW at first.")
     core_learning_rate_factor: float = Field(

@@ -76,9 +76,14 @@ def _factorized3d_debug() -> TrainingConfig:
             readout_init_sigma=0.6,
             starts_at_mean_response=True,
         ),
-        batch_size=2,
+        n_frames_window=48,
+        n_windows_per_trial=4,
+        batch_size=4,
         learning_rate=0.01,
-        max_epochs=14,
+        core_learning_rate_factor=0.15,
+        schedule="cosine",
+        min_learning_rate=0.0005,
+        max_epochs=16,
     )
 
 

@@ -97,14 +97,29 @@ class WindowLoader:
         self._normalizers = dict(normalizers)
         self._read_ahead = read_ahead
 
-    def count_batches(self, tiers: Iterable[Tier], *, batch_size: int) -> int:
+    def count_batches(self, tiers: Iterable[Tier], *, batch_size: int, n_windows_per_trial: int = 1) -> int:
         """Return the number of batches that :meth:`iter_batches` yields."""
-        return count_steps(self._training_trials(tiers), batch_size) * len(self.reader.sessions)
+        n_steps = count_steps(self._training_trials(tiers), batch_size, n_windows_per_trial)
+        return n_steps * len(self.reader.sessions)
 
     def iter_batches(
-        self, tiers: Iterable[Tier], *, n_frames: int, batch_size: int, seed: int, epoch: int
+        self,
+        tiers: Iterable[Tier],
+        *,
+        n_frames: int,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        n_windows_per_trial: int = 1,
     ) -> Generator[Batch, None, None]:
         """Yield one epoch: a batch a session in turn, as :func:`~sensorium_data.sampling.plan_epoch` says.
+
+        Parameters
+        ----------
+        tiers : iterable of Tier
+            Whose labelled trials are used.
+        n_frames, batch_size, seed, epoch, n_windows_per_trial
+            As in :func:`~sensorium_data.sampling.plan_epoch`.
 
         Raises
         ------
@@ -112,7 +127,12 @@ class WindowLoader:
             If a session has no labelled trial in ``tiers``, or a trial is shorter than the window.
         """
         plans = plan_epoch(
-            self._training_trials(tiers), n_frames=n_frames, batch_size=batch_size, seed=seed, epoch=epoch
+            self._training_trials(tiers),
+            n_frames=n_frames,
+            batch_size=batch_size,
+            seed=seed,
+            epoch=epoch,
+            n_windows_per_trial=n_windows_per_trial,
         )
         yield from _prepare_ahead(plans, self._load, self._read_ahead)
 

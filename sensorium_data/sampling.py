@@ -105,11 +105,19 @@ def count_batches(n_trials: int, batch_size: int) -> int:
     return -(-n_trials // batch_size)
 
 
-def count_steps(sessions: Sequence[SessionTrials], batch_size: int) -> int:
-    """Return the optimizer steps of an epoch: the batches of the session with the most trials."""
+def count_steps(sessions: Sequence[SessionTrials], batch_size: int, n_windows_per_trial: int = 1) -> int:
+    """Return the optimizer steps of an epoch: the batches of the session with the most trials.
+
+    Raises
+    ------
+    UsageError
+        If there is no session, or a number is not positive.
+    """
     if not sessions:
         raise UsageError("an epoch needs at least one session")
-    return max(count_batches(len(trials), batch_size) for trials in sessions)
+    if n_windows_per_trial < 1:
+        raise UsageError("an epoch needs windows of each trial", found=n_windows_per_trial, expected="at least 1")
+    return n_windows_per_trial * max(count_batches(len(trials), batch_size) for trials in sessions)
 
 
 def plan_batch(trials: SessionTrials, step: int, *, n_frames: int, batch_size: int, seed: int, epoch: int) -> BatchPlan:
@@ -160,7 +168,13 @@ def plan_batch(trials: SessionTrials, step: int, *, n_frames: int, batch_size: i
 
 
 def plan_epoch(
-    sessions: Sequence[SessionTrials], *, n_frames: int, batch_size: int, seed: int, epoch: int
+    sessions: Sequence[SessionTrials],
+    *,
+    n_frames: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    n_windows_per_trial: int = 1,
 ) -> Iterator[BatchPlan]:
     """Yield an epoch's batches: one a session in turn, until every session was used up at least once.
 
@@ -174,11 +188,13 @@ def plan_epoch(
         Each session once.
     n_frames, batch_size, seed, epoch
         As in :func:`plan_batch`.
+    n_windows_per_trial : int
+        Passes over the session with the most trials; each draws other windows.
 
     Yields
     ------
     BatchPlan
-        ``count_steps(sessions, batch_size) * len(sessions)`` of them.
+        ``count_steps(sessions, batch_size, n_windows_per_trial) * len(sessions)`` of them.
 
     Examples
     --------
@@ -189,7 +205,7 @@ def plan_epoch(
     names = [trials.session for trials in sessions]
     if len(set(names)) != len(names):
         raise UsageError("a session takes part in an epoch once", found=", ".join(names))
-    for step in range(count_steps(sessions, batch_size)):
+    for step in range(count_steps(sessions, batch_size, n_windows_per_trial)):
         for trials in sessions:
             yield plan_batch(trials, step, n_frames=n_frames, batch_size=batch_size, seed=seed, epoch=epoch)
 

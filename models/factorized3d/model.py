@@ -192,7 +192,7 @@ class FactorizedLayer(nn.Module):
         """Return the features of the last frames, shape (batch, channel, time, height, width)."""
         n_trials, _, n_frames, _, _ = features_BCTHW.shape
         # Two-dimensional convolutions, over (height, width) and over (time, pixel), with the channels last in memory,
-        # run severalfold faster on a CPU than the equal three-dimensional ones.
+        # take half to two thirds of the time that the equal three-dimensional ones take on a CPU.
         frames_FCHW = features_BCTHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         spatial_FCHW = self.spatial(frames_FCHW)
         n_channels, height, width = spatial_FCHW.shape[1:]

@@ -79,7 +79,7 @@ class FullGaussianReadout(nn.Module):
         Tensor, shape (frame, neuron)
         """
         if features_FCHW.requires_grad:
-            # grid_sample gives a gradient with channels first, which slows down the layers before it severalfold.
+            # grid_sample gives a gradient with channels first, with which a batch norm before it takes threefold time.
             features_FCHW.register_hook(_put_channels_last)
         places_FN2 = self._draw_places(len(features_FCHW)) + shift_F2[:, None]
         # The map is 0 outside of the frame; a shift may lead there.

@@ -175,7 +175,11 @@ class Trainer:
         self._prepared_model.train()
         device = self._fabric.device
         n_sessions = len(self._loader.reader.sessions)
-        n_batches = self._loader.count_batches(_TRAINED_ON, batch_size=self._config.batch_size)
+        n_batches = self._loader.count_batches(
+            _TRAINED_ON,
+            batch_size=self._config.batch_size,
+            n_windows_per_trial=self._config.n_windows_per_trial,
+        )
         loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         regularizer_sum = torch.zeros((), dtype=torch.float64, device=device)
         n_values = n_windows = 0
@@ -256,4 +260,5 @@ class Trainer:
             batch_size=self._config.batch_size,
             seed=self._config.seed,
             epoch=epoch - 1,
+            n_windows_per_trial=self._config.n_windows_per_trial,
         )

@@ -43,10 +43,13 @@ _TEMPORAL_KERNELS = (
 )
 
 _N_REFERENCE_MOVIES = 6
+# Activity grows with this power of the drive above threshold, and saturates at so many events a scan.
 _EXPONENT = 1.5
 _MOST_EVENTS_PER_SCAN = 5.0
+# Of the gamma distribution of an event's size: the smaller, the less reliable the responses.
 _EVENT_SHAPE = 2.0
 
+# The recordings' medians are about 1e-9 and their minima about -3e-7.
 _FLOOR_MEDIAN, _FLOOR_SCALE, _FLOOR_LOWEST = 1e-9, 1.5e-9, -3e-7
 
 
@@ -144,7 +147,7 @@ class Population:
 
     A response is a thresholded function of a filtered video, multiplied by a gain that grows with running and
     pupil dilation; events are drawn at 8 Hz with these rates and resampled to 30 Hz. The neurons are **more reliable
-    than the recorded ones**: the best possible correlation with single trials is about 0.55, so that a small
+    than the recorded ones**: the best possible correlation with single trials is about 0.6, so that a small
     model learns them in minutes.
 
     Parameters
@@ -197,7 +200,7 @@ class Population:
         return drive_TN
 
     def event_rates(self, video_THW: np.ndarray, behavior: np.ndarray) -> np.ndarray:
-        """Return the expected number of events a scan at each frame: (time, neuron) float32.
+        """Return the expected number of events a scan at each frame: (time, neuron) float32, above 0 or 0.
 
         Parameters
         ----------

@@ -127,14 +127,13 @@ def plan_session(session: Session, *, n_trials: int | None, n_neurons: int | Non
     """
     total = session.n_trials if n_trials is None else n_trials
     random = random_stream(seed, "plan", session.name)
-    shown = [
-        (tier, movie)
-        for tier, count in apportion_trials(session, total).items()
-        for movie in _choose_movies(session, tier, count)
-    ]
-    tiers = _scatter_tiers([tier for tier, _ in shown], _n_unpublished(session, total), random)
+    counts = apportion_trials(session, total)
+    shown = [tier for tier in Tier for _ in range(counts[tier])]
+    tiers = _scatter_tiers(shown, _n_unpublished(session, total), random)
     broken = _place_broken(session, tiers)
-    movies = {tier: [movie for shown_in, movie in shown if shown_in is tier] for tier in Tier}
+    if broken is not None:
+        counts[Tier.LIVE_TEST_BONUS] -= 1
+    movies = {tier: _choose_movies(session, tier, counts[tier]) for tier in Tier}
     for of_tier in movies.values():
         random.shuffle(of_tier)
     trials = []
@@ -142,7 +141,12 @@ def plan_session(session: Session, *, n_trials: int | None, n_neurons: int | Non
         if label == UNPUBLISHED:
             continue
         tier = Tier(label)
-        movie = movies[tier].pop()
+        # Nobody can tell what a broken trial showed.
+        movie = (
+            Movie(f"{session.alias}/broken/0", session.live_bonus_stimulus, 0)
+            if trial == broken
+            else movies[tier].pop()
+        )
         trials.append(
             TrialPlan(
                 trial=trial,

@@ -16,7 +16,7 @@ from sensorium_data.simulate import simulate
 SESSIONS = ("D", "F")
 
 
-@pytest.fixture()
+@pytest.fixture
 def sensorium(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Run the command line in this process."""
     return lambda *arguments: run_command(capsys, *arguments)

@@ -30,7 +30,7 @@ def assert_nothing_published(root: Path) -> None:
     assert [name for name in visible(root) if name.startswith("dynamic")] == []
 
 
-@pytest.fixture()
+@pytest.fixture
 def broken_archives(archives: Path, tmp_path: Path) -> Path:
     """A folder with a copy of F's archive that a test may damage."""
     folder = tmp_path / "broken"
@@ -85,9 +85,7 @@ def test_truncated_zip(sensorium: Command, tmp_path: Path, broken_archives: Path
 def test_flipped_bit_in_a_member(sensorium: Command, tmp_path: Path, broken_archives: Path) -> None:
     archive = broken_archives / f"{F.name}.zip"
     with zipfile.ZipFile(archive) as zipped:
-        member = max(
-            (m for m in zipped.infolist() if "/data/responses/" in m.filename), key=lambda m: m.compress_size
-        )
+        member = max((m for m in zipped.infolist() if "/data/responses/" in m.filename), key=lambda m: m.compress_size)
     content = bytearray(archive.read_bytes())
     content[member.header_offset + 30 + len(member.filename) + member.compress_size // 2] ^= 0x10
     archive.write_bytes(content)
@@ -150,9 +148,13 @@ def test_unknown_preset_and_settings(sensorium: Command, store: Path, tmp_path: 
 def test_missing_run_and_predictions(sensorium: Command, store: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     sensorium("predict", tmp_path / "norun", "--store", store, "--tier", "oracle", "--out", out).assert_refused("norun")
-    sensorium("predict", tmp_path, "--store", store, "--tier", "oracl", "--out", out).assert_refused("did you mean oracle")
+    sensorium("predict", tmp_path, "--store", store, "--tier", "oracl", "--out", out).assert_refused(
+        "did you mean oracle"
+    )
     sensorium("score", tmp_path / "nothing", "--store", store).assert_refused("nothing")
-    sensorium("submit", tmp_path / "nothing", "--store", store, "--track", "main", "--out", out).assert_refused("nothing")
+    sensorium("submit", tmp_path / "nothing", "--store", store, "--track", "main", "--out", out).assert_refused(
+        "nothing"
+    )
     assert not out.exists()
 
 

@@ -31,7 +31,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     simulate(root / "archives", sessions=sessions, n_trials=120, n_neurons=300, seed=0)
     for session in sessions:
         convert_session(session, str(root / "store"), source=str(root / "archives"))
-    config = override(get_preset("factorized3d-debug"), {"max_epochs": "11"})
+    config = override(get_preset("factorized3d-debug"), {"max_epochs": "5"})
     train(config, str(root / "store"), None, root / "runs")
     return root
 

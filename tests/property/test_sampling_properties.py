@@ -25,6 +25,7 @@ def epochs(draw):
         "batch_size": draw(st.integers(1, 9)),
         "seed": draw(st.integers(0, 2**63)),
         "epoch": draw(st.integers(0, 1000)),
+        "n_windows_per_trial": draw(st.integers(1, 3)),
     }
     return sessions, settings
 
@@ -49,14 +50,16 @@ def test_every_trial_is_used_and_none_more_than_a_pass_more_often_than_another(e
         assert min(counts) >= 1
         assert max(counts) - min(counts) <= 1
     largest = max(sessions, key=len)
-    assert set(used[largest.session].values()) == {1}
+    assert set(used[largest.session].values()) == {settings["n_windows_per_trial"]}
 
 
 @given(epochs())
 def test_sessions_take_turns(epoch):
     sessions, settings = epoch
     order = [plan.session for plan in plan_epoch(sessions, **settings)]
-    assert order == [s.session for s in sessions] * count_steps(sessions, settings["batch_size"])
+    assert order == [s.session for s in sessions] * count_steps(
+        sessions, settings["batch_size"], settings["n_windows_per_trial"]
+    )
 
 
 @given(epochs(), st.data())
@@ -65,4 +68,5 @@ def test_a_batch_can_be_planned_without_those_before_it(epoch, data):
     plans = list(plan_epoch(sessions, **settings))
     position = data.draw(st.integers(0, len(plans) - 1))
     step, turn = divmod(position, len(sessions))
+    del settings["n_windows_per_trial"]
     assert plan_batch(sessions[turn], step, **settings) == plans[position]

@@ -33,6 +33,13 @@ def test_a_session_that_starts_again_is_shuffled_again():
     assert plans[0].first_frames != plans[1].first_frames
 
 
+def test_several_windows_of_a_trial_in_an_epoch_are_different_ones():
+    plans = list(plan_epoch([trials_of("F", 4)], n_frames=80, batch_size=4, seed=1, epoch=0, n_windows_per_trial=3))
+    windows = [window for plan in plans for window in zip(plan.trials, plan.first_frames, strict=True)]
+    assert sorted(trial for trial, _ in windows) == sorted(3 * [0, 1, 2, 3])
+    assert len(set(windows)) == 12
+
+
 def test_every_window_that_fits_is_drawn_the_last_one_too():
     trials = trials_of("F", 400, n_frames=83)
     drawn = plan_batch(trials, 0, n_frames=80, batch_size=400, seed=0, epoch=0).first_frames
@@ -93,6 +100,8 @@ def test_sessions_without_trials_or_named_twice_are_refused():
         list(plan_epoch([trials_of("F", 2), trials_of("F", 3)], n_frames=80, batch_size=2, seed=0, epoch=0))
     with pytest.raises(UsageError, match="at least one session"):
         count_steps([], 8)
+    with pytest.raises(UsageError, match="windows of each trial"):
+        count_steps([trials_of("F", 2)], 8, 0)
 
 
 @pytest.mark.parametrize("wrong", [{"seed": -1}, {"epoch": -1}, {"step": -1}, {"n_frames": 0}, {"batch_size": 0}])
