@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,16 +91,22 @@ def _print_report(report: PipelineReport, directory: Path) -> None:
         print_submission(console, submission)
     run = report.trained
     console.print(f"\nRun: {run.run} ({run.status})", markup=False, soft_wrap=True)
-    # The commands work from where the demo was started.
-    python = f"python -c \"from sensorium_data import open_sessions; print(open_sessions('{directory / 'store'}'))\""
+    programs = _programs_folder()
+    show_stores = f"from sensorium_data import open_sessions; print(open_sessions('{directory / 'store'}'))"
     console.print("\n[bold]Next[/bold]")
     for title, command in (
-        ("open the stores in xarray", python),
+        ("open the stores in xarray", f'{programs}/python -c "{show_stores}"'),
         (
-            "look at the flow runs and artifacts",
-            f"PREFECT_HOME={(directory / 'prefect').absolute()} prefect server start",
+            "look at the flow runs and artifacts, at http://127.0.0.1:4200",
+            f"PREFECT_HOME={directory.absolute() / 'prefect'} {programs}/prefect server start",
         ),
-        ("run on the real data (about 13 GB a session)", "sensorium ingest F --store store"),
+        ("run on the real data, about 13 GB a session", f"{programs}/sensorium ingest F --store store"),
     ):
         console.print(f"  {title}:", highlight=False)
         console.print(f"    {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _programs_folder() -> str:
+    """Return the folder of this environment's programs, as short as it can be named from here."""
+    folder = Path(sys.executable).parent
+    return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else str(folder)

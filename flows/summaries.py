@@ -11,10 +11,9 @@ from flows.tables import format_size, print_table
 from sensorium_data.sessions import find_session
 
 if TYPE_CHECKING:
-    from sensorium_data.submission import SubmissionReport
-
     from models.training import EpochMetrics, TrainingReport
     from sensorium_data.scoring import ScoreTable
+    from sensorium_data.submission import SubmissionReport
 
 __all__ = ["describe_epoch", "print_scores", "print_submission", "read_summary"]
 

@@ -14,54 +14,12 @@ from torch import nn
 
 from models.inputs import to_tensors
 from models.training.objective import poisson_loss
+from sensorium_data.correlation import CorrelationAccumulator
 from sensorium_data.errors import UsageError
 from sensorium_data.loader import WindowLoader
 from sensorium_data.sessions import Tier
 
-__all__ = ["CorrelationAccumulator", "Evaluation", "evaluate"]
-
-#: Added to a trace's standard deviation, as the competition does: a constant trace scores 0.
-_EPSILON = 1e-8
-
-
-class CorrelationAccumulator:
-    """Each neuron's correlation between predictions and responses, trial by trial.
-
-    The single-trial correlation joins the trials of a tier along time. Only sums are kept, in double
-    precision, so that memory does not grow with the trials.
-
-    Parameters
-    ----------
-    n_neurons : int
-    device : torch.device
-        Where predictions and responses are.
-    """
-
-    def __init__(self, n_neurons: int, device: torch.device) -> None:
-        self._sums = torch.zeros(5, n_neurons, dtype=torch.float64, device=device)
-        self._n_frames = 0
-
-    def update(self, predictions_BNT: torch.Tensor, responses_BNT: torch.Tensor) -> None:
-        """Add the frames of some trials; both have the same shape."""
-        predictions_NT = predictions_BNT.double().transpose(0, 1).flatten(1)
-        responses_NT = responses_BNT.double().transpose(0, 1).flatten(1)
-        self._n_frames += predictions_NT.shape[1]
-        self._sums[0] += predictions_NT.sum(1)
-        self._sums[1] += responses_NT.sum(1)
-        self._sums[2] += predictions_NT.square().sum(1)
-        self._sums[3] += responses_NT.square().sum(1)
-        self._sums[4] += (predictions_NT * responses_NT).sum(1)
-
-    def compute(self) -> np.ndarray:
-        """Return the correlation of each neuron; 0 where a trace is constant or not finite."""
-        if not self._n_frames:
-            raise UsageError("no frame to correlate")
-        mean_p, mean_r, square_p, square_r, product = (self._sums / self._n_frames).cpu().numpy()
-        std_p = np.sqrt(np.maximum(square_p - mean_p**2, 0))
-        std_r = np.sqrt(np.maximum(square_r - mean_r**2, 0))
-        correlation = (product - mean_p * mean_r) / ((std_p + _EPSILON) * (std_r + _EPSILON))
-        finite: np.ndarray = np.nan_to_num(correlation, nan=0.0, posinf=0.0, neginf=0.0)
-        return finite
+__all__ = ["Evaluation", "evaluate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,12 +95,13 @@ def evaluate(
                     )
                 responses_BNT = inputs.responses[..., -predictions_BNT.shape[-1] :]
                 if accumulator is None:
-                    accumulator = CorrelationAccumulator(responses_BNT.shape[1], device)
-                accumulator.update(predictions_BNT, responses_BNT)
+                    accumulator = CorrelationAccumulator(responses_BNT.shape[1])
+                for prediction_NT, response_NT in zip(predictions_BNT, responses_BNT, strict=True):
+                    accumulator.update(prediction_NT.cpu().numpy(), response_NT.cpu().numpy())
                 total_loss += float(poisson_loss(predictions_BNT, responses_BNT))
                 n_values += responses_BNT.numel()
             assert accumulator is not None  # noqa: S101 - iter_trials yields a trial or raises
-            correlations[session.name] = accumulator.compute()
+            correlations[session.name] = accumulator.correlation()
     finally:
         model.train(was_training)
     return Evaluation(correlations=correlations, loss=total_loss / n_values)

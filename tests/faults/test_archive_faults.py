@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from fixtures.archives import IMPATIENT, SESSION, write_session
 
+from fixtures.archives import IMPATIENT, SESSION, write_session
 from sensorium_data.archive import SessionArchive
 from sensorium_data.errors import ArchiveError, SensoriumError, SourceError
 from sensorium_data.sources import RetryPolicy

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 import xarray as xr
+
 from fixtures.recordings import Recording, make_recording
 from fixtures.stores import read_files
-
 from sensorium_data.convert import ConversionReport, convert_session
 from sensorium_data.errors import ArchiveError, SourceError, StoreError, TrialError
 from sensorium_data.objects import LocalObjects

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.session_stores import TrialFacts, write_session_store
 
+from fixtures.session_stores import TrialFacts, write_session_store
 from sensorium_data.predictions import from_arrays
 from sensorium_data.submission import write_submission
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fixtures.command_line import Outcome, run_command
 
+from fixtures.command_line import Outcome, run_command
 from sensorium_data.convert import convert_session
 from sensorium_data.sessions import find_sessions
 from sensorium_data.simulate import simulate

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fixtures.command_line import Outcome
 from pytest_httpserver import HTTPServer
 
+from fixtures.command_line import Outcome
 from sensorium_data.sessions import find_session
 from sensorium_data.testing.server import serve_directory
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import hypothesis.extra.numpy as npst
 import numpy as np
 import pytest
-from fixtures.archives import SESSION, npy, session_members, write_zip
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fixtures.archives import SESSION, npy, session_members, write_zip
 from sensorium_data.archive import SessionArchive
 from sensorium_data.errors import SensoriumError
 from sensorium_data.sources import ByteSource

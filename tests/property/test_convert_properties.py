@@ -7,10 +7,10 @@ from pathlib import Path
 
 import hypothesis.extra.numpy as npst
 import numpy as np
-from fixtures.recordings import Recording, make_recording
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fixtures.recordings import Recording, make_recording
 from sensorium_data.convert import convert_session
 from sensorium_data.movies import group_movies, same_movie, sign_video
 from sensorium_data.sessions import Tier

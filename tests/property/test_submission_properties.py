@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fixtures.session_stores import TrialFacts, write_session_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fixtures.session_stores import TrialFacts, write_session_store
 from sensorium_data.predictions import from_arrays, open_predictions
 from sensorium_data.submission import write_submission
 from sensorium_data.submission_format import FRAMES_PROFILES, FramesProfile, frames_of

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.archives import IMPATIENT, SESSION, SHAPES, npy, session_members, write_session, write_zip
 
 import sensorium_data.archive
+from fixtures.archives import IMPATIENT, SESSION, SHAPES, npy, session_members, write_session, write_zip
 from sensorium_data.archive import MODALITIES, SessionArchive, locate_archive
 from sensorium_data.errors import ArchiveError, SourceError, TrialError
 from sensorium_data.sessions import find_session

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+
 from fixtures.recordings import Recording, make_movie, make_recording, make_trial
 from fixtures.stores import read_files
-
 from sensorium_data.archive import SessionArchive
 from sensorium_data.convert import ConversionReport, convert_session
 from sensorium_data.errors import ArchiveError, SensoriumError, SourceError, StoreError, TrialError

@@ -8,9 +8,9 @@ import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
-from fixtures.recordings import Recording, make_recording
 
 import sensorium_data.explore
+from fixtures.recordings import Recording, make_recording
 from sensorium_data.convert import convert_session
 from sensorium_data.errors import UnknownNameError, UsageError
 from sensorium_data.store import open_session

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 import zarr
-from fixtures.recorded_stores import record_session
 
+from fixtures.recorded_stores import record_session
 from sensorium_data.errors import SensoriumError, StoreError, TrialError, UsageError
 from sensorium_data.loader import WindowLoader
 from sensorium_data.sessions import Tier

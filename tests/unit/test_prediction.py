@@ -8,9 +8,9 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+
 from fixtures.recorded_stores import record_session
 from fixtures.tiny_training import tiny_config
-
 from models.inputs import open_normalizers
 from models.prediction import predict, predict_trial
 from models.training import load_run, train

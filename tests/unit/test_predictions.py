@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from fixtures.session_stores import HandMadeSession, TrialFacts, write_session_store
 
+from fixtures.session_stores import HandMadeSession, TrialFacts, write_session_store
 from sensorium_data.errors import PredictionsError, StoreError, UnknownNameError, UsageError
 from sensorium_data.predictions import (
     PredictionsWriter,

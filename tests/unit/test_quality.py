@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.recordings import Recording, make_recording
 
+from fixtures.recordings import Recording, make_recording
 from sensorium_data.convert import convert_session
 from sensorium_data.quality import QualityReport, check_session
 from sensorium_data.sessions import Tier, find_session

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures.recorded_stores import record_session
-from fixtures.tiny_training import tiny_config
 from matplotlib import image
 from safetensors.numpy import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fixtures.recorded_stores import record_session
+from fixtures.tiny_training import tiny_config
 from models.training import load_run, train
 from models.training.curves import draw_curves, write_summary
 from models.training.metrics import EpochMetrics

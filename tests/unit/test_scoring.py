@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.session_stores import HandMadeSession, TrialFacts, write_session_store, write_truth
 
+from fixtures.session_stores import HandMadeSession, TrialFacts, write_session_store, write_truth
 from sensorium_data.errors import PredictionsError, StoreError, UsageError
 from sensorium_data.predictions import from_arrays
 from sensorium_data.scoring import ScoreTable, score_predictions

@@ -13,9 +13,9 @@ import fsspec
 import numpy as np
 import pytest
 from aiohttp import web
-from fixtures.archives import IMPATIENT
 from fsspec.implementations.memory import MemoryFileSystem
 
+from fixtures.archives import IMPATIENT
 from sensorium_data.errors import SourceError, UsageError
 from sensorium_data.sources import FileSource, FilesystemSource, HttpSource, RetryPolicy, open_source
 from sensorium_data.testing.faults import AnswerStatus, IgnoreSuffixRange, Redirect, RefuseHead, Replay

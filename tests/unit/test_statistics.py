@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fixtures.recordings import Recording, make_recording
 
+from fixtures.recordings import Recording, make_recording
 from sensorium_data.convert import convert_session
 from sensorium_data.errors import UsageError
 from sensorium_data.statistics import competition_normalizer, response_precision

@@ -9,9 +9,9 @@ import dask.array
 import numpy as np
 import pytest
 import xarray as xr
+
 from fixtures.recordings import Recording, make_recording
 from fixtures.stores import read_files
-
 from sensorium_data.convert import convert_session
 from sensorium_data.errors import StoreError, UnknownNameError
 from sensorium_data.sessions import find_session

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from fixtures.session_stores import HandMadeSession, TrialFacts, write_session_store
 
 import sensorium_data.submission as submission_module
+from fixtures.session_stores import HandMadeSession, TrialFacts, write_session_store
 from sensorium_data.errors import PredictionsError, SubmissionError, UnknownNameError
 from sensorium_data.predictions import from_arrays
 from sensorium_data.sessions import Tier

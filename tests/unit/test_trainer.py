@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from fixtures.recorded_stores import record_session
 from fixtures.tiny_training import tiny_config
-
 from models.devices import choose_device, repeatable
 from models.inputs import open_normalizers
 from models.registry import build_model
 from models.training import load_run, train
-from models.training.evaluation import CorrelationAccumulator
 from models.training.run import describe_data
 from models.training.trainer import Trainer
 from sensorium_data.errors import RunError, StoreError, UnknownNameError, UsageError
@@ -294,27 +293,3 @@ def test_devices_have_three_names():
     assert choose_device("auto").type in ("cpu", "cuda")
     with pytest.raises(UnknownNameError, match="did you mean cpu"):
         choose_device("cpus")
-
-
-def test_correlations_added_up_trial_by_trial_are_those_of_all_frames_joined():
-    generator = np.random.default_rng(0)
-    trials = [(generator.normal(5, 2, (4, n)), generator.gamma(1, 3, (4, n))) for n in (30, 45, 20)]
-    for predicted, recorded in trials:
-        predicted[1] += recorded[1]
-        predicted[2] = 7.0  # constant: scores 0
-    accumulator = CorrelationAccumulator(4, CPU)
-    for predicted, recorded in trials:
-        accumulator.update(torch.tensor(predicted)[None], torch.tensor(recorded)[None])
-
-    predicted, recorded = (np.concatenate(arrays, axis=1) for arrays in zip(*trials, strict=True))
-    expected = [np.corrcoef(p, r)[0, 1] if np.ptp(p) else 0.0 for p, r in zip(predicted, recorded, strict=True)]
-    np.testing.assert_allclose(accumulator.compute(), expected, atol=1e-7)
-
-
-def test_a_trace_that_is_not_finite_scores_zero():
-    accumulator = CorrelationAccumulator(2, CPU)
-    recorded = torch.rand(1, 2, 20)
-    predicted = recorded.clone()
-    predicted[0, 0, 3] = float("nan")
-    accumulator.update(predicted, recorded)
-    np.testing.assert_allclose(accumulator.compute(), [0, 1], atol=1e-6)

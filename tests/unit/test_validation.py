@@ -13,9 +13,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fixtures.session_stores import HandMadeSession, TrialFacts, write_session_store
 
 import sensorium_data.validation as validation_module
+from fixtures.session_stores import HandMadeSession, TrialFacts, write_session_store
 from sensorium_data.errors import SubmissionError, UnknownNameError, UsageError
 from sensorium_data.sessions import find_session
 from sensorium_data.submission_findings import ValidationReport
