@@ -337,7 +337,9 @@ def train(
 def predict(
     *run: Annotated[str, Parameter(help="Training runs; several make an ensemble by their mean.")],
     store: StoreOption,
-    tier: Annotated[list[str], ListOption, Parameter(help="Tiers to predict, e.g. oracle live_test_main, or all.")],
+    tier: Annotated[
+        list[str], ListOption, Parameter(help="Tiers: oracle, live_test_main, …; test for the four test tiers; all.")
+    ],
     out: Annotated[str, Parameter(help="The predictions store to write.")],
     flow: FlowOption = False,
 ) -> int:
@@ -347,7 +349,16 @@ def predict(
 
     if not run:
         raise UsageError("no run named", expected="one training run or more", remedy="name the folders of the runs")
-    tiers = [str(t) for t in Tier] if tier == ["all"] else [str(Tier.parse(t)) for t in tier]
+    chosen: set[Tier] = set()
+    for name in tier:
+        match name:
+            case "all":
+                chosen.update(Tier)
+            case "test":
+                chosen.update(one for one in Tier if one.is_test)
+            case _:
+                chosen.add(Tier.parse(name))
+    tiers = [str(one) for one in Tier if one in chosen]
     if _runs_as_flow(flow):
         from flows.evaluate import predict as predict_flow
 
@@ -474,9 +485,10 @@ def _n_jobs(jobs: int | None) -> int:
 
 def _runs_as_flow(asked: bool) -> bool:
     """Whether to run the flow, preparing the embedded server if no server is named."""
-    from flows.embedded import prefer_embedded_server, server_is_configured
+    from flows.embedded import prefer_embedded_server, require_server, server_is_configured
 
     if server_is_configured():
+        require_server()
         return True
     if asked:
         prefer_embedded_server()

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
-__all__ = ["prefer_embedded_server", "server_is_configured"]
+from sensorium_data.errors import UsageError
+
+__all__ = ["prefer_embedded_server", "require_server", "server_is_configured"]
+
+
+_ANSWER_TIMEOUT_S = 10.0
 
 
 def server_is_configured() -> bool:
     """Whether the environment names a Prefect server."""
     return bool(os.environ.get("PREFECT_API_URL"))
+
+
+def require_server() -> None:
+    """Check that the server which the environment names answers.
+
+    Raises
+    ------
+    UsageError
+        If it does not.
+    """
+    url = os.environ["PREFECT_API_URL"]
+    try:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("no http:// or https:// URL")
+        # A server that wants a login answers too.
+        with contextlib.suppress(HTTPError):
+            urlopen(f"{url.rstrip('/')}/health", timeout=_ANSWER_TIMEOUT_S).close()  # noqa: S310 (checked above)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            "no Prefect server answers at PREFECT_API_URL",
+            path=url,
+            found=error,
+            remedy="start it with `prefect server start`, or unset PREFECT_API_URL to run without one",
+        ) from error
 
 
 def prefer_embedded_server(home: Path | None = None, *, log_level: str | None = None) -> None:

@@ -175,6 +175,12 @@ def test_wrong_usage(sensorium: Command, arguments: list[str], word: str) -> Non
     sensorium(*arguments).assert_refused(word)
 
 
+def test_server_that_does_not_answer(sensorium: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in ("http://127.0.0.1:9/api", "nonsense"):
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        sensorium("ingest", "F", "--store", tmp_path / "store").assert_refused(url, "PREFECT_API_URL")
+
+
 def test_json_is_json(sensorium: Command, store: Path) -> None:
     sessions = json.loads(sensorium("inspect", store, "--json").out)
     assert {row["session"] for row in sessions} >= {"F"} or {row["alias"] for row in sessions} >= {"F"}

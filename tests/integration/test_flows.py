@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fixtures.command_line import run_command
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
@@ -75,6 +77,23 @@ def test_one_failing_session_does_not_keep_the_others(
         ingest(["F", "G"], str(tmp_path / "store"), str(archives))
     assert (tmp_path / "store" / find_session("F").name / "zarr.json").exists()
     assert "Traceback" not in caplog.text
+
+
+def test_commands_run_their_flow_where_a_server_is_configured(
+    archives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
+    done = run_command(capsys, "ingest", "F", "--store", tmp_path / "store", "--source", archives, "--json")
+    assert done.status == 0
+    assert json.loads(done.out)[0]["status"] == "converted"
+    with get_client(sync_client=True) as client:
+        assert "ingest" in {client.read_flow(run.flow_id).name for run in client.read_flow_runs()}
+
+    refused = run_command(capsys, "ingest", "F", "--store", tmp_path / "other", "--source", tmp_path / "nowhere")
+    assert refused.status == 2
+    assert "Traceback" not in refused.err
+    assert refused.err.splitlines()[-1].startswith("sensorium: ")
+    assert "nowhere" in refused.err.splitlines()[-1]
 
 
 def test_every_deployment_is_accepted(tmp_path: Path) -> None:
