@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fixtures.command_line import run_command
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
+from fixtures.command_line import run_command
 from sensorium_data.errors import SensoriumError
 from sensorium_data.sessions import find_session
 
