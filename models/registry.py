@@ -83,7 +83,7 @@ def _factorized3d_debug() -> TrainingConfig:
         core_learning_rate_factor=0.15,
         schedule="cosine",
         min_learning_rate=0.0005,
-        max_epochs=16,
+        max_epochs=12,
     )
 
 
