@@ -12,6 +12,7 @@ from models.devices import choose_device, repeatable
 from models.inputs import open_normalizers
 from models.registry import build_model
 from models.training import load_run, train
+from models.training.evaluation import Evaluation
 from models.training.run import describe_data
 from models.training.trainer import Trainer
 from sensorium_data.errors import RunError, StoreError, UnknownNameError, UsageError
@@ -170,6 +171,30 @@ def test_the_run_keeps_the_best_epochs_weights(trained):
     if report.best_epoch:
         assert report.best_correlation == scores[report.best_epoch - 1] == max(scores)
         assert epochs[report.best_epoch - 1].improved
+
+
+def test_weights_that_only_got_worse_are_taken_back(store, monkeypatch):
+    scores = iter([0.0, 0.3, 0.1, 0.2])  # of the untrained model and after three epochs
+    scored_weights = []
+
+    def score(model, loader, *_, **__):
+        scored_weights.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        score_now = np.array([next(scores)])
+        return Evaluation(correlations={session.name: score_now for session in loader.reader.sessions}, loss=1.0)
+
+    monkeypatch.setattr("models.training.trainer.evaluate", score)
+    config = tiny_config(max_epochs=9, early_stopping_patience=1, n_rounds=2)
+    with repeatable(config.seed, CPU):
+        trainer = Trainer(config, describe_data(store, find_sessions(["F", "G"])), open_loader(store), CPU)
+        after_epochs = []
+        for _ in trainer.fit():
+            after_epochs.append({name: tensor.clone() for name, tensor in trainer.model.state_dict().items()})
+
+    assert len(after_epochs) == 3
+    best = scored_weights[1]
+    assert not torch.equal(scored_weights[2]["core.layers.0.spatial.weight"], best["core.layers.0.spatial.weight"])
+    for weights in after_epochs:
+        assert_equal_weights(weights, best)
 
 
 def test_training_learns(store, tmp_path):
