@@ -58,8 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     0, done; 1, the thing checked is wrong; 2, usage or an unreadable input, with one line on standard
     error; 130, interrupted.
     """
-    # OpenMP's threads wait for each other by spinning. Where anything else runs on the machine, that made training on two
-    # cores four times slower; torch reads this when it is first imported.
+    # OpenMP's threads wait for each other by spinning. Beside other work on the machine that made training on two
+    # cores four times slower. Read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # cyclopts reads a bare call as a request for help, which is what a newcomer needs.
     tokens = list(sys.argv[1:] if arguments is None else arguments)
