@@ -78,6 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader of a pipe (`| head`) has gone: nothing is left to say, not even at interpreter exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_DONE)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _complain(f"{where}{error.strerror or error}; check the path, its permissions and the space there")
+        sys.exit(EXIT_UNUSABLE)
     sys.exit(status if isinstance(status, int) else EXIT_DONE)
 
 

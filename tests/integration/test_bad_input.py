@@ -175,6 +175,14 @@ def test_wrong_usage(sensorium: Command, arguments: list[str], word: str) -> Non
     sensorium(*arguments).assert_refused(word)
 
 
+def test_folders_that_cannot_be_made(sensorium: Command, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    below = tmp_path / "file" / "folder"
+    sensorium("simulate", below, "--sessions", "F", "--trials", "20", "--neurons", "2").assert_refused(str(below))
+    sensorium("train", "factorized3d-debug", "--store", store, "--runs", below).assert_refused(str(below))
+    sensorium("ingest", "F", "--store", below, "--source", store.parent).assert_refused(F.name)
+
+
 def test_server_that_does_not_answer(sensorium: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for url in ("http://127.0.0.1:9/api", "nonsense"):
         monkeypatch.setenv("PREFECT_API_URL", url)
