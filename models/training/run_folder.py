@@ -101,17 +101,20 @@ def publish_run(path: Path, identity: str, config: TrainingConfig, data: RunData
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(
-            "the run cannot be written", path=partial, found=error.strerror, remedy="choose another folder for runs"
-        ) from error
+        raise _cannot_write(partial, error) from error
     with _exclusive_access(partial):
         for entry in partial.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
-        yield RunFolder(partial, identity, config, data)
-        partial.rename(path)
+        try:
+            yield RunFolder(partial, identity, config, data)
+            partial.rename(path)
+        except OSError as error:
+            if not str(error.filename or "").startswith(str(partial)):
+                raise
+            raise _cannot_write(partial, error) from error
 
 
 @contextmanager
@@ -137,6 +140,15 @@ def _exclusive_access(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _cannot_write(folder: Path, error: OSError) -> RunError:
+    return RunError(
+        "the run cannot be written",
+        path=folder,
+        found=error.strerror,
+        remedy="check the space and the permissions there, or choose another folder for runs",
+    )
 
 
 def _write_json(path: Path, content: Any, *, indent: int | None = 2) -> None:

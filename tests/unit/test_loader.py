@@ -14,6 +14,7 @@ from sensorium_data.errors import SensoriumError, StoreError, TrialError, UsageE
 from sensorium_data.loader import WindowLoader
 from sensorium_data.sessions import Tier
 from sensorium_data.statistics import competition_normalizer
+from sensorium_data.testing.server import serve_directory
 from sensorium_data.trial_reader import TrialReader, default_cache_bytes
 
 WINDOWS = {"n_frames": 40, "batch_size": 3, "seed": 4, "epoch": 1}
@@ -115,6 +116,17 @@ def test_threads_and_cache_change_nothing(recorded, settings):
             )
             for variable in ("videos", "responses", "behavior", "pupil_center"):
                 np.testing.assert_array_equal(getattr(found, variable), getattr(expected, variable))
+
+
+def test_windows_are_the_same_over_http(recorded):
+    store, _ = recorded
+    local = list(open_loader(store).iter_batches([Tier.TRAIN], **WINDOWS))
+    with serve_directory(store) as server:
+        remote = list(open_loader(server.url).iter_batches([Tier.TRAIN], **WINDOWS))
+    assert [batch.trials for batch in remote] == [batch.trials for batch in local]
+    for found, expected in zip(remote, local, strict=True):
+        np.testing.assert_array_equal(found.videos, expected.videos)
+        np.testing.assert_array_equal(found.responses, expected.responses)
 
 
 def test_whole_trials_end_where_their_video_ends(recorded):
