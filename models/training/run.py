@@ -18,7 +18,7 @@ from models.config import TrainingConfig
 from models.neurons import NeuronInfo
 from models.registry import build_model
 from models.response_model import ResponseModel
-from models.training.checkpointing import load_weights
+from models.training.checkpointing import digest_file, load_weights
 from models.training.metrics import EpochMetrics, read_metrics
 from sensorium_data.errors import RunError
 from sensorium_data.sessions import Session, find_session
@@ -117,8 +117,8 @@ class ModelRecord(pydantic.BaseModel):
         Theirs, on the oracle tier.
     duration_s : float
         Time that training took.
-    weights_sha256 : str
-        Digest of ``model.safetensors``.
+    weights_sha256, config_sha256, data_sha256 : str
+        Digests of ``model.safetensors``, ``config.json`` and ``data.json``.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -132,6 +132,8 @@ class ModelRecord(pydantic.BaseModel):
     best_correlation: float
     duration_s: float
     weights_sha256: str
+    config_sha256: str
+    data_sha256: str
 
 
 def describe_data(store: str, sessions: Sequence[Session]) -> RunData:
@@ -294,11 +296,11 @@ def load_run(path: str | Path) -> Run:
             remedy="train again",
         )
     data = _read_record(path / "data.json", RunData)
-    config = _read_config(path / "config.json")
-    if identify_run(config, data) != record.identity:
-        raise RunError(
-            "config.json or data.json was changed after training", path=path, remedy="restore them, or train again"
-        )
+    config = _read_record(path / "config.json", TrainingConfig)
+    for name, digest in (("config.json", record.config_sha256), ("data.json", record.data_sha256)):
+        # The files' bytes and not the identity: a later version's config may have settings that this one lacks.
+        if digest_file(path / name) != digest:
+            raise RunError("changed after training", path=path / name, remedy="restore it, or train again")
     return Run(
         path=path,
         identity=record.identity,
@@ -329,10 +331,6 @@ def _read_record(path: Path, kind: type[_Record]) -> _Record:
         return kind.model_validate_json(path.read_bytes())
     except pydantic.ValidationError as error:
         raise _damaged(path, error) from error
-
-
-def _read_config(path: Path) -> TrainingConfig:
-    return _read_record(path, TrainingConfig)
 
 
 def _damaged(path: Path, error: pydantic.ValidationError) -> RunError:

@@ -17,7 +17,7 @@ import torch
 
 from models.config import TrainingConfig
 from models.response_model import ResponseModel
-from models.training.checkpointing import save_weights
+from models.training.checkpointing import digest_file, save_weights
 from models.training.run import FORMAT_VERSION, ModelRecord, RunData
 from sensorium_data.errors import RunError
 
@@ -81,6 +81,8 @@ class RunFolder:
             best_correlation=best_correlation,
             duration_s=duration_s,
             weights_sha256=digest,
+            config_sha256=digest_file(self.path / "config.json"),
+            data_sha256=digest_file(self.path / "data.json"),
         )
         _write_json(self.path / "model.json", record.model_dump(mode="json"))
 

@@ -196,7 +196,10 @@ def test_reading_stays_no_further_ahead_than_allowed(recorded):
     loader._load = lambda plan: loaded.append(plan) or load(plan)
     batches = loader.iter_batches([Tier.TRAIN], n_frames=40, batch_size=1, seed=0, epoch=0)
     next(batches)
-    time.sleep(0.3)
+    give_up_s = time.monotonic() + 30
+    while len(loaded) < 3 and time.monotonic() < give_up_s:
+        time.sleep(0.01)
+    time.sleep(0.2)  # for one too many to show up
     assert len(loaded) == 3
     batches.close()
 

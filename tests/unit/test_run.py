@@ -142,10 +142,20 @@ def test_damaged_metrics_name_the_line(copied):
         load_run(copied).metrics()
 
 
-def test_a_recipe_that_was_changed_after_training_is_refused(copied):
-    edit_json(copied / "config.json", seed=5)
-    with pytest.raises(RunError, match=r"changed after training"):
+@pytest.mark.parametrize(("name", "change"), [("config.json", {"seed": 5}), ("data.json", {"store": "elsewhere"})])
+def test_a_record_that_was_changed_after_training_is_refused(copied, name, change):
+    edit_json(copied / name, **change)
+    with pytest.raises(RunError, match=rf"{name}: changed after training"):
         load_run(copied)
+
+
+def test_a_run_of_before_a_setting_existed_is_still_read(copied):
+    content = json.loads((copied / "config.json").read_text())
+    del content["n_windows_per_trial"]
+    (copied / "config.json").write_text(json.dumps(content))
+    digest = hashlib.sha256((copied / "config.json").read_bytes()).hexdigest()
+    edit_json(copied / "model.json", config_sha256=digest)
+    assert load_run(copied).config.n_windows_per_trial == 1
 
 
 def test_another_versions_run_is_refused(copied):
