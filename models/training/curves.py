@@ -16,6 +16,9 @@ __all__ = ["draw_curves", "write_summary"]
 
 _BLUE, _ORANGE, _GRAY = "#2b6cb0", "#dd6b20", "#718096"
 
+#: More than the plateau schedule of any recipe has.
+_MOST_RATES_NAMED = 5
+
 
 def draw_curves(metrics: Sequence[EpochMetrics], path: Path, *, title: str, best_epoch: int) -> None:
     """Draw losses, correlations and the learning rate over the epochs, into a PNG file.
@@ -61,7 +64,9 @@ def draw_curves(metrics: Sequence[EpochMetrics], path: Path, *, title: str, best
     rate_axes.step(epochs, [m.learning_rate for m in metrics], where="mid", color=_BLUE)
     rate_axes.set(title="Learning rate", yscale="log")
     rates = sorted({epoch.learning_rate for epoch in metrics})
-    rate_axes.set_yticks(rates, [f"{rate:.3g}" for rate in rates])
+    # A rate that falls in a few steps is named at each; one that falls all the time would hide its own labels.
+    shown = rates if len(rates) <= _MOST_RATES_NAMED else [rates[0], rates[len(rates) // 2], rates[-1]]
+    rate_axes.set_yticks(shown, [f"{rate:.2g}" for rate in shown])
     rate_axes.minorticks_off()
 
     for axes in (loss_axes, correlation_axes, rate_axes):
