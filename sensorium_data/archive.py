@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import tokenize
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType, TracebackType
@@ -37,6 +38,10 @@ MODALITIES = tuple(VARIABLES)
 _MAX_MEMBER_SIZE_BYTES = 1 << 30
 
 _RAW_DEFLATE = -15
+
+# Python 3.11 counts the depth of all threads' syntax trees in one place, and numpy parses headers as Python
+# literals: two threads at once can end in a SystemError.
+_HEADER_LOCK = threading.Lock()
 _NOT_TRUSTED = "download the archive again"
 
 
@@ -387,13 +392,14 @@ def _parse_npy(content: bytes) -> np.ndarray[Any, np.dtype[Any]]:
     # The header is at most 64 KiB in the versions numpy writes for plain dtypes; only that much is copied.
     head = io.BytesIO(content[: 1 << 17])
     try:
-        version = npy_format.read_magic(head)
-        if version == (1, 0):
-            shape, is_fortran, dtype = npy_format.read_array_header_1_0(head)
-        elif version == (2, 0):
-            shape, is_fortran, dtype = npy_format.read_array_header_2_0(head)
-        else:
-            raise _NpyError("the member is of another .npy version", version, "(1, 0) or (2, 0)")
+        with _HEADER_LOCK:
+            version = npy_format.read_magic(head)
+            if version == (1, 0):
+                shape, is_fortran, dtype = npy_format.read_array_header_1_0(head)
+            elif version == (2, 0):
+                shape, is_fortran, dtype = npy_format.read_array_header_2_0(head)
+            else:
+                raise _NpyError("the member is of another .npy version", version, "(1, 0) or (2, 0)")
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise _NpyError("the member is no .npy array", str(error), "a .npy file") from error
     if dtype.hasobject:

@@ -178,11 +178,16 @@ def _lock_path(objects: LocalObjects, name: str) -> Path:
 
 def _acquire_lock(path: Path, on_wait: Callable[[], None] | None) -> int:
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:
             continue  # Whoever held the lock has just removed its folder.
+        except FileExistsError:
+            # The folder was there, and was removed before mkdir looked whether it is one.
+            if path.parent.exists() and not path.parent.is_dir():
+                raise
+            continue
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
