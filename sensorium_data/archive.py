@@ -14,9 +14,9 @@ import numpy as np
 from isal import isal_zlib
 from numpy.lib import format as npy_format
 
-from sensorium_data.errors import ArchiveError, TrialError
+from sensorium_data.errors import ArchiveError, SourceError, TrialError
 from sensorium_data.schema import VARIABLES
-from sensorium_data.sessions import Session
+from sensorium_data.sessions import SESSIONS, Session
 from sensorium_data.sources import ByteSource, RetryPolicy, open_source
 from sensorium_data.zip_index import (
     DEFLATED,
@@ -56,6 +56,11 @@ def locate_archive(session: Session, source: str | None = None) -> str:
         A folder or URL that holds archives, or an archive (``….zip``) itself; by default GIN, where
         they are published. A query string of an HTTP URL stays at its end.
 
+    Raises
+    ------
+    SourceError
+        If no source is given for a session that the catalogue lacks.
+
     Examples
     --------
     >>> from sensorium_data.sessions import find_session
@@ -63,6 +68,13 @@ def locate_archive(session: Session, source: str | None = None) -> str:
     'https://example.org/archives/dynamic29515-10-12-Video-9b4f6a1a067fe51e15306b9628efea20.zip?token=1'
     """
     if source is None:
+        if session.url is None:
+            raise SourceError(
+                "nobody published where this session is",
+                session=session,
+                expected=f"one of the published sessions, {', '.join(s.alias for s in SESSIONS.values())}",
+                remedy="check the name, or name the folder or URL that holds its archive with --source",
+            )
         return session.url
     place, query = source, ""
     if source.lower().startswith(("http://", "https://")):

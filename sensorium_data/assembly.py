@@ -126,7 +126,9 @@ def compose_attributes(
     session: Session, archive: SessionArchive, records: Iterable[TrialRecord], notes: Sequence[str]
 ) -> dict[str, Any]:
     attributes: dict[str, Any] = {
-        "title": f"SENSORIUM 2023, session {session.alias} ({session.scan})",
+        "title": f"SENSORIUM 2023, session {session.alias} ({session.scan})"
+        if session.is_described
+        else f"session {session.name}",
         "session": session.name,
         "alias": session.alias,
         "institution": INSTITUTION,

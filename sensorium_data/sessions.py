@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -103,17 +104,21 @@ _SUFFIXES = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Session:
-    """One recording of one mouse, as published.
+    """One recording of one mouse: one of the ten published ones, or another in the same layout.
+
+    What nobody published of a session that the catalogue lacks is 0, empty or unknown.
 
     Attributes
     ----------
+    name : str
+        The full name: the archive's folder, and the store's group.
     alias : str
-        A letter, ``A`` to ``J``, in the order in which the field lists the sessions.
+        A letter, ``A`` to ``J``, in the order in which the field lists the sessions; the scan of another session.
     scan : str
-        Animal, session and scan, e.g. ``29515-10-12``.
-    release : Release
+        Animal, session and scan, e.g. ``29515-10-12``; the whole name where it does not tell them.
+    release : Release or None
         ``old`` sessions publish the responses of every tier; ``new`` ones withhold the test tiers'.
     n_neurons : int
         Recorded neurons.
@@ -129,38 +134,41 @@ class Session:
         The two classes that the final bonus tier shows.
     """
 
-    alias: str
-    scan: str
-    release: Release
-    n_neurons: int = field(compare=False)
-    n_frames_padded: int = field(compare=False)
-    n_trials_by_tier: Mapping[Tier, int] = field(compare=False, repr=False)
-    n_unpublished_trials: int = field(compare=False, repr=False)
-    live_bonus_stimulus: Stimulus = field(compare=False, repr=False)
-    final_bonus_stimuli: tuple[Stimulus, Stimulus] = field(compare=False, repr=False)
+    name: str
+    alias: str = field(compare=False)
+    scan: str = field(compare=False)
+    release: Release | None = field(default=None, compare=False)
+    n_neurons: int = field(default=0, compare=False)
+    n_frames_padded: int = field(default=0, compare=False)
+    n_trials_by_tier: Mapping[Tier, int] = field(default_factory=dict, compare=False, repr=False)
+    n_unpublished_trials: int = field(default=0, compare=False, repr=False)
+    live_bonus_stimulus: Stimulus = field(default=Stimulus.UNKNOWN, compare=False, repr=False)
+    final_bonus_stimuli: tuple[Stimulus, ...] = field(default=(), compare=False, repr=False)
 
     @property
-    def name(self) -> str:
-        """The full name: the archive's folder, and the store's group."""
-        return f"dynamic{self.scan}-Video-{_SUFFIXES[self.release]}"
+    def is_described(self) -> bool:
+        """Whether the catalogue describes the session."""
+        return self.release is not None
 
     @property
-    def url(self) -> str:
-        """Where GIN serves the archive."""
-        return f"{_REPOSITORIES[self.release]}/raw/master/{self.name}.zip"
+    def url(self) -> str | None:
+        """Where GIN serves the archive; ``None`` for a session that the catalogue lacks."""
+        return None if self.release is None else f"{_REPOSITORIES[self.release]}/raw/master/{self.name}.zip"
 
     @property
     def n_trials(self) -> int:
-        """Number of trials whose files are published."""
+        """Number of trials whose files are published; 0 where nobody said."""
         return sum(self.n_trials_by_tier.values())
 
     @property
     def withholds_test_responses(self) -> bool:
-        """Whether the archive holds zeros in place of the test tiers' responses."""
+        """Whether the archive holds zeros in place of the test tiers' responses, as far as is published."""
         return self.release is Release.NEW
 
     def stimuli_of(self, tier: Tier) -> tuple[Stimulus, ...]:
-        """Return the published stimulus classes of a tier, one or two."""
+        """Return the published stimulus classes of a tier, one or two; none where nobody said."""
+        if not self.is_described:
+            return ()
         if tier is Tier.LIVE_TEST_BONUS:
             return (self.live_bonus_stimulus,)
         if tier is Tier.FINAL_TEST_BONUS:
@@ -168,7 +176,15 @@ class Session:
         return (Stimulus.NATURAL_VIDEO,)
 
     def __str__(self) -> str:
-        return f"{self.alias} ({self.name})"
+        return f"{self.alias} ({self.name})" if self.is_described else self.name
+
+    def __lt__(self, other: Session) -> bool:
+        """Catalogue order; sessions that the catalogue lacks come after, by name."""
+        return self._rank < other._rank
+
+    @property
+    def _rank(self) -> tuple[bool, str, str]:
+        return not self.is_described, self.alias if self.is_described else "", self.name
 
     def __reduce__(self) -> tuple[object, ...]:
         # A session is identified by its name; mapping proxies do not pickle.
@@ -205,9 +221,10 @@ SESSIONS: Mapping[str, Session] = MappingProxyType(
         session.name: session
         for session in (
             Session(
+                name=f"dynamic{scan}-Video-{_SUFFIXES[release]}",
                 alias=alias,
                 scan=scan,
-                release=Release.OLD if alias <= "E" else Release.NEW,
+                release=release,
                 n_neurons=n_neurons,
                 n_frames_padded=n_frames_padded,
                 n_trials_by_tier=MappingProxyType(dict(zip(Tier, n_trials, strict=True))),
@@ -216,27 +233,46 @@ SESSIONS: Mapping[str, Session] = MappingProxyType(
                 final_bonus_stimuli=final_bonus,
             )
             for alias, scan, n_neurons, n_frames_padded, n_trials, n_unpublished, live_bonus, final_bonus in _CATALOGUE
+            for release in (Release.OLD if alias <= "E" else Release.NEW,)
         )
     }
 )
 
 
+# A name that the catalogue lacks counts as another session's when it could not be an alias or a word: at least six
+# characters of a portable file name, a digit and a separator among them.
+_FULL_NAME = re.compile(r"(?=[^0-9]*[0-9])(?=[^-_]*[-_])[A-Za-z0-9][A-Za-z0-9._-]{5,}")
+_SCAN = re.compile(r"[a-z]+(?P<scan>\d+-\d+-\d+)(?:-.*)?")
+
+
 def find_session(name: str) -> Session:
     """Return the session with this alias or full name.
+
+    A well-formed full name that the catalogue lacks gives a session of which nothing is published: other labs record
+    in the same layout. Whether there is such a session shows at the archive or the store.
 
     Raises
     ------
     UnknownNameError
-        If there is none; the message names the near ones.
+        If the name cannot be a session's; the message names the near ones.
 
     Examples
     --------
     >>> find_session("F").name
     'dynamic29515-10-12-Video-9b4f6a1a067fe51e15306b9628efea20'
+    >>> find_session("dynamic30001-2-5-Video-mylab").alias
+    '30001-2-5'
     """
     for session in SESSIONS.values():
         if name in (session.name, session.scan) or name.upper() == session.alias:
             return session
+    if _FULL_NAME.fullmatch(name):
+        match = _SCAN.fullmatch(name)
+        scan = name if match is None else match["scan"]
+        # A scan of the catalogue under another suffix is another session: its short name must not be taken for that.
+        if any(scan == session.scan for session in SESSIONS.values()):
+            scan = name
+        return Session(name=name, alias=scan, scan=scan)
     raise UnknownNameError.of(
         "session",
         name,
@@ -246,7 +282,7 @@ def find_session(name: str) -> Session:
 
 
 def find_sessions(names: Sequence[str] | Iterable[str]) -> tuple[Session, ...]:
-    """Return the sessions that ``names`` mean, each once, in catalogue order.
+    """Return the sessions that ``names`` mean, each once, in catalogue order, others after them by name.
 
     Parameters
     ----------
@@ -267,4 +303,4 @@ def find_sessions(names: Sequence[str] | Iterable[str]) -> tuple[Session, ...]:
                 chosen.update(s for s in SESSIONS.values() if s.release == release)
             case _:
                 chosen.add(find_session(name))
-    return tuple(s for s in SESSIONS.values() if s in chosen)
+    return tuple(sorted(chosen))

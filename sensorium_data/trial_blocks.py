@@ -59,7 +59,9 @@ class SessionContents:
         return len(self.trials)
 
     def describe_differences(self, n_frames_padded: int) -> tuple[str, ...]:
-        """Return a sentence for each count that differs from the published one."""
+        """Return a sentence for each count that differs from the published one, if one was published."""
+        if not self.session.is_described:
+            return ()
         notes = []
         found = Counter(self.tiers)
         for tier, expected in self.session.n_trials_by_tier.items():
