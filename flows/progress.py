@@ -38,7 +38,7 @@ def throttled_lines(write: Callable[[str], None], *, every_s: float = 5.0) -> Pr
     started: dict[str, float] = {}
     last: dict[str, float] = {}
 
-    def progress(label: str, n_done: int, n_total: int) -> None:
+    def progress(label: str, n_done: int, n_total: int, /, *, n_bytes: int | None = None) -> None:
         now = time.monotonic()
         with lock:
             begin = started.setdefault(label, now)
@@ -84,7 +84,7 @@ def show_progress(console: Console) -> Iterator[Progress]:
     tasks: dict[str, TaskID] = {}
     lock = threading.Lock()
 
-    def progress(label: str, n_done: int, n_total: int) -> None:
+    def progress(label: str, n_done: int, n_total: int, /, *, n_bytes: int | None = None) -> None:
         with lock:
             task = tasks.get(label)
             if task is None or bars.tasks[task].finished:

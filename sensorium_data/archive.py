@@ -172,6 +172,26 @@ class SessionArchive:
         """Return a member's full name, e.g. of ``meta/trials/tiers.npy``."""
         return f"{self.name}/{relative}"
 
+    def fingerprint_members(self, members: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+        """Return the CRC-32 and the size of members as the index states them: equal for members of equal content.
+
+        Parameters
+        ----------
+        members : mapping of str to str
+            Names inside the session's folder, by a name of one's choice; those that are not there are left out.
+        """
+        found = {name: self.entries.get(self.member(relative)) for name, relative in members.items()}
+        return {name: (entry.crc32, entry.size_bytes) for name, entry in found.items() if entry is not None}
+
+    def fingerprint_trial(self, trial: int) -> dict[str, tuple[int, int]]:
+        """Return the CRC-32 and the size of a trial's members, by modality."""
+        return self.fingerprint_members({modality: f"data/{modality}/{trial}.npy" for modality in MODALITIES})
+
+    def compressed_size_bytes(self, trial: int) -> int:
+        """Return the compressed size of a trial's members."""
+        names = [self.member(f"data/{modality}/{trial}.npy") for modality in MODALITIES]
+        return sum(self.entries[name].compressed_size_bytes for name in names)
+
     def trial_ids(self) -> list[int]:
         """Return the ids of the trials, ascending: the file names under ``data/``.
 

@@ -11,15 +11,23 @@ from sensorium_data.archive import SessionArchive
 from sensorium_data.assembly import STATISTICS_GROUP, declare_statistics
 from sensorium_data.errors import TrialError
 from sensorium_data.ledger import StatisticsRecord, StoredObject
+from sensorium_data.precision import Precision, cast_values
+from sensorium_data.previous_version import PreviousVersion
 from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_HEIGHT, FRAME_WIDTH, STATISTICS, VARIABLES
-from sensorium_data.trial_blocks import SessionContents, cast_array
+from sensorium_data.trial_blocks import SessionContents
 from sensorium_data.workspace import Workspace
 
 __all__ = ["convert_statistics", "read_statistic"]
 
 
 def convert_statistics(
-    archive: SessionArchive, contents: SessionContents, workspace: Workspace, *, jobs: int
+    archive: SessionArchive,
+    contents: SessionContents,
+    workspace: Workspace,
+    *,
+    precision: Precision,
+    previous: PreviousVersion | None = None,
+    jobs: int,
 ) -> StatisticsRecord:
     """Write the archive's statistics, unless they are written; they also say how long the frame axis is.
 
@@ -31,6 +39,10 @@ def convert_statistics(
         Of the same archive.
     workspace : Workspace
         Where they go.
+    precision : Precision
+        What to keep of the values.
+    previous : PreviousVersion, optional
+        The session's published version: what it was made from and has not changed is copied.
     jobs : int
         Arrays read at once.
 
@@ -41,15 +53,24 @@ def convert_statistics(
     ArchiveError, SourceError
         If a member is missing or damaged, or cannot be had.
     """
+    pairs = list(itertools.product(VARIABLES, STATISTICS))
+    members = archive.fingerprint_members(
+        {f"{variable}/{statistic}": f"meta/statistics/{variable}/all/{statistic}.npy" for variable, statistic in pairs}
+    )
     record = workspace.read_statistics_record()
-    if record is not None:
+    if record is not None and record.members == members:
         return record
+    if previous is not None:
+        record = previous.copy_statistics(members, workspace.group)
+        if record is not None:
+            workspace.write_statistics_record(record)
+            return record
     shape = archive.read_statistic(next(iter(VARIABLES)), STATISTICS[0]).shape
     n_frames_padded = int(shape[-1]) if shape else 0
-    template = declare_statistics(contents, max(1, n_frames_padded))
+    template = declare_statistics(contents, max(1, n_frames_padded), precision)
 
     def convert(variable: str, statistic: str) -> tuple[str, StoredObject, float]:
-        block, error = read_statistic(archive, contents, variable, statistic, n_frames_padded)
+        block, error = read_statistic(archive, contents, variable, statistic, n_frames_padded, precision)
         path, position = f"{STATISTICS_GROUP}/{variable}", STATISTICS.index(statistic)
         key, data = template.encode_block(path, position, block)
         workspace.group.write(key, data)
@@ -57,7 +78,6 @@ def convert_statistics(
 
     objects: dict[str, StoredObject] = {}
     errors = dict.fromkeys(VARIABLES, 0.0)
-    pairs = list(itertools.product(VARIABLES, STATISTICS))
     pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="statistics")
     try:
         for (variable, _), (key, stored, error) in zip(
@@ -67,22 +87,27 @@ def convert_statistics(
             errors[variable] = max(errors[variable], error)
     finally:
         pool.shutdown(cancel_futures=True)
-    record = StatisticsRecord(n_frames_padded, errors, objects)
+    record = StatisticsRecord(n_frames_padded, errors, members, objects)
     workspace.write_statistics_record(record)
     return record
 
 
 def read_statistic(
-    archive: SessionArchive, contents: SessionContents, variable: str, statistic: str, n_frames_padded: int
+    archive: SessionArchive,
+    contents: SessionContents,
+    variable: str,
+    statistic: str,
+    n_frames_padded: int,
+    precision: Precision = Precision.EXACT,
 ) -> tuple[np.ndarray, float]:
     """Read one statistic of one variable, and bring it into the store's form.
 
     Returns
     -------
     np.ndarray
-        float32, dimensions as the variable has them for one trial.
+        In the store's precision, dimensions as the variable has them for one trial.
     float
-        The largest absolute error of float32.
+        The largest absolute error of that precision.
 
     Raises
     ------
@@ -92,15 +117,17 @@ def read_statistic(
     values = archive.read_statistic(variable, statistic)
     shape = _archived_shape(variable, contents.n_neurons, n_frames_padded)
     if values.shape == shape and values.dtype.kind == "f" and values.size:
-        stored, error = cast_array(values)
+        ordered = values.transpose(2, 0, 1) if variable == "videos" else values
+        stored = np.empty(ordered.shape, precision.statistics_dtype)
+        error = cast_values(ordered, stored)
         if np.isfinite(error):
-            return (stored.transpose(2, 0, 1) if variable == "videos" else stored), error
+            return stored, error
     raise TrialError(
         "wrong statistics",
         session=contents.session,
         path=f"{archive.url}: {archive.member(f'meta/statistics/{variable}/all/{statistic}.npy')}",
         found=f"{values.dtype} {values.shape}",
-        expected=f"float64 {shape} within float32's range",
+        expected=f"float64 {shape} within the range of {precision.statistics_dtype}",
         remedy="compare the archive with the published one, and download it again",
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from sensorium_data.archive import SessionArchive
 from sensorium_data.ledger import StatisticsRecord, TrialRecord
 from sensorium_data.movies import name_movie
+from sensorium_data.precision import Precision
 from sensorium_data.schema import (
     BEHAVIOR_CHANNELS,
     COORDINATES,
@@ -21,17 +22,19 @@ from sensorium_data.schema import (
     LICENSE,
     REFERENCES,
     SCHEMA_VERSION,
+    SIGNATURE,
     STATISTICS,
     VARIABLES,
 )
 from sensorium_data.sessions import Session
 from sensorium_data.stimuli import recognize_stimulus
-from sensorium_data.template import SessionTemplate, statistics_field
+from sensorium_data.template import SessionTemplate
 from sensorium_data.trial_blocks import SessionContents
 
 __all__ = [
     "BLOCK_VARIABLES",
     "CONVERTER_VERSION",
+    "MOVIES_GROUP",
     "STATISTICS_GROUP",
     "compose_attributes",
     "declare_statistics",
@@ -46,24 +49,27 @@ CONVERTER_VERSION = 1
 BLOCK_VARIABLES = ("videos", "responses")
 #: The child group of the archive's own statistics.
 STATISTICS_GROUP = "statistics"
+#: The child group of the movies' signatures.
+MOVIES_GROUP = "movies"
 
 _TRIAL_COORDINATES = "tier n_frames movie stimulus responses_withheld valid"
 _NEURON_COORDINATES = "x y z"
 
 
-def declare_variables(contents: SessionContents, n_frames_padded: int) -> SessionTemplate:
+def declare_variables(n_trials: int, n_neurons: int, n_frames_padded: int, precision: Precision) -> SessionTemplate:
     """Return a template of the arrays that are written trial by trial."""
-    template = SessionTemplate(_sizes(contents, n_frames_padded))
+    template = SessionTemplate(_sizes(n_trials, n_neurons, n_frames_padded), precision)
     for variable in BLOCK_VARIABLES:
-        template.declare_array(variable, VARIABLES[variable])
+        template.declare_variable(variable)
     return template
 
 
-def declare_statistics(contents: SessionContents, n_frames_padded: int) -> SessionTemplate:
-    template = SessionTemplate(_sizes(contents, n_frames_padded))
+def declare_statistics(contents: SessionContents, n_frames_padded: int, precision: Precision) -> SessionTemplate:
+    """Return a template of the group of the archive's own statistics."""
+    template = SessionTemplate(_sizes(contents.n_trials, contents.n_neurons, n_frames_padded), precision)
     template.compose_group(STATISTICS_GROUP, {})
     for variable in VARIABLES:
-        template.declare_array(f"{STATISTICS_GROUP}/{variable}", statistics_field(variable))
+        template.declare_statistics(f"{STATISTICS_GROUP}/{variable}", variable)
     return template
 
 
@@ -73,23 +79,25 @@ def encode_rest(
     records: Sequence[TrialRecord],
     movies: Sequence[int],
     attributes: Mapping[str, Any],
+    precision: Precision,
 ) -> dict[str, bytes]:
     """Return everything but the blocks already written: metadata, coordinates and the small variables."""
     session = contents.session
-    template = SessionTemplate(_sizes(contents, statistics.n_frames_padded))
-    for variable, field in VARIABLES.items():
+    n_frames_padded = statistics.n_frames_padded
+    template = SessionTemplate(_sizes(contents.n_trials, contents.n_neurons, n_frames_padded), precision)
+    for variable in VARIABLES:
         located = f"{_TRIAL_COORDINATES} {_NEURON_COORDINATES}" if variable == "responses" else _TRIAL_COORDINATES
         extra = {
             "coordinates": located,
             "largest_absolute_error": max(r.largest_absolute_error[variable] for r in records),
         }
         if variable in BLOCK_VARIABLES:
-            template.declare_array(variable, field, extra)
+            template.declare_variable(variable, extra)
         else:
-            template.encode_array(variable, field, np.stack([getattr(record, variable) for record in records]), extra)
-        template.declare_array(
+            template.encode_variable(variable, np.stack([getattr(record, variable) for record in records]), extra)
+        template.declare_statistics(
             f"{STATISTICS_GROUP}/{variable}",
-            statistics_field(variable),
+            variable,
             {"largest_absolute_error": statistics.largest_absolute_error[variable]},
         )
     coordinates: dict[str, Any] = {
@@ -108,7 +116,7 @@ def encode_rest(
         "z": contents.positions[:, 2],
     }
     shared = {
-        "time": np.arange(statistics.n_frames_padded) / FRAME_RATE_HZ,
+        "time": np.arange(n_frames_padded) / FRAME_RATE_HZ,
         "neuron": contents.unit_ids,
         "behavior_channel": BEHAVIOR_CHANNELS,
         "eye_axis": EYE_AXES,
@@ -117,29 +125,40 @@ def encode_rest(
         template.encode_array(name, COORDINATES[name], values)
     for name, values in {**shared, "statistic": STATISTICS}.items():
         template.encode_array(f"{STATISTICS_GROUP}/{name}", COORDINATES[name], values)
+    signatures = _stack_signatures(records, n_frames_padded)
+    template.sizes["feature"] = signatures.shape[-1]
+    template.encode_array(f"{MOVIES_GROUP}/{SIGNATURE.name}", SIGNATURE, signatures)
+    for name, values in (("trial", contents.trials), ("time", shared["time"])):
+        template.encode_array(f"{MOVIES_GROUP}/{name}", COORDINATES[name], values)
+    template.compose_group(MOVIES_GROUP, {"title": f"{attributes['title']}: signatures of the movies"})
     template.compose_group(STATISTICS_GROUP, {"title": f"{attributes['title']}: statistics over trials"})
     template.compose_group("", attributes)
     return template.take_objects()
 
 
 def compose_attributes(
-    session: Session, archive: SessionArchive, records: Iterable[TrialRecord], notes: Sequence[str]
+    session: Session,
+    archive: SessionArchive,
+    records: Iterable[TrialRecord],
+    notes: Sequence[str],
+    precision: Precision,
 ) -> dict[str, Any]:
+    """Return the attributes of a session's group."""
     attributes: dict[str, Any] = {
         "title": f"SENSORIUM 2023, session {session.alias} ({session.scan})"
         if session.is_described
         else f"session {session.name}",
         "session": session.name,
         "alias": session.alias,
-        "institution": INSTITUTION,
-        "references": REFERENCES,
-        "license": LICENSE,
+        # What was published of the ten sessions; another lab's say nothing of theirs.
+        **({"institution": INSTITUTION, "references": REFERENCES, "license": LICENSE} if session.is_described else {}),
         # Without the query, which may hold a token.
         "source": archive.url.partition("?")[0] if "://" in archive.url else archive.url,
         "source_size_bytes": archive.size_bytes,
         "source_digest": archive.digest,
         "schema_version": SCHEMA_VERSION,
         "converter_version": CONVERTER_VERSION,
+        "precision": str(precision),
     }
     if archive.modified is not None:
         attributes["source_modified"] = archive.modified
@@ -152,10 +171,18 @@ def compose_attributes(
     return attributes
 
 
-def _sizes(contents: SessionContents, n_frames_padded: int) -> dict[str, int]:
+def _stack_signatures(records: Sequence[TrialRecord], n_frames_padded: int) -> np.ndarray:
+    """Return the signatures of all trials, (trial, time, feature) float32, NaN past their frames."""
+    stacked = np.full((len(records), n_frames_padded, records[0].signature.shape[1]), np.nan, np.float32)
+    for row, record in zip(stacked, records, strict=True):
+        row[: record.n_frames] = record.signature
+    return stacked
+
+
+def _sizes(n_trials: int, n_neurons: int, n_frames_padded: int) -> dict[str, int]:
     return {
-        "trial": contents.n_trials,
-        "neuron": contents.n_neurons,
+        "trial": n_trials,
+        "neuron": n_neurons,
         "time": n_frames_padded,
         "height": FRAME_HEIGHT,
         "width": FRAME_WIDTH,

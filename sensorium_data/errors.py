@@ -11,6 +11,7 @@ __all__ = [
     "PredictionsError",
     "RunError",
     "SensoriumError",
+    "SourceChangedError",
     "SourceError",
     "StoreError",
     "SubmissionError",
@@ -109,6 +110,10 @@ class UsageError(SensoriumError):
 
 class SourceError(SensoriumError):
     """Bytes that cannot be had: a missing path, a refused or wrongly answered request."""
+
+
+class SourceChangedError(SourceError):
+    """Bytes that became those of another version while they were being read: what reads them has to start again."""
 
 
 class ArchiveError(SensoriumError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from zarr.abc.store import Store as ZarrStore
 
 from sensorium_data.errors import StoreError
 
-__all__ = ["LocalObjects", "Objects", "RemoteObjects", "open_objects"]
+__all__ = ["LocalObjects", "Objects", "RemoteObjects", "open_objects", "sync_folder"]
 
 
 class Objects(Protocol):
@@ -95,7 +95,7 @@ class LocalObjects:
     def write(self, key: str, data: bytes | memoryview) -> None:
         path = self.root / key
         # A name of its own for each writer, so that no two ever write into one file.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -106,6 +106,18 @@ class LocalObjects:
                 raise
         except OSError as error:
             raise _cannot("written", str(path), error) from error
+
+    def sync(self, key: str) -> None:
+        """Wait until an object has reached the disk; its name in its folder may still be on the way."""
+        try:
+            _sync(self.root / key)
+        except OSError as error:
+            raise _cannot("written", str(self.root / key), error) from error
+
+    def sync_folders(self) -> None:
+        """Wait until the names of all objects, and of the folders they are in, have reached the disk."""
+        for folder, _, _ in os.walk(self.root):
+            sync_folder(Path(folder))
 
     def clear_unfinished(self, key: str) -> None:
         """Delete what killed writers of an object left; only for who holds the lock of its writers."""
@@ -265,6 +277,22 @@ def open_objects(url: str | os.PathLike[str]) -> LocalObjects | RemoteObjects:
     if "://" in url or "::" in url:
         return RemoteObjects(url)
     return LocalObjects(url)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until a folder's list of files has reached the disk."""
+    try:
+        _sync(path)
+    except OSError as error:
+        raise _cannot("written", str(path), error) from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _cannot(action: str, path: str, error: BaseException) -> StoreError:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 __all__ = ["Progress", "ignore_progress"]
 
-#: Called as ``progress(label, n_done, n_total)``; ``label`` stays the same for one piece of work.
-#: May be called from any thread.
-Progress = Callable[[str, int, int], None]
+
+class Progress(Protocol):
+    """Called as ``progress(label, n_done, n_total)``, with ``n_bytes`` moved so far where that is known.
+
+    ``label`` stays the same for one piece of work. May be called from any thread.
+    """
+
+    def __call__(self, label: str, n_done: int, n_total: int, /, *, n_bytes: int | None = None) -> None: ...
 
 
-def ignore_progress(label: str, n_done: int, n_total: int) -> None:
+def ignore_progress(label: str, n_done: int, n_total: int, /, *, n_bytes: int | None = None) -> None:
     """Do nothing: the default where nobody listens."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sensorium_data.errors import StoreError
-from sensorium_data.ledger import Ledger
+from sensorium_data.errors import StoreError, UnknownNameError
+from sensorium_data.ledger import LEDGER_KEY, Ledger
 from sensorium_data.objects import LocalObjects, Objects
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.sessions import SESSIONS, Session
+from sensorium_data.sessions import SESSIONS, Session, find_session
 from sensorium_data.template import METADATA_KEY, consolidate
+from sensorium_data.versions import VERSIONS_KEY, current_group, is_later_version, point_to
 
 try:
     import fcntl
@@ -29,6 +30,7 @@ __all__ = [
     "exclusive_access",
     "find_object_problems",
     "is_locked",
+    "list_published",
     "list_root",
     "publish_root",
 ]
@@ -38,7 +40,7 @@ PARTIAL_FOLDER = ".partial"
 #: The lock that whoever rewrites the root's metadata holds.
 ROOT_LOCK = "root"
 #: The title of a store's root group.
-ROOT_TITLE = "SENSORIUM 2023 session stores"
+ROOT_TITLE = "SENSORIUM session stores"
 
 
 @contextlib.contextmanager
@@ -89,15 +91,27 @@ def is_locked(objects: Objects, name: str) -> bool:
     return isinstance(objects, LocalObjects) and _lock_path(objects, name).exists()
 
 
-def publish_root(objects: Objects) -> None:
+def publish_root(objects: Objects, *, session: Session | None = None, group: str | None = None) -> None:
     """Write the root group's metadata, which list the published sessions and carry all their arrays'.
 
     Readers that cannot list a folder (HTTP) find the sessions by them.
+
+    Parameters
+    ----------
+    objects : Objects
+        The store's root.
+    session : Session, optional
+        A session that has just been published.
+    group : str, optional
+        The group to point to as its current version.
     """
     with exclusive_access(objects, ROOT_LOCK):
         if isinstance(objects, LocalObjects):
             objects.clear_unfinished(METADATA_KEY)
-        data = _compose_root(objects)
+            objects.clear_unfinished(VERSIONS_KEY)
+        if session is not None and group is not None and current_group(objects, session) != group:
+            point_to(objects, session, group)
+        data = _compose_root(objects, {session} if session is not None else set())
         try:
             if objects.read(METADATA_KEY) == data:
                 return
@@ -110,16 +124,30 @@ def list_root(objects: Objects) -> tuple[Session, ...]:
     """Return the sessions that the root group's metadata list; none if there are no metadata."""
     try:
         listed = json.loads(objects.read(METADATA_KEY))["attributes"]["sessions"]
-        return tuple(s for s in SESSIONS.values() if s.name in listed)
+        return tuple(sorted(find_session(name) for name in listed))
     except FileNotFoundError:
         return ()
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, UnknownNameError) as error:
         raise StoreError(
             "no session store here",
             path=objects.locate(METADATA_KEY),
             found=f"unreadable metadata ({error})",
             remedy="give the root of a store that `sensorium ingest` made",
         ) from error
+
+
+def list_published(objects: LocalObjects) -> tuple[Session, ...]:
+    """Return the sessions whose groups lie in a local store, whether or not its root's metadata list them."""
+    found = set()
+    for folder in objects.root.iterdir() if objects.root.is_dir() else ():
+        if is_later_version(folder.name) or not (folder / METADATA_KEY).is_file():
+            continue
+        with contextlib.suppress(UnknownNameError):
+            session = find_session(folder.name)
+            # The user's own Zarr groups may lie here as well; they have no ledger.
+            if folder.name == session.name and (session.is_described or (folder / LEDGER_KEY).is_file()):
+                found.add(session)
+    return tuple(sorted(found))
 
 
 def find_object_problems(
@@ -136,28 +164,33 @@ def find_object_problems(
 
     problems: dict[str, str] = {}
     keys = sorted(ledger.objects)
+    n_bytes = 0
     pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="verify")
     try:
         # Only digests and clauses come back, so the queue holds no data.
         for n_done, (key, problem) in enumerate(zip(keys, pool.map(check, keys), strict=True), start=1):
             if problem is not None:
                 problems[key] = problem
-            progress(label, n_done, len(keys))
+            n_bytes += ledger.objects[key].size_bytes
+            progress(label, n_done, len(keys), n_bytes=n_bytes)
     finally:
         pool.shutdown(cancel_futures=True)
     return problems
 
 
-def _compose_root(objects: Objects) -> bytes:
+def _compose_root(objects: Objects, published: Set[Session]) -> bytes:
     nodes: dict[str, Mapping[str, Any]] = {}
-    published = []
-    for session in SESSIONS.values():
-        key = f"{session.name}/{METADATA_KEY}"
+    listed = []
+    candidates = {*_list_again(objects), *published}
+    candidates.update(list_published(objects) if isinstance(objects, LocalObjects) else SESSIONS.values())
+    for session in sorted(candidates):
+        group = current_group(objects, session)
+        key = f"{group}/{METADATA_KEY}"
         try:
             metadata = json.loads(objects.read(key))
             below = metadata.pop("consolidated_metadata")["metadata"]
-            nodes[session.name] = metadata
-            nodes.update({f"{session.name}/{path}": node for path, node in below.items()})
+            nodes[group] = metadata
+            nodes.update({f"{group}/{path}": node for path, node in below.items()})
         except FileNotFoundError:
             continue
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -168,8 +201,16 @@ def _compose_root(objects: Objects) -> bytes:
                 found=f"unreadable metadata ({error})",
                 remedy="move this session's folder out of the store, and run it again",
             ) from error
-        published.append(session.name)
-    return consolidate({"title": ROOT_TITLE, "sessions": published}, nodes)
+        listed.append(session.name)
+    return consolidate({"title": ROOT_TITLE, "sessions": listed}, nodes)
+
+
+def _list_again(objects: Objects) -> tuple[Session, ...]:
+    """Return what the root's metadata list, nothing where they are damaged: they are about to be written anew."""
+    try:
+        return list_root(objects)
+    except StoreError:
+        return ()
 
 
 def _lock_path(objects: LocalObjects, name: str) -> Path:

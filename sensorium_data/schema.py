@@ -28,6 +28,7 @@ __all__ = [
     "PREDICTIONS",
     "REFERENCES",
     "SCHEMA_VERSION",
+    "SIGNATURE",
     "STATISTICS",
     "VARIABLES",
     "Field",
@@ -91,7 +92,7 @@ class Field:
             return ""
         return np.dtype(self.dtype).type(np.nan if np.dtype(self.dtype).kind == "f" else 0)
 
-    def layout(self, sizes: Mapping[str, int]) -> dict[str, Any]:
+    def layout(self, sizes: Mapping[str, int], *, compact: bool = False) -> dict[str, Any]:
         """Return how to store this field: keyword arguments for :func:`zarr.create_array`.
 
         Responses lie in a shard a trial, cut into chunks of 1,024 neurons with all frames: a
@@ -103,6 +104,8 @@ class Field:
         ----------
         sizes : mapping of str to int
             Length of every dimension in ``dims``.
+        compact : bool
+            The values are rounded (:attr:`sensorium_data.precision.Precision.COMPACT`), so that compression pays.
         """
         shape = tuple(sizes[dim] for dim in self.dims)
         layout: dict[str, Any] = {
@@ -116,7 +119,8 @@ class Field:
         whole = tuple(max(1, n) for n in shape)
         # Lossless float32 hardly compresses whatever the codec, and lz4 costs next to nothing; a byte or
         # bit shuffle helps the smooth videos and hurts the sparse responses.
-        lz4 = partial(zarr.codecs.BloscCodec, cname="lz4", clevel=1, typesize=4)
+        typesize = 4 if self.dtype == "str" else np.dtype(self.dtype).itemsize
+        lz4 = partial(zarr.codecs.BloscCodec, cname="lz4", clevel=1, typesize=typesize)
         match self.name:
             case "responses" | "predictions" | "rates" if self.dims == ("trial", "neuron", "time"):
                 _, n_neurons, n_frames = whole
@@ -190,6 +194,9 @@ COORDINATES: Mapping[str, Field] = MappingProxyType(
         )
     }
 )
+
+#: What tells movies apart without reading them, in the child group ``movies``; see :mod:`sensorium_data.movies`.
+SIGNATURE = Field("signature", ("trial", "time", "feature"), "float32", "signature of each frame of the video")
 
 BEHAVIOR_CHANNELS = ("pupil_dilation", "running_speed")
 EYE_AXES = ("x", "y")

@@ -241,7 +241,7 @@ SESSIONS: Mapping[str, Session] = MappingProxyType(
 
 # A name that the catalogue lacks counts as another session's when it could not be an alias or a word: at least six
 # characters of a portable file name, a digit and a separator among them.
-_FULL_NAME = re.compile(r"(?=[^0-9]*[0-9])(?=[^-_]*[-_])[A-Za-z0-9][A-Za-z0-9._-]{5,}")
+_FULL_NAME = re.compile(r"(?!.*\.v\d+$)(?=[^0-9]*[0-9])(?=[^-_]*[-_])[A-Za-z0-9][A-Za-z0-9._-]{5,}")
 _SCAN = re.compile(r"[a-z]+(?P<scan>\d+-\d+-\d+)(?:-.*)?")
 
 

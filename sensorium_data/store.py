@@ -7,7 +7,7 @@ is: :mod:`sensorium_data.convert` makes it visible whole, and nothing changes it
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,11 @@ from sensorium_data.errors import StoreError
 from sensorium_data.ledger import LEDGER_KEY, Ledger
 from sensorium_data.objects import LocalObjects, Objects, open_objects
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.publishing import PARTIAL_FOLDER, ROOT_TITLE, find_object_problems, list_root
+from sensorium_data.publishing import PARTIAL_FOLDER, ROOT_TITLE, find_object_problems, list_published, list_root
 from sensorium_data.schema import COORDINATES, SCHEMA_VERSION, VARIABLES
-from sensorium_data.sessions import SESSIONS, Session, Tier, find_session
+from sensorium_data.sessions import Session, Tier, find_session
 from sensorium_data.template import METADATA_KEY
+from sensorium_data.versions import current_group
 
 __all__ = [
     "VerificationReport",
@@ -32,8 +33,10 @@ __all__ = [
     "open_session",
     "open_sessions",
     "open_statistics",
+    "read_attributes",
     "read_ledger",
     "read_sound_attributes",
+    "require_schema",
     "session_digest",
     "stored_sessions",
     "verify_session",
@@ -77,9 +80,10 @@ def open_session(store: str, session: str) -> xr.Dataset:
     """
     found = find_session(session)
     objects = open_objects(store)
-    if read_sound_attributes(objects, found) is None:
+    group = current_group(objects, found)
+    if read_sound_attributes(objects, found, group) is None:
         raise _not_there(objects, found)
-    dataset = _open_group(objects, found.name, found)
+    dataset = _open_group(objects, group, found)
     missing = [name for name in VARIABLES if name not in dataset] + [
         name
         for name, field in COORDINATES.items()
@@ -107,8 +111,8 @@ def open_statistics(store: str, session: str) -> xr.Dataset:
     """
     found = find_session(session)
     objects = open_objects(store)
-    _require_session(objects, found)
-    return _load_coordinates(_open_group(objects, f"{found.name}/{_STATISTICS_GROUP}", found), "statistic")
+    group = _require_session(objects, found)
+    return _load_coordinates(_open_group(objects, f"{group}/{_STATISTICS_GROUP}", found), "statistic")
 
 
 def open_sessions(store: str, sessions: Iterable[str] | None = None) -> xr.DataTree:
@@ -145,8 +149,8 @@ def stored_sessions(store: str) -> tuple[Session, ...]:
     return _list_sessions(open_objects(store))
 
 
-def read_sound_attributes(objects: Objects, session: Session) -> dict[str, Any] | None:
-    """Return the attributes of a published session, ``None`` if it is not there.
+def read_sound_attributes(objects: Objects, session: Session, group: str) -> dict[str, Any] | None:
+    """Return the attributes of a published session's group, ``None`` if it is not there.
 
     On a local disk every object's size is compared with the ledger: Zarr reads a missing chunk as NaN and says
     nothing. Elsewhere that takes a request each, and is left to :func:`verify_session`.
@@ -156,31 +160,55 @@ def read_sound_attributes(objects: Objects, session: Session) -> dict[str, Any] 
     StoreError
         If the session is damaged, or was written with another schema version.
     """
-    attributes = _read_attributes(objects, session)
+    attributes = read_attributes(objects, session, group)
     if attributes is None:
         return None
-    if attributes.get("schema_version") != SCHEMA_VERSION:
-        raise StoreError(
-            "the session was written with another schema version",
-            session=session,
-            path=objects.locate(session.name),
-            found=attributes.get("schema_version"),
-            expected=SCHEMA_VERSION,
-            remedy="ingest it again, into another store",
-        )
+    require_schema(objects, session, group, attributes)
     if isinstance(objects, LocalObjects):
-        group = objects.child(session.name)
-        for key, stored in read_ledger(objects, session).objects.items():
-            size = group.size(key)
+        for key, stored in read_ledger(objects, session, group).objects.items():
+            size = objects.size(f"{group}/{key}")
             if size != stored.size_bytes:
                 found = f"{key} is missing" if size is None else f"{key} has {size} bytes"
                 raise _damaged(objects, session, found, f"{stored.size_bytes} bytes")
     return attributes
 
 
-def read_ledger(objects: Objects, session: Session) -> Ledger:
-    """Return the ledger of a published session; a :class:`StoreError` if it is missing or damaged."""
-    key = f"{session.name}/{LEDGER_KEY}"
+def read_attributes(objects: Objects, session: Session, group: str) -> dict[str, Any] | None:
+    """Return the attributes of a published session's group as they are, ``None`` if it is not there.
+
+    Raises
+    ------
+    StoreError
+        If they cannot be read.
+    """
+    try:
+        metadata = json.loads(objects.read(f"{group}/{METADATA_KEY}"))
+        attributes = metadata["attributes"]
+        if metadata["node_type"] != "group" or not isinstance(attributes, dict):
+            raise ValueError("not a group's")
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(objects, session, f"unreadable metadata ({error})") from error
+    return attributes
+
+
+def require_schema(objects: Objects, session: Session, group: str, attributes: Mapping[str, Any]) -> None:
+    """Raise a :class:`StoreError` if a group was written with another version of the schema."""
+    if attributes.get("schema_version") != SCHEMA_VERSION:
+        raise StoreError(
+            "the session was written with another schema version",
+            session=session,
+            path=objects.locate(group),
+            found=attributes.get("schema_version"),
+            expected=SCHEMA_VERSION,
+            remedy="ingest it again, into another store",
+        )
+
+
+def read_ledger(objects: Objects, session: Session, group: str) -> Ledger:
+    """Return the ledger of a published session's group; a :class:`StoreError` if it is missing or damaged."""
+    key = f"{group}/{LEDGER_KEY}"
     try:
         data = objects.read(key)
     except FileNotFoundError:
@@ -200,8 +228,7 @@ def session_digest(store: str, session: str) -> str:
     """
     found = find_session(session)
     objects = open_objects(store)
-    _require_session(objects, found)
-    return read_ledger(objects, found).content_digest
+    return read_ledger(objects, found, _require_session(objects, found)).content_digest
 
 
 # Describing
@@ -231,7 +258,7 @@ def describe_store(store: str) -> pd.DataFrame:
                 "trials": dataset.sizes["trial"],
                 "neurons": dataset.sizes["neuron"],
                 "frames": dataset.sizes["time"],
-                "size_bytes": read_ledger(objects, session).size_bytes,
+                "size_bytes": read_ledger(objects, session, current_group(objects, session)).size_bytes,
                 "source": dataset.attrs.get("source", ""),
             }
         )
@@ -340,9 +367,9 @@ def verify_session(
     """
     found = find_session(session)
     objects = open_objects(store)
-    _require_session(objects, found)
-    ledger = read_ledger(objects, found)
-    group = objects.child(found.name)
+    name = _require_session(objects, found)
+    ledger = read_ledger(objects, found, name)
+    group = objects.child(name)
     problems = find_object_problems(group, ledger, jobs=jobs, progress=progress, label=f"verify {found.alias}")
     sentences = [f"{key}: {problem}" for key, problem in problems.items()]
     keys = group.keys()
@@ -357,28 +384,18 @@ def verify_session(
 def _list_sessions(objects: Objects) -> tuple[Session, ...]:
     if isinstance(objects, LocalObjects):
         _require_store(objects)
-        return tuple(s for s in SESSIONS.values() if objects.exists(f"{s.name}/{METADATA_KEY}"))
+        return list_published(objects)
     if not objects.exists(METADATA_KEY):
         raise _no_store(objects)
     return list_root(objects)
 
 
-def _require_session(objects: Objects, session: Session) -> None:
-    if _read_attributes(objects, session) is None:
+def _require_session(objects: Objects, session: Session) -> str:
+    """Return the group of a session's current version."""
+    group = current_group(objects, session)
+    if read_attributes(objects, session, group) is None:
         raise _not_there(objects, session)
-
-
-def _read_attributes(objects: Objects, session: Session) -> dict[str, Any] | None:
-    try:
-        metadata = json.loads(objects.read(f"{session.name}/{METADATA_KEY}"))
-        attributes = metadata["attributes"]
-        if metadata["node_type"] != "group" or not isinstance(attributes, dict):
-            raise ValueError("not a group's")
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(objects, session, f"unreadable metadata ({error})") from error
-    return attributes
+    return group
 
 
 def _not_there(objects: Objects, session: Session) -> StoreError:
@@ -404,7 +421,7 @@ def _require_store(objects: LocalObjects) -> None:
             path=objects.url,
             remedy="give the root of a store that `sensorium ingest` made",
         )
-    if not objects.exists(METADATA_KEY) and not any(objects.exists(f"{name}/{METADATA_KEY}") for name in SESSIONS):
+    if not objects.exists(METADATA_KEY) and not list_published(objects):
         if (objects.root / PARTIAL_FOLDER).is_dir():
             return
         raise _no_store(objects)
@@ -426,7 +443,7 @@ def _damaged(objects: Objects, session: Session, found: str, expected: str | Non
         path=objects.locate(session.name),
         found=found,
         expected=expected,
-        remedy="`sensorium verify` lists what is wrong; ingest the session into another store",
+        remedy="`sensorium verify` lists what is wrong; `sensorium ingest --repair` converts that again",
     )
 
 

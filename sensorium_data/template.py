@@ -15,9 +15,10 @@ import numpy as np
 import zarr
 import zarr.storage
 
+from sensorium_data.precision import Precision
 from sensorium_data.schema import VARIABLES, Field
 
-__all__ = ["METADATA_KEY", "SessionTemplate", "consolidate", "statistics_field"]
+__all__ = ["METADATA_KEY", "SessionTemplate", "consolidate"]
 
 #: The object that holds a Zarr v3 node's metadata.
 METADATA_KEY = "zarr.json"
@@ -32,10 +33,13 @@ class SessionTemplate:
     ----------
     sizes : mapping of str to int
         Length of every dimension.
+    precision : Precision
+        What the data variables keep of the archive's values.
     """
 
-    def __init__(self, sizes: Mapping[str, int]) -> None:
+    def __init__(self, sizes: Mapping[str, int], precision: Precision = Precision.EXACT) -> None:
         self.sizes = dict(sizes)
+        self.precision = precision
         self._objects: dict[str, Any] = {}
         self._group = zarr.create_group(zarr.storage.MemoryStore(self._objects))
         self._arrays: dict[str, zarr.Array[Any]] = {}
@@ -52,8 +56,31 @@ class SessionTemplate:
         attributes : mapping, optional
             Beyond the field's own.
         """
+        layout = field.layout(self.sizes, compact=self.precision is Precision.COMPACT)
         self._arrays[path] = self._group.create_array(
-            path, **field.layout(self.sizes), attributes={**field.attributes, **(attributes or {})}
+            path, **layout, attributes={**field.attributes, **(attributes or {})}
+        )
+
+    def declare_variable(self, variable: str, attributes: Mapping[str, Any] | None = None) -> None:
+        """Add one of the data variables, in the precision of this group, without data."""
+        self.declare_array(variable, self._variable(variable), attributes)
+
+    def encode_variable(self, variable: str, values: np.ndarray, attributes: Mapping[str, Any] | None = None) -> None:
+        """Add one of the data variables with its data, which :meth:`take_objects` returns."""
+        self.encode_array(variable, self._variable(variable), values, attributes)
+
+    def declare_statistics(self, path: str, variable: str, attributes: Mapping[str, Any] | None = None) -> None:
+        """Add the archive's statistics of a variable, in the precision of this group, without data."""
+        field = VARIABLES[variable]
+        self.declare_array(
+            path,
+            replace(
+                field,
+                dims=("statistic", *field.dims[1:]),
+                dtype=self.precision.statistics_dtype,
+                long_name=f"{field.long_name}, statistics over trials",
+            ),
+            attributes,
         )
 
     def encode_block(self, path: str, position: int, block: np.ndarray) -> tuple[str, memoryview]:
@@ -70,7 +97,7 @@ class SessionTemplate:
         """
         array = self._arrays[path]
         array[position] = block
-        key = self._block_key(path, position)
+        key = self.block_key(path, position)
         return key, memoryview(self._objects.pop(key).as_numpy_array())
 
     def decode_block(self, path: str, position: int, data: bytes) -> np.ndarray:
@@ -78,7 +105,7 @@ class SessionTemplate:
         # A store of its own: the same block may be being encoded in another thread.
         objects = {key: self._objects[key] for key in (METADATA_KEY, f"{path}/{METADATA_KEY}") if key in self._objects}
         prototype = zarr.core.buffer.default_buffer_prototype()
-        objects[self._block_key(path, position)] = prototype.buffer.from_bytes(data)
+        objects[self.block_key(path, position)] = prototype.buffer.from_bytes(data)
         array = zarr.open_array(zarr.storage.MemoryStore(objects, read_only=True), path=path)
         return np.asarray(array[position])
 
@@ -107,15 +134,13 @@ class SessionTemplate:
         self._objects.clear()
         return objects
 
-    def _block_key(self, path: str, position: int) -> str:
+    def _variable(self, variable: str) -> Field:
+        return replace(VARIABLES[variable], dtype=self.precision.dtype_of(variable))
+
+    def block_key(self, path: str, position: int) -> str:
+        """Return the key of the object that holds one block along an array's first dimension."""
         array = self._arrays[path]
         return f"{path}/{array.metadata.encode_chunk_key((position, *(0,) * (array.ndim - 1)))}"
-
-
-def statistics_field(variable: str) -> Field:
-    """Return the field that holds the archive's statistics of a variable, in the group ``statistics``."""
-    field = VARIABLES[variable]
-    return replace(field, dims=("statistic", *field.dims[1:]), long_name=f"{field.long_name}, statistics over trials")
 
 
 def consolidate(attributes: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]]) -> bytes:

@@ -12,16 +12,14 @@ import numpy as np
 from sensorium_data.archive import SessionArchive
 from sensorium_data.errors import TrialError, UnknownNameError
 from sensorium_data.movies import sign_video
+from sensorium_data.precision import COMPACT_RESPONSE_BITS, RESPONSE_FLOOR, Precision, cast_values
 from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_HEIGHT, FRAME_WIDTH, VARIABLES
 from sensorium_data.sessions import Session, Tier
 from sensorium_data.stimuli import N_FRAMES_BY_STIMULUS
 
-__all__ = ["SessionContents", "TrialBlock", "cast_array", "read_session_contents", "read_trial_block"]
+__all__ = ["SessionContents", "TrialBlock", "read_session_contents", "read_trial_block"]
 
 _LONGEST_STIMULUS = max(max(lengths) for lengths in N_FRAMES_BY_STIMULUS.values())
-
-# Rows compared at a time, so that the float64 differences stay in the processor's cache.
-_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -89,15 +87,15 @@ class TrialBlock:
     responses_withheld : bool
         The archive holds zeros in place of the responses.
     videos : np.ndarray
-        (time, height, width) float32.
+        (time, height, width), in the store's precision as the others are.
     responses : np.ndarray
-        (neuron, time) float32.
+        (neuron, time).
     behavior, pupil_center : np.ndarray
-        (2, time) float32.
+        (2, time).
     signature : np.ndarray
         (n_frames, columns) float32, of the video: :func:`sensorium_data.movies.sign_video`.
     largest_absolute_error : mapping of str to float
-        Of float32 against the archive's precision, by variable, over the valid frames.
+        Of the store's precision against the archive's, by variable, over the valid frames.
     """
 
     trial: int
@@ -150,7 +148,13 @@ def read_session_contents(archive: SessionArchive, session: Session) -> SessionC
 
 
 def read_trial_block(
-    archive: SessionArchive, contents: SessionContents, trial: int, n_frames_padded: int
+    archive: SessionArchive,
+    session: Session,
+    trial: int,
+    *,
+    n_neurons: int,
+    n_frames_padded: int,
+    precision: Precision = Precision.EXACT,
 ) -> TrialBlock:
     """Read one trial, check it, and bring it into the store's form.
 
@@ -162,56 +166,68 @@ def read_trial_block(
     ----------
     archive : SessionArchive
         Whose trial.
-    contents : SessionContents
-        Of the same archive.
+    session : Session
+        Which session that is.
     trial : int
         The trial's id.
+    n_neurons : int
+        Neurons of the session.
     n_frames_padded : int
         Length of the session's frame axis.
+    precision : Precision
+        What to keep of the values.
 
     Raises
     ------
     TrialError
-        If an array's dtype or shape is wrong, or a value is too large for float32.
+        If an array's dtype or shape is wrong, or a value is too large for the dtype that it is stored in.
     ArchiveError, SourceError
         If a member is damaged or cannot be had.
     """
     errors = dict.fromkeys(VARIABLES, 0.0)
 
     def read(variable: str, *shape: int) -> np.ndarray:
-        return _read_checked(archive, contents.session, variable, trial, (*shape, n_frames_padded))
+        return _read_checked(archive, session, variable, trial, (*shape, n_frames_padded))
 
-    def cast(variable: str, values: np.ndarray) -> np.ndarray:
-        stored, errors[variable] = cast_array(values)
+    def cast(variable: str, values: np.ndarray, stored: np.ndarray, **rounding: Any) -> None:
+        errors[variable] = cast_values(values, stored, **rounding)
         if not np.isfinite(errors[variable]):
             raise _wrong(
                 archive,
-                contents.session,
+                session,
                 archive.member(f"data/{variable}/{trial}.npy"),
-                "a value is too large for float32",
+                f"a value is too large for {stored.dtype}",
                 trial=trial,
                 found=float(np.nanmax(np.abs(values[np.isfinite(values)]))),
-                expected=f"at most {np.finfo(np.float32).max:.3g}",
+                expected=f"at most {np.finfo(stored.dtype).max:.3g}",
             )
-        return stored
+
+    def allocate(variable: str, *shape: int) -> np.ndarray:
+        return np.full(shape, np.nan, precision.dtype_of(variable))
 
     video = read("videos", FRAME_HEIGHT, FRAME_WIDTH)
     n_frames, broken = _count_valid_frames(video)
-    videos = np.full((n_frames_padded, FRAME_HEIGHT, FRAME_WIDTH), np.nan, np.float32)
-    videos[:n_frames] = cast("videos", video[..., :n_frames]).transpose(2, 0, 1)
-    del video
+    videos = allocate("videos", n_frames_padded, FRAME_HEIGHT, FRAME_WIDTH)
+    # Frame by frame is how the store keeps a video, and pixel by pixel how the archive does: turned once, and then
+    # cast and signed as it lies.
+    frames = np.ascontiguousarray(video[..., :n_frames].transpose(2, 0, 1))
+    cast("videos", frames, videos[:n_frames])
+    del video, frames
 
-    raw = read("responses", contents.n_neurons)
+    raw = read("responses", n_neurons)
     responses_withheld = not raw.any()
-    responses = np.full(raw.shape, np.nan, np.float32)
+    responses = allocate("responses", *raw.shape)
     if not responses_withheld:
-        responses[:, :n_frames] = cast("responses", raw[:, :n_frames])
+        rounding = (
+            {"floor": RESPONSE_FLOOR, "keep_bits": COMPACT_RESPONSE_BITS} if precision is Precision.COMPACT else {}
+        )
+        cast("responses", raw[:, :n_frames], responses[:, :n_frames], **rounding)
     del raw
 
     def read_small(variable: str, n_channels: int) -> np.ndarray:
         raw = read(variable, n_channels)
-        padded = np.full(raw.shape, np.nan, np.float32)
-        padded[:, :n_frames] = cast(variable, raw[:, :n_frames])
+        padded = allocate(variable, *raw.shape)
+        cast(variable, raw[:, :n_frames], padded[:, :n_frames])
         return padded
 
     return TrialBlock(
@@ -223,34 +239,9 @@ def read_trial_block(
         responses=responses,
         behavior=read_small("behavior", len(BEHAVIOR_CHANNELS)),
         pupil_center=read_small("pupil_center", len(EYE_AXES)),
-        signature=sign_video(videos[:n_frames]),
+        signature=sign_video(videos[:n_frames].astype(np.float32, copy=False)),
         largest_absolute_error=errors,
     )
-
-
-def cast_array(values: np.ndarray) -> tuple[np.ndarray, float]:
-    """Cast to float32.
-
-    Returns
-    -------
-    np.ndarray
-        ``values`` as float32.
-    float
-        The largest absolute error among finite values; infinite where one exceeds float32's range.
-    """
-    with np.errstate(over="ignore"):
-        stored = values.astype(np.float32)
-    if np.can_cast(values.dtype, np.float32) or values.size == 0:
-        return stored, 0.0
-    largest = 0.0
-    for start in range(0, len(values), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        with np.errstate(invalid="ignore"):
-            difference = np.subtract(values[rows], stored[rows])
-        # fmax passes over NaN, which padding and infinities leave in the difference.
-        highest = float(np.fmax.reduce(np.abs(difference, out=difference), axis=None))
-        largest = max(largest, 0.0 if np.isnan(highest) else highest)
-    return stored, largest
 
 
 def _count_valid_frames(video: np.ndarray) -> tuple[int, str]:

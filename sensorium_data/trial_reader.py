@@ -25,6 +25,7 @@ from sensorium_data.objects import open_objects
 from sensorium_data.sampling import SessionTrials
 from sensorium_data.sessions import Session, Tier, find_session
 from sensorium_data.store import open_session
+from sensorium_data.versions import current_group
 
 __all__ = ["FloatArray", "RecordedTrial", "TrialReader", "default_cache_bytes"]
 
@@ -262,7 +263,8 @@ class _Recording:
         coordinates = dataset.drop_vars(list(dataset.data_vars))
         # Blocks are read from the Zarr arrays themselves: a trial is one chunk of each, and going through
         # dask arrays would build and run four graphs for every block.
-        group = zarr.open_group(open_objects(store).child(session.name).zarr_store(), mode="r")
+        objects = open_objects(store)
+        group = zarr.open_group(objects.child(current_group(objects, session)).zarr_store(), mode="r")
         arrays = {name: group[name] for name in ("videos", "responses", "behavior", "pupil_center")}
         positions = {int(trial): position for position, trial in enumerate(coordinates["trial"].values)}
         return cls(session, store, coordinates, arrays, positions)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sensorium_data.errors import StoreError
 from sensorium_data.ledger import LEDGER_KEY, Ledger, StatisticsRecord, StoredObject, TrialRecord
-from sensorium_data.objects import LocalObjects, Objects
+from sensorium_data.objects import LocalObjects, Objects, sync_folder
 from sensorium_data.publishing import PARTIAL_FOLDER
 from sensorium_data.sessions import Session
 from sensorium_data.template import METADATA_KEY
@@ -29,6 +29,8 @@ class Workspace:
         The store's root.
     session : Session
         Which session.
+    name : str
+        The name of the group to publish: the session's, or that of a later version.
 
     Attributes
     ----------
@@ -36,10 +38,10 @@ class Workspace:
         Where the session's own objects go.
     """
 
-    def __init__(self, store: Objects, session: Session) -> None:
+    def __init__(self, store: Objects, session: Session, name: str) -> None:
         self._session = session
-        self._records = store.child(f"{PARTIAL_FOLDER}/{session.name}")
-        self._published = store.child(session.name)
+        self._records = store.child(f"{PARTIAL_FOLDER}/{name}")
+        self._published = store.child(name)
         # A local folder is renamed when it is whole. Object stores cannot rename: there the objects are written
         # where they stay, and the group's metadata, without which nobody finds them, come last.
         self.group: Objects = self._records.child("group") if isinstance(store, LocalObjects) else self._published
@@ -50,7 +52,7 @@ class Workspace:
         Parameters
         ----------
         identity : mapping
-            What the result depends on: archive, schema, converter.
+            What every trial depends on beside its members: schema, converter, precision.
         """
         wanted = json.dumps(dict(identity), sort_keys=True, indent=1).encode()
         try:
@@ -112,7 +114,8 @@ class Workspace:
         metadata : bytes
             The group's metadata, written last.
         """
-        for key, data in ((LEDGER_KEY, ledger.to_bytes()), (METADATA_KEY, metadata)):
+        last = {LEDGER_KEY: ledger.to_bytes(), METADATA_KEY: metadata}
+        for key, data in last.items():
             self.group.write(key, data)
             if self.group.read(key) != data:
                 raise StoreError(
@@ -122,8 +125,14 @@ class Workspace:
                     remedy="check the disk, and run it again",
                 )
         if isinstance(self.group, LocalObjects) and isinstance(self._published, LocalObjects):
+            # A power cut must not leave a published session whose objects never reached the disk. The others were
+            # synced when they were read back.
+            for key in last:
+                self.group.sync(key)
+            self.group.sync_folders()
             try:
                 os.rename(self.group.root, self._published.root)
+                sync_folder(self._published.root.parent)
             except OSError as error:
                 raise StoreError(
                     "the session cannot be published under its name",

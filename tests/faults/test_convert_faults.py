@@ -64,7 +64,7 @@ class InterruptionError(Exception):
 def interrupt_after(n_trials: int):
     """A progress that ends the run once ``n_trials`` are converted."""
 
-    def progress(label: str, n_done: int, n_total: int) -> None:
+    def progress(label: str, n_done: int, n_total: int, **more: object) -> None:
         if label.startswith("convert") and n_done >= n_trials:
             raise InterruptionError
 
@@ -106,7 +106,7 @@ def test_ctrl_c_ends_the_run_and_the_next_resumes(
         "import os, signal, sys\n"
         "from sensorium_data.convert import convert_session\n"
         "from sensorium_data.sessions import find_session\n"
-        "def progress(label, n_done, n_total):\n"
+        "def progress(label, n_done, n_total, **more):\n"
         "    if n_done == 2 and label.startswith('convert'): os.kill(os.getpid(), signal.SIGINT)\n"
         f"convert_session(find_session('F'), {str(tmp_path / 's')!r}, source={archives!r}, progress=progress)\n"
     )
@@ -319,7 +319,7 @@ def test_of_two_runs_at_once_the_second_waits_and_finds_the_work_done(
 ) -> None:
     waited: list[str] = []
 
-    def note(label: str, n_done: int, n_total: int) -> None:
+    def note(label: str, n_done: int, n_total: int, **more: object) -> None:
         if label.startswith("wait"):
             waited.append(label)
         else:
@@ -351,7 +351,7 @@ def test_a_reader_sees_nothing_or_the_whole_session(recording: Recording, archiv
 
     with ThreadPoolExecutor(1) as pool:
         watching = pool.submit(watch)
-        convert(recording, tmp_path / "s", archives, progress=lambda *_: time.sleep(0.002))
+        convert(recording, tmp_path / "s", archives, progress=lambda *_, **__: time.sleep(0.002))
         finished.set()
         watching.result()
     assert seen["nothing"] > 0

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from fixtures.recordings import Recording, make_recording
 from sensorium_data.convert import convert_session
 from sensorium_data.movies import group_movies, same_movie, sign_video
+from sensorium_data.precision import cast_values
 from sensorium_data.sessions import Tier
 from sensorium_data.store import open_session
-from sensorium_data.trial_blocks import cast_array
 
 
 @st.composite
@@ -90,7 +90,8 @@ def test_a_store_holds_what_its_archive_holds(recording: Recording, jobs: int) -
     )
 )
 def test_the_recorded_error_bounds_every_value(values: np.ndarray) -> None:
-    stored, largest = cast_array(values)
+    stored = np.empty(values.shape, np.float32)
+    largest = cast_values(values, stored)
     np.testing.assert_array_equal(stored, values.astype(np.float32))
     finite = np.isfinite(values)
     errors = [abs(float(value) - float(np.float32(value))) for value in values[finite]]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from fixtures.stores import read_files
 from sensorium_data.archive import SessionArchive
 from sensorium_data.convert import ConversionReport, convert_session
 from sensorium_data.errors import ArchiveError, SensoriumError, SourceError, StoreError, TrialError
+from sensorium_data.sessions import find_session
 from sensorium_data.store import open_session, open_statistics, session_digest
 
 
@@ -196,7 +198,9 @@ def test_report_states_what_was_done(tmp_path: Path) -> None:
     assert report.path == str(tmp_path / "store" / recording.session.name)
     assert (report.n_trials, report.n_trials_resumed) == (4, 0)
     archive = tmp_path / "archives" / f"{recording.session.name}.zip"
-    assert 0.9 * archive.stat().st_size < report.n_bytes_read < archive.stat().st_size
+    with zipfile.ZipFile(archive) as opened:
+        members = [info.compress_size for info in opened.infolist() if "/data/" in info.filename]
+    assert report.n_bytes_read == sum(members)
     stored = sum(len(data) for key, data in read_files(Path(report.path)).items() if key != "ledger.json")
     assert report.store_size_bytes == stored
 
@@ -211,10 +215,10 @@ def test_counts_that_differ_from_the_published_ones_are_notes(tmp_path: Path) ->
 
 def test_progress_counts_trials_and_then_objects(tmp_path: Path) -> None:
     calls: list[tuple[str, int, int]] = []
-    convert(make_recording("F"), tmp_path, jobs=1, progress=lambda *call: calls.append(call))
+    convert(make_recording("F"), tmp_path, jobs=1, progress=lambda *call, **_: calls.append(call))
     assert [call[1:] for call in calls if call[0] == "convert F"] == [(n, 4) for n in range(5)]
     verified = [call for call in calls if call[0] == "verify F"]
-    assert verified[-1][1] == verified[-1][2] == len(verified)
+    assert verified[-1][1] == verified[-1][2] == len(read_files(tmp_path / "store" / find_session("F").name)) - 2
     assert calls[-1] == verified[-1]
 
 
@@ -235,14 +239,6 @@ def test_a_second_run_reads_no_member_and_changes_no_file(tmp_path: Path, monkey
     )
     assert second.notes == first.notes
     assert second.n_bytes_read == 0
-    assert read_files(tmp_path / "store") == before
-
-
-def test_another_archive_of_the_same_session_is_refused(tmp_path: Path) -> None:
-    convert(make_recording("F", seed=0), tmp_path)
-    before = read_files(tmp_path / "store")
-    with pytest.raises(StoreError, match=r"session F .*differs from the one this store was made from.*another store"):
-        convert(make_recording("F", seed=1), tmp_path)
     assert read_files(tmp_path / "store") == before
 
 

@@ -2,12 +2,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sensorium_data.errors import StoreError
-from sensorium_data.ledger import Ledger, StatisticsRecord, StoredObject, TrialRecord, digest_bytes, merge_objects
+from sensorium_data.ledger import (
+    Ledger,
+    StatisticsRecord,
+    StoredObject,
+    TrialFacts,
+    TrialRecord,
+    digest_bytes,
+    merge_objects,
+)
 
 
 def make_record() -> TrialRecord:
@@ -18,6 +28,7 @@ def make_record() -> TrialRecord:
         broken="",
         responses_withheld=True,
         largest_absolute_error={"videos": 1e-6, "responses": 0.0},
+        members={"videos": (7, 20), "responses": (8, 21)},
         objects={"videos/c/3/0/0/0": StoredObject.of(b"abc")},
         behavior=rng.random((2, 24), np.float32),
         pupil_center=np.full((2, 24), np.nan, np.float32),
@@ -26,25 +37,39 @@ def make_record() -> TrialRecord:
 
 
 def make_ledger(metadata: bytes = b"{}") -> Ledger:
-    return Ledger({"zarr.json": StoredObject.of(metadata), "videos/c/0": StoredObject.of(b"1234")})
+    objects = {"zarr.json": StoredObject.of(metadata), "videos/c/0": StoredObject.of(b"1234")}
+    of_videos = {"videos/c/0": objects["videos/c/0"]}
+    facts = TrialFacts(3, 20, "", False, {"videos": 0.5}, {"videos": (1, 2)}, of_videos)
+    return Ledger(objects, {3: facts}, StatisticsRecord(24, {"videos": 0.5}, {"videos/mean": (3, 4)}, {}))
 
 
 def test_digest_is_the_sha256_of_the_bytes() -> None:
     assert digest_bytes(b"abc") == hashlib.sha256(b"abc").hexdigest()
-    assert StoredObject.of(memoryview(np.arange(3))) == StoredObject(24, digest_bytes(np.arange(3).tobytes()))
+    assert StoredObject.of(memoryview(np.arange(3))) == StoredObject(
+        24, digest_bytes(np.arange(3).tobytes()), zlib.crc32(np.arange(3).tobytes())
+    )
 
 
 def test_trial_record_survives_its_file() -> None:
     record = make_record()
     read = TrialRecord.from_bytes(record.to_bytes())
-    for name in ("trial", "n_frames", "broken", "responses_withheld", "largest_absolute_error", "objects", "valid"):
+    for name in (
+        "trial",
+        "n_frames",
+        "broken",
+        "responses_withheld",
+        "largest_absolute_error",
+        "members",
+        "objects",
+        "valid",
+    ):
         assert getattr(read, name) == getattr(record, name)
     for name in ("behavior", "pupil_center", "signature"):
         np.testing.assert_array_equal(getattr(read, name), getattr(record, name))
 
 
 def test_statistics_record_survives_its_file() -> None:
-    record = StatisticsRecord(324, {"videos": 0.5}, {"a": StoredObject.of(b"x")})
+    record = StatisticsRecord(324, {"videos": 0.5}, {"videos/mean": (1, 2)}, {"a": StoredObject.of(b"x")})
     assert StatisticsRecord.from_bytes(record.to_bytes()) == record
 
 
@@ -78,7 +103,7 @@ def test_a_record_with_a_flipped_bit_is_noticed_or_equal() -> None:
 def test_ledger_survives_its_file_and_lists_size_and_digest() -> None:
     ledger = make_ledger()
     data = ledger.to_bytes()
-    assert json.loads(data)["objects"]["videos/c/0"] == [4, hashlib.sha256(b"1234").hexdigest()]
+    assert json.loads(data)["objects"]["videos/c/0"] == [4, hashlib.sha256(b"1234").hexdigest(), zlib.crc32(b"1234")]
     assert Ledger.from_bytes(data, path="p", session="F") == ledger
     assert ledger.size_bytes == 6
 
@@ -91,7 +116,7 @@ def test_a_damaged_ledger_is_named(data: bytes) -> None:
 
 def test_content_digest_leaves_out_where_the_archive_was() -> None:
     assert make_ledger(b"read from a mirror").content_digest == make_ledger(b"read from GIN").content_digest
-    changed = Ledger({**make_ledger().objects, "videos/c/0": StoredObject.of(b"1235")})
+    changed = replace(make_ledger(), objects={**make_ledger().objects, "videos/c/0": StoredObject.of(b"1235")})
     assert changed.content_digest != make_ledger().content_digest
 
 

@@ -312,7 +312,7 @@ def test_every_damaged_missing_and_unknown_object_is_named(store: Path) -> None:
 
 def test_verification_tells_its_progress(shared_store: Path) -> None:
     calls: list[tuple[str, int, int]] = []
-    report = verify_session(str(shared_store), "F", progress=lambda *call: calls.append(call))
+    report = verify_session(str(shared_store), "F", progress=lambda *call, **_: calls.append(call))
     assert calls[-1] == ("verify F", report.n_objects, report.n_objects)
 
 
