@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import copy_context
+from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import pandas as pd
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 
-__all__ = ["artifact_key", "publish_link", "publish_markdown", "publish_table"]
+from flows.pace import Pace, describe_pace
+from sensorium_data.progress import Progress
+
+__all__ = ["artifact_key", "artifact_progress", "publish_link", "publish_markdown", "publish_table"]
+
+# A server that did not take an artifact is left alone for so long.
+_REST_S = 60.0
 
 
 def artifact_key(*parts: str) -> str:
@@ -49,3 +66,85 @@ def publish_markdown(key: str, text: str, description: str) -> None:
 def publish_link(key: str, link: str, text: str, description: str) -> None:
     """Publish a link to a file or page."""
     create_link_artifact(key=artifact_key(key), link=link, link_text=text, description=description)
+
+
+def artifact_progress(
+    warn: Callable[[str], None], *, every_s: float = 5.0, clock: Callable[[], float] = time.monotonic
+) -> Progress:
+    """Return a progress that keeps a progress artifact of the present flow or task run for each label.
+
+    Called inside the run; the progress may be called from any thread, and writes into that run. Work never waits for
+    another thread's request, and a server that refuses or is away costs it nothing but the artifact.
+
+    Parameters
+    ----------
+    warn : callable
+        Takes a line, the first time that an artifact cannot be written.
+    every_s : float
+        Least time between two requests for one label, in seconds; what is complete is always told.
+    clock : callable
+        Returns seconds, and never goes back.
+    """
+    context = copy_context()
+    lock = threading.Lock()
+    shown: dict[str, _Shown] = {}
+    resting_until_s = float("-inf")
+    warned = False
+
+    def progress(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:
+        nonlocal resting_until_s, warned
+        now = clock()
+        with lock:
+            one = shown.get(label)
+            if one is None:
+                one = shown[label] = _Shown(Pace(n_done, n_total, n_bytes, now))
+            else:
+                one.pace.update(n_done, n_total, n_bytes, now)
+            complete = one.pace.complete
+            if complete:
+                del shown[label]
+            if now < resting_until_s or (not complete and now < one.due_s):
+                return
+            one.due_s = now + every_s
+            percent = 100.0 * min(1.0, one.pace.n_done / one.pace.n_total) if one.pace.n_total > 0 else 100.0
+            description = f"{label}: {describe_pace(one.pace, now)}"
+        # What is complete has to be told, also where a request of another thread is under way.
+        if not one.request.acquire(blocking=complete):
+            return
+        try:
+            if one.over:
+                return
+            one.over = complete
+            # A context of its own: one context cannot be entered by two threads at once.
+            context.copy().run(_send, one, artifact_key("progress", label), percent, description)
+        except Exception as error:  # noqa: BLE001 (whatever Prefect's client raises, the work goes on)
+            with lock:
+                resting_until_s = clock() + _REST_S
+                first, warned = not warned, True
+            if first:
+                warn(f"progress cannot be shown as an artifact, the work goes on without: {error!r}")
+        finally:
+            one.request.release()
+
+    return progress
+
+
+@dataclass
+class _Shown:
+    """A label's artifact, once it has one."""
+
+    pace: Pace
+    due_s: float = float("-inf")
+    artifact: UUID | None = None
+    over: bool = False
+    request: threading.Lock = field(default_factory=threading.Lock)
+
+
+def _send(one: _Shown, key: str, percent: float, description: str) -> None:
+    if one.artifact is None:
+        artifact = create_progress_artifact(percent, key=key, description=description)
+        if not isinstance(artifact, UUID):
+            raise TypeError("progress artifacts are made in synchronous flows and tasks")
+        one.artifact = artifact
+    else:
+        update_progress_artifact(one.artifact, percent, description=description)

@@ -304,6 +304,7 @@ def train(
     """Train a model. A finished run of the same configuration on the same data is left alone."""
     from dataclasses import asdict
 
+    from flows.progress import show_progress
     from flows.settings import Settings
     from flows.summaries import describe_epoch, read_summary
     from flows.tables import error_console, table_console
@@ -322,8 +323,9 @@ def train(
     else:
         from models.training import train as train_model
 
+        # One console for both: a line of another one would tear the bars.
         console = error_console()
-        with _progress() as progress:
+        with show_progress(console) as progress:
             report = train_model(
                 config,
                 store,

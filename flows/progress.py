@@ -9,14 +9,28 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID
 from rich.progress import Progress as RichProgress
+from rich.table import Column
+from rich.text import Text
 
+from flows.pace import Pace, describe_pace, format_clock, format_rate
+from flows.tables import format_size
 from sensorium_data.progress import Progress
 
-__all__ = ["listening_progress", "show_progress", "throttled_lines"]
+__all__ = ["join_progress", "listening_progress", "show_progress", "throttled_lines"]
 
 _listener: ContextVar[Progress | None] = ContextVar("sensorium_progress", default=None)
+
+# Work of hours gets a line a minute.
+_RAREST_S = 60.0
+_RARER_BY = 0.05
+
+_LABEL_WIDTH = 32
+# A narrower terminal shows neither the bytes in total nor the time elapsed: their rate and the time left matter more.
+_WIDE = 96
+# One narrower than this, not how many are done a second.
+_NARROW = 72
 
 
 def listening_progress() -> Progress | None:
@@ -24,7 +38,19 @@ def listening_progress() -> Progress | None:
     return _listener.get()
 
 
-def throttled_lines(write: Callable[[str], None], *, every_s: float = 5.0) -> Progress:
+def join_progress(*listeners: Progress) -> Progress:
+    """Return a progress that tells several."""
+
+    def progress(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:
+        for listener in listeners:
+            listener(label, n_done, n_total, n_bytes=n_bytes)
+
+    return progress
+
+
+def throttled_lines(
+    write: Callable[[str], None], *, every_s: float = 5.0, clock: Callable[[], float] = time.monotonic
+) -> Progress:
     """Return a progress that calls ``write(line)`` now and then, and always when something is complete.
 
     Parameters
@@ -32,27 +58,27 @@ def throttled_lines(write: Callable[[str], None], *, every_s: float = 5.0) -> Pr
     write : callable
         Takes one line of text, e.g. a logger's ``info``.
     every_s : float
-        Least time between two lines of one label, in seconds.
+        Least time between two lines of one label, in seconds; work that takes long gets them more rarely, at last
+        once a minute.
+    clock : callable
+        Returns seconds, and never goes back.
     """
     lock = threading.Lock()
-    started: dict[str, float] = {}
-    last: dict[str, float] = {}
+    paces: dict[str, Pace] = {}
+    written_s: dict[str, float] = {}
 
-    def progress(label: str, n_done: int, n_total: int, /, *, n_bytes: int | None = None) -> None:
-        now = time.monotonic()
+    def progress(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:
+        now = clock()
         with lock:
-            begin = started.setdefault(label, now)
-            complete = n_done >= n_total
-            if not complete and now - last.get(label, begin) < every_s:
+            pace = _follow(paces, label, n_done, n_total, n_bytes, now)
+            rarer_s = min(_RAREST_S, _RARER_BY * pace.elapsed_s(now))
+            if not pace.complete and now - written_s.setdefault(label, now) < max(every_s, rarer_s):
                 return
-            last[label] = now
-            elapsed = now - begin
-            if complete:
-                started.pop(label)
-                last.pop(label)
-        rate = f", {n_done / elapsed:.1f}/s" if elapsed > 0 and n_done else ""
-        left = f", {elapsed / n_done * (n_total - n_done):.0f} s left" if n_done and not complete else ""
-        write(f"{label}: {n_done} of {n_total}{rate}{left}")
+            written_s[label] = now
+            if pace.complete:
+                del paces[label], written_s[label]
+            line = f"{label}: {describe_pace(pace, now)}"
+        write(line)
 
     return progress
 
@@ -61,40 +87,134 @@ def throttled_lines(write: Callable[[str], None], *, every_s: float = 5.0) -> Pr
 def show_progress(console: Console) -> Iterator[Progress]:
     """Show progress on ``console`` while the block runs: bars on a terminal, plain lines elsewhere.
 
-    Flows that run in this context report here too, instead of to their log.
+    A bar that is full makes place: a line above the bars says what it has come to. Flows that run in this context
+    report here too, instead of to their log.
     """
     if not console.is_terminal:
-        lines = throttled_lines(lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
-        token = _listener.set(lines)
-        try:
+        lines = throttled_lines(lambda line: _print_line(console, line))
+        with _listening(lines):
             yield lines
-        finally:
-            _listener.reset(token)
         return
 
-    bars = RichProgress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    tasks: dict[str, TaskID] = {}
+    bars = RichProgress(*_make_columns(console.width), console=console, expand=True)
     lock = threading.Lock()
+    paces: dict[str, Pace] = {}
+    tasks: dict[str, TaskID] = {}
 
-    def progress(label: str, n_done: int, n_total: int, /, *, n_bytes: int | None = None) -> None:
+    def progress(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:
+        now = time.monotonic()
         with lock:
-            task = tasks.get(label)
-            if task is None or bars.tasks[task].finished:
-                task = tasks[label] = bars.add_task(label, total=n_total, rate="")
-        speed = bars.tasks[task].speed
-        bars.update(task, completed=n_done, total=n_total, rate=f"{speed:.1f}/s" if speed else "")
+            pace = _follow(paces, label, n_done, n_total, n_bytes, now)
+            if pace.complete:
+                del paces[label]
+                if label in tasks:
+                    bars.remove_task(tasks.pop(label))
+                _print_line(console, f"{label}: {describe_pace(pace, now)}")
+            elif label in tasks:
+                bars.update(tasks[label], completed=pace.n_done, total=pace.n_total)
+            else:
+                tasks[label] = bars.add_task(label, total=pace.n_total, completed=pace.n_done, pace=pace)
 
+    with _listening(progress), bars:
+        yield progress
+
+
+@contextmanager
+def _listening(progress: Progress) -> Iterator[None]:
     token = _listener.set(progress)
     try:
-        with bars:
-            yield progress
+        yield
     finally:
         _listener.reset(token)
+
+
+def _follow(paces: dict[str, Pace], label: str, n_done: int, n_total: int, n_bytes: int | None, now_s: float) -> Pace:
+    """Return a label's pace with the report taken in; the first report begins it."""
+    pace = paces.get(label)
+    if pace is None:
+        pace = paces[label] = Pace(n_done, n_total, n_bytes, now_s)
+    else:
+        pace.update(n_done, n_total, n_bytes, now_s)
+    return pace
+
+
+def _print_line(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class _PaceColumn(ProgressColumn):
+    """A part of a task's pace, right-aligned in a field whose width stays."""
+
+    def __init__(self, write: Callable[[Pace, float], str], *, width: int, style: str) -> None:
+        super().__init__(table_column=Column(justify="right", no_wrap=True, min_width=width))
+        self._write = write
+        self._style = style
+
+    def render(self, task: Task) -> Text:
+        return Text(self._write(task.fields["pace"], time.monotonic()), style=self._style)
+
+
+class _LabelColumn(ProgressColumn):
+    """A task's label, cut where it is long."""
+
+    def __init__(self, longest: int) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+        self._longest = longest
+
+    def render(self, task: Task) -> Text:
+        text = Text(task.description)
+        text.truncate(self._longest, overflow="ellipsis")
+        return text
+
+
+class _ByteColumn(_PaceColumn):
+    """Takes no room until a task moves bytes."""
+
+    def __init__(self, write: Callable[[Pace, float], str], *, width: int, style: str) -> None:
+        super().__init__(write, width=0, style=style)
+        self._width = width
+
+    def render(self, task: Task) -> Text:
+        text = super().render(task)
+        if task.fields["pace"].n_bytes is not None:
+            text.align("right", self._width)
+        return text
+
+
+def _make_columns(width: int) -> list[ProgressColumn]:
+    def count(pace: Pace, _now: float) -> str:
+        return f"{pace.n_done:>{len(str(pace.n_total))}} of {pace.n_total}"
+
+    def rate(pace: Pace, now: float) -> str:
+        per_s = pace.rate(now)
+        return "" if per_s is None else format_rate(per_s)
+
+    def size(pace: Pace, _now: float) -> str:
+        return "" if pace.n_bytes is None else format_size(pace.n_bytes)
+
+    def byte_rate(pace: Pace, now: float) -> str:
+        per_s = pace.byte_rate(now)
+        return "" if per_s is None else f"{format_size(round(per_s))}/s"
+
+    def elapsed(pace: Pace, now: float) -> str:
+        return format_clock(pace.elapsed_s(now))
+
+    def left(pace: Pace, now: float) -> str:
+        seconds = pace.left_s(now)
+        return "" if seconds is None else f"{format_clock(seconds)} left"
+
+    is_wide = width >= _WIDE
+    columns: list[ProgressColumn] = [
+        _LabelColumn(min(_LABEL_WIDTH, width // 4)),
+        BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=4)),
+        _PaceColumn(count, width=10, style="progress.download"),
+    ]
+    if width >= _NARROW:
+        columns.append(_PaceColumn(rate, width=8, style="progress.data.speed"))
+    if is_wide:
+        columns.append(_ByteColumn(size, width=8, style="progress.filesize"))
+    columns.append(_ByteColumn(byte_rate, width=10, style="progress.data.speed"))
+    if is_wide:
+        columns.append(_PaceColumn(elapsed, width=5, style="progress.elapsed"))
+    columns.append(_PaceColumn(left, width=10, style="progress.remaining"))
+    return columns

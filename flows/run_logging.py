@@ -6,7 +6,8 @@ import logging
 
 from prefect.logging import get_run_logger
 
-from flows.progress import listening_progress, throttled_lines
+from flows.artifacts import artifact_progress
+from flows.progress import join_progress, listening_progress, throttled_lines
 from sensorium_data.errors import SensoriumError
 from sensorium_data.progress import Progress
 
@@ -42,5 +43,10 @@ def log_line(line: str) -> None:
 
 
 def run_progress() -> Progress:
-    """Return where a step inside a run reports its progress: the terminal that listens, else the run's log."""
-    return listening_progress() or throttled_lines(get_run_logger().info)
+    """Return where a step inside a run reports its progress.
+
+    That is the terminal that listens, else the run's log; and the run's progress artifacts.
+    """
+    logger = get_run_logger()
+    lines = listening_progress() or throttled_lines(logger.info)
+    return join_progress(lines, artifact_progress(logger.warning))

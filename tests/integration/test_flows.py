@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.context import TaskRunContext
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
@@ -58,6 +62,7 @@ def test_pipeline_end_to_end_and_again(archives: Path, tmp_path: Path) -> None:
     names = {Path(file.path).name for submission in first.submissions for file in submission.files}
     assert names == {"submission_main.zip", "submission_bonus_live.zip", "submission_bonus_final.zip"}
     assert {"ingest", "quality-f", "training-factorized3d-debug", "scores", "submission-checks-main"} <= artifact_keys()
+    assert {"progress-convert-d", "progress-convert-f", "progress-train", "progress-score"} <= artifact_keys()
 
     before = contents(tmp_path)
     second = pipeline(**arguments)
@@ -65,6 +70,39 @@ def test_pipeline_end_to_end_and_again(archives: Path, tmp_path: Path) -> None:
     assert second.trained.status == "already done"
     assert [submission.status for submission in second.submissions] == ["already done", "already done"]
     assert contents(tmp_path) == before
+
+
+def test_progress_told_by_threads_belongs_to_the_task_that_started_them() -> None:
+    from flows.run_logging import run_progress
+
+    @task(cache_policy=NO_CACHE)
+    def step(name: str) -> str:
+        progress = run_progress()
+
+        def work(part: str) -> None:
+            for n_done in range(4):
+                progress(f"{name} {part}", n_done, 3, n_bytes=1000 * n_done)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(work, ["left", "right"]))
+        return str(TaskRunContext.get().task_run.id)
+
+    @flow
+    def two_steps() -> dict[str, str]:
+        beside = step.submit("one")
+        return {"two": step("two"), "one": beside.result()}
+
+    runs = two_steps()
+    with get_client(sync_client=True) as client:
+        found = {
+            a.key: a for a in client.read_artifacts() if a.key and a.key.startswith(("progress-one", "progress-two"))
+        }
+    assert set(found) == {f"progress-{name}-{part}" for name in ("one", "two") for part in ("left", "right")}
+    for key, artifact in found.items():
+        assert artifact.type == "progress"
+        assert artifact.data == 100
+        assert "3 of 3" in artifact.description
+        assert str(artifact.task_run_id) == runs[key.split("-")[1]]
 
 
 def test_one_failing_session_does_not_keep_the_others(
