@@ -16,7 +16,7 @@ COMPACT_RESPONSE_BITS = 10
 _MANTISSA_BITS = 23
 
 # Values cast at a time, so that the float64 differences stay in the processor's cache.
-_VALUES_AT_ONCE = 1 << 15
+_VALUES_AT_ONCE = 1 << 16
 
 
 class Precision(StrEnum):
@@ -81,9 +81,9 @@ def cast_values(
             if changes:
                 _round_block(cast, floor, keep_bits)
             difference = np.subtract(block, cast)
-        np.abs(difference, out=difference)
-        highest = float(difference.max())
+        highest = max(float(difference.max()), -float(difference.min()))
         if not np.isfinite(highest):
+            np.abs(difference, out=difference)
             # fmax passes over NaN, which the archive's own NaN and infinities leave in the difference.
             highest = float(np.fmax.reduce(difference[np.isfinite(block)], axis=None, initial=0.0))
         largest = max(largest, highest)
@@ -95,11 +95,14 @@ def _round_block(block: np.ndarray, floor: float, keep_bits: int) -> None:
     drop_bits = _MANTISSA_BITS - keep_bits
     if drop_bits > 0:
         bits = block.view(np.uint32)
-        # Half of the last kept bit, less one where that bit is 0: ties go to even. NaN and infinity are
-        # left alone.
-        half = ((bits >> np.uint32(drop_bits)) & np.uint32(1)) + np.uint32((1 << (drop_bits - 1)) - 1)
-        finite = np.isfinite(block)
-        rounded = (bits + half) & np.uint32((0xFFFFFFFF << drop_bits) & 0xFFFFFFFF)
-        np.copyto(bits, rounded, where=finite)
+        # Half of the last kept bit, less one where that bit is 0: ties go to even.
+        rounded = bits >> np.uint32(drop_bits)
+        rounded &= np.uint32(1)
+        rounded += np.uint32((1 << (drop_bits - 1)) - 1)
+        rounded += bits
+        rounded &= np.uint32((0xFFFFFFFF << drop_bits) & 0xFFFFFFFF)
+        # The bits of a NaN could carry over into those of a number.
+        missing = np.isnan(block)
+        np.copyto(bits, rounded, where=~missing if missing.any() else True)
     if floor > 0:
         block[np.abs(block) < floor] = 0

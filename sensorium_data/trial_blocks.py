@@ -246,7 +246,12 @@ def read_trial_block(
 
 def _count_valid_frames(video: np.ndarray) -> tuple[int, str]:
     """Return the number of valid frames of a (height, width, time) video, and why the trial is broken."""
-    finite = np.isfinite(video).all(axis=(0, 1))
+    # One pixel says which frames can be valid, and a sum that all of them are: looking at every pixel by itself, which
+    # only a broken video needs, takes ten times as long.
+    finite = np.isfinite(video[0, 0])
+    n_valid = int(np.count_nonzero(finite))
+    if not finite[:n_valid].all() or not np.isfinite(video[..., :n_valid].sum()):
+        finite = np.isfinite(video).all(axis=(0, 1))
     n_frames = int(finite.argmin()) if not finite.all() else len(finite)
     if n_frames == 0:
         return 0, "the video has no valid frame" if not finite.any() else "the video's first frame is not finite"
