@@ -35,7 +35,13 @@ app = App(
 
 StoreOption = Annotated[str, Parameter(name="--store", help="Root of the session stores: a folder or fsspec URL.")]
 SourceOption = Annotated[
-    str | None, Parameter(name="--source", help="Where archives are: a folder or URL with <session>.zip. Default: GIN.")
+    list[str] | None,
+    Parameter(
+        name="--source",
+        consume_multiple=True,
+        negative="",
+        help="Where archives are: folders or URLs with SESSION.zip, tried in this order. Default: GIN.",
+    ),
 ]
 JobsOption = Annotated[
     int | None, Parameter(name="--jobs", help="Trials worked on at the same time. Default: one a CPU core.")
@@ -151,16 +157,38 @@ def ingest(
     *session: Annotated[str, Parameter(help="Aliases A to J, full names, or new, old, all.")],
     store: StoreOption,
     source: SourceOption = None,
-    jobs: JobsOption = None,
+    mode: Annotated[
+        Literal["auto", "stream", "download"],
+        Parameter(
+            help="Read archives in place, or download them first. auto: in place where the server answers byte ranges."
+        ),
+    ] = "auto",
+    downloads: Annotated[str | None, Parameter(help="Where downloaded archives go. Default: downloads.")] = None,
+    precision: Annotated[
+        Literal["exact", "exact64", "compact"] | None,
+        Parameter(help="exact: float32. exact64: float64. compact: rounded. Default: as the store has it, or exact."),
+    ] = None,
+    repair: Annotated[
+        bool, Parameter(negative="", help="Read every object of finished stores, and convert anew what is damaged.")
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        Parameter(name="--jobs", help="Trials at the same time, about 100 MB each. Default: one a core, 8 by network."),
+    ] = None,
+    dask: Annotated[
+        str | None, Parameter(help="Address of a Dask scheduler whose workers convert, e.g. tcp://host:8786.")
+    ] = None,
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Convert archives into session stores, reading them in place; finished sessions are left alone."""
+    """Convert archives into session stores; finished sessions are left alone, interrupted ones continued."""
     from dataclasses import asdict
 
     from flows.settings import Settings
     from flows.tables import error_console, format_size, print_table, table_console
-    from sensorium_data.sessions import find_sessions
+    from sensorium_data.ingest import choose_sessions, ingest_sessions
+    from sensorium_data.mirrors import Mode
+    from sensorium_data.precision import Precision
 
     if not session:
         raise UsageError(
@@ -168,41 +196,59 @@ def ingest(
             expected="aliases A to J, full names, or new, old, all",
             remedy="e.g. sensorium ingest F",
         )
-    source = source or Settings().source
-    chosen = find_sessions(session)
+    if jobs is not None and jobs < 1:
+        raise UsageError("--jobs", found=jobs, expected="a number from 1 up")
+    defaults = Settings()
+    sources = source or defaults.sources
+    chosen = choose_sessions(session, sources)
+    downloads = downloads or defaults.downloads
     if _runs_as_flow(flow):
         from flows.ingest import ingest as ingest_flow
 
-        reports = ingest_flow([s.name for s in chosen], store, source, _n_jobs(jobs))
+        names = [s.name for s in chosen]
+        kept = None if precision is None else Precision(precision)
+        reports = ingest_flow(names, store, sources, jobs, Mode(mode), downloads, kept, repair, dask)
+        failures: list[SensoriumError] = []
     else:
-        from sensorium_data.convert import convert_session
-
-        reports = []
         with _progress() as progress:
-            for one in chosen:
-                reports.append(convert_session(one, store, source=source, jobs=_n_jobs(jobs), progress=progress))
+            done = ingest_sessions(
+                chosen,
+                store,
+                sources=sources,
+                mode=Mode(mode),
+                downloads=downloads,
+                precision=None if precision is None else Precision(precision),
+                repairs=repair,
+                jobs=jobs if jobs is not None else defaults.jobs,
+                dask=dask,
+                progress=progress,
+            )
+        reports, failures = list(done.sessions), list(done.failures)
     if as_json:
         _print_json([asdict(report) for report in reports])
-        return EXIT_DONE
-    print_table(
-        table_console(),
-        f"Sessions in {store}",
-        [
-            {
-                "session": report.alias,
-                "status": report.status,
-                "trials": report.n_trials,
-                "size": format_size(report.store_size_bytes),
-                "seconds": f"{report.duration_s:.1f}",
-                "store": report.path,
-            }
-            for report in reports
-        ],
-    )
-    for report in reports:
-        for note in report.notes:
-            error_console().print(f"session {report.alias}: {note}", markup=False)
-    return EXIT_DONE
+    elif reports:
+        print_table(
+            table_console(),
+            f"Sessions in {store}",
+            [
+                {
+                    "session": report.alias,
+                    "status": report.status,
+                    "trials": report.n_trials,
+                    "size": format_size(report.store_size_bytes),
+                    "precision": report.precision,
+                    "seconds": f"{report.duration_s:.1f}",
+                    "store": report.path,
+                }
+                for report in reports
+            ],
+        )
+        for report in reports:
+            for note in report.notes:
+                error_console().print(f"session {report.alias}: {note}", markup=False, soft_wrap=True)
+    for failure in failures:
+        _complain(str(failure))
+    return max((failure.exit_status for failure in failures), default=EXIT_DONE)
 
 
 @app.command
@@ -244,6 +290,15 @@ def inspect(
 def verify(
     store: Annotated[str, Parameter(help="Root of the session stores.")],
     *session: Annotated[str, Parameter(help="Sessions to verify. Default: all in the store.")],
+    source: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="Compare every trial with the archives as well: folders or URLs, or gin for where they are published.",
+        ),
+    ] = None,
+    jobs: JobsOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Recompute the digest of every stored object and compare it with the ledger. Exit status 1 if any differs."""
@@ -251,13 +306,21 @@ def verify(
 
     from flows.tables import error_console, format_size, print_table, table_console
     from sensorium_data.errors import StoreError
+    from sensorium_data.mirrors import open_archive
     from sensorium_data.sessions import find_sessions
-    from sensorium_data.store import stored_sessions, verify_session
+    from sensorium_data.store import stored_sessions
+    from sensorium_data.verification import compare_with_archive, verify_session
 
+    reports = []
+    n_jobs = _n_jobs(jobs)
     try:
         chosen = find_sessions(session) if session else stored_sessions(store)
         with _progress() as progress:
-            reports = [verify_session(store, one.name, progress=progress) for one in chosen]
+            for one in chosen:
+                reports.append(verify_session(store, one.name, jobs=n_jobs, progress=progress))
+                if source is not None:
+                    with open_archive(one, [] if source == ["gin"] else source) as archive:
+                        reports.append(compare_with_archive(store, one.name, archive, jobs=n_jobs, progress=progress))
     except StoreError as error:
         # A store that cannot be opened is a store found wrong.
         _complain(str(error))
@@ -272,9 +335,10 @@ def verify(
             [
                 {
                     "session": report.session,
-                    "objects": report.n_objects,
+                    "compared with": report.compared_with,
+                    "objects or trials": report.n_objects,
                     "size": format_size(report.size_bytes),
-                    "result": f"{len(report.problems)} problems" if report.problems else "as the ledger says",
+                    "result": f"{len(report.problems)} problems" if report.problems else "as it should be",
                 }
                 for report in reports
             ],
@@ -489,7 +553,7 @@ def _n_jobs(jobs: int | None) -> int:
 
     if jobs is not None and jobs < 1:
         raise UsageError("--jobs", found=jobs, expected="a number from 1 up")
-    return jobs if jobs is not None else Settings().jobs
+    return jobs or Settings().jobs or os.cpu_count() or 1
 
 
 def _runs_as_flow(asked: bool) -> bool:

@@ -6,7 +6,7 @@ Prefect reads the descriptions in its forms from the ``Args:`` of a flow's docst
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -15,10 +15,13 @@ from pydantic import Field
 from flows.artifacts import publish_table
 from flows.run_logging import log_line, quiet_known_errors, run_progress
 from flows.settings import Settings
-from sensorium_data.convert import ConversionReport, convert_session
+from sensorium_data.convert import ConversionReport
 from sensorium_data.errors import SensoriumError
+from sensorium_data.ingest import IngestReport, choose_sessions, ingest_sessions
+from sensorium_data.mirrors import Mode
+from sensorium_data.precision import Precision
 from sensorium_data.quality import check_session
-from sensorium_data.sessions import find_session, find_sessions
+from sensorium_data.sessions import find_session
 
 __all__ = ["Jobs", "SessionNames", "ingest"]
 
@@ -28,10 +31,12 @@ Jobs = Annotated[int | None, Field(ge=1, le=256)]
 
 # The store's own ledger says what is done; a cached task result would outlive a deleted store.
 @task(name="convert", task_run_name="convert {session}", cache_policy=NO_CACHE)
-def convert_task(session: str, store: str, source: str | None, jobs: int) -> ConversionReport:
+def convert_task(session: str, store: str, **options: Any) -> ConversionReport:
     """Convert one session's archive, or find that it is converted already."""
     quiet_known_errors()
-    report = convert_session(find_session(session), store, source=source, jobs=jobs, progress=run_progress())
+    done = ingest_sessions([find_session(session)], store, progress=run_progress(), **options)
+    done.raise_failures()
+    (report,) = done.sessions
     log_line(f"session {report.alias}: {report.status}, {report.n_trials} trials in {report.path}")
     for note in report.notes:
         log_line(f"session {report.alias}: {note}")
@@ -51,8 +56,13 @@ def quality_task(session: str, store: str) -> None:
 def ingest(
     sessions: SessionNames,
     store: str,
-    source: str | None = None,
+    source: list[str] | str | None = None,
     jobs: Jobs = None,
+    mode: Mode = Mode.AUTO,
+    downloads: str | None = None,
+    precision: Precision | None = None,
+    repair: bool = False,
+    dask: str | None = None,
 ) -> list[ConversionReport]:
     """Convert archives into session stores; sessions whose store is finished are left alone.
 
@@ -61,27 +71,35 @@ def ingest(
     Args:
         sessions: Aliases A to J, full names, or one of new, old, all.
         store: Root of the session stores: a folder or any fsspec URL.
-        source: Where the archives are: a folder or URL holding <session>.zip. Unset: GIN.
-        jobs: Trials converted at the same time. Unset: one a CPU core.
+        source: Where the archives are: folders or URLs holding <session>.zip, tried in this order. Unset: GIN.
+        jobs: Trials converted at the same time. Unset: one a CPU core, or 8 where archives come by network.
+        mode: auto reads archives in place where the server answers byte ranges, stream always, download never.
+        downloads: Folder of downloaded archives. Unset: SENSORIUM_DOWNLOADS, or downloads.
+        precision: exact is float32, exact64 is float64, compact is rounded. Unset: as the store has it, or exact.
+        repair: Read every object of finished stores, and convert anew what is damaged.
+        dask: Address of a Dask scheduler whose workers convert. Unset: this process does.
     """
     quiet_known_errors()
     settings = Settings()
+    sources = settings.sources if source is None else [source] if isinstance(source, str) else source
+    options = {
+        "sources": sources,
+        "jobs": jobs or settings.jobs,
+        "mode": Mode(mode),
+        "downloads": downloads or settings.downloads,
+        "precision": None if precision is None else Precision(precision),
+        "repairs": repair,
+        "dask": dask,
+    }
     reports: list[ConversionReport] = []
     failures: list[SensoriumError] = []
-    for session in find_sessions(sessions):
+    for session in choose_sessions(sessions, sources):
         try:
-            reports.append(convert_task(session.name, store, source or settings.source, jobs or settings.jobs))
+            reports.append(convert_task(session.name, store, **options))
             quality_task(session.name, store)
         except SensoriumError as error:
             failures.append(error)
     if reports:
         publish_table("ingest", [asdict(report) for report in reports], f"Sessions in `{store}`: what was done")
-    if len(failures) == 1:
-        raise failures[0]
-    if failures:
-        raise SensoriumError(
-            f"{len(failures)} of {len(failures) + len(reports)} sessions could not be converted",
-            found=" | ".join(str(failure) for failure in failures),
-            remedy="mend what each message says and run the same command again; finished sessions are kept",
-        )
+    IngestReport(tuple(reports), tuple(failures)).raise_failures()
     return reports

@@ -37,7 +37,7 @@ def pipeline(
     store: str,
     out: str,
     preset: str = "factorized3d",
-    source: str | None = None,
+    source: list[str] | str | None = None,
     runs: str | None = None,
     overrides: dict[str, str] | None = None,
     truth: str | None = None,
@@ -51,12 +51,12 @@ def pipeline(
         store: Root of the session stores: a folder or any fsspec URL.
         out: Folder for predictions and submission zips.
         preset: A model's name, e.g. factorized3d, or that with -debug for its small size.
-        source: Where the archives are: a folder or URL holding <session>.zip. Unset: GIN.
+        source: Where the archives are: folders or URLs holding <session>.zip, tried in this order. Unset: GIN.
         runs: Folder of training runs. Unset: SENSORIUM_RUNS, or runs.
         overrides: Settings of the preset to change, by dotted name, e.g. learning_rate: 0.001.
         truth: Truth of simulated sessions: scores withheld tiers, and the best possible score beside each.
         frames: Which frames of a trial the submission holds; official is all but the first 50.
-        jobs: Trials converted at the same time. Unset: one a CPU core.
+        jobs: Trials converted at the same time. Unset: one a CPU core, or 8 where archives come by network.
     """
     quiet_known_errors()
     ingested = ingest(sessions, store, source, jobs)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -22,9 +20,17 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SENSORIUM_", extra="ignore")
 
     source: str | None = Field(
-        None, description="Where archives are: a URL or folder with <session>.zip files. Unset: GIN."
+        None, description="Where archives are: URLs or folders with <session>.zip files, apart by spaces. Unset: GIN."
     )
     runs: str = Field("runs", description="Folder of training runs.")
-    jobs: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, description="Trials converted or simulated at the same time."
+    downloads: str = Field("downloads", description="Folder of downloaded archives.")
+    jobs: int | None = Field(
+        None,
+        ge=1,
+        description="Trials at the same time. Unset: one a core, or 8 where archives come by network.",
     )
+
+    @property
+    def sources(self) -> list[str]:
+        """Where archives are, in the order to try; empty for GIN."""
+        return self.source.split() if self.source else []

@@ -13,10 +13,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -48,6 +49,8 @@ from sensorium_data.trial_conversion import ConversionPlan, ConvertedTrial, Reso
 from sensorium_data.workspace import Workspace
 
 __all__ = ["CONVERTER_VERSION", "ConversionReport", "convert_session"]
+
+_Result = TypeVar("_Result")
 
 # How often an archive may change under a run before the run gives up.
 _N_RESTARTS = 3
@@ -330,22 +333,11 @@ class _Conversion:
         n_bytes = 0
         self.progress(label, len(done), contents.n_trials, n_bytes=n_bytes)
         pending = [(trial, position) for position, trial in enumerate(contents.trials) if trial not in done]
-        in_threads = isinstance(self.executor, ThreadPoolExecutor)
-
-        def convert(trial: int, position: int) -> ConvertedTrial | None:
-            return None if self.stopping.is_set() else convert_trial(plan, trial, position, resources)
-
-        futures: list[Future[ConvertedTrial | None]] = [
-            self.executor.submit(convert, trial, position)
-            if in_threads
-            else self.executor.submit(convert_trial, plan, trial, position)
-            for trial, position in pending
-        ]
+        local = (resources,) if self._in_threads else ()
+        futures = [self._submit(convert_trial, plan, trial, position, *local) for trial, position in pending]
         try:
             for future in as_completed(futures):
                 one = future.result()
-                if one is None:
-                    raise KeyboardInterrupt
                 converted[one.record.trial] = one
                 n_bytes += one.n_bytes_read
                 self.progress(label, len(done) + len(converted), contents.n_trials, n_bytes=n_bytes)
@@ -356,6 +348,21 @@ class _Conversion:
             wait(futures)
         return converted
 
+    @property
+    def _in_threads(self) -> bool:
+        return isinstance(self.executor, ThreadPoolExecutor)
+
+    def _submit(self, function: Callable[..., _Result], *arguments: object) -> Future[_Result]:
+        if not self._in_threads:
+            return self.executor.submit(function, *arguments)
+
+        def run() -> _Result:
+            if self.stopping.is_set():
+                raise KeyboardInterrupt
+            return function(*arguments)
+
+        return self.executor.submit(run)
+
     def _verify(
         self, plan: ConversionPlan, ledger: Ledger, records: Iterable[TrialRecord], workspace: Workspace
     ) -> None:
@@ -363,7 +370,7 @@ class _Conversion:
         label = f"verify {self.session.alias}"
         written = [(key, stored) for key, stored in ledger.objects.items() if key != METADATA_KEY]
         batches = [written[start : start + _CHECKED_AT_ONCE] for start in range(0, len(written), _CHECKED_AT_ONCE)]
-        futures = {self.executor.submit(check_written, plan, batch): batch for batch in batches}
+        futures = {self._submit(check_written, plan, batch): batch for batch in batches}
         problems: dict[str, str] = {}
         n_done = n_bytes = 0
         try:

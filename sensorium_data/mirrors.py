@@ -31,3 +31,9 @@ def open_archive(
     progress: Progress = ignore_progress,
 ) -> SessionArchive:
     return SessionArchive.open(locate_archive(session, sources[0] if sources else None), session, policy=policy)
+
+
+def list_sessions(source: str) -> tuple[str, ...]:
+    """Return the names of the sessions whose archives lie in a folder."""
+    folder = Path(source)
+    return tuple(sorted(path.stem for path in folder.glob("*.zip"))) if folder.is_dir() else ()

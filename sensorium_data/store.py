@@ -1,4 +1,4 @@
-"""Published session stores: opening, listing, describing and verifying them.
+"""Published session stores: opening, listing and describing them.
 
 A store's root holds a Zarr group for each session under its full name. A session is there when its ``zarr.json``
 is: :mod:`sensorium_data.convert` makes it visible whole, and nothing changes it afterwards.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,13 @@ import xarray as xr
 from sensorium_data.errors import StoreError
 from sensorium_data.ledger import LEDGER_KEY, Ledger
 from sensorium_data.objects import LocalObjects, Objects, open_objects
-from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.publishing import PARTIAL_FOLDER, ROOT_TITLE, find_object_problems, list_published, list_root
+from sensorium_data.publishing import PARTIAL_FOLDER, ROOT_TITLE, list_published, list_root
 from sensorium_data.schema import COORDINATES, SCHEMA_VERSION, VARIABLES
 from sensorium_data.sessions import Session, Tier, find_session
 from sensorium_data.template import METADATA_KEY
 from sensorium_data.versions import current_group
 
 __all__ = [
-    "VerificationReport",
     "describe_session",
     "describe_store",
     "format_range",
@@ -37,9 +34,9 @@ __all__ = [
     "read_ledger",
     "read_sound_attributes",
     "require_schema",
+    "require_session",
     "session_digest",
     "stored_sessions",
-    "verify_session",
 ]
 
 _STATISTICS_GROUP = "statistics"
@@ -111,7 +108,7 @@ def open_statistics(store: str, session: str) -> xr.Dataset:
     """
     found = find_session(session)
     objects = open_objects(store)
-    group = _require_session(objects, found)
+    group = require_session(objects, found)
     return _load_coordinates(_open_group(objects, f"{group}/{_STATISTICS_GROUP}", found), "statistic")
 
 
@@ -153,7 +150,7 @@ def read_sound_attributes(objects: Objects, session: Session, group: str) -> dic
     """Return the attributes of a published session's group, ``None`` if it is not there.
 
     On a local disk every object's size is compared with the ledger: Zarr reads a missing chunk as NaN and says
-    nothing. Elsewhere that takes a request each, and is left to :func:`verify_session`.
+    nothing. Elsewhere that takes a request each, and is left to :func:`sensorium_data.verification.verify_session`.
 
     Raises
     ------
@@ -228,7 +225,7 @@ def session_digest(store: str, session: str) -> str:
     """
     found = find_session(session)
     objects = open_objects(store)
-    return read_ledger(objects, found, _require_session(objects, found)).content_digest
+    return read_ledger(objects, found, require_session(objects, found)).content_digest
 
 
 # Describing
@@ -314,70 +311,6 @@ def format_range(values: np.ndarray) -> str:
     return str(low) if low == high else f"{low}-{high}"
 
 
-# Verifying
-
-
-@dataclass(frozen=True)
-class VerificationReport:
-    """What :func:`verify_session` found.
-
-    Attributes
-    ----------
-    session : str
-        The session's full name.
-    n_objects : int
-        Objects in the ledger.
-    size_bytes : int
-        Their size as the ledger states it.
-    problems : tuple of str
-        One sentence for each object that is missing, changed or unknown; empty for a sound store.
-    """
-
-    session: str
-    n_objects: int
-    size_bytes: int
-    problems: tuple[str, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
-
-
-def verify_session(
-    store: str, session: str, *, jobs: int = 4, progress: Progress = ignore_progress
-) -> VerificationReport:
-    """Read every object of a published session and compare it with the ledger.
-
-    Parameters
-    ----------
-    store : str
-        Path or fsspec URL of the store's root.
-    session : str
-        Alias or full name.
-    jobs : int
-        Objects read at once.
-    progress : Progress
-        Told after each object.
-
-    Raises
-    ------
-    StoreError
-        If the session is not there, its ledger is damaged, or an object cannot be read.
-    """
-    found = find_session(session)
-    objects = open_objects(store)
-    name = _require_session(objects, found)
-    ledger = read_ledger(objects, found, name)
-    group = objects.child(name)
-    problems = find_object_problems(group, ledger, jobs=jobs, progress=progress, label=f"verify {found.alias}")
-    sentences = [f"{key}: {problem}" for key, problem in problems.items()]
-    keys = group.keys()
-    if keys is not None:
-        sentences += [f"{key}: not in the ledger" for key in keys if key not in ledger.objects and key != LEDGER_KEY]
-    return VerificationReport(found.name, len(ledger.objects), ledger.size_bytes, tuple(sentences))
-
-
 # Helpers of the readers
 
 
@@ -390,7 +323,7 @@ def _list_sessions(objects: Objects) -> tuple[Session, ...]:
     return list_root(objects)
 
 
-def _require_session(objects: Objects, session: Session) -> str:
+def require_session(objects: Objects, session: Session) -> str:
     """Return the group of a session's current version."""
     group = current_group(objects, session)
     if read_attributes(objects, session, group) is None:

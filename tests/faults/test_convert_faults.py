@@ -22,9 +22,10 @@ from sensorium_data.convert import ConversionReport, convert_session
 from sensorium_data.errors import ArchiveError, SourceError, StoreError, TrialError
 from sensorium_data.objects import LocalObjects
 from sensorium_data.sessions import find_session
-from sensorium_data.store import open_session, verify_session
+from sensorium_data.store import open_session
 from sensorium_data.testing.faults import AnswerStatus, OnRequests
 from sensorium_data.testing.server import serve_directory
+from sensorium_data.verification import verify_session
 
 TESTS = Path(__file__).parents[1]
 

@@ -15,8 +15,9 @@ from fixtures.stores import read_files
 from sensorium_data.convert import convert_session
 from sensorium_data.errors import StoreError, TrialError
 from sensorium_data.precision import COMPACT_RESPONSE_BITS, RESPONSE_FLOOR, Precision, cast_values
-from sensorium_data.store import open_session, open_statistics, verify_session
+from sensorium_data.store import open_session, open_statistics
 from sensorium_data.trial_reader import TrialReader
+from sensorium_data.verification import verify_session
 
 
 def convert(recording: Recording, folder: Path, precision: Precision | None) -> str:

@@ -23,9 +23,9 @@ from sensorium_data.store import (
     open_statistics,
     session_digest,
     stored_sessions,
-    verify_session,
 )
 from sensorium_data.testing.server import serve_directory
+from sensorium_data.verification import verify_session
 
 F = find_session("F")
 
