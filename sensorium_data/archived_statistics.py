@@ -118,7 +118,7 @@ def read_statistic(
     shape = _archived_shape(variable, contents.n_neurons, n_frames_padded)
     if values.shape == shape and values.dtype.kind == "f" and values.size:
         ordered = values.transpose(2, 0, 1) if variable == "videos" else values
-        stored = np.empty(ordered.shape, precision.statistics_dtype)
+        stored = np.empty(ordered.shape, precision.dtype)
         error = cast_values(ordered, stored)
         if np.isfinite(error):
             return stored, error
@@ -127,7 +127,7 @@ def read_statistic(
         session=contents.session,
         path=f"{archive.url}: {archive.member(f'meta/statistics/{variable}/all/{statistic}.npy')}",
         found=f"{values.dtype} {values.shape}",
-        expected=f"float64 {shape} within the range of {precision.statistics_dtype}",
+        expected=f"float64 {shape} within the range of {precision.dtype}",
         remedy="compare the archive with the published one, and download it again",
     )
 

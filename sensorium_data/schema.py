@@ -98,7 +98,8 @@ class Field:
         Responses lie in a shard a trial, cut into chunks of 1,024 neurons with all frames: a
         training window needs one file and the neurons it uses, and one neuron's trace
         over all trials reads an eighth of the data. Videos are a chunk a trial. The other arrays are
-        small and lie in one chunk each.
+        small and lie in one chunk each. Chosen by measuring other cuts (benchmarks/layout.py): shards of several
+        trials make a block twice as slow, chunks of all neurons a trace five times.
 
         Parameters
         ----------
@@ -118,7 +119,8 @@ class Field:
         }
         whole = tuple(max(1, n) for n in shape)
         # Lossless float32 hardly compresses whatever the codec, and lz4 costs next to nothing; a byte or
-        # bit shuffle helps the smooth videos and hurts the sparse responses.
+        # bit shuffle helps the smooth videos and hurts the sparse responses. Rounded responses are worth zstd, which
+        # takes 40 % off lz4's bytes for 3 ms a trial in reading (benchmarks/codecs.py).
         typesize = 4 if self.dtype == "str" else np.dtype(self.dtype).itemsize
         lz4 = partial(zarr.codecs.BloscCodec, cname="lz4", clevel=1, typesize=typesize)
         match self.name:
@@ -128,7 +130,11 @@ class Field:
                 per_shard = -(-n_neurons // per_chunk) * per_chunk
                 layout["chunks"] = (1, per_chunk, n_frames)
                 layout["shards"] = (1, per_shard, n_frames)
-                layout["compressors"] = [lz4(shuffle="noshuffle")]
+                layout["compressors"] = [
+                    zarr.codecs.BloscCodec(cname="zstd", clevel=1, typesize=typesize, shuffle="noshuffle")
+                    if compact
+                    else lz4(shuffle="noshuffle")
+                ]
             case "videos" if self.dims[0] == "trial":
                 layout["chunks"] = (1, *whole[1:])
                 layout["compressors"] = [lz4(shuffle="bitshuffle")]

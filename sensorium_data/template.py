@@ -77,7 +77,7 @@ class SessionTemplate:
             replace(
                 field,
                 dims=("statistic", *field.dims[1:]),
-                dtype=self.precision.statistics_dtype,
+                dtype=self.precision.dtype,
                 long_name=f"{field.long_name}, statistics over trials",
             ),
             attributes,
@@ -135,7 +135,7 @@ class SessionTemplate:
         return objects
 
     def _variable(self, variable: str) -> Field:
-        return replace(VARIABLES[variable], dtype=self.precision.dtype_of(variable))
+        return replace(VARIABLES[variable], dtype=self.precision.dtype)
 
     def block_key(self, path: str, position: int) -> str:
         """Return the key of the object that holds one block along an array's first dimension."""

@@ -12,7 +12,7 @@ import numpy as np
 from sensorium_data.archive import SessionArchive
 from sensorium_data.errors import TrialError, UnknownNameError
 from sensorium_data.movies import sign_video
-from sensorium_data.precision import COMPACT_RESPONSE_BITS, RESPONSE_FLOOR, Precision, cast_values
+from sensorium_data.precision import Precision, cast_values
 from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_HEIGHT, FRAME_WIDTH, VARIABLES
 from sensorium_data.sessions import Session, Tier
 from sensorium_data.stimuli import N_FRAMES_BY_STIMULUS
@@ -189,8 +189,8 @@ def read_trial_block(
     def read(variable: str, *shape: int) -> np.ndarray:
         return _read_checked(archive, session, variable, trial, (*shape, n_frames_padded))
 
-    def cast(variable: str, values: np.ndarray, stored: np.ndarray, **rounding: Any) -> None:
-        errors[variable] = cast_values(values, stored, **rounding)
+    def cast(variable: str, values: np.ndarray, stored: np.ndarray) -> None:
+        errors[variable] = cast_values(values, stored, precision.rounding_of(variable))
         if not np.isfinite(errors[variable]):
             raise _wrong(
                 archive,
@@ -202,12 +202,12 @@ def read_trial_block(
                 expected=f"at most {np.finfo(stored.dtype).max:.3g}",
             )
 
-    def allocate(variable: str, *shape: int) -> np.ndarray:
-        return np.full(shape, np.nan, precision.dtype_of(variable))
+    def allocate(*shape: int) -> np.ndarray:
+        return np.full(shape, np.nan, precision.dtype)
 
     video = read("videos", FRAME_HEIGHT, FRAME_WIDTH)
     n_frames, broken = _count_valid_frames(video)
-    videos = allocate("videos", n_frames_padded, FRAME_HEIGHT, FRAME_WIDTH)
+    videos = allocate(n_frames_padded, FRAME_HEIGHT, FRAME_WIDTH)
     # Frame by frame is how the store keeps a video, and pixel by pixel how the archive does: turned once, and then
     # cast and signed as it lies.
     frames = np.ascontiguousarray(video[..., :n_frames].transpose(2, 0, 1))
@@ -216,17 +216,14 @@ def read_trial_block(
 
     raw = read("responses", n_neurons)
     responses_withheld = not raw.any()
-    responses = allocate("responses", *raw.shape)
+    responses = allocate(*raw.shape)
     if not responses_withheld:
-        rounding = (
-            {"floor": RESPONSE_FLOOR, "keep_bits": COMPACT_RESPONSE_BITS} if precision is Precision.COMPACT else {}
-        )
-        cast("responses", raw[:, :n_frames], responses[:, :n_frames], **rounding)
+        cast("responses", raw[:, :n_frames], responses[:, :n_frames])
     del raw
 
     def read_small(variable: str, n_channels: int) -> np.ndarray:
         raw = read(variable, n_channels)
-        padded = allocate(variable, *raw.shape)
+        padded = allocate(*raw.shape)
         cast(variable, raw[:, :n_frames], padded[:, :n_frames])
         return padded
 
