@@ -16,7 +16,7 @@ from aiohttp import web
 from fsspec.implementations.memory import MemoryFileSystem
 
 from fixtures.archives import IMPATIENT
-from sensorium_data.errors import SourceError, UsageError
+from sensorium_data.errors import SourceChangedError, SourceError, UsageError
 from sensorium_data.sources import FileSource, FilesystemSource, HttpSource, RetryPolicy, open_source
 from sensorium_data.testing.faults import AnswerStatus, IgnoreSuffixRange, Redirect, RefuseHead, Replay
 from sensorium_data.testing.server import serve_directory
@@ -110,9 +110,23 @@ class TestLocalFile:
     def test_a_file_that_shrinks_is_noticed(self, file: Path) -> None:
         with open_source(str(file)) as source:
             os.truncate(file, 1000)
-            assert source.read(0, 1000) == CONTENT[:1000]
-            with pytest.raises(SourceError, match="became shorter"):
-                source.read(0, 2000)
+            for stop in (1000, 2000):
+                with pytest.raises(SourceChangedError, match=r"changed while .* found 1000 bytes of .*; start again"):
+                    source.read(0, stop)
+
+    def test_a_file_that_is_written_over_is_noticed(self, file: Path) -> None:
+        with open_source(str(file)) as source:
+            with file.open("r+b") as stream:
+                stream.write(b"x")
+            os.utime(file, (1, 1))  # a clock may not have ticked since
+            with pytest.raises(SourceChangedError, match=r"found 100000 bytes of 1970-01-01T00:00:01\+00:00"):
+                source.read(50_000, 50_010)
+
+    def test_a_file_that_another_replaces_is_read_on_as_it_was(self, file: Path) -> None:
+        with open_source(str(file)) as source:
+            (file.parent / "other").write_bytes(bytes(100_000))
+            (file.parent / "other").replace(file)
+            assert source.read(0, 100_000) == CONTENT
 
     def test_reading_after_closing_is_an_error_and_closing_twice_is_none(self, file: Path) -> None:
         source = FileSource(str(file))
@@ -266,6 +280,19 @@ class TestFilesystem:
             with pytest.raises(SourceError, match="after 3 attempts: found ConnectionResetError reset"):
                 source.read(0, 10)
             assert isinstance(source, FilesystemSource)
+
+    def test_a_file_that_shrinks_is_noticed_when_a_read_comes_back_short(self, memory_url: str) -> None:
+        with open_source(memory_url, policy=IMPATIENT) as source:
+            fsspec.filesystem("memory").pipe("/bucket/some.bin", CONTENT[:1000])
+            with pytest.raises(SourceChangedError, match="changed while it was being read: found 1000 bytes of"):
+                source.read(500, 1500)
+
+    def test_a_file_that_is_replaced_is_noticed_on_request(self, memory_url: str) -> None:
+        with open_source(memory_url, policy=IMPATIENT) as source:
+            source.check_unchanged()
+            fsspec.filesystem("memory").pipe("/bucket/some.bin", CONTENT[::-1])
+            with pytest.raises(SourceChangedError):
+                source.check_unchanged()
 
     def test_what_a_plug_in_raises_is_told(self, memory_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         class NoCredentialsError(Exception):
