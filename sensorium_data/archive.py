@@ -18,7 +18,7 @@ from sensorium_data.schema import VARIABLES
 from sensorium_data.sessions import Session
 from sensorium_data.sources import ByteSource, RetryPolicy, open_source
 from sensorium_data.zip_index import TAIL_SIZE_BYTES, ZipEntry, ZipIndex, read_index
-from sensorium_data.zip_member import DOWNLOAD_AGAIN, describe_member_error, read_zip_member, trial_of
+from sensorium_data.zip_member import DOWNLOAD_AGAIN, describe_member_error, is_junk, read_zip_member, trial_of
 
 __all__ = ["MODALITIES", "Origin", "SessionArchive", "ZipEntry", "locate_archive"]
 
@@ -303,7 +303,7 @@ class SessionArchive:
     def _without_junk(self, entries: Iterable[ZipEntry]) -> dict[str, ZipEntry]:
         kept: dict[str, ZipEntry] = {}
         for entry in entries:
-            if entry.is_directory or _is_junk(entry.name):
+            if entry.is_directory or is_junk(entry.name):
                 continue
             if entry.name in kept:
                 raise self._error("the archive holds a member twice", member=entry.name)
@@ -390,11 +390,6 @@ def _parse_npy(content: bytes) -> np.ndarray[Any, np.dtype[Any]]:
             f"{size_bytes} bytes for shape {shape} of {dtype}",
         )
     return np.ndarray(shape, dtype, payload, order="F" if is_fortran else "C")
-
-
-def _is_junk(name: str) -> bool:
-    parts = name.split("/")
-    return "__MACOSX" in parts or parts[-1] in (".DS_Store", "Thumbs.db", "desktop.ini") or parts[-1].startswith("._")
 
 
 def _folders_in_words(folders: list[str]) -> str:

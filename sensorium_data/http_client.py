@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import email.utils
-import time
+import threading
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -17,7 +18,7 @@ import fsspec.asyn
 from sensorium_data.byte_source import DOWNLOAD_BY_HAND, RetryPolicy, describe_error
 from sensorium_data.errors import SourceError
 
-__all__ = ["HttpClient", "TransientError", "stamp_of"]
+__all__ = ["HttpClient", "TransientError", "check_transient", "is_html", "stamp_of"]
 
 _T = TypeVar("_T")
 
@@ -57,12 +58,35 @@ class HttpClient:
         }
         self._loop = self.filesystem.loop
         self._session: aiohttp.ClientSession | None = None
-        self._closed = False
+        self._closed = threading.Event()
+        self._tasks: set[asyncio.Task[Any] | None] = set()
 
     def run(self, function: Callable[..., Coroutine[Any, Any, _T]], *arguments: object) -> _T:
-        """Call a coroutine function in the event loop's thread, and return what it returns."""
-        result: _T = fsspec.asyn.sync(self._loop, function, *arguments)
+        """Call a coroutine function in the event loop's thread, and return what it returns.
+
+        Raises
+        ------
+        SourceError
+            If the client was closed before or meanwhile.
+        """
+        result: _T = fsspec.asyn.sync(self._loop, self._call, function, *arguments)
         return result
+
+    async def _call(self, function: Callable[..., Coroutine[Any, Any, _T]], *arguments: object) -> _T:
+        # Checked in the loop's thread, in which the client is closed: nothing comes between this and the request.
+        if self._closed.is_set():
+            raise self._describe_closed()
+        task = asyncio.current_task()
+        self._tasks.add(task)
+        try:
+            return await function(*arguments)
+        except asyncio.CancelledError as error:
+            raise self._describe_closed() from error
+        finally:
+            self._tasks.discard(task)
+
+    def _describe_closed(self) -> SourceError:
+        return SourceError("the source was closed before it was read", path=self.url)
 
     def insist(
         self,
@@ -103,7 +127,8 @@ class HttpClient:
                         remedy="check the network and try again later: what is done is kept; or " + DOWNLOAD_BY_HAND,
                     ) from error
                 before_retry()
-                time.sleep(self.policy.wait_s(number, error.retry_after_s))
+                # Whoever closes the client need not wait for the next attempt.
+                self._closed.wait(self.policy.wait_s(number, error.retry_after_s))
         raise AssertionError("a retry policy allows at least one attempt")
 
     @asynccontextmanager
@@ -149,9 +174,8 @@ class HttpClient:
         SourceError
             If it may not.
         """
+        check_transient(response)
         status = response.status
-        if status in _TRANSIENT_STATUSES:
-            raise TransientError(f"status {status} {response.reason}", _retry_after_s(response.headers))
         if status not in statuses:
             raise self.refuse(
                 _STATUSES.get(status, "the server refused the request"),
@@ -159,7 +183,7 @@ class HttpClient:
                 expected=expected,
                 remedy=_REMEDIES.get(status, DOWNLOAD_BY_HAND),
             )
-        if response.content_type in ("text/html", "application/xhtml+xml"):
+        if is_html(response):
             raise self.refuse(
                 "the server answered with a web page, perhaps a captcha or a login",
                 found=f"status {status}, {response.content_type}",
@@ -175,9 +199,6 @@ class HttpClient:
         return SourceError(problem, path=self.url, found=found, expected=expected, remedy=remedy or DOWNLOAD_BY_HAND)
 
     async def _open_session(self) -> aiohttp.ClientSession:
-        # Checked in the loop's thread, in which the session is closed: nothing comes between this and the request.
-        if self._closed:
-            raise SourceError("the source was closed before it was read", path=self.url)
         if self._session is None:
             # Without a connector of its own, a session opens at most a hundred connections.
             self.filesystem.client_kwargs.setdefault("connector", aiohttp.TCPConnector(limit=0))
@@ -186,11 +207,17 @@ class HttpClient:
 
     def close(self) -> None:
         """Close the connections; requests under way end with an error."""
-        if self._closed:
-            return
-        self._closed = True
+        if not self._closed.is_set():
+            self._closed.set()
+            fsspec.asyn.sync(self._loop, self._close)
+
+    async def _close(self) -> None:
+        # Who waits for bytes of a connection that its own session closes would wait for ever.
+        for task in self._tasks:
+            if task is not None:
+                task.cancel()
         if self._session is not None:
-            fsspec.asyn.sync(self._loop, self._session.close)
+            await self._session.close()
 
     def __enter__(self) -> Self:
         return self
@@ -211,6 +238,17 @@ class TransientError(Exception):
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+
+
+def is_html(response: aiohttp.ClientResponse) -> bool:
+    """Whether an answer is a web page."""
+    return response.content_type in ("text/html", "application/xhtml+xml")
+
+
+def check_transient(response: aiohttp.ClientResponse) -> None:
+    """Raise a :class:`TransientError` for a status that may be better the next time."""
+    if response.status in _TRANSIENT_STATUSES:
+        raise TransientError(f"status {response.status} {response.reason}", _retry_after_s(response.headers))
 
 
 def stamp_of(headers: Mapping[str, str]) -> str | None:

@@ -8,7 +8,7 @@ from sensorium_data.errors import ArchiveError
 from sensorium_data.sources import ByteSource
 from sensorium_data.zip_index import DEFLATED, LOCAL_HEADER, LOCAL_SIGNATURE, STORED, ZipEntry
 
-__all__ = ["DOWNLOAD_AGAIN", "describe_member_error", "read_zip_member", "trial_of"]
+__all__ = ["DOWNLOAD_AGAIN", "check_readable", "describe_member_error", "is_junk", "read_zip_member", "trial_of"]
 
 #: What to do about an archive whose members cannot be trusted, for errors.
 DOWNLOAD_AGAIN = "download the archive again"
@@ -42,6 +42,23 @@ def read_zip_member(source: ByteSource, entry: ZipEntry, *, session: str | None 
         If its bytes cannot be had.
     """
     return _MemberReader(source, entry, session).read()
+
+
+def check_readable(source: ByteSource, entry: ZipEntry, *, session: str | None = None) -> None:
+    """Refuse a member that could not be read however sound it is; nothing is read for it.
+
+    Raises
+    ------
+    ArchiveError
+        If it is encrypted, compressed by another method than deflate, or too large.
+    """
+    _MemberReader(source, entry, session).check_readable()
+
+
+def is_junk(name: str) -> bool:
+    """Whether a member is what operating systems leave in archives: ``__MACOSX/``, ``.DS_Store`` and the like."""
+    parts = name.split("/")
+    return "__MACOSX" in parts or parts[-1] in (".DS_Store", "Thumbs.db", "desktop.ini") or parts[-1].startswith("._")
 
 
 def trial_of(name: str) -> int | None:
@@ -81,7 +98,7 @@ class _MemberReader:
         self._entry = entry
         self._session = session
 
-    def read(self) -> bytes:
+    def check_readable(self) -> None:
         entry = self._entry
         if entry.encrypted:
             raise self._error("the member is encrypted", remedy="pack the archive again without a password")
@@ -98,6 +115,10 @@ class _MemberReader:
                 found=f"{entry.size_bytes} bytes",
                 expected=f"at most {_MAX_MEMBER_SIZE_BYTES} bytes",
             )
+
+    def read(self) -> bytes:
+        self.check_readable()
+        entry = self._entry
         raw = self._source.read(entry.header_offset, entry.stop_offset)
         try:
             return self._unpack(raw)

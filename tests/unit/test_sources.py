@@ -31,6 +31,7 @@ from sensorium_data.testing.faults import (
     Redirect,
     RefuseHead,
     Replay,
+    Stall,
     Throttle,
 )
 from sensorium_data.testing.server import serve_directory
@@ -296,6 +297,20 @@ class TestHttp:
                 wait_until(lambda: len(server.requests) > 2)
             with pytest.raises(SourceError, match="closed before it was read"):
                 reading.result(timeout=30)
+
+    @pytest.mark.parametrize("n_bytes_before", [0, 1000])
+    def test_a_close_ends_the_reads_of_other_threads(self, file: Path, n_bytes_before: int) -> None:
+        stall = Stall(n_bytes_before, duration_s=60)
+        with (
+            serve_directory(file.parent, faults=[Replay([None, *[stall] * 8])]) as server,
+            concurrent.futures.ThreadPoolExecutor(8) as pool,
+        ):
+            with open_source(server.url_of(file.name)) as source:
+                reading = [pool.submit(source.read, 0, 10_000) for _ in range(8)]
+                wait_until(lambda: server.peak_n_requests == 8)
+            for read in reading:
+                with pytest.raises(SourceError, match="closed before it was read"):
+                    read.result(timeout=30)
 
     def test_headers_of_fsspec_s_configuration_are_sent(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(fsspec.config.conf, "http", {"client_kwargs": {"headers": {"Authorization": "Bearer x"}}})
