@@ -198,9 +198,10 @@ def _list_page(source: str, policy: RetryPolicy) -> list[str]:
         page = client.insist(lambda: client.run(request), expected="a list of files")
     links = _Links()
     links.feed(page.decode("utf-8", "replace"))
+    folder = unquote(place.path)
     targets = [urlsplit(urljoin(place.geturl(), target)) for target in links.targets]
-    below = [target for target in targets if target.netloc == place.netloc and target.path.startswith(place.path)]
-    return [unquote(target.path) for target in below if "/" not in target.path[len(place.path) :]]
+    paths = [unquote(target.path) for target in targets if target.netloc == place.netloc]
+    return [path for path in paths if path.startswith(folder) and "/" not in path[len(folder) :]]
 
 
 class _Links(HTMLParser):

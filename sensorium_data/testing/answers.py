@@ -145,7 +145,11 @@ async def _send(
             # Before it is sent: the whole takes as long as its size says.
             await asyncio.sleep(started + (position - start) / plan.bytes_per_s - clock())
         request.app[SENT](request.path, len(block))
-        await response.write(block)
+        try:
+            await response.write(block)
+        except ConnectionResetError:
+            # The client has seen enough.
+            return
     if plan.end is not None:
         await plan.end(request)
     await response.write_eof()
