@@ -73,8 +73,8 @@ def ingest(
         store: Root of the session stores: a folder or any fsspec URL.
         source: Where the archives are: folders or URLs holding <session>.zip, tried in this order. Unset: GIN.
         jobs: Trials converted at the same time. Unset: one a CPU core, or 8 where archives come by network.
-        mode: auto reads archives in place where the server answers byte ranges, stream always, download never.
-        downloads: Folder of downloaded archives. Unset: SENSORIUM_DOWNLOADS, or downloads.
+        mode: auto reads archives in place where the server sends byte ranges, stream always, download never.
+        downloads: Folder that downloaded archives are kept in. Unset: SENSORIUM_DOWNLOADS, or the user's cache.
         precision: exact is float32, exact64 is float64, compact is rounded. Unset: as the store has it, or exact.
         repair: Read every object of finished stores, and convert anew what is damaged.
         dask: Address of a Dask scheduler whose workers convert. Unset: this process does.

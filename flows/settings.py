@@ -23,7 +23,9 @@ class Settings(BaseSettings):
         None, description="Where archives are: URLs or folders with <session>.zip files, apart by spaces. Unset: GIN."
     )
     runs: str = Field("runs", description="Folder of training runs.")
-    downloads: str = Field("downloads", description="Folder of downloaded archives.")
+    downloads: str | None = Field(
+        None, description="Folder that downloaded archives are kept in. Unset: sensorium/archives in the user's cache."
+    )
     jobs: int | None = Field(
         None,
         ge=1,

@@ -8,41 +8,26 @@ import threading
 import tokenize
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-from isal import isal_zlib
 from numpy.lib import format as npy_format
 
 from sensorium_data.errors import ArchiveError, SourceError, TrialError
 from sensorium_data.schema import VARIABLES
 from sensorium_data.sessions import SESSIONS, Session
 from sensorium_data.sources import ByteSource, RetryPolicy, open_source
-from sensorium_data.zip_index import (
-    DEFLATED,
-    LOCAL_HEADER,
-    LOCAL_SIGNATURE,
-    STORED,
-    TAIL_SIZE_BYTES,
-    ZipEntry,
-    ZipIndex,
-    read_index,
-)
+from sensorium_data.zip_index import TAIL_SIZE_BYTES, ZipEntry, ZipIndex, read_index
+from sensorium_data.zip_member import DOWNLOAD_AGAIN, describe_member_error, is_junk, read_zip_member, trial_of
 
-__all__ = ["MODALITIES", "SessionArchive", "ZipEntry", "locate_archive"]
+__all__ = ["MODALITIES", "Origin", "SessionArchive", "ZipEntry", "locate_archive"]
 
 #: What every trial has one file of, under ``data/``.
 MODALITIES = tuple(VARIABLES)
 
-#: No member is inflated beyond this; the largest published one has 27 MB.
-_MAX_MEMBER_SIZE_BYTES = 1 << 30
-
-_RAW_DEFLATE = -15
-
 # Python 3.11 counts the depth of all threads' syntax trees in one place, and numpy parses headers as Python
 # literals: two threads at once can end in a SystemError.
 _HEADER_LOCK = threading.Lock()
-_NOT_TRUSTED = "download the archive again"
 
 
 def locate_archive(session: Session, source: str | None = None) -> str:
@@ -87,6 +72,21 @@ def locate_archive(session: Session, source: str | None = None) -> str:
     return f"{place.rstrip('/')}/{session.name}.zip{query}"
 
 
+class Origin(NamedTuple):
+    """Where an archive came from, and what stamped its version there.
+
+    Attributes
+    ----------
+    url : str
+        Its URL.
+    modified : str or None
+        ETag, Last-Modified or modification time; None if there is none.
+    """
+
+    url: str
+    modified: str | None
+
+
 class SessionArchive:
     """One session's zip archive, read where it lies.
 
@@ -101,8 +101,10 @@ class SessionArchive:
         Where the archive is.
     size_bytes : int
         The archive's size.
+    origin : str
+        Where it came from: ``url``, or where the file at ``url`` was downloaded from.
     modified : str or None
-        Its ETag, Last-Modified or modification time.
+        Its ETag, Last-Modified or modification time at its origin.
     digest : str
         SHA-256 of its central directory, in hexadecimal: equal for archives with equal members.
     name : str
@@ -118,18 +120,27 @@ class SessionArchive:
     (7863, 324)
     """
 
-    def __init__(self, source: ByteSource, index: ZipIndex, session: Session | None = None) -> None:
+    def __init__(
+        self, source: ByteSource, index: ZipIndex, session: Session | None = None, origin: Origin | None = None
+    ) -> None:
         self._source = source
         self.url = source.url
+        self.origin, self.modified = origin or Origin(source.url, source.modified)
         self.size_bytes = source.size_bytes
-        self.modified = source.modified
         self.digest = index.digest
         self.name = session.name if session is not None else ""
         self.entries: Mapping[str, ZipEntry] = MappingProxyType(self._without_junk(index.entries))
         self.name = self._find_folder(session)
 
     @classmethod
-    def open(cls, url: str, session: Session | None = None, *, policy: RetryPolicy | None = None) -> SessionArchive:
+    def open(
+        cls,
+        url: str,
+        session: Session | None = None,
+        *,
+        policy: RetryPolicy | None = None,
+        origin: Origin | None = None,
+    ) -> SessionArchive:
         """Open the archive at a path or URL and read its index.
 
         Parameters
@@ -140,6 +151,8 @@ class SessionArchive:
             Whose archive it must be.
         policy : RetryPolicy, optional
             How long to insist where a server does not deliver.
+        origin : Origin, optional
+            Where the file at ``url`` was downloaded from.
 
         Raises
         ------
@@ -150,7 +163,8 @@ class SessionArchive:
         """
         source = open_source(url, tail_size_bytes=TAIL_SIZE_BYTES, policy=policy)
         try:
-            return cls(source, read_index(source, session=session.name if session is not None else None), session)
+            index = read_index(source, session=session.name if session is not None else None)
+            return cls(source, index, session, origin)
         except BaseException:
             source.close()
             raise
@@ -255,7 +269,7 @@ class SessionArchive:
             raise TrialError(
                 problem,
                 session=self.name,
-                trial=_trial_of(self.name, name),
+                trial=trial_of(name),
                 path=f"{self.url}: {name}",
                 found=found,
                 expected=expected,
@@ -270,85 +284,40 @@ class SessionArchive:
         ArchiveError
             If there is no such member, it is encrypted or compressed by another method than deflate, or its
             header, size or CRC are wrong.
+        SourceChangedError
+            If the archive was replaced since it was opened.
         SourceError
             If its bytes cannot be had.
         """
+        return read_zip_member(self._source, self._entry(name), session=self.name)
+
+    def fingerprint(self, name: str) -> tuple[int, int]:
+        """Return a member's CRC-32 and its size in bytes, as the index states them; nothing is read for it.
+
+        Raises
+        ------
+        ArchiveError
+            If there is no such member.
+        """
+        entry = self._entry(name)
+        return entry.crc32, entry.size_bytes
+
+    @property
+    def unexpected(self) -> tuple[str, ...]:
+        """Names of the members that have no place in a session's layout, in the archive's order; nothing reads them.
+
+        What has one: ``config.json``, everything under ``meta/``, and the files of the four modalities under ``data/``.
+        """
+        prefixes = tuple(self.member(folder) for folder in ("meta/", *(f"data/{m}/" for m in MODALITIES)))
+        return tuple(
+            name for name in self.entries if not name.startswith(prefixes) and name != self.member("config.json")
+        )
+
+    def _entry(self, name: str) -> ZipEntry:
         entry = self.entries.get(name)
         if entry is None:
-            raise self._error("no such member", member=name, remedy="check the name, or " + _NOT_TRUSTED)
-        if entry.encrypted:
-            raise self._error("the member is encrypted", member=name)
-        if entry.method not in (STORED, DEFLATED):
-            raise self._error(
-                "the member is compressed in an unsupported way",
-                member=name,
-                found=f"method {entry.method}",
-                expected=f"{STORED} (stored) or {DEFLATED} (deflated)",
-                remedy="pack the archive again with deflate",
-            )
-        if entry.size_bytes > _MAX_MEMBER_SIZE_BYTES:
-            raise self._error(
-                "the member is too large to be a session's",
-                member=name,
-                found=f"{entry.size_bytes} bytes",
-                expected=f"at most {_MAX_MEMBER_SIZE_BYTES} bytes",
-            )
-        packed = self._packed(entry, self._source.read(entry.header_offset, entry.stop_offset))
-        content = bytes(packed) if entry.method == STORED else self._inflate(entry, packed)
-        if len(content) != entry.size_bytes:
-            raise self._error(
-                "the member has another size than the index says",
-                member=name,
-                found=f"{len(content)} bytes",
-                expected=f"{entry.size_bytes} bytes",
-            )
-        crc32 = isal_zlib.crc32(content)
-        if crc32 != entry.crc32:
-            raise self._error(
-                "the member is damaged", member=name, found=f"CRC {crc32:08x}", expected=f"CRC {entry.crc32:08x}"
-            )
-        return content
-
-    def _packed(self, entry: ZipEntry, raw: bytes) -> memoryview:
-        """Return the member's compressed bytes out of its local header, name, extra field and data."""
-        if not raw.startswith(LOCAL_SIGNATURE):
-            raise self._error(
-                "no member starts where the index says",
-                member=entry.name,
-                found=f"{raw[:4]!r} at {entry.header_offset}",
-                expected=f"{LOCAL_SIGNATURE!r}",
-            )
-        header = LOCAL_HEADER.unpack_from(raw)
-        method, n_name, n_extra = header[3], header[9], header[10]
-        start = LOCAL_HEADER.size + n_name + n_extra
-        local_name = raw[LOCAL_HEADER.size : LOCAL_HEADER.size + n_name]
-        if method != entry.method or entry.name not in (
-            local_name.decode("utf-8", "replace"),
-            local_name.decode("cp437"),
-        ):
-            raise self._error(
-                "another member is where the index says",
-                member=entry.name,
-                found=f"{local_name!r}, method {method}",
-                expected=f"{entry.name!r}, method {entry.method}",
-            )
-        if len(raw) < start + entry.compressed_size_bytes:
-            raise self._error(
-                "the member runs into the next one",
-                member=entry.name,
-                found=f"{len(raw) - start} bytes",
-                expected=f"{entry.compressed_size_bytes} bytes",
-            )
-        return memoryview(raw)[start : start + entry.compressed_size_bytes]
-
-    def _inflate(self, entry: ZipEntry, packed: memoryview) -> bytes:
-        inflater = isal_zlib.decompressobj(_RAW_DEFLATE)
-        try:
-            # One byte beyond the declared size tells a longer stream without inflating the rest of it.
-            content: bytes = inflater.decompress(packed, entry.size_bytes + 1)
-        except isal_zlib.error as error:  # type: ignore[misc]  # its stub declares an instance
-            raise self._error("the member cannot be inflated", member=entry.name, found=str(error)) from error
-        return content
+            raise self._error("no such member", member=name, remedy="check the name, or " + DOWNLOAD_AGAIN)
+        return entry
 
     def _ids_of(self, modality: str) -> set[int]:
         folder = self.member(f"data/{modality}/")
@@ -366,7 +335,7 @@ class SessionArchive:
     def _without_junk(self, entries: Iterable[ZipEntry]) -> dict[str, ZipEntry]:
         kept: dict[str, ZipEntry] = {}
         for entry in entries:
-            if entry.is_directory or _is_junk(entry.name):
+            if entry.is_directory or is_junk(entry.name):
                 continue
             if entry.name in kept:
                 raise self._error("the archive holds a member twice", member=entry.name)
@@ -401,15 +370,17 @@ class SessionArchive:
         trial: int | None = None,
         found: object = None,
         expected: object = None,
-        remedy: str = _NOT_TRUSTED,
+        remedy: str = DOWNLOAD_AGAIN,
     ) -> ArchiveError:
-        if member is not None and trial is None:
-            trial = _trial_of(self.name, member)
+        if member is not None:
+            return describe_member_error(
+                self.url, member, self.name, problem, found=found, expected=expected, remedy=remedy
+            )
         return ArchiveError(
             problem,
             session=self.name or None,
             trial=trial,
-            path=self.url if member is None else f"{self.url}: {member}",
+            path=self.url,
             found=found,
             expected=expected,
             remedy=remedy,
@@ -451,20 +422,6 @@ def _parse_npy(content: bytes) -> np.ndarray[Any, np.dtype[Any]]:
             f"{size_bytes} bytes for shape {shape} of {dtype}",
         )
     return np.ndarray(shape, dtype, payload, order="F" if is_fortran else "C")
-
-
-def _is_junk(name: str) -> bool:
-    parts = name.split("/")
-    return "__MACOSX" in parts or parts[-1] in (".DS_Store", "Thumbs.db", "desktop.ini") or parts[-1].startswith("._")
-
-
-def _trial_of(folder: str, name: str) -> int | None:
-    """Return the trial that a member ``data/<modality>/<trial>.npy`` belongs to."""
-    match name.removeprefix(f"{folder}/").split("/"):
-        case ["data", _, file] if file.endswith(".npy") and file.removesuffix(".npy").isdecimal():
-            return int(file.removesuffix(".npy"))
-        case _:
-            return None
 
 
 def _folders_in_words(folders: list[str]) -> str:

@@ -153,7 +153,7 @@ def compose_attributes(
         # What was published of the ten sessions; another lab's say nothing of theirs.
         **({"institution": INSTITUTION, "references": REFERENCES, "license": LICENSE} if session.is_described else {}),
         # Without the query, which may hold a token.
-        "source": archive.url.partition("?")[0] if "://" in archive.url else archive.url,
+        "source": archive.origin.partition("?")[0] if "://" in archive.origin else archive.origin,
         "source_size_bytes": archive.size_bytes,
         "source_digest": archive.digest,
         "schema_version": SCHEMA_VERSION,

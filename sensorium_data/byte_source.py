@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from sensorium_data.errors import SourceError, UsageError
+from sensorium_data.errors import SourceChangedError, SourceError, UsageError
 
-__all__ = ["DOWNLOAD_BY_HAND", "START_AGAIN", "ByteSource", "RetryPolicy", "describe_error"]
+__all__ = ["DOWNLOAD_BY_HAND", "ByteSource", "RetryPolicy", "describe_change", "describe_error"]
 
-#: What to do about a source that cannot be read in place, and about one that changes; for errors.
+#: What to do about a source that cannot be read in place, for errors.
 DOWNLOAD_BY_HAND = (
     "download the archive first, with a browser if need be, and pass the folder it is in with --source DIR"
 )
-START_AGAIN = "start again"
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,10 @@ class ByteSource(ABC):
 
         Raises
         ------
+        SourceChangedError
+            If the source shows that its bytes are no longer those of the version that was opened.
         SourceError
-            If they cannot be had, all of them, from the version that was opened.
+            If they cannot be had, all of them.
         """
         if not 0 <= start <= stop <= self.size_bytes:
             raise SourceError(
@@ -94,6 +95,22 @@ class ByteSource(ABC):
                 expected=f"bytes within 0 to {self.size_bytes}",
             )
         return self._read(start, stop) if stop > start else b""
+
+    def check_unchanged(self) -> None:
+        """Read the tail again and compare it with the one that was read on opening.
+
+        Tells a file that was replaced from one that is damaged, where nothing stamps its versions. The risk: a
+        version with the same size and the same tail is taken for the same.
+
+        Raises
+        ------
+        SourceChangedError
+            If the bytes are of another version.
+        SourceError
+            If they cannot be had.
+        """
+        if self.tail and self.read(self.size_bytes - len(self.tail), self.size_bytes) != self.tail:
+            raise describe_change(self.url, "another tail", f"the {len(self.tail)} bytes read at first")
 
     @abstractmethod
     def _read(self, start: int, stop: int) -> bytes:
@@ -113,3 +130,10 @@ class ByteSource(ABC):
 def describe_error(error: BaseException) -> str:
     """Return an error's kind and message, for the ``found`` of another."""
     return f"{type(error).__name__} {error}".strip()
+
+
+def describe_change(url: str, found: object, expected: object) -> SourceChangedError:
+    """Return the error for bytes of another version than the one that was opened."""
+    return SourceChangedError(
+        "the archive changed while it was being read", path=url, found=found, expected=expected, remedy="start again"
+    )

@@ -138,7 +138,7 @@ def convert_session(
     mode : Mode
         Whether to read the archive in place or to download it first.
     downloads : path, optional
-        Where downloaded archives go.
+        The folder that downloaded archives are kept in.
     precision : Precision, optional
         What to keep of the values; by default what the store holds, or ``exact``.
     repairs : bool
@@ -257,7 +257,7 @@ class _Conversion:
             n_bytes_read=0,
             store_size_bytes=ledger.size_bytes,
             precision=str(target.precision),
-            source=self.archive.url,
+            source=self.archive.origin,
             duration_s=time.monotonic() - started,
             notes=tuple(target.attributes.get("notes", ())),
         )
@@ -315,7 +315,7 @@ class _Conversion:
             n_bytes_read=sum(one.n_bytes_read for one in converted.values()),
             store_size_bytes=ledger.size_bytes,
             precision=str(precision),
-            source=archive.url,
+            source=archive.origin,
             duration_s=time.monotonic() - started,
             notes=notes,
         )

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 __all__ = [
     "ArchiveError",
+    "DownloadError",
     "PredictionsError",
+    "RangesRefusedError",
     "RunError",
     "SensoriumError",
     "SourceChangedError",
@@ -112,8 +114,16 @@ class SourceError(SensoriumError):
     """Bytes that cannot be had: a missing path, a refused or wrongly answered request."""
 
 
+class RangesRefusedError(SourceError):
+    """A server that sends whole files only: its archives can be downloaded, not read in place."""
+
+
 class SourceChangedError(SourceError):
-    """Bytes that became those of another version while they were being read: what reads them has to start again."""
+    """Bytes of another version than the one that was opened: open the source again."""
+
+
+class DownloadError(SensoriumError):
+    """A download that cannot be kept: no space, no permission. Another server would not help."""
 
 
 class ArchiveError(SensoriumError):

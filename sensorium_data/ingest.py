@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sensorium_data.byte_source import RetryPolicy
 from sensorium_data.convert import ConversionReport, convert_session
-from sensorium_data.errors import SensoriumError, UsageError
+from sensorium_data.errors import SensoriumError, SourceError, UsageError
 from sensorium_data.mirrors import Mode, list_sessions
 from sensorium_data.precision import Precision
 from sensorium_data.progress import Progress, ignore_progress
@@ -68,14 +68,30 @@ def choose_sessions(names: Iterable[str], sources: Sequence[str] = ()) -> tuple[
     ------
     UnknownNameError
         If a name means no session.
+    SourceError
+        If ``all`` is asked for and no source can be reached.
     """
     names = list(names)
-    found = {name for source in sources for name in list_sessions(source)} if "all" in map(str.lower, names) else set()
+    found = _list_sources(sources) if "all" in map(str.lower, names) else set()
     if not found:
         return find_sessions(names)
     chosen = set(find_sessions(name for name in names if name.lower() != "all"))
     chosen.update(find_session(name) for name in found)
     return tuple(sorted(chosen))
+
+
+def _list_sources(sources: Sequence[str]) -> set[str]:
+    """Return the names of all archives at sources that can be listed; an error if none of them can be reached."""
+    found: set[str] = set()
+    failures: list[SourceError] = []
+    for source in sources:
+        try:
+            found.update(list_sessions(source))
+        except SourceError as failure:
+            failures.append(failure)
+    if failures and len(failures) == len(sources):
+        raise failures[0]
+    return found
 
 
 def default_jobs(sources: Sequence[str] = ()) -> int:

@@ -21,8 +21,8 @@ from urllib.parse import unquote
 import aiohttp
 import fsspec
 
-from sensorium_data.byte_source import DOWNLOAD_BY_HAND, START_AGAIN, ByteSource, RetryPolicy, describe_error
-from sensorium_data.errors import SourceError
+from sensorium_data.byte_source import DOWNLOAD_BY_HAND, ByteSource, RetryPolicy, describe_change, describe_error
+from sensorium_data.errors import SourceChangedError, SourceError
 from sensorium_data.http_source import HttpSource
 
 __all__ = ["ByteSource", "FileSource", "FilesystemSource", "HttpSource", "RetryPolicy", "open_source"]
@@ -59,7 +59,11 @@ def open_source(url: str, *, tail_size_bytes: int = 1, policy: RetryPolicy | Non
 
 
 class FileSource(ByteSource):
-    """A local file, read by :func:`os.pread`: one descriptor serves all threads."""
+    """A local file, read by :func:`os.pread`: one descriptor serves all threads.
+
+    A file that is written while it is read is noticed, by its size and time of modification; one that another was
+    renamed to is read on as it was opened.
+    """
 
     def __init__(self, path: str, *, tail_size_bytes: int = 1) -> None:
         self.url = path
@@ -80,7 +84,8 @@ class FileSource(ByteSource):
                     remedy="name the archive itself, or pass the folder that holds it with --source DIR",
                 )
             self.size_bytes = status.st_size
-            self.modified = datetime.datetime.fromtimestamp(status.st_mtime, datetime.UTC).isoformat()
+            self._version = status.st_size, status.st_mtime_ns
+            self.modified = _format_time(status.st_mtime)
             self.tail = self.read(max(0, self.size_bytes - tail_size_bytes), self.size_bytes)
         except BaseException:
             self.close()
@@ -91,19 +96,18 @@ class FileSource(ByteSource):
             raise SourceError("the source was closed before it was read", path=self.url)
         pieces: list[bytes] = []
         position = start
-        while position < stop:
-            with _local_errors(self.url):
-                piece = os.pread(self._descriptor, stop - position, position)
-            if not piece:
-                raise SourceError(
-                    "the file became shorter while it was being read",
-                    path=self.url,
-                    found=f"{position} bytes",
-                    expected=f"{self.size_bytes} bytes",
-                    remedy=START_AGAIN,
-                )
-            pieces.append(piece)
-            position += len(piece)
+        with _local_errors(self.url):
+            while position < stop and (piece := os.pread(self._descriptor, stop - position, position)):
+                pieces.append(piece)
+                position += len(piece)
+            # After the bytes: whatever was written before they were read shows now.
+            status = os.fstat(self._descriptor)
+        if position < stop or (status.st_size, status.st_mtime_ns) != self._version:
+            raise describe_change(
+                self.url,
+                f"{status.st_size} bytes of {_format_time(status.st_mtime)}",
+                f"{self.size_bytes} bytes of {self.modified}",
+            )
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
@@ -113,7 +117,11 @@ class FileSource(ByteSource):
 
 
 class FilesystemSource(ByteSource):
-    """A file on any other file system that fsspec knows (``s3://``, ``gs://``, ``memory://``, chained URLs)."""
+    """A file on any other file system that fsspec knows (``s3://``, ``gs://``, ``memory://``, chained URLs).
+
+    The risk: whether the file changed is asked only when a read comes back short, or by :meth:`check_unchanged`. A
+    request for each read would double them; the members' CRC tells the rest.
+    """
 
     def __init__(self, url: str, *, tail_size_bytes: int = 1, policy: RetryPolicy | None = None) -> None:
         self.url = url
@@ -144,17 +152,33 @@ class FilesystemSource(ByteSource):
         def read() -> bytes:
             content = bytes(self._filesystem.cat_file(self._path, start=start, end=stop))
             if len(content) != stop - start:
+                self._check_info()
                 raise OSError(errno.EIO, f"{len(content)} of {stop - start} bytes")
             return content
 
         content: bytes = self._insist(read)
         return content
 
+    def check_unchanged(self) -> None:
+        self._insist(self._check_info)
+        super().check_unchanged()
+
+    def _check_info(self) -> None:
+        self._filesystem.invalidate_cache()
+        info = self._filesystem.info(self._path)
+        found = info.get("size"), _modified_of(info)
+        if found != (self.size_bytes, self.modified):
+            raise describe_change(
+                self.url, f"{found[0]} bytes of {found[1]}", f"{self.size_bytes} bytes of {self.modified}"
+            )
+
     def _insist(self, call: Callable[[], Any]) -> Any:
         """Call it, again after transient errors, and turn what remains into a SourceError."""
         for attempt in range(1, self._policy.n_attempts + 1):
             try:
                 return call()
+            except SourceChangedError:
+                raise
             except Exception as error:
                 # Plug-ins raise what their client libraries raise: missing credentials, for one, are no OSError.
                 is_transient = isinstance(error, (OSError, aiohttp.ClientError)) and not isinstance(
@@ -180,10 +204,14 @@ def _modified_of(info: Mapping[str, Any]) -> str | None:
         if isinstance(value, datetime.datetime):
             return value.isoformat()
         if isinstance(value, int | float):
-            return datetime.datetime.fromtimestamp(value, datetime.UTC).isoformat()
+            return _format_time(value)
         if value is not None:
             return str(value)
     return None
+
+
+def _format_time(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
 
 
 def _path_of_file_url(url: str) -> str:

@@ -182,7 +182,7 @@ def compare_with_archive(
             there, _ = read_statistic(archive, contents, variable, statistic, dataset.sizes["time"], precision)
             stored = np.asarray(group[f"{STATISTICS_GROUP}/{variable}"][position])
             sentences += [f"statistics: {d}" for d in _describe_difference(f"{statistic} of {variable}", stored, there)]
-    return VerificationReport(found.name, archive.url, contents.n_trials, n_bytes, tuple(sentences))
+    return VerificationReport(found.name, archive.origin, contents.n_trials, n_bytes, tuple(sentences))
 
 
 def _compare_arrays(arrays: Mapping[str, np.ndarray], block: TrialBlock) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 A fault is called with every request and the handler behind it. :class:`OnRequests` and :class:`OnPath` confine a fault
 to some requests, so that ``OnRequests(DropBody(1000), {2})`` breaks the third answer alone. Write your own as an async
-function of a request and a handler.
+function of a request and a handler. Those that change how the file is sent work together: see
+:mod:`sensorium_data.testing.answers`.
 """
 
 from __future__ import annotations
@@ -12,22 +13,27 @@ import gzip
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import NoReturn
 
 from aiohttp import hdrs, web
 
-from sensorium_data.testing.server import Fault, Handler, find_file, find_range
+from sensorium_data.testing.answers import find_file, find_range, plan_of
+from sensorium_data.testing.server import Fault, Handler
 
 __all__ = [
     "AnswerHtml",
     "AnswerStatus",
     "ChangeETag",
+    "ChangeLastModified",
     "CloseConnection",
     "CompressBody",
     "DropBody",
     "FlipBit",
     "IgnoreRange",
     "IgnoreSuffixRange",
+    "NoContentLength",
+    "NoStamps",
     "OnPath",
     "OnRequests",
     "Redirect",
@@ -35,10 +41,8 @@ __all__ = [
     "Replay",
     "ShiftContentRange",
     "Stall",
+    "Throttle",
 ]
-
-
-_BLOCK_SIZE_BYTES = 1 << 18
 
 
 @dataclass
@@ -116,7 +120,8 @@ class IgnoreRange:
     """Answers with the whole file and status 200, whatever range was asked for."""
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        return await _send_whole(request)
+        plan_of(request).whole = True
+        return await handler(request)
 
 
 @dataclass(frozen=True)
@@ -132,11 +137,11 @@ class IgnoreSuffixRange:
     status: int = 200
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not request.headers.get(hdrs.RANGE, "").startswith("bytes=-"):
-            return await handler(request)
-        if self.status != 200:
-            return web.Response(status=self.status)
-        return await _send_whole(request)
+        if request.headers.get(hdrs.RANGE, "").startswith("bytes=-"):
+            if self.status != 200:
+                return web.Response(status=self.status)
+            plan_of(request).whole = True
+        return await handler(request)
 
 
 @dataclass(frozen=True)
@@ -184,10 +189,51 @@ class ChangeETag:
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self._n_seen += 1
-        content = find_file(request).read_bytes()
-        response = _partial(content, *find_range(request, len(content)))
-        response.headers[hdrs.ETAG] = f'"version-{self._n_seen}"'
-        return response
+        plan_of(request).etag = f'"version-{self._n_seen}"'
+        return await handler(request)
+
+
+@dataclass
+class ChangeLastModified:
+    """Gives each answer a time of modification of its own, and no ETag."""
+
+    _n_seen: int = field(default=0, init=False)
+
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._n_seen += 1
+        plan = plan_of(request)
+        plan.etag, plan.last_modified = None, formatdate(self._n_seen, usegmt=True)
+        return await handler(request)
+
+
+@dataclass(frozen=True)
+class NoStamps:
+    """Answers without ETag and Last-Modified."""
+
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        plan = plan_of(request)
+        plan.etag = plan.last_modified = None
+        return await handler(request)
+
+
+@dataclass(frozen=True)
+class NoContentLength:
+    """Answers without Content-Length: the body comes in chunks, and their end is its end."""
+
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        plan_of(request).chunked = True
+        return await handler(request)
+
+
+@dataclass(frozen=True)
+class Throttle:
+    """Sends each answer, and so over each connection, no faster than this."""
+
+    bytes_per_s: float
+
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        plan_of(request).bytes_per_s = self.bytes_per_s
+        return await handler(request)
 
 
 @dataclass(frozen=True)
@@ -210,8 +256,9 @@ class DropBody:
     after_n_bytes: int
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        await _begin(request, self.after_n_bytes)
-        return await _hang_up(request)
+        plan = plan_of(request)
+        plan.n_bytes_before_end, plan.end = self.after_n_bytes, _hang_up
+        return await handler(request)
 
 
 @dataclass(frozen=True)
@@ -222,9 +269,13 @@ class Stall:
     duration_s: float
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        await _begin(request, self.after_n_bytes)
-        await asyncio.sleep(self.duration_s)
-        return await _hang_up(request)
+        async def wait(request: web.Request) -> None:
+            await asyncio.sleep(self.duration_s)
+            await _hang_up(request)
+
+        plan = plan_of(request)
+        plan.n_bytes_before_end, plan.end = self.after_n_bytes, wait
+        return await handler(request)
 
 
 @dataclass(frozen=True)
@@ -233,19 +284,6 @@ class CloseConnection:
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         return await _hang_up(request)
-
-
-async def _send_whole(request: web.Request) -> web.StreamResponse:
-    file = find_file(request)
-    response = web.StreamResponse()
-    response.content_length = file.stat().st_size
-    response.content_type = "application/octet-stream"
-    await response.prepare(request)
-    with file.open("rb") as stream:
-        while block := stream.read(_BLOCK_SIZE_BYTES):
-            await response.write(block)
-    await response.write_eof()
-    return response
 
 
 def _partial(content: bytes, start: int, stop: int) -> web.Response:
@@ -257,17 +295,6 @@ def _partial(content: bytes, start: int, stop: int) -> web.Response:
             hdrs.CONTENT_TYPE: "application/octet-stream",
         },
     )
-
-
-async def _begin(request: web.Request, n_bytes: int) -> None:
-    """Send the right headers and the first bytes of the right body."""
-    content = find_file(request).read_bytes()
-    start, stop = find_range(request, len(content))
-    whole = _partial(content, start, stop)
-    response = web.StreamResponse(status=whole.status, headers=whole.headers)
-    response.content_length = stop - start
-    await response.prepare(request)
-    await response.write(content[start : min(stop, start + n_bytes)])
 
 
 async def _hang_up(request: web.Request) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from sensorium_data.errors import SourceError
+from sensorium_data.testing.answers import FOLDER, SENT, answer_file, find_file, find_range
 
 __all__ = ["DirectoryServer", "Fault", "Handler", "Request", "find_file", "find_range", "serve_directory"]
 
@@ -22,8 +24,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: Stands between a request and its handler: may answer itself, or change what the handler answers.
 Fault = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
-
-_FOLDER: web.AppKey[Path] = web.AppKey("folder", Path)
 
 _START_TIMEOUT_S = 30.0
 # Requests still running when the server closes: their clients are gone or about to be.
@@ -60,14 +60,22 @@ class DirectoryServer:
         Where the folder is, e.g. ``http://127.0.0.1:43210``, without a slash at its end.
     requests : list of Request
         Every request answered so far, in the order of the answers' beginnings.
-    n_bytes_sent : int
-        Sum of the answers' stated lengths, without their headers.
+    n_bytes_by_path : dict of str to int
+        How many bytes of each path's bodies were handed to connections; of an answer that broke off, those until then.
+    peak_n_requests : int
+        The most requests that were being answered at the same time, each on a connection of its own.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.requests: list[Request] = []
-        self.n_bytes_sent = 0
+        self.n_bytes_by_path: Counter[str] = Counter()
+        self.peak_n_requests = 0
+
+    @property
+    def n_bytes_sent(self) -> int:
+        """Sum of ``n_bytes_by_path``."""
+        return self.n_bytes_by_path.total()
 
     def url_of(self, path: str) -> str:
         """Return the URL of a file, given its path in the folder."""
@@ -123,6 +131,7 @@ class _ServerThread(threading.Thread):
         self._faults = tuple(faults)
         self._ready = threading.Event()
         self._unanswered: set[int] = set()
+        self._n_requests = 0
         self._server: DirectoryServer | None = None
         self._failure: OSError | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -146,8 +155,9 @@ class _ServerThread(threading.Thread):
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         app = web.Application(middlewares=[self._note_unanswered, *map(_as_middleware, self._faults)])
-        app[_FOLDER] = self._folder
-        app.router.add_get("/{path:.*}", _answer_file)
+        app[FOLDER] = self._folder
+        app[SENT] = self._note_bytes
+        app.router.add_get("/{path:.*}", answer_file)
         app.on_response_prepare.append(self._note)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S, handler_cancellation=True)
         await runner.setup()
@@ -167,13 +177,21 @@ class _ServerThread(threading.Thread):
     async def _note(self, request: web.Request, response: web.StreamResponse) -> None:
         if self._server is not None:
             self._server.requests.append(_described(request, response.status))
-            if request.method != "HEAD":
-                self._server.n_bytes_sent += response.content_length or 0
+        # A file's bytes are noted one by one as they are sent; what a fault answers itself comes at once.
+        if isinstance(response, web.Response) and isinstance(response.body, bytes) and request.method != "HEAD":
+            self._note_bytes(request.path, len(response.body))
         self._unanswered.discard(id(request))
+
+    def _note_bytes(self, path: str, n_bytes: int) -> None:
+        if self._server is not None:
+            self._server.n_bytes_by_path[path] += n_bytes
 
     @web.middleware
     async def _note_unanswered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self._unanswered.add(id(request))
+        self._n_requests += 1
+        if self._server is not None:
+            self._server.peak_n_requests = max(self._server.peak_n_requests, self._n_requests)
         try:
             return await handler(request)
         except asyncio.CancelledError:
@@ -181,31 +199,8 @@ class _ServerThread(threading.Thread):
             if self._server is not None and id(request) in self._unanswered:
                 self._server.requests.append(_described(request, 0))
             raise
-
-
-def find_file(request: web.Request) -> Path:
-    """Return the file that a request asks for.
-
-    Raises
-    ------
-    aiohttp.web.HTTPNotFound
-        If there is none inside the folder served.
-    """
-    folder = request.app[_FOLDER]
-    file = (folder / request.match_info["path"]).resolve()
-    if not (file.is_relative_to(folder) and file.is_file()):
-        raise web.HTTPNotFound
-    return file
-
-
-def find_range(request: web.Request, size_bytes: int) -> tuple[int, int]:
-    """Return the bytes, start and stop, that a request for a file of this size asks for; without a range, all."""
-    start, stop, _ = request.http_range.indices(size_bytes)
-    return start, stop
-
-
-async def _answer_file(request: web.Request) -> web.StreamResponse:
-    return web.FileResponse(find_file(request))
+        finally:
+            self._n_requests -= 1
 
 
 def _as_middleware(fault: Fault) -> Middleware:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import os
 import re
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +18,22 @@ from aiohttp import web
 from fsspec.implementations.memory import MemoryFileSystem
 
 from fixtures.archives import IMPATIENT
-from sensorium_data.errors import SourceError, UsageError
+from sensorium_data.errors import RangesRefusedError, SourceChangedError, SourceError, UsageError
 from sensorium_data.sources import FileSource, FilesystemSource, HttpSource, RetryPolicy, open_source
-from sensorium_data.testing.faults import AnswerStatus, IgnoreSuffixRange, Redirect, RefuseHead, Replay
+from sensorium_data.testing.faults import (
+    AnswerStatus,
+    DropBody,
+    IgnoreRange,
+    IgnoreSuffixRange,
+    NoContentLength,
+    NoStamps,
+    OnPath,
+    Redirect,
+    RefuseHead,
+    Replay,
+    Stall,
+    Throttle,
+)
 from sensorium_data.testing.server import serve_directory
 
 CONTENT = np.random.default_rng(0).bytes(100_000)
@@ -110,9 +125,23 @@ class TestLocalFile:
     def test_a_file_that_shrinks_is_noticed(self, file: Path) -> None:
         with open_source(str(file)) as source:
             os.truncate(file, 1000)
-            assert source.read(0, 1000) == CONTENT[:1000]
-            with pytest.raises(SourceError, match="became shorter"):
-                source.read(0, 2000)
+            for stop in (1000, 2000):
+                with pytest.raises(SourceChangedError, match=r"changed while .* found 1000 bytes of .*; start again"):
+                    source.read(0, stop)
+
+    def test_a_file_that_is_written_over_is_noticed(self, file: Path) -> None:
+        with open_source(str(file)) as source:
+            with file.open("r+b") as stream:
+                stream.write(b"x")
+            os.utime(file, (1, 1))  # a clock may not have ticked since
+            with pytest.raises(SourceChangedError, match=r"found 100000 bytes of 1970-01-01T00:00:01\+00:00"):
+                source.read(50_000, 50_010)
+
+    def test_a_file_that_another_replaces_is_read_on_as_it_was(self, file: Path) -> None:
+        with open_source(str(file)) as source:
+            (file.parent / "other").write_bytes(bytes(100_000))
+            (file.parent / "other").replace(file)
+            assert source.read(0, 100_000) == CONTENT
 
     def test_reading_after_closing_is_an_error_and_closing_twice_is_none(self, file: Path) -> None:
         source = FileSource(str(file))
@@ -137,6 +166,52 @@ class TestHttp:
                 assert source.size_bytes == len(CONTENT)
                 assert source.tail == CONTENT[-50:]
                 assert len(server.requests) <= 3
+
+    @pytest.mark.parametrize("faults", [[], [NoContentLength()]], ids=["with its length", "in chunks"])
+    def test_a_server_that_sends_whole_files_only_is_told_and_so_is_the_remedy(
+        self, file: Path, faults: list[NoContentLength]
+    ) -> None:
+        with (
+            serve_directory(file.parent, faults=[IgnoreRange(), *faults]) as server,
+            pytest.raises(RangesRefusedError, match=r"ignores byte ranges.*--mode download.*--source DIR"),
+        ):
+            open_source(server.url_of(file.name))
+
+    def test_a_server_without_lengths_and_stamps_will_do(self, file: Path) -> None:
+        with (
+            serve_directory(file.parent, faults=[NoContentLength(), NoStamps()]) as server,
+            open_source(server.url_of(file.name)) as source,
+        ):
+            assert (source.size_bytes, source.modified) == (len(CONTENT), None)
+            assert source.read(10, 20) == CONTENT[10:20]
+
+    def test_another_tail_tells_a_change_where_nothing_is_stamped(self, file: Path) -> None:
+        with (
+            serve_directory(file.parent, faults=[NoStamps()]) as server,
+            open_source(server.url_of(file.name), tail_size_bytes=50) as source,
+        ):
+            source.check_unchanged()
+            file.write_bytes(CONTENT[::-1])
+            with pytest.raises(SourceChangedError, match="changed while it was being read: found another tail"):
+                source.check_unchanged()
+
+    def test_reads_of_many_threads_overlap(self, file: Path) -> None:
+        gate = threading.Barrier(120)
+
+        async def meet(request, handler):
+            await asyncio.get_running_loop().run_in_executor(pool_of_server, gate.wait, 30)
+            return await handler(request)
+
+        with (
+            concurrent.futures.ThreadPoolExecutor(120) as pool_of_server,
+            serve_directory(file.parent, faults=[Replay([None, *[meet] * 120])]) as server,
+            open_source(server.url_of(file.name)) as source,
+            concurrent.futures.ThreadPoolExecutor(120) as pool,
+        ):
+            # No request is answered before all have come: fewer connections than threads would wait for ever.
+            parts = pool.map(lambda start: source.read(start, start + 100), range(0, 12_000, 100))
+            assert b"".join(parts) == CONTENT[:12_000]
+            assert server.peak_n_requests == 120
 
     def test_an_empty_file_is_told_from_the_refusal_of_its_range(self, file: Path) -> None:
         async def refuse(request, handler):
@@ -223,6 +298,20 @@ class TestHttp:
             with pytest.raises(SourceError, match="closed before it was read"):
                 reading.result(timeout=30)
 
+    @pytest.mark.parametrize("n_bytes_before", [0, 1000])
+    def test_a_close_ends_the_reads_of_other_threads(self, file: Path, n_bytes_before: int) -> None:
+        stall = Stall(n_bytes_before, duration_s=60)
+        with (
+            serve_directory(file.parent, faults=[Replay([None, *[stall] * 8])]) as server,
+            concurrent.futures.ThreadPoolExecutor(8) as pool,
+        ):
+            with open_source(server.url_of(file.name)) as source:
+                reading = [pool.submit(source.read, 0, 10_000) for _ in range(8)]
+                wait_until(lambda: server.peak_n_requests == 8)
+            for read in reading:
+                with pytest.raises(SourceError, match="closed before it was read"):
+                    read.result(timeout=30)
+
     def test_headers_of_fsspec_s_configuration_are_sent(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(fsspec.config.conf, "http", {"client_kwargs": {"headers": {"Authorization": "Bearer x"}}})
         seen = []
@@ -266,6 +355,19 @@ class TestFilesystem:
             with pytest.raises(SourceError, match="after 3 attempts: found ConnectionResetError reset"):
                 source.read(0, 10)
             assert isinstance(source, FilesystemSource)
+
+    def test_a_file_that_shrinks_is_noticed_when_a_read_comes_back_short(self, memory_url: str) -> None:
+        with open_source(memory_url, policy=IMPATIENT) as source:
+            fsspec.filesystem("memory").pipe("/bucket/some.bin", CONTENT[:1000])
+            with pytest.raises(SourceChangedError, match="changed while it was being read: found 1000 bytes of"):
+                source.read(500, 1500)
+
+    def test_a_file_that_is_replaced_is_noticed_on_request(self, memory_url: str) -> None:
+        with open_source(memory_url, policy=IMPATIENT) as source:
+            source.check_unchanged()
+            fsspec.filesystem("memory").pipe("/bucket/some.bin", CONTENT[::-1])
+            with pytest.raises(SourceChangedError):
+                source.check_unchanged()
 
     def test_what_a_plug_in_raises_is_told(self, memory_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         class NoCredentialsError(Exception):
@@ -337,6 +439,51 @@ class TestServer:
             assert answer.headers["Last-Modified"] == "Thu, 01 Jan 1970 00:00:00 GMT"
             assert answer.headers["ETag"]
             assert answer.read() == CONTENT
+
+    def test_it_counts_what_it_sends_and_what_it_sends_at_once(self, file: Path) -> None:
+        (file.parent / "other.bin").write_bytes(CONTENT)
+        with serve_directory(file.parent, faults=[OnPath(DropBody(300), "some"), Throttle(1e6)]) as server:
+            with urllib.request.urlopen(server.url_of("other.bin")) as answer:  # noqa: S310 - this machine's own
+                answer.read()
+            with pytest.raises(SourceError, match="did not deliver"):
+                open_source(server.url_of(file.name), tail_size_bytes=1000, policy=IMPATIENT)
+            assert server.n_bytes_by_path == {"/other.bin": len(CONTENT), "/some bytes.bin": 3 * 300}
+            assert server.n_bytes_sent == len(CONTENT) + 900
+            assert server.peak_n_requests == 1
+
+    def test_it_throttles(self, file: Path) -> None:
+        begin = time.monotonic()
+        with (
+            serve_directory(file.parent, faults=[Throttle(len(CONTENT) / 0.5)]) as server,
+            urllib.request.urlopen(server.url_of(file.name)) as answer,  # noqa: S310 - this machine's own
+        ):
+            assert answer.read() == CONTENT
+        assert time.monotonic() - begin > 0.49
+
+    @pytest.mark.parametrize("name", ["ETag", "Last-Modified"])
+    def test_it_sends_nothing_to_who_has_it_already(self, file: Path, name: str) -> None:
+        condition = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}[name]
+        with serve_directory(file.parent) as server:
+            url = server.url_of(file.name)
+            with urllib.request.urlopen(url) as answer:  # noqa: S310 - this machine's own
+                stamp = answer.headers[name]
+            for known, status in ((stamp, 304), ('"another"', 200)):
+                request = urllib.request.Request(url, headers={condition: known})  # noqa: S310
+                try:
+                    with urllib.request.urlopen(request) as answer:  # noqa: S310
+                        found = answer.status
+                except urllib.error.HTTPError as error:
+                    found = error.code
+                    error.close()
+                assert found == status
+
+    def test_a_range_past_the_end_is_refused_with_the_size(self, file: Path) -> None:
+        with serve_directory(file.parent) as server:
+            request = urllib.request.Request(server.url_of(file.name), headers={"Range": "bytes=100000-100001"})  # noqa: S310
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(request)  # noqa: S310
+            assert (caught.value.code, caught.value.headers["Content-Range"]) == (416, "bytes */100000")
+            caught.value.close()
 
     def test_nothing_else_listens(self, tmp_path: Path) -> None:
         with serve_directory(tmp_path) as server:

@@ -1,0 +1,360 @@
+"""An archive that is being downloaded: the bytes that have come, and a record of which they are.
+
+``<name>.part`` holds the bytes, ``<name>.part.json`` says what they are of and which of them are on the disk. The
+record is written after the bytes it speaks of are, so that it holds true whatever is interrupted. A finished file
+gets its name in one step; ``<name>.json`` then keeps what stamped its version at its origin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sensorium_data.errors import DownloadError
+
+try:
+    import fcntl
+except ImportError:  # Windows has none; keeping two downloads of one file apart is the user's part there.
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["FileVersion", "PartFile", "disk_errors", "open_part", "read_version"]
+
+# Between two records at least; a crash costs the segments that came since.
+_RECORD_INTERVAL_S = 1.0
+
+_UNLOCKABLE = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+@dataclass(frozen=True)
+class FileVersion:
+    """Which file, and which version of it.
+
+    Attributes
+    ----------
+    url : str
+        Where it is.
+    size_bytes : int or None
+        Its size; None if it is not known.
+    modified : str or None
+        Its ETag, Last-Modified or modification time there.
+    digest : str or None
+        SHA-256 of the archive's central directory, in hexadecimal; None if it was not read.
+    """
+
+    url: str
+    size_bytes: int | None
+    modified: str | None
+    digest: str | None = None
+
+    def continues(self, other: FileVersion) -> bool:
+        """Whether bytes of both may stand in one file.
+
+        On one server the stamps decide; on another one, which stamps its files as it likes, the digest.
+        """
+        if self.size_bytes is None or self.size_bytes != other.size_bytes:
+            return False
+        if self.url == other.url:
+            return self.modified == other.modified and self.digest == other.digest
+        return self.digest is not None and self.digest == other.digest
+
+
+def read_version(path: Path) -> FileVersion | None:
+    """Return what was recorded of a finished file; None if nothing was, or the file is not the recorded one."""
+    beside = path.with_name(f"{path.name}.json")
+    with disk_errors(beside):
+        record = _read_json(beside)
+    try:
+        if record is None or record.pop("mtime_ns") != path.stat().st_mtime_ns:
+            return None
+        return FileVersion(**record)
+    except (KeyError, TypeError, FileNotFoundError):
+        return None
+
+
+@contextlib.contextmanager
+def open_part(target: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[PartFile]:
+    """Open the part of a download, alone: another process that has it open is waited for.
+
+    The lock dies with its process. Where the file system knows no locks, one download of a file at a time is the
+    user's part.
+
+    Parameters
+    ----------
+    target : Path
+        The finished file's path; its folder is made if it is not there.
+    on_wait : callable, optional
+        Called once if somebody else has it open.
+
+    Raises
+    ------
+    DownloadError
+        If it cannot be made.
+    """
+    path = target.with_name(f"{target.name}.part")
+    with disk_errors(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _open_locked(path, on_wait)
+    try:
+        yield PartFile(target, path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class PartFile:
+    """The part of a download, locked; see :func:`open_part`. Safe to write from many threads.
+
+    Attributes
+    ----------
+    path : Path
+        Where the bytes are.
+    version : FileVersion or None
+        What they are of.
+    """
+
+    def __init__(self, target: Path, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.version: FileVersion | None = None
+        self._target = target
+        self._record = path.with_name(f"{path.name}.json")
+        self._descriptor = descriptor
+        self._finished: list[tuple[int, int]] = []
+        self._lock = threading.Lock()
+        self._recording = threading.Lock()
+        self._recorded_at = -_RECORD_INTERVAL_S
+
+    @property
+    def n_bytes_finished(self) -> int:
+        """How many bytes are there."""
+        with self._lock:
+            return sum(stop - start for start, stop in self._finished)
+
+    def resume(self, version: FileVersion) -> None:
+        """Go on with a file of known size where an earlier run stopped, if its bytes are of this version.
+
+        Raises
+        ------
+        DownloadError
+            If the disk has not enough space for the rest, or cannot be written.
+        """
+        with disk_errors(self.path):
+            record = _read_json(self._record) or {}
+        try:
+            finished = [(int(start), int(stop)) for start, stop in record.pop("finished")]
+            before = FileVersion(**record)
+        except (KeyError, TypeError, ValueError):
+            finished, before = [], None
+        with disk_errors(self.path):
+            is_whole = os.fstat(self._descriptor).st_size == version.size_bytes
+        if before is None or not is_whole or not version.continues(before):
+            self.start_over(version)
+            return
+        self.version = version
+        self._finished = _merged(finished)
+        self._check_space()
+
+    def start_over(self, version: FileVersion) -> None:
+        """Forget every byte, and begin a file of this version.
+
+        Raises
+        ------
+        DownloadError
+            If the disk has not enough space, or cannot be written.
+        """
+        with disk_errors(self.path), self._lock:
+            self._record.unlink(missing_ok=True)
+            os.ftruncate(self._descriptor, 0)
+            self.version = version
+            self._finished = []
+        self._check_space()
+        with disk_errors(self.path):
+            os.ftruncate(self._descriptor, version.size_bytes or 0)
+
+    def missing(self, segment_size_bytes: int) -> list[tuple[int, int]]:
+        """Return the ranges that are not there yet, none longer than this, in their order."""
+        if self.version is None or self.version.size_bytes is None:
+            raise ValueError("only a file of known size has missing ranges")
+        with self._lock:
+            finished = list(self._finished)
+        segments = []
+        position = 0
+        for start, stop in [*finished, (self.version.size_bytes, self.version.size_bytes)]:
+            while position < start:
+                end = min(start, (position // segment_size_bytes + 1) * segment_size_bytes)
+                segments.append((position, end))
+                position = end
+            position = max(position, stop)
+        return segments
+
+    def write(self, start: int, data: bytes) -> None:
+        """Write bytes from ``start`` on."""
+        with disk_errors(self.path):
+            position, rest = start, memoryview(data)
+            while rest:
+                n_written = os.pwrite(self._descriptor, rest, position)
+                position, rest = position + n_written, rest[n_written:]
+
+    def finish(self, start: int, stop: int) -> None:
+        """Count bytes that were written as there, and record that before long."""
+        with self._lock:
+            self._finished = _merged([*self._finished, (start, stop)])
+        # One thread records for all.
+        if time.monotonic() - self._recorded_at >= _RECORD_INTERVAL_S and self._recording.acquire(blocking=False):
+            try:
+                self._write_record()
+            finally:
+                self._recording.release()
+
+    def record(self) -> None:
+        """Record every byte that is there."""
+        with self._recording:
+            self._write_record()
+
+    def forget(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Count these bytes as missing again."""
+        with self._lock:
+            for gone_start, gone_stop in ranges:
+                self._finished = [
+                    piece
+                    for start, stop in self._finished
+                    for piece in ((start, min(stop, gone_start)), (max(start, gone_stop), stop))
+                    if piece[0] < piece[1]
+                ]
+        self.record()
+
+    def publish(self) -> None:
+        """Give the file its name, in one step, and remember its version beside it."""
+        version = self.version
+        if version is None:
+            raise ValueError("a part without a version has no bytes to publish")
+        beside = self._target.with_name(f"{self._target.name}.json")
+        with disk_errors(self._target):
+            os.fsync(self._descriptor)
+            status = os.fstat(self._descriptor)
+            # First of all: without it, a crash in between leaves a file of unknown version, not of a wrong one.
+            beside.unlink(missing_ok=True)
+            self.path.replace(self._target)
+            _sync_folder(self._target.parent)
+            version = replace(version, size_bytes=status.st_size)
+            _write_json(beside, {**asdict(version), "mtime_ns": status.st_mtime_ns})
+            self._record.unlink(missing_ok=True)
+            _sync_folder(self._target.parent)
+
+    def discard(self) -> None:
+        """Delete the part and its record."""
+        with disk_errors(self.path):
+            self._record.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
+
+    def _write_record(self) -> None:
+        with self._lock:
+            version, finished = self.version, list(self._finished)
+        if version is None or version.size_bytes is None:
+            return
+        with disk_errors(self.path):
+            os.fsync(self._descriptor)
+            _write_json(self._record, {**asdict(version), "finished": finished})
+        self._recorded_at = time.monotonic()
+
+    def _check_space(self) -> None:
+        if self.version is None or self.version.size_bytes is None:
+            return
+        with disk_errors(self.path):
+            n_free = shutil.disk_usage(self.path.parent).free
+        n_needed = self.version.size_bytes - self.n_bytes_finished
+        if n_free < n_needed:
+            raise DownloadError(
+                "the disk has not enough space for the download",
+                path=self.path,
+                found=f"{n_free:,} bytes free",
+                expected=f"{n_needed:,} bytes",
+                remedy="free some, or choose another folder for downloads; what is done is kept",
+            )
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what the disk says into a :class:`DownloadError`."""
+    try:
+        yield
+    except OSError as error:
+        raise DownloadError(
+            "the download cannot be written",
+            path=path,
+            found=error.strerror or str(error),
+            remedy="check the space and the permissions there, and run it again: what is done is kept",
+        ) from error
+
+
+def _open_locked(path: Path, on_wait: Callable[[], None] | None) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            if fcntl is not None:
+                _lock(descriptor, on_wait)
+            # Whoever had the lock may have given the file its name, or deleted it.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        on_wait = None
+
+
+def _lock(descriptor: int, on_wait: Callable[[], None] | None) -> None:
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if on_wait is not None:
+                on_wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _UNLOCKABLE:
+            raise
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return ranges in their order, those that touch or overlap joined."""
+    merged: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(merged[-1][1], stop)
+        else:
+            merged.append((start, stop))
+    return merged
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("w") as stream:
+        json.dump(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
