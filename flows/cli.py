@@ -163,9 +163,7 @@ def ingest(
             help="Read archives in place, or download them first. auto: in place where the server answers byte ranges."
         ),
     ] = "auto",
-    downloads: Annotated[
-        str | None, Parameter(help="Where downloaded archives are kept. Default: ~/.cache/sensorium.")
-    ] = None,
+    downloads: Annotated[str | None, Parameter(help="Where downloads are kept. Default: ~/.cache/sensorium.")] = None,
     precision: Annotated[
         Literal["exact", "exact64", "compact"] | None,
         Parameter(help="exact: float32. exact64: float64. compact: rounded. Default: as the store has it, or exact."),

@@ -276,7 +276,7 @@ class SessionArchive:
                 remedy="convert the archive as it was published",
             ) from error
 
-    def read_member(self, name: str) -> bytes:
+    def read_member(self, name: str) -> bytes | bytearray:
         """Return a member's content, inflated and checked, from one read.
 
         Raises
@@ -391,7 +391,7 @@ class _NpyError(Exception):
     """Why bytes are no array: problem, found, expected."""
 
 
-def _parse_npy(content: bytes) -> np.ndarray[Any, np.dtype[Any]]:
+def _parse_npy(content: bytes | bytearray) -> np.ndarray[Any, np.dtype[Any]]:
     # The header is at most 64 KiB in the versions numpy writes for plain dtypes; only that much is copied.
     head = io.BytesIO(content[: 1 << 17])
     try:
@@ -414,7 +414,7 @@ def _parse_npy(content: bytes) -> np.ndarray[Any, np.dtype[Any]]:
     size_bytes = dtype.itemsize
     for n in shape:
         size_bytes *= n
-    payload = memoryview(content)[head.tell() :]
+    payload = memoryview(content).toreadonly()[head.tell() :]
     if len(payload) != size_bytes:
         raise _NpyError(
             "the array has another size than its header says",

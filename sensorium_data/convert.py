@@ -232,7 +232,15 @@ class _Conversion:
         workspace = Workspace(objects, session, target.group)
         if not target.done or workspace.has_leftovers() or is_locked(objects, session.name):
             waiting = f"wait for another run to finish {session.alias}"
-            with exclusive_access(objects, session.name, on_wait=lambda: self.progress(waiting, 0, 1)):
+            waited = threading.Event()
+
+            def wait_for_it() -> None:
+                waited.set()
+                self.progress(waiting, 0, 1)
+
+            with exclusive_access(objects, session.name, on_wait=wait_for_it):
+                if waited.is_set():
+                    self.progress(waiting, 1, 1)
                 target = find()
                 workspace = Workspace(objects, session, target.group)
                 if not target.done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import deflate
 from isal import isal_zlib
 
 from sensorium_data.errors import ArchiveError
@@ -16,10 +17,8 @@ DOWNLOAD_AGAIN = "download the archive again"
 #: No member is inflated beyond this; the largest published one has 27 MB.
 _MAX_MEMBER_SIZE_BYTES = 1 << 30
 
-_RAW_DEFLATE = -15
 
-
-def read_zip_member(source: ByteSource, entry: ZipEntry, *, session: str | None = None) -> bytes:
+def read_zip_member(source: ByteSource, entry: ZipEntry, *, session: str | None = None) -> bytes | bytearray:
     """Return a member's content from one read.
 
     Parameters
@@ -116,7 +115,7 @@ class _MemberReader:
                 expected=f"at most {_MAX_MEMBER_SIZE_BYTES} bytes",
             )
 
-    def read(self) -> bytes:
+    def read(self) -> bytes | bytearray:
         self.check_readable()
         entry = self._entry
         raw = self._source.read(entry.header_offset, entry.stop_offset)
@@ -127,7 +126,7 @@ class _MemberReader:
             self._source.check_unchanged()
             raise
 
-    def _unpack(self, raw: bytes) -> bytes:
+    def _unpack(self, raw: bytes) -> bytes | bytearray:
         entry = self._entry
         packed = self._packed(raw)
         content = bytes(packed) if entry.method == STORED else self._inflate(packed)
@@ -172,14 +171,17 @@ class _MemberReader:
             )
         return memoryview(raw)[start : start + entry.compressed_size_bytes]
 
-    def _inflate(self, packed: memoryview) -> bytes:
-        inflater = isal_zlib.decompressobj(_RAW_DEFLATE)
+    def _inflate(self, packed: memoryview) -> bytearray:
+        size_bytes = self._entry.size_bytes
         try:
-            # One byte beyond the declared size tells a longer stream without inflating the rest of it.
-            content: bytes = inflater.decompress(packed, self._entry.size_bytes + 1)
-        except isal_zlib.error as error:  # type: ignore[misc]  # its stub declares an instance
-            raise self._error("the member cannot be inflated", found=str(error)) from error
-        return content
+            # Into a buffer of the declared size: a stream that is longer, as a zip bomb's, fails there.
+            return deflate.deflate_decompress(packed, size_bytes)
+        except deflate.DeflateError as error:
+            raise self._error(
+                "the member cannot be inflated, or has another size than the index says",
+                found="a damaged or longer stream",
+                expected=f"a stream of {size_bytes} bytes",
+            ) from error
 
     def _error(
         self, problem: str, *, found: object = None, expected: object = None, remedy: str = DOWNLOAD_AGAIN

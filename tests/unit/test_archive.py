@@ -394,7 +394,8 @@ class TestBadMembers:
 
     def test_a_stream_longer_than_declared_is_not_inflated(self, tmp_path: Path) -> None:
         self.assert_refused(
-            self.patched(tmp_path, 24, "<L", 100), "another size .*: found 101 bytes, expected 100 bytes"
+            self.patched(tmp_path, 24, "<L", 100),
+            "another size .*: found a damaged or longer stream, expected a stream of 100 bytes",
         )
 
     def test_a_stream_shorter_than_declared(self, tmp_path: Path) -> None:
