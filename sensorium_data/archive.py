@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import os
 import threading
@@ -54,11 +55,13 @@ def locate_archive(session: Session, source: str | None = None) -> str:
     """
     if source is None:
         if session.url is None:
+            near = difflib.get_close_matches(session.name, SESSIONS, n=2, cutoff=0.8)
             raise SourceError(
                 "nobody published where this session is",
                 session=session,
                 expected=f"one of the published sessions, {', '.join(s.alias for s in SESSIONS.values())}",
-                remedy="check the name, or name the folder or URL that holds its archive with --source",
+                remedy=(f"did you mean {' or '.join(near)}? If not, " if near else "check the name, or ")
+                + "name the folder or URL that holds its archive with --source",
             )
         return session.url
     place, query = source, ""
