@@ -168,6 +168,8 @@ class _Download:
             damage = self._find_damage(part.path, version)
             if damage is None:
                 return
+            # Where nothing is stamped, a version that came in between shows here first.
+            source.check_unchanged()
             # Kept out of the record, so that another run fetches it again, too.
             part.forget(damage.ranges)
             if repair == _MAX_REPAIRS:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from aiohttp import hdrs, web
 
@@ -23,7 +23,6 @@ Sent = Callable[[str, int], None]
 FOLDER: web.AppKey[Path] = web.AppKey("folder", Path)
 SENT: web.AppKey[Sent] = web.AppKey("sent", Callable)  # type: ignore[arg-type]
 
-_PLAN = "sensorium_data.testing.plan"
 _BLOCK_SIZE_BYTES = 1 << 18
 _THROTTLED_INTERVAL_S = 0.05
 
@@ -55,6 +54,10 @@ class AnswerPlan:
     bytes_per_s: float | None = None
     n_bytes_before_end: int | None = None
     end: Callable[[web.Request], Awaitable[None]] | None = None
+
+
+# Newer releases of aiohttp have typed keys, and warn of names.
+_PLAN: Any = web.RequestKey("plan", AnswerPlan) if hasattr(web, "RequestKey") else "sensorium_data.testing.plan"
 
 
 def plan_of(request: web.Request) -> AnswerPlan:

@@ -170,12 +170,12 @@ class FlipBit:
 
 @dataclass(frozen=True)
 class CompressBody:
-    """Sends the range with gzip, although the client did not ask for that."""
+    """Sends the file, or a range of it, with gzip, although the client did not ask for that."""
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         content = find_file(request).read_bytes()
         start, stop = find_range(request, len(content))
-        response = _partial(content, start, stop)
+        response = _partial(content, start, stop) if hdrs.RANGE in request.headers else web.Response()
         response.body = gzip.compress(content[start:stop])
         response.headers[hdrs.CONTENT_ENCODING] = "gzip"
         return response

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import datetime
 import email.utils
+import os
 import threading
 import time
 import zipfile
@@ -13,22 +14,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from aiohttp import web
 
-from fixtures.archives import IMPATIENT, SESSION, write_session
+from fixtures.archives import IMPATIENT, SESSION, npy, write_noise, write_session, write_zip
 from sensorium_data.archive import SessionArchive
-from sensorium_data.errors import ArchiveError, SensoriumError, SourceError
+from sensorium_data.errors import ArchiveError, SensoriumError, SourceChangedError, SourceError
 from sensorium_data.sources import RetryPolicy
 from sensorium_data.testing.faults import (
     AnswerHtml,
     AnswerStatus,
     ChangeETag,
+    ChangeLastModified,
     CloseConnection,
     CompressBody,
     DropBody,
     FlipBit,
     IgnoreRange,
+    NoContentLength,
+    NoStamps,
     OnPath,
     OnRequests,
     Redirect,
@@ -73,12 +78,28 @@ def opened(
         yield archive, server
 
 
+@dataclass(frozen=True)
+class Both:
+    """Two faults at once, the first one outermost."""
+
+    outer: Fault
+    inner: Fault
+
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        async def inner(request: web.Request) -> web.StreamResponse:
+            return await self.inner(request, handler)
+
+        return await self.outer(request, inner)
+
+
 def once(fault: Fault) -> Fault:
     """The first request after the index meets the fault."""
     return Replay([fault])
 
 
 RECOVERABLE = {
+    "body in chunks dropped at once": Both(NoContentLength(), DropBody(0)),
+    "body in chunks dropped after some bytes": Both(NoContentLength(), DropBody(1000)),
     "connection closed without an answer": CloseConnection(),
     "body dropped at once": DropBody(0),
     "body dropped after some bytes": DropBody(1000),
@@ -126,6 +147,50 @@ def test_a_dropped_body_is_continued_where_it_broke(path: Path, content: bytes) 
         assert [r.range for r in server.requests[N_INDEX_REQUESTS:]] == [f"bytes={start}-{last}" for start in starts]
 
 
+@dataclass
+class DropOnce:
+    """Drops the body of one answer after a number of bytes, whenever it is loaded."""
+
+    after_n_bytes: int | None = None
+
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        after_n_bytes, self.after_n_bytes = self.after_n_bytes, None
+        return await (handler(request) if after_n_bytes is None else DropBody(after_n_bytes)(request, handler))
+
+
+@pytest.mark.parametrize("habits", [[], [NoContentLength()]], ids=["with lengths", "in chunks"])
+def test_a_body_may_break_off_at_any_byte(tmp_path: Path, habits: list[Fault]) -> None:
+    name = f"{SESSION.name}/data/behavior/0.npy"
+    content = npy(np.arange(4.0))
+    path = write_zip(tmp_path / "a.zip", {name: content, f"{SESSION.name}/config.json": b"{}"})
+    drop = DropOnce()
+    with opened(path, drop, *habits) as (archive, server):
+        entry = archive.entries[name]
+        for n_bytes in range(entry.stop_offset - entry.header_offset + 1):
+            drop.after_n_bytes = n_bytes
+            before = server.n_bytes_sent
+            assert archive.read_member(name) == content
+            assert drop.after_n_bytes is None
+            # What has come is not asked for again.
+            assert server.n_bytes_sent - before == entry.stop_offset - entry.header_offset
+
+
+def test_the_index_may_break_off_at_any_byte(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {f"{SESSION.name}/config.json": b"{}"})
+    drop = DropOnce()
+    with serve_directory(tmp_path, faults=[drop]) as server:
+        for n_bytes in range(path.stat().st_size + 1):
+            drop.after_n_bytes = n_bytes
+            with SessionArchive.open(server.url_of("a.zip"), SESSION, policy=IMPATIENT) as archive:
+                assert archive.read_member(f"{SESSION.name}/config.json") == b"{}"
+
+
+def test_no_empty_range_is_asked_for_once_every_byte_has_come(path: Path, content: bytes) -> None:
+    with opened(path, Both(NoContentLength(), DropBody(1 << 30))) as (archive, server):
+        assert archive.read_member(MEMBER) == content
+        assert [r.status for r in server.requests[N_INDEX_REQUESTS:]] == [206]
+
+
 def test_a_body_that_always_breaks_off_is_told(path: Path) -> None:
     with (
         opened(path, DropBody(100)) as (archive, _),
@@ -154,6 +219,14 @@ REFUSED = {
     "a captcha": (AnswerHtml(), "answered with a web page, perhaps a captcha or a login: found status 200, text/html"),
     "a web page as a range": (AnswerHtml(206), "answered with a web page"),
     "another version": (ChangeETag(), "the archive changed while it was being read"),
+    "another time of modification": (ChangeLastModified(), "the archive changed while it was being read"),
+    "a whole file in chunks": (Both(IgnoreRange(), NoContentLength()), "the server ignores byte ranges"),
+    "a compressed range in chunks": (Both(NoContentLength(), CompressBody()), "the server compresses byte ranges"),
+    "status 416": (AnswerStatus(416), "the server refused the request: found status 416"),
+    "status 416 with another size": (
+        AnswerStatus(416, {"Content-Range": "bytes */1000"}),
+        "the archive changed while it was being read: found 1000 bytes",
+    ),
     "status 404": (AnswerStatus(404), "there is no such file on the server: found status 404 Not Found"),
     "status 403": (AnswerStatus(403), "the server refuses access: found status 403"),
     "status 401": (AnswerStatus(401), "the server wants a login"),
@@ -161,6 +234,10 @@ REFUSED = {
     "no content": (AnswerStatus(204), "the server refused the request: found status 204"),
     "a range without saying which": (AnswerStatus(206), "the server does not say which bytes it sent"),
 }
+
+
+#: Not wrong before there is another answer to compare with.
+RIGHT_WHILE_OPENING = ("another version", "another time of modification", "status 416 with another size")
 
 
 @pytest.mark.parametrize(("fault", "match"), REFUSED.values(), ids=REFUSED)
@@ -175,8 +252,8 @@ def test_a_wrong_answer_is_refused_at_once(path: Path, fault: Fault, match: str)
 
 @pytest.mark.parametrize(
     ("fault", "match"),
-    [REFUSED[name] for name in REFUSED if name != "another version"],
-    ids=[name for name in REFUSED if name != "another version"],
+    [REFUSED[name] for name in REFUSED if name not in RIGHT_WHILE_OPENING],
+    ids=[name for name in REFUSED if name not in RIGHT_WHILE_OPENING],
 )
 def test_a_wrong_answer_while_opening_is_refused(path: Path, fault: Fault, match: str) -> None:
     with pytest.raises(SensoriumError, match=match), opened(path, fault, after_index=False):
@@ -202,8 +279,35 @@ def test_a_file_replaced_between_two_reads_is_noticed(tmp_path: Path) -> None:
         archive.read_member(MEMBER)
         replacement = write_session(tmp_path / "..", trials=(0, 1, 2))
         replacement.replace(path)
-        with pytest.raises(SourceError, match=r"changed while it was being read: found .*; start again"):
+        with pytest.raises(SourceChangedError, match=r"changed while it was being read: found .*; start again"):
             archive.read_member(MEMBER)
+
+
+@pytest.mark.parametrize("habits", [[], [NoStamps()]], ids=["with stamps", "without stamps"])
+@pytest.mark.parametrize("seed", [0, 1], ids=["another size", "the same size"])
+def test_a_changed_archive_can_be_opened_again_and_a_damaged_one_is_told_from_it(
+    tmp_path: Path, habits: list[Fault], seed: int
+) -> None:
+    path = write_noise(tmp_path)
+    name = f"{SESSION.name}/data/responses/13.npy"
+    with serve_directory(tmp_path, faults=habits) as server:
+        with SessionArchive.open(server.url_of(path.name), SESSION, policy=IMPATIENT) as archive:
+            write_noise(tmp_path, seed=1, n_members=14 if seed else 15)
+            os.utime(path, (5, 5))
+            with pytest.raises(SourceChangedError):
+                archive.read_member(name)
+        with (
+            SessionArchive.open(server.url_of(path.name), SESSION, policy=IMPATIENT) as archive,
+            zipfile.ZipFile(path) as oracle,
+        ):
+            assert archive.read_member(name) == oracle.read(name)
+            first = f"{SESSION.name}/data/responses/0.npy"
+            with path.open("r+b") as stream:
+                stream.seek(archive.entries[first].header_offset + 500)
+                stream.write(b"damaged")
+            os.utime(path, (6, 6))
+            with pytest.raises(ArchiveError if habits else SourceChangedError):
+                archive.read_member(first)
 
 
 def test_a_flipped_bit_in_a_member_is_an_error_that_names_it(path: Path) -> None:
