@@ -21,6 +21,7 @@ from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 from sensorium_data.sessions import Session
 
 __all__ = [
+    "FEATURES",
     "LARGEST_DIFFERENCE",
     "LEAST_SHARE_EQUAL",
     "group_movies",
@@ -28,8 +29,8 @@ __all__ = [
     "name_movie",
     "same_movie",
     "sign_video",
-    "signature_change",
-    "signature_contrast",
+    "signature_feature",
+    "signature_means",
 ]
 
 #: More than this share of two repeats' frames are equal.
@@ -39,14 +40,29 @@ LARGEST_DIFFERENCE = 1.0
 
 _BLOCKS_HIGH, _BLOCKS_WIDE = 4, 8
 _N_BLOCKS = _BLOCKS_HIGH * _BLOCKS_WIDE
-_CONTRAST, _CHANGE = _N_BLOCKS, _N_BLOCKS + 1
+
+#: What the columns of a signature are called.
+FEATURES = (
+    *(f"mean_{block}" for block in range(_N_BLOCKS)),
+    "contrast",
+    "largest_change",
+    "mean_change",
+    "roughness",
+    "background",
+    "background_share",
+)
+
+# Of the pixels of a frame, one in so many is counted for its background. No divisor of the frame's
+# width, so that every column is looked at.
+_BACKGROUND_EVERY = 3
+_N_LUMINANCES = 256
 
 # Means of float32 pixels are off by rounding; the filter must not lose a pair over that.
 _ROUNDING = 1e-2
 
 
 def sign_video(video: np.ndarray) -> np.ndarray:
-    """Return the signature of a video.
+    """Return the signature of a video: what tells movies apart, and classes of stimuli.
 
     Parameters
     ----------
@@ -56,31 +72,47 @@ def sign_video(video: np.ndarray) -> np.ndarray:
     Returns
     -------
     np.ndarray
-        (time, 34) float32: the means of 4 × 8 blocks of 9 × 8 pixels; the frame's standard deviation over pixels
-        (:func:`signature_contrast`); the largest absolute difference of a pixel to the frame before, NaN
-        for the first (:func:`signature_change`).
+        (time, 38) float32, its columns as :data:`FEATURES` names them:
+
+        - the means of 4 × 8 blocks of 9 × 8 pixels;
+        - ``contrast``, the standard deviation over pixels;
+        - ``largest_change`` and ``mean_change``, over pixels, of the absolute difference to the frame before; NaN for
+          the first frame;
+        - ``roughness``, the mean absolute difference of neighboring pixels;
+        - ``background``, the middle of the two adjacent whole luminances (such as 126 to 128) that most pixels
+          lie in, and ``background_share``, how many do.
     """
     n_frames = len(video)
-    signature = np.full((n_frames, _N_BLOCKS + 2), np.nan, np.float32)
+    signature = np.full((n_frames, len(FEATURES)), np.nan, np.float32)
     if n_frames == 0:
         return signature
-    blocks = video.reshape(
-        n_frames, _BLOCKS_HIGH, FRAME_HEIGHT // _BLOCKS_HIGH, _BLOCKS_WIDE, FRAME_WIDTH // _BLOCKS_WIDE
-    )
-    signature[:, :_N_BLOCKS] = blocks.mean(axis=(2, 4)).reshape(n_frames, _N_BLOCKS)
-    signature[:, _CONTRAST] = video.std(axis=(1, 2))
-    signature[1:, _CHANGE] = np.abs(np.diff(video, axis=0)).max(axis=(1, 2))
+    video = video.astype(np.float32, copy=False)
+    height, width = FRAME_HEIGHT // _BLOCKS_HIGH, FRAME_WIDTH // _BLOCKS_WIDE
+    # Summed over rows first, which lie whole in memory: three times as fast as over both axes at once.
+    rows = video.reshape(n_frames, _BLOCKS_HIGH, height, FRAME_WIDTH).sum(axis=2)
+    blocks = rows.reshape(n_frames, _N_BLOCKS, width).sum(axis=2)
+    signature[:, :_N_BLOCKS] = blocks / (height * width)
+    change = np.abs(np.diff(video, axis=0))
+    columns = {
+        "contrast": video.std(axis=(1, 2)),
+        "roughness": _measure_roughness(video),
+        **dict(zip(("background", "background_share"), _find_background(video), strict=True)),
+    }
+    for name, values in columns.items():
+        signature[:, FEATURES.index(name)] = values
+    signature[1:, FEATURES.index("largest_change")] = change.max(axis=(1, 2))
+    signature[1:, FEATURES.index("mean_change")] = change.mean(axis=(1, 2))
     return signature
 
 
-def signature_contrast(signature: np.ndarray) -> np.ndarray:
-    """Return each frame's standard deviation over pixels: (time,), luminance 0-255."""
-    return signature[:, _CONTRAST]
+def signature_feature(signature: np.ndarray, name: str) -> np.ndarray:
+    """Return a feature that :data:`FEATURES` names, frame by frame: (time,)."""
+    return signature[:, FEATURES.index(name)]
 
 
-def signature_change(signature: np.ndarray) -> np.ndarray:
-    """Return the largest change of a pixel between successive frames: (time - 1,), luminance 0-255."""
-    return signature[1:, _CHANGE]
+def signature_means(signature: np.ndarray) -> np.ndarray:
+    """Return the block means, (time, 32), luminance 0-255."""
+    return signature[:, :_N_BLOCKS]
 
 
 def same_movie(video: np.ndarray, other: np.ndarray) -> bool:
@@ -211,6 +243,27 @@ class _RecentVideos:
         if len(self._videos) > self._LIMIT:
             del self._videos[next(iter(self._videos))]
         return video
+
+
+def _measure_roughness(video: np.ndarray) -> np.ndarray:
+    """Return each frame's mean absolute difference of a pixel to the ones right of it and below it."""
+    # A quarter of the pixels, each with both neighbors, is as good as all of them.
+    pixels = video[:, ::2, ::2]
+    right = np.abs(video[:, ::2, 1::2] - pixels).mean(axis=(1, 2))
+    below = np.abs(video[:, 1::2, ::2] - pixels).mean(axis=(1, 2))
+    return np.asarray((right + below) / 2)
+
+
+def _find_background(video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each frame's background luminance, and the share of its pixels that have it."""
+    n_frames = len(video)
+    pixels = video.reshape(n_frames, -1)[:, ::_BACKGROUND_EVERY]
+    luminances = np.clip(pixels, 0, _N_LUMINANCES - 1).astype(np.intp)
+    luminances += _N_LUMINANCES * np.arange(n_frames)[:, None]
+    counts = np.bincount(luminances.ravel(), minlength=n_frames * _N_LUMINANCES).reshape(n_frames, _N_LUMINANCES)
+    # Two at a time: a background at a whole number may come out on either side of it.
+    counts = counts[:, :-1] + counts[:, 1:]
+    return counts.argmax(axis=1) + 1, counts.max(axis=1) / pixels.shape[1]
 
 
 def _stack_frame_means(signatures: Sequence[np.ndarray]) -> np.ndarray:

@@ -5,13 +5,14 @@ import pytest
 import xarray as xr
 
 from sensorium_data.movies import (
+    FEATURES,
     group_movies,
     join_movies,
     name_movie,
     same_movie,
     sign_video,
-    signature_change,
-    signature_contrast,
+    signature_feature,
+    signature_means,
 )
 from sensorium_data.sessions import find_session
 
@@ -57,14 +58,38 @@ def group_by_comparing_all(videos: list[np.ndarray]) -> list[int]:
     return labels
 
 
-def test_signature_holds_block_means_contrast_and_change() -> None:
+def test_signature_holds_block_means_contrast_change_and_roughness() -> None:
     video = movie(0, 3)
     signature = sign_video(video)
-    assert signature.shape == (3, 34)
-    assert signature[1, 0] == pytest.approx(video[1, :9, :8].mean(), rel=1e-5)
-    assert signature[2, 8 + 3] == pytest.approx(video[2, 9:18, 24:32].mean(), rel=1e-5)
-    np.testing.assert_allclose(signature_contrast(signature), [frame.std() for frame in video], rtol=1e-5)
-    np.testing.assert_allclose(signature_change(signature), [np.abs(video[t] - video[t - 1]).max() for t in (1, 2)])
+    assert signature.shape == (3, len(FEATURES)) == (3, 38)
+    assert signature.dtype == np.float32
+    means = signature_means(signature)
+    assert means[1, 0] == pytest.approx(video[1, :9, :8].mean(), rel=1e-5)
+    assert means[2, 8 + 3] == pytest.approx(video[2, 9:18, 24:32].mean(), rel=1e-5)
+    np.testing.assert_allclose(signature_feature(signature, "contrast"), [frame.std() for frame in video], rtol=1e-5)
+    differences = [np.abs(video[t] - video[t - 1]) for t in (1, 2)]
+    np.testing.assert_allclose(
+        signature_feature(signature, "largest_change"), [np.nan, *(d.max() for d in differences)]
+    )
+    np.testing.assert_allclose(
+        signature_feature(signature, "mean_change"), [np.nan, *(d.mean() for d in differences)], rtol=1e-5
+    )
+    assert signature_feature(signature, "roughness")[0] == pytest.approx(255 / 3, rel=0.1), "that of white noise"
+
+
+@pytest.mark.parametrize("level", [0.0, 3.7, 128.0, 127.99999, 254.6, 255.0])
+def test_signature_tells_the_background_and_how_much_it_fills(level: float) -> None:
+    video = movie(5, 4)
+    video[:, :18] = level
+    video[2] += 1e-5 * np.random.default_rng(0).standard_normal((36, 64))
+    signature = sign_video(video)
+    np.testing.assert_allclose(signature_feature(signature, "background"), level, atol=1.01)
+    np.testing.assert_allclose(signature_feature(signature, "background_share"), 0.5, atol=0.03)
+
+
+def test_a_video_of_half_precision_is_signed_as_well() -> None:
+    video = movie(0, 5).astype(np.float16)
+    np.testing.assert_array_equal(sign_video(video), sign_video(video.astype(np.float32)))
 
 
 def test_repeat_may_differ_in_less_than_fifteen_percent_of_frames() -> None:
