@@ -6,7 +6,9 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -222,6 +224,48 @@ def test_ids_do_not_depend_on_the_order_of_ingest(order: str, at_once: bool, lin
     assert (tmp_path / "store" / LINKS_KEY).read_bytes() == Path(linked, LINKS_KEY).read_bytes()
 
 
+def test_sessions_of_no_catalogue_come_last_by_name_and_scans_of_one_number_keep_their_movies_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = {
+        "dynamic1-2-3-Video-b": [4, 5],
+        find_session("F").name: [5, 7],
+        "dynamic1-2-3-Video-a": [6, 7],
+        find_session("A").name: [7, 8],
+    }
+    recordings = {
+        name: xr.Dataset(
+            {"videos": (("trial", "time", "height", "width"), [make_movie(40, m).transpose(2, 0, 1) for m in movies])},
+            {
+                "trial": [0, 1],
+                "n_frames": ("trial", [40, 40]),
+                "movie": ("trial", [f"{name.removeprefix('dynamic').partition('-V')[0]}:{trial}" for trial in (0, 1)]),
+            },
+            {"session": name},
+        ).chunk(trial=1)
+        for name, movies in shown.items()
+    }
+    patched = {
+        "stored_sessions": lambda store: [SimpleNamespace(name=name) for name in recordings],
+        "open_session_as_stored": lambda store, name: recordings[name],
+        "open_signatures": lambda store, name: None,
+    }
+    for name, function in patched.items():
+        monkeypatch.setattr(f"sensorium_data.movie_links.{name}", function)
+    links = link_movies(str(tmp_path))
+    assert {name: links.apply(dataset).movie.values.tolist() for name, dataset in recordings.items()} == {
+        find_session("A").name: ["29156-11-10:0", "29156-11-10:1"],
+        find_session("F").name: ["29515-10-12:0", "29156-11-10:0"],
+        "dynamic1-2-3-Video-a": ["1-2-3:0", "29156-11-10:0"],
+        "dynamic1-2-3-Video-b": ["dynamic1-2-3-Video-b:0", "29515-10-12:0"],
+    }
+    again = dict(recordings)
+    recordings.clear()
+    recordings.update({name: again[name] for name in list(again)[::-1]})
+    (tmp_path / LINKS_KEY).unlink()
+    assert link_movies(str(tmp_path)) == links
+
+
 def test_a_session_that_is_gone_leaves_no_trace(store: str, tmp_path: Path) -> None:
     link_movies(store)
     shutil.rmtree(Path(store, find_session("A").name))
@@ -292,6 +336,30 @@ def test_only_a_new_session_is_compared(store: str, tmp_path: Path, monkeypatch:
     # Movie 1 and movie 4 of J, once each.
     assert len(compared) == 2
     assert shown_together(store, "AFJ") == expect_together(MOVIES)
+
+
+def test_two_runs_at_once_do_no_harm(store: str, linked: str) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: link_movies(store), range(3)))
+    assert found[0] == found[1] == found[2]
+    assert Path(store, LINKS_KEY).read_bytes() == Path(linked, LINKS_KEY).read_bytes()
+    assert not list(Path(store).glob(".*")), "no lock and no temporary file is left"
+
+
+def test_what_a_killed_run_left_is_cleared(store: str) -> None:
+    leftover = Path(store, f".{LINKS_KEY}.1-1.tmp")
+    leftover.write_bytes(b"half")
+    link_movies(store)
+    assert not leftover.exists()
+
+
+def test_a_store_behind_a_url_is_linked(linked: str, tmp_path: Path) -> None:
+    for alias in "AF":
+        record(alias).write(tmp_path)
+        convert_session(find_session(alias), "memory://linked/store", source=str(tmp_path))
+    link_movies("memory://linked/store")
+    found, expected = (open_session(root, "F").movie for root in ("memory://linked/store", linked))
+    assert found.identical(expected)
 
 
 def test_one_session_alone_has_nothing_to_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
