@@ -232,15 +232,7 @@ class _Conversion:
         workspace = Workspace(objects, session, target.group)
         if not target.done or workspace.has_leftovers() or is_locked(objects, session.name):
             waiting = f"wait for another run to finish {session.alias}"
-            waited = threading.Event()
-
-            def wait_for_it() -> None:
-                waited.set()
-                self.progress(waiting, 0, 1)
-
-            with exclusive_access(objects, session.name, on_wait=wait_for_it):
-                if waited.is_set():
-                    self.progress(waiting, 1, 1)
+            with exclusive_access(objects, session.name, waiting=waiting, progress=self.progress):
                 target = find()
                 workspace = Workspace(objects, session, target.group)
                 if not target.done:
@@ -432,7 +424,8 @@ def _find_movies(records: Sequence[TrialRecord], template: SessionTemplate, work
         video = template.decode_block("videos", position, data)[: record.n_frames]
         return video.astype(np.float32, copy=False)
 
-    groups = group_movies([record.signature for record in records], read_video)
+    largest_error = max(record.largest_absolute_error["videos"] for record in records)
+    groups = group_movies([record.signature for record in records], read_video, largest_error=largest_error)
     return [records[first].trial for first in groups]
 
 

@@ -1,4 +1,4 @@
-"""Which trials show the same movie: repeats, and movies shared between sessions.
+"""Which trials show the same movie.
 
 The stimulus was put on the 30 Hz grid trial by trial, so two repeats of a movie differ in up to about 15 % of
 their frames and no content hash finds them. Two trials show the same movie when more than 85 % of their
@@ -10,26 +10,26 @@ first: where every pixel differs by at most 1.0, so does every mean over pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import xarray as xr
 
-from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 from sensorium_data.sessions import Session
 
 __all__ = [
+    "FEATURES",
     "LARGEST_DIFFERENCE",
     "LEAST_SHARE_EQUAL",
     "group_movies",
-    "join_movies",
+    "join_groups",
     "name_movie",
     "same_movie",
     "sign_video",
-    "signature_change",
-    "signature_contrast",
+    "signature_feature",
+    "signature_means",
 ]
 
 #: More than this share of two repeats' frames are equal.
@@ -39,14 +39,29 @@ LARGEST_DIFFERENCE = 1.0
 
 _BLOCKS_HIGH, _BLOCKS_WIDE = 4, 8
 _N_BLOCKS = _BLOCKS_HIGH * _BLOCKS_WIDE
-_CONTRAST, _CHANGE = _N_BLOCKS, _N_BLOCKS + 1
+
+#: What the columns of a signature are called.
+FEATURES = (
+    *(f"mean_{block}" for block in range(_N_BLOCKS)),
+    "contrast",
+    "largest_change",
+    "mean_change",
+    "roughness",
+    "background",
+    "background_share",
+)
+
+# Of the pixels of a frame, one in so many is counted for its background. No divisor of the frame's
+# width, so that every column is looked at.
+_BACKGROUND_EVERY = 3
+_N_LUMINANCES = 256
 
 # Means of float32 pixels are off by rounding; the filter must not lose a pair over that.
 _ROUNDING = 1e-2
 
 
 def sign_video(video: np.ndarray) -> np.ndarray:
-    """Return the signature of a video.
+    """Return the signature of a video: what tells movies apart, and classes of stimuli.
 
     Parameters
     ----------
@@ -56,50 +71,71 @@ def sign_video(video: np.ndarray) -> np.ndarray:
     Returns
     -------
     np.ndarray
-        (time, 34) float32: the means of 4 × 8 blocks of 9 × 8 pixels; the frame's standard deviation over pixels
-        (:func:`signature_contrast`); the largest absolute difference of a pixel to the frame before, NaN
-        for the first (:func:`signature_change`).
+        (time, 38) float32, its columns as :data:`FEATURES` names them:
+
+        - the means of 4 × 8 blocks of 9 × 8 pixels;
+        - ``contrast``, the standard deviation over pixels;
+        - ``largest_change`` and ``mean_change``, over pixels, of the absolute difference to the frame before; NaN for
+          the first frame;
+        - ``roughness``, the mean absolute difference of neighboring pixels;
+        - ``background``, the middle of the two adjacent whole luminances (such as 126 to 128) that most pixels
+          lie in, and ``background_share``, how many do.
     """
     n_frames = len(video)
-    signature = np.full((n_frames, _N_BLOCKS + 2), np.nan, np.float32)
+    signature = np.full((n_frames, len(FEATURES)), np.nan, np.float32)
     if n_frames == 0:
         return signature
-    blocks = video.reshape(
-        n_frames, _BLOCKS_HIGH, FRAME_HEIGHT // _BLOCKS_HIGH, _BLOCKS_WIDE, FRAME_WIDTH // _BLOCKS_WIDE
-    )
-    signature[:, :_N_BLOCKS] = blocks.mean(axis=(2, 4)).reshape(n_frames, _N_BLOCKS)
-    signature[:, _CONTRAST] = video.std(axis=(1, 2))
-    signature[1:, _CHANGE] = np.abs(np.diff(video, axis=0)).max(axis=(1, 2))
+    video = video.astype(np.float32, copy=False)
+    height, width = FRAME_HEIGHT // _BLOCKS_HIGH, FRAME_WIDTH // _BLOCKS_WIDE
+    # Summed over rows first, which lie whole in memory: three times as fast as over both axes at once.
+    rows = video.reshape(n_frames, _BLOCKS_HIGH, height, FRAME_WIDTH).sum(axis=2)
+    blocks = rows.reshape(n_frames, _N_BLOCKS, width).sum(axis=2)
+    signature[:, :_N_BLOCKS] = blocks / (height * width)
+    change = np.abs(np.diff(video, axis=0))
+    columns = {
+        "contrast": video.std(axis=(1, 2)),
+        "roughness": _measure_roughness(video),
+        **dict(zip(("background", "background_share"), _find_background(video), strict=True)),
+    }
+    for name, values in columns.items():
+        signature[:, FEATURES.index(name)] = values
+    signature[1:, FEATURES.index("largest_change")] = change.max(axis=(1, 2))
+    signature[1:, FEATURES.index("mean_change")] = change.mean(axis=(1, 2))
     return signature
 
 
-def signature_contrast(signature: np.ndarray) -> np.ndarray:
-    """Return each frame's standard deviation over pixels: (time,), luminance 0-255."""
-    return signature[:, _CONTRAST]
+def signature_feature(signature: np.ndarray, name: str) -> np.ndarray:
+    """Return a feature that :data:`FEATURES` names, frame by frame: (time,)."""
+    return signature[:, FEATURES.index(name)]
 
 
-def signature_change(signature: np.ndarray) -> np.ndarray:
-    """Return the largest change of a pixel between successive frames: (time - 1,), luminance 0-255."""
-    return signature[1:, _CHANGE]
+def signature_means(signature: np.ndarray) -> np.ndarray:
+    """Return the block means, (time, 32), luminance 0-255."""
+    return signature[:, :_N_BLOCKS]
 
 
-def same_movie(video: np.ndarray, other: np.ndarray) -> bool:
+def same_movie(video: np.ndarray, other: np.ndarray, largest_difference: float = LARGEST_DIFFERENCE) -> bool:
     """Whether two videos show the same movie.
 
     Parameters
     ----------
     video, other : np.ndarray
         (time, 36, 64), the valid frames alone; lengths may differ, then the common frames are compared.
+    largest_difference : float
+        By how much a pixel of equal frames may differ: more where the videos were stored with an error.
     """
     n_frames = min(len(video), len(other))
     # One movie's repeats differ in length by a few frames; a short video is no repeat of a longer one's start.
     if n_frames == 0 or n_frames <= LEAST_SHARE_EQUAL * max(len(video), len(other)):
         return False
-    equal = (np.abs(video[:n_frames] - other[:n_frames]) <= LARGEST_DIFFERENCE).all(axis=(1, 2))
+    difference = np.subtract(video[:n_frames], other[:n_frames], dtype=np.float32)
+    equal = (np.abs(difference, out=difference) <= largest_difference).all(axis=(1, 2))
     return int(equal.sum()) > LEAST_SHARE_EQUAL * n_frames
 
 
-def group_movies(signatures: Sequence[np.ndarray], read_video: Callable[[int], np.ndarray]) -> list[int]:
+def group_movies(
+    signatures: Sequence[np.ndarray], read_video: Callable[[int], np.ndarray], *, largest_error: float = 0.0
+) -> list[int]:
     """Group trials that show the same movie.
 
     Parameters
@@ -109,77 +145,81 @@ def group_movies(signatures: Sequence[np.ndarray], read_video: Callable[[int], n
     read_video : callable
         Returns the valid frames of the trial at a position, (time, 36, 64). Called for the few trials whose
         signatures agree with another's.
+    largest_error : float
+        Largest error of a pixel as it is read; that much more may two repeats differ, each.
 
     Returns
     -------
     list of int
         For each trial the position of the first trial of its group.
     """
-    parents = list(range(len(signatures)))
-
-    def find_root(position: int) -> int:
-        while parents[position] != position:
-            parents[position] = parents[parents[position]]
-            position = parents[position]
-        return position
-
-    videos = _RecentVideos(read_video)
-    frame_means = _stack_frame_means(signatures)
-    for position, signature in enumerate(signatures):
-        for candidate in _find_candidates(position, signature, signatures, frame_means):
-            root, other = find_root(candidate), find_root(position)
-            # The videos of trials already joined need not be looked at.
-            if root != other and same_movie(videos[candidate], videos[position]):
-                parents[max(root, other)] = min(root, other)
-    return [find_root(position) for position in range(len(signatures))]
+    each = range(len(signatures))
+    return join_groups(signatures, read_video, groups=each, batches=each, largest_errors=[largest_error] * len(each))
 
 
-def join_movies(
-    recordings: Mapping[str, xr.Dataset], *, jobs: int = 4, progress: Progress = ignore_progress
-) -> dict[str, xr.DataArray]:
-    """Return movie ids that are equal for the same movie in several sessions.
-
-    Sessions come in pairs that were shown nearly the same movies, and a movie that one mouse saw in a test tier another
-    saw in the oracle tier: whoever trains on one and tests on the other splits by these ids.
+def join_groups(
+    signatures: Sequence[np.ndarray],
+    read_video: Callable[[int], np.ndarray],
+    *,
+    groups: Sequence[Hashable],
+    batches: Sequence[int],
+    largest_errors: Sequence[float],
+    jobs: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> list[int]:
+    """Join groups of trials that show the same movie, such as those of several sessions.
 
     Parameters
     ----------
-    recordings : mapping of str to xarray.Dataset
-        What :func:`sensorium_data.store.open_session` returns, by a name of one's choice.
+    signatures, read_video
+        As of :func:`group_movies`; with several jobs ``read_video`` is called from as many threads.
+    groups : sequence of hashable
+        What is known: trials with equal labels show the same movie.
+    batches : sequence of int
+        Ascending. The trials of one batch have been compared, and are not compared with each other again.
+    largest_errors : sequence of float
+        For each trial, the largest error of a pixel as it is read.
     jobs : int
-        Videos read at once.
-    progress : Progress
-        Told after each movie read.
+        Pairs of videos compared at once.
+    progress : callable, optional
+        Told how many trials have been compared with all before them.
 
     Returns
     -------
-    dict of str to xarray.DataArray
-        (trial,) for each recording, in place of its ``movie`` coordinate: a movie has the id that it has in the first
-        recording that shows it.
+    list of int
+        For each trial the position of the first trial of its group.
     """
-    shown: list[tuple[xr.Dataset, int, str]] = []
-    for dataset in recordings.values():
-        movies, first = np.unique(dataset.movie.values, return_index=True)
-        shown += [(dataset, int(position), str(movie)) for movie, position in zip(movies, first, strict=True)]
+    joined = _Groups(groups)
+    screen = _Screen(signatures, largest_errors)
+    videos = _RecentVideos(read_video)
+    pending: list[tuple[int, int]] = []
 
-    def read_video(index: int) -> np.ndarray:
-        dataset, position, _ = shown[index]
-        trial = dataset.isel(trial=position)
-        video: np.ndarray = trial.videos.data[: int(trial.n_frames)].compute(scheduler="synchronous")
-        return video
+    def compare(pair: tuple[int, int]) -> bool:
+        first, second = pair
+        return same_movie(videos[first], videos[second], screen.limit(first, second))
 
-    signatures = []
     with ThreadPoolExecutor(max(1, jobs), thread_name_prefix="movies") as pool:
-        for signature in pool.map(lambda index: sign_video(read_video(index)), range(len(shown))):
-            signatures.append(signature)
-            progress("compare movies", len(signatures), len(shown))
-    names = {
-        movie: shown[root][2] for (_, _, movie), root in zip(shown, group_movies(signatures, read_video), strict=True)
-    }
-    return {
-        name: dataset.movie.copy(data=np.array([names[movie] for movie in dataset.movie.values.tolist()]))
-        for name, dataset in recordings.items()
-    }
+
+        def settle() -> None:
+            for pair, is_same in zip(pending, pool.map(compare, pending), strict=True):
+                if is_same:
+                    joined.join(*pair)
+            pending.clear()
+
+        start = 0
+        for position in range(len(signatures)):
+            if position and batches[position] != batches[position - 1]:
+                start = position
+            for candidate in screen.find_candidates(position, start):
+                # The videos of trials already joined need not be looked at.
+                if not joined.are_joined(candidate, position):
+                    pending.append((candidate, position))
+                    if len(pending) >= jobs:
+                        settle()
+            if progress is not None:
+                progress(position + 1)
+        settle()
+    return joined.firsts()
 
 
 def name_movie(session: Session, trial: int) -> str:
@@ -194,6 +234,30 @@ def name_movie(session: Session, trial: int) -> str:
     return f"{session.scan}:{trial}"
 
 
+class _Groups:
+    """Trials in groups that are joined: a union-find forest whose roots are the groups' first trials."""
+
+    def __init__(self, labels: Sequence[Hashable]) -> None:
+        first: dict[Hashable, int] = {}
+        self._parents = [first.setdefault(label, position) for position, label in enumerate(labels)]
+
+    def join(self, one: int, other: int) -> None:
+        root, root_of_other = self._find_root(one), self._find_root(other)
+        self._parents[max(root, root_of_other)] = min(root, root_of_other)
+
+    def are_joined(self, one: int, other: int) -> bool:
+        return self._find_root(one) == self._find_root(other)
+
+    def firsts(self) -> list[int]:
+        return [self._find_root(position) for position in range(len(self._parents))]
+
+    def _find_root(self, position: int) -> int:
+        while self._parents[position] != position:
+            self._parents[position] = self._parents[self._parents[position]]
+            position = self._parents[position]
+        return position
+
+
 class _RecentVideos:
     """The videos read last, so that a movie's first trial is not read again for every repeat."""
 
@@ -202,44 +266,81 @@ class _RecentVideos:
     def __init__(self, read_video: Callable[[int], np.ndarray]) -> None:
         self._read_video = read_video
         self._videos: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
 
     def __getitem__(self, position: int) -> np.ndarray:
-        video = self._videos.pop(position, None)
+        with self._lock:
+            video = self._videos.pop(position, None)
         if video is None:
             video = self._read_video(position)
-        self._videos[position] = video
-        if len(self._videos) > self._LIMIT:
-            del self._videos[next(iter(self._videos))]
+        with self._lock:
+            self._videos[position] = video
+            if len(self._videos) > self._LIMIT:
+                del self._videos[next(iter(self._videos))]
         return video
 
 
-def _stack_frame_means(signatures: Sequence[np.ndarray]) -> np.ndarray:
-    """Return each trial's mean luminance a frame, (trial, time), NaN past its end."""
-    longest = max((len(signature) for signature in signatures), default=0)
-    means = np.full((len(signatures), longest), np.nan, np.float32)
-    for row, signature in zip(means, signatures, strict=True):
-        row[: len(signature)] = signature[:, :_N_BLOCKS].mean(axis=1)
-    return means
+class _Screen:
+    """Rules out, by their signatures, most of the pairs of trials that show different movies, and no other pair."""
+
+    # Two blocks beside the frame's mean: noise has the same mean in every frame.
+    _PROBED_BLOCKS = (10, 21)
+    # Most pairs differ in so many frames that every fourth shows it.
+    _COARSE_STEP = 4
+
+    def __init__(self, signatures: Sequence[np.ndarray], largest_errors: Sequence[float]) -> None:
+        self._blocks = [signature_means(signature) for signature in signatures]
+        self._n_frames = np.array([len(signature) for signature in signatures], np.intp)
+        self._errors = np.array(largest_errors, np.float32)
+        longest = int(self._n_frames.max(initial=0))
+        probes = np.full((1 + len(self._PROBED_BLOCKS), len(signatures), longest), np.nan, np.float32)
+        for position, blocks in enumerate(self._blocks):
+            probes[0, position, : len(blocks)] = blocks.mean(axis=1)
+            probes[1:, position, : len(blocks)] = blocks[:, self._PROBED_BLOCKS].T
+        coarse = np.ascontiguousarray(probes[..., :: self._COARSE_STEP])
+        self._probes = [*coarse, *probes]
+
+    def limit(self, one: int, other: int) -> float:
+        """Return by how much a pixel of two trials' equal frames may differ."""
+        return LARGEST_DIFFERENCE + float(self._errors[one]) + float(self._errors[other])
+
+    def find_candidates(self, position: int, end: int) -> list[int]:
+        """Return the trials before ``end`` that may show the same movie as the one at ``position``."""
+        n_frames = int(self._n_frames[position])
+        lengths = self._n_frames[:end]
+        n_common = np.minimum(lengths, n_frames)
+        candidates = np.flatnonzero((n_common > 0) & (n_common > LEAST_SHARE_EQUAL * np.maximum(lengths, n_frames)))
+        limits = LARGEST_DIFFERENCE + _ROUNDING + self._errors[:end] + self._errors[position]
+        for probe in self._probes:
+            if len(candidates) == 0:
+                return []
+            # Past either's end there is NaN, which is not far. Frames that are left out count as near.
+            far = np.abs(probe[candidates] - probe[position]) > limits[candidates, None]
+            common = n_common[candidates]
+            candidates = candidates[common - far.sum(axis=1) > LEAST_SHARE_EQUAL * common]
+        return [c for c in candidates.tolist() if self._are_blocks_near(c, position, int(n_common[c]), limits[c])]
+
+    def _are_blocks_near(self, one: int, other: int, n_common: int, limit: float) -> bool:
+        near = (np.abs(self._blocks[one][:n_common] - self._blocks[other][:n_common]) <= limit).all(axis=1)
+        return int(near.sum()) > LEAST_SHARE_EQUAL * n_common
 
 
-def _find_candidates(
-    position: int, signature: np.ndarray, signatures: Sequence[np.ndarray], frame_means: np.ndarray
-) -> list[int]:
-    """Return the earlier trials whose signatures do not rule out the same movie."""
-    n_frames = len(signature)
-    if n_frames == 0 or position == 0:
-        return []
-    limit = LARGEST_DIFFERENCE + _ROUNDING
-    earlier = frame_means[:position, :n_frames]
-    n_common = np.isfinite(earlier).sum(axis=1)
-    n_near = (np.abs(earlier - frame_means[position, :n_frames]) <= limit).sum(axis=1)
-    candidates = []
-    lengths = np.array([len(signature) for signature in signatures[:position]])
-    long_enough = n_common > LEAST_SHARE_EQUAL * np.maximum(lengths, n_frames)
-    for candidate in np.flatnonzero(long_enough & (n_near > LEAST_SHARE_EQUAL * n_common)).tolist():
-        common = int(n_common[candidate])
-        blocks = signatures[candidate][:common, :_N_BLOCKS]
-        near = (np.abs(blocks - signature[:common, :_N_BLOCKS]) <= limit).all(axis=1)
-        if int(near.sum()) > LEAST_SHARE_EQUAL * common:
-            candidates.append(candidate)
-    return candidates
+def _measure_roughness(video: np.ndarray) -> np.ndarray:
+    """Return each frame's mean absolute difference of a pixel to the ones right of it and below it."""
+    # A quarter of the pixels, each with both neighbors, is as good as all of them.
+    pixels = video[:, ::2, ::2]
+    right = np.abs(video[:, ::2, 1::2] - pixels).mean(axis=(1, 2))
+    below = np.abs(video[:, 1::2, ::2] - pixels).mean(axis=(1, 2))
+    return np.asarray((right + below) / 2)
+
+
+def _find_background(video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each frame's background luminance, and the share of its pixels that have it."""
+    n_frames = len(video)
+    pixels = video.reshape(n_frames, -1)[:, ::_BACKGROUND_EVERY]
+    luminances = np.clip(pixels, 0, _N_LUMINANCES - 1).astype(np.intp)
+    luminances += _N_LUMINANCES * np.arange(n_frames)[:, None]
+    counts = np.bincount(luminances.ravel(), minlength=n_frames * _N_LUMINANCES).reshape(n_frames, _N_LUMINANCES)
+    # Two at a time: a background at a whole number may come out on either side of it.
+    counts = counts[:, :-1] + counts[:, 1:]
+    return counts.argmax(axis=1) + 1, counts.max(axis=1) / pixels.shape[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,9 @@ ROOT_TITLE = "SENSORIUM session stores"
 
 
 @contextlib.contextmanager
-def exclusive_access(objects: Objects, name: str, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+def exclusive_access(
+    objects: Objects, name: str, *, waiting: str = "", progress: Progress = ignore_progress
+) -> Iterator[None]:
     """Hold the lock ``name`` of a local store, waiting for whoever holds it.
 
     The lock dies with its process. Other file systems have none: there, one writer at a time is the user's part.
@@ -55,8 +57,10 @@ def exclusive_access(objects: Objects, name: str, *, on_wait: Callable[[], None]
         The store's root.
     name : str
         What is locked.
-    on_wait : callable, optional
-        Called once if someone else holds the lock.
+    waiting : str
+        What to call the wait, if someone else holds the lock.
+    progress : Progress
+        Told when the wait begins and when it is over.
 
     Raises
     ------
@@ -68,7 +72,7 @@ def exclusive_access(objects: Objects, name: str, *, on_wait: Callable[[], None]
         return
     path = _lock_path(objects, name)
     try:
-        descriptor = _acquire_lock(path, on_wait)
+        descriptor = _acquire_lock(path, waiting or f"wait for the lock {name}", progress)
     except OSError as error:
         raise StoreError(
             "the store cannot be written",
@@ -217,7 +221,8 @@ def _lock_path(objects: LocalObjects, name: str) -> Path:
     return objects.root / PARTIAL_FOLDER / f"{name}.lock"
 
 
-def _acquire_lock(path: Path, on_wait: Callable[[], None] | None) -> int:
+def _acquire_lock(path: Path, waiting: str, progress: Progress) -> int:
+    waited = False
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -233,12 +238,14 @@ def _acquire_lock(path: Path, on_wait: Callable[[], None] | None) -> int:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if on_wait is not None:
-                    on_wait()
-                    on_wait = None
+                if not waited:
+                    waited = True
+                    progress(waiting, 0, 1)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    if waited:
+                        progress(waiting, 1, 1)
                     return descriptor
         except BaseException:
             os.close(descriptor)

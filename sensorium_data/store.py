@@ -16,6 +16,7 @@ import xarray as xr
 
 from sensorium_data.errors import StoreError
 from sensorium_data.ledger import LEDGER_KEY, Ledger
+from sensorium_data.movie_ids import MovieLinks
 from sensorium_data.objects import LocalObjects, Objects, open_objects
 from sensorium_data.publishing import PARTIAL_FOLDER, ROOT_TITLE, list_published, list_root
 from sensorium_data.schema import COORDINATES, SCHEMA_VERSION, VARIABLES
@@ -28,7 +29,9 @@ __all__ = [
     "describe_store",
     "format_range",
     "open_session",
+    "open_session_as_stored",
     "open_sessions",
+    "open_signatures",
     "open_statistics",
     "read_attributes",
     "read_ledger",
@@ -40,6 +43,7 @@ __all__ = [
 ]
 
 _STATISTICS_GROUP = "statistics"
+_MOVIES_GROUP = "movies"
 # The other variables are stored in one chunk each.
 _CHUNKED_VARIABLES = ("videos", "responses")
 
@@ -60,7 +64,8 @@ def open_session(store: str, session: str) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        The data variables are dask arrays, a chunk a trial; the coordinates are in memory.
+        The data variables are dask arrays, a chunk a trial; the coordinates are in memory. ``movie`` holds ids that
+        are equal across sessions, where :func:`sensorium_data.movie_links.link_movies` has compared them.
 
     Raises
     ------
@@ -75,6 +80,12 @@ def open_session(store: str, session: str) -> xr.Dataset:
     >>> recording = open_session("stores", "F")  # doctest: +SKIP
     >>> recording.responses.sel(trial=recording.tier == "oracle")  # doctest: +SKIP
     """
+    dataset = open_session_as_stored(store, session)
+    return MovieLinks.read(open_objects(store)).apply(dataset)
+
+
+def open_session_as_stored(store: str, session: str) -> xr.Dataset:
+    """Open a session with the ids that it gives its movies for itself; else as :func:`open_session`."""
     found = find_session(session)
     objects = open_objects(store)
     group = current_group(objects, found)
@@ -110,6 +121,29 @@ def open_statistics(store: str, session: str) -> xr.Dataset:
     objects = open_objects(store)
     group = require_session(objects, found)
     return _load_coordinates(_open_group(objects, f"{group}/{_STATISTICS_GROUP}", found), "statistic")
+
+
+def open_signatures(store: str, session: str) -> xr.DataArray | None:
+    """Return the signatures of a session's videos, ``None`` if it was converted without them.
+
+    Returns
+    -------
+    xarray.DataArray, optional
+        (trial, time, feature), not read yet: :func:`sensorium_data.movies.sign_video` of each trial, NaN past its end.
+
+    Raises
+    ------
+    StoreError
+        As :func:`open_session` does.
+    """
+    found = find_session(session)
+    objects = open_objects(store)
+    _require_session(objects, found)
+    path = f"{found.name}/{_MOVIES_GROUP}"
+    if not objects.exists(f"{path}/{METADATA_KEY}"):
+        return None
+    signatures: xr.DataArray = _open_group(objects, path, found)["signature"]
+    return signatures
 
 
 def open_sessions(store: str, sessions: Iterable[str] | None = None) -> xr.DataTree:

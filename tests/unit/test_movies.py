@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import xarray as xr
 
 from sensorium_data.movies import (
+    FEATURES,
     group_movies,
-    join_movies,
+    join_groups,
     name_movie,
     same_movie,
     sign_video,
-    signature_change,
-    signature_contrast,
+    signature_feature,
+    signature_means,
 )
 from sensorium_data.sessions import find_session
 
@@ -57,14 +57,38 @@ def group_by_comparing_all(videos: list[np.ndarray]) -> list[int]:
     return labels
 
 
-def test_signature_holds_block_means_contrast_and_change() -> None:
+def test_signature_holds_block_means_contrast_change_and_roughness() -> None:
     video = movie(0, 3)
     signature = sign_video(video)
-    assert signature.shape == (3, 34)
-    assert signature[1, 0] == pytest.approx(video[1, :9, :8].mean(), rel=1e-5)
-    assert signature[2, 8 + 3] == pytest.approx(video[2, 9:18, 24:32].mean(), rel=1e-5)
-    np.testing.assert_allclose(signature_contrast(signature), [frame.std() for frame in video], rtol=1e-5)
-    np.testing.assert_allclose(signature_change(signature), [np.abs(video[t] - video[t - 1]).max() for t in (1, 2)])
+    assert signature.shape == (3, len(FEATURES)) == (3, 38)
+    assert signature.dtype == np.float32
+    means = signature_means(signature)
+    assert means[1, 0] == pytest.approx(video[1, :9, :8].mean(), rel=1e-5)
+    assert means[2, 8 + 3] == pytest.approx(video[2, 9:18, 24:32].mean(), rel=1e-5)
+    np.testing.assert_allclose(signature_feature(signature, "contrast"), [frame.std() for frame in video], rtol=1e-5)
+    differences = [np.abs(video[t] - video[t - 1]) for t in (1, 2)]
+    np.testing.assert_allclose(
+        signature_feature(signature, "largest_change"), [np.nan, *(d.max() for d in differences)]
+    )
+    np.testing.assert_allclose(
+        signature_feature(signature, "mean_change"), [np.nan, *(d.mean() for d in differences)], rtol=1e-5
+    )
+    assert signature_feature(signature, "roughness")[0] == pytest.approx(255 / 3, rel=0.1), "that of white noise"
+
+
+@pytest.mark.parametrize("level", [0.0, 3.7, 128.0, 127.99999, 254.6, 255.0])
+def test_signature_tells_the_background_and_how_much_it_fills(level: float) -> None:
+    video = movie(5, 4)
+    video[:, :18] = level
+    video[2] += 1e-5 * np.random.default_rng(0).standard_normal((36, 64))
+    signature = sign_video(video)
+    np.testing.assert_allclose(signature_feature(signature, "background"), level, atol=1.01)
+    np.testing.assert_allclose(signature_feature(signature, "background_share"), 0.5, atol=0.03)
+
+
+def test_a_video_of_half_precision_is_signed_as_well() -> None:
+    video = movie(0, 5).astype(np.float16)
+    np.testing.assert_array_equal(sign_video(video), sign_video(video.astype(np.float32)))
 
 
 def test_repeat_may_differ_in_less_than_fifteen_percent_of_frames() -> None:
@@ -141,25 +165,48 @@ def test_no_trials_make_no_groups() -> None:
     assert group([])[0] == []
 
 
-def dataset(alias: str, seeds: list[int], n_frames: int = 30) -> xr.Dataset:
-    scan = find_session(alias).scan
-    movies = [f"{scan}:{seeds.index(seed)}" for seed in seeds]
-    return xr.Dataset(
-        {"videos": (("trial", "time", "height", "width"), np.stack([movie(seed, 32) for seed in seeds]))},
-        coords={"movie": ("trial", movies), "n_frames": ("trial", [n_frames] * len(seeds))},
-    ).chunk(trial=1)
+def join(
+    videos: list[np.ndarray], groups: list[int], batches: list[int], errors: list[float] | None = None
+) -> tuple[list[int], set[frozenset[int]]]:
+    """Return the groups' first trials, and which videos were read together."""
+    read: list[int] = []
+
+    def read_video(position: int) -> np.ndarray:
+        read.append(position)
+        return videos[position]
+
+    signatures = [sign_video(video) for video in videos]
+    errors = errors or [0.0] * len(videos)
+    joined = join_groups(signatures, read_video, groups=groups, batches=batches, largest_errors=errors)
+    return joined, set(read)
 
 
-def test_a_movie_of_two_sessions_has_the_first_ones_id_in_both() -> None:
-    joined = join_movies({"A": dataset("A", [4, 1, 4, 2]), "F": dataset("F", [3, 2, 4, 3])})
-    assert joined["A"].values.tolist() == ["29156-11-10:0", "29156-11-10:1", "29156-11-10:0", "29156-11-10:3"]
-    assert joined["F"].values.tolist() == ["29515-10-12:0", "29156-11-10:3", "29156-11-10:0", "29515-10-12:0"]
-    assert joined["F"].dims == ("trial",)
+def test_what_was_compared_is_not_compared_again() -> None:
+    videos = [movie(0), movie(0), movie(1), movie(1), movie(1), movie(2)]
+    # Said to be different within the first batch, and left at that; the last batch alone is looked at.
+    assert join(videos, [0, 1, 2, 3, 4, 5], [0, 0, 0, 0, 1, 1]) == ([0, 1, 2, 2, 2, 5], {2, 3, 4})
+    assert join(videos, [0, 0, 2, 2, 4, 5], [0, 0, 0, 0, 1, 1]) == ([0, 0, 2, 2, 2, 5], {2, 4})
+    assert join(videos, ["a", "a", "b", "b", "b", "c"], [0] * 6) == ([0, 0, 2, 2, 2, 5], set())
 
 
-def test_broken_trials_of_two_sessions_are_not_joined() -> None:
-    joined = join_movies({"D": dataset("D", [1], n_frames=0), "J": dataset("J", [1], n_frames=0)})
-    assert joined["D"].item() != joined["J"].item()
+def test_errors_of_both_videos_widen_what_counts_as_equal() -> None:
+    videos = [movie(0), movie(0) + np.float32(1.1)]
+    assert join(videos, [0, 1], [0, 1])[0] == [0, 1]
+    assert join(videos, [0, 1], [0, 1], [0.0625, 0.0])[0] == [0, 1]
+    assert join(videos, [0, 1], [0, 1], [0.0625, 0.0625])[0] == [0, 0]
+
+
+@pytest.mark.parametrize("jobs", [2, 5])
+def test_groups_do_not_depend_on_the_jobs(jobs: int) -> None:
+    videos = [movie(position % 3, 8) for position in range(30)]
+    signatures = [sign_video(video) for video in videos]
+    each = range(30)
+    for batches in (each, [position // 10 for position in each]):
+        found = [
+            join_groups(signatures, videos.__getitem__, groups=each, batches=batches, largest_errors=[0.0] * 30, jobs=n)
+            for n in (1, jobs)
+        ]
+        assert found[0] == found[1]
 
 
 def test_movie_is_named_by_scan_and_first_trial() -> None:

@@ -1,0 +1,216 @@
+"""Finding the movies that several sessions of a store show.
+
+Sessions come in pairs that were shown nearly the same movies, and a movie that one mouse saw in a test tier another
+saw as oracle. Splits and leakage go by ids that tell this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from sensorium_data.movie_ids import LINKS_KEY, MovieLinks, SessionLinks, digest_movies
+from sensorium_data.movies import join_groups, sign_video
+from sensorium_data.objects import LocalObjects, Objects, open_objects
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.publishing import exclusive_access
+from sensorium_data.sessions import SESSIONS
+from sensorium_data.store import open_session_as_stored, open_signatures, stored_sessions
+
+__all__ = ["MovieLinks", "link_movies"]
+
+_LOCK = "movies"
+
+# Of float16 at luminances of 128 and more.
+_LARGEST_ERROR_OF_HALF_PRECISION = 0.0625
+
+
+def link_movies(store: str, *, jobs: int = 4, progress: Progress = ignore_progress) -> MovieLinks:
+    """Find which movies of a store's sessions are the same, and let :func:`sensorium_data.open_session` know.
+
+    The movies get common ids: the one that a movie has in the first session that shows it, in the order of the
+    catalogue, sessions that are not in it after those that are, by name. So the ids depend
+    on which sessions there are, and not on the order in which they came.
+
+    Sessions that were compared before are not compared with each other again, and where nothing is new
+    nothing is read and nothing is written. Two runs at once do no harm on a local disk.
+
+    Parameters
+    ----------
+    store : str
+        Path or fsspec URL of the store's root.
+    jobs : int
+        Videos read at once.
+    progress : Progress
+        Told after each trial compared.
+
+    Returns
+    -------
+    MovieLinks
+        For every session of the store.
+
+    Raises
+    ------
+    StoreError
+        If there is no store, a session in it is damaged, or the store cannot be written.
+    """
+    objects = open_objects(store)
+    recordings = _open_recordings(store)
+    links = _read_links(objects)
+    if _is_current(links, recordings):
+        return links
+    with exclusive_access(objects, _LOCK, waiting="wait for another run to link movies", progress=progress):
+        if isinstance(objects, LocalObjects):
+            objects.clear_unfinished(LINKS_KEY)
+        recordings = _open_recordings(store)
+        links = _read_links(objects)
+        if not _is_current(links, recordings):
+            links = _compare(store, recordings, links, jobs=jobs, progress=progress)
+            objects.write(LINKS_KEY, links.to_bytes())
+    return links
+
+
+def _open_recordings(store: str) -> dict[str, xr.Dataset]:
+    """Open the store's sessions by their full names, in the order in which they give movies their ids."""
+    order = {name: position for position, name in enumerate(SESSIONS)}
+    names = sorted((session.name for session in stored_sessions(store)), key=lambda n: (order.get(n, len(order)), n))
+    return {name: open_session_as_stored(store, name) for name in names}
+
+
+def _read_links(objects: Objects) -> MovieLinks:
+    try:
+        return MovieLinks.from_bytes(objects.read(LINKS_KEY))
+    except (FileNotFoundError, ValueError):
+        # A damaged file, which readers refuse, is made anew.
+        return MovieLinks()
+
+
+def _is_current(links: MovieLinks, recordings: Mapping[str, xr.Dataset]) -> bool:
+    return links.sessions.keys() == recordings.keys() and all(map(links.covers, recordings.values()))
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """The trials to compare, one after the other, sessions that were compared before first.
+
+    Attributes
+    ----------
+    sessions : list of str
+        Each trial's session.
+    positions : list of int
+        Its place in that session.
+    groups : list of (str, str)
+        What is known of its movie: equal for trials that show the same.
+    batches : list of int
+        The sessions that were compared before make one batch, the others one each.
+    """
+
+    sessions: list[str]
+    positions: list[int]
+    groups: list[tuple[str, str]]
+    batches: list[int]
+
+
+def _compare(
+    store: str, recordings: Mapping[str, xr.Dataset], links: MovieLinks, *, jobs: int, progress: Progress
+) -> MovieLinks:
+    trials = _list_trials(recordings, links)
+    position_of: dict[tuple[str, str], int] = {}
+    firsts = [position_of.setdefault(group, position) for position, group in enumerate(trials.groups)]
+    if len(set(trials.batches)) > 1:
+        signatures: list[np.ndarray] = []
+        errors = {name: _largest_error(dataset) for name, dataset in recordings.items()}
+        # In the order of the trials.
+        for name in dict.fromkeys(trials.sessions):
+            signatures += _read_signatures(store, name, recordings[name], jobs=jobs, progress=progress)
+
+        def read_video(index: int) -> np.ndarray:
+            return _read_video(recordings[trials.sessions[index]], trials.positions[index])
+
+        firsts = join_groups(
+            signatures,
+            read_video,
+            groups=trials.groups,
+            batches=trials.batches,
+            largest_errors=[errors[name] for name in trials.sessions],
+            jobs=jobs,
+            progress=lambda n_done: progress("link movies", n_done, len(signatures)),
+        )
+    return _name_movies(recordings, trials, firsts)
+
+
+def _list_trials(recordings: Mapping[str, xr.Dataset], links: MovieLinks) -> _Trials:
+    # Sessions may have been joined through one that is gone or was converted anew: then all is compared again.
+    is_extended = all(name in recordings and links.covers(recordings[name]) for name in links.sessions)
+    known = [name for name in recordings if is_extended and name in links.sessions]
+    trials = _Trials([], [], [], [])
+    for batch, name in enumerate([*known, *(name for name in recordings if name not in known)]):
+        is_known = name in known
+        dataset = links.apply(recordings[name]) if is_known else recordings[name]
+        movies = dataset.movie.values.tolist()
+        trials.sessions.extend([name] * len(movies))
+        trials.positions.extend(range(len(movies)))
+        trials.groups.extend(("" if is_known else name, movie) for movie in movies)
+        trials.batches.extend([0 if is_known else batch] * len(movies))
+    return trials
+
+
+def _read_signatures(
+    store: str, name: str, dataset: xr.Dataset, *, jobs: int, progress: Progress
+) -> Sequence[np.ndarray]:
+    """Return the signature of each trial's valid frames: the stored one, or made of its video."""
+    n_frames = dataset.n_frames.values.tolist()
+    stored = open_signatures(store, name)
+    if stored is not None:
+        values = stored.values
+        return [values[position, :length] for position, length in enumerate(n_frames)]
+
+    def sign(position: int) -> np.ndarray:
+        return sign_video(_read_video(dataset, position))
+
+    signatures: list[np.ndarray] = []
+    with ThreadPoolExecutor(max(1, jobs), thread_name_prefix="movies") as pool:
+        for signature in pool.map(sign, range(len(n_frames))):
+            signatures.append(signature)
+            progress(f"read videos of {dataset.attrs.get('alias', name)}", len(signatures), len(n_frames))
+    return signatures
+
+
+def _read_video(dataset: xr.Dataset, position: int) -> np.ndarray:
+    n_frames = int(dataset.n_frames[position])
+    video: np.ndarray = dataset.videos.data[position, :n_frames].compute(scheduler="synchronous")
+    return video
+
+
+def _largest_error(dataset: xr.Dataset) -> float:
+    """Return by how much a stored pixel may differ from the archive's."""
+    recorded = dataset.videos.attrs.get("largest_absolute_error")
+    if recorded is not None:
+        return float(recorded)
+    return _LARGEST_ERROR_OF_HALF_PRECISION if dataset.videos.dtype.itemsize < 4 else 0.0
+
+
+def _name_movies(recordings: Mapping[str, xr.Dataset], trials: _Trials, firsts: Sequence[int]) -> MovieLinks:
+    """Give each group the id that it has in the first session that shows it."""
+    group_of = {
+        (name, position): first for name, position, first in zip(trials.sessions, trials.positions, firsts, strict=True)
+    }
+    common: dict[int, str] = {}
+    taken: set[str] = set()
+    sessions = {}
+    for name, dataset in recordings.items():
+        ids: dict[str, str] = {}
+        for position, own in enumerate(dataset.movie.values.tolist()):
+            group = group_of[name, position]
+            if group not in common:
+                # Two sessions of one scan would name their movies alike.
+                common[group] = own if own not in taken else f"{name}:{own.rpartition(':')[2]}"
+                taken.add(common[group])
+            if common[group] != own:
+                ids[own] = common[group]
+        sessions[name] = SessionLinks(digest_movies(dataset), ids)
+    return MovieLinks(sessions)
