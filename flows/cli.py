@@ -188,6 +188,7 @@ def ingest(
     from flows.tables import error_console, format_size, print_table, table_console
     from sensorium_data.ingest import choose_sessions, ingest_sessions
     from sensorium_data.mirrors import Mode
+    from sensorium_data.movie_links import link_movies
     from sensorium_data.precision import Precision
 
     if not session:
@@ -223,7 +224,9 @@ def ingest(
                 dask=dask,
                 progress=progress,
             )
-        reports, failures = list(done.sessions), list(done.failures)
+            reports, failures = list(done.sessions), list(done.failures)
+            if reports:
+                link_movies(store, progress=progress)
     if as_json:
         _print_json([asdict(report) for report in reports])
     elif reports:

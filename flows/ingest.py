@@ -18,7 +18,9 @@ from flows.settings import Settings
 from sensorium_data.convert import ConversionReport
 from sensorium_data.errors import SensoriumError
 from sensorium_data.ingest import IngestReport, choose_sessions, ingest_sessions
+from sensorium_data.leakage import report_leakage
 from sensorium_data.mirrors import Mode
+from sensorium_data.movie_links import link_movies
 from sensorium_data.precision import Precision
 from sensorium_data.quality import check_session
 from sensorium_data.sessions import find_session
@@ -50,6 +52,18 @@ def quality_task(session: str, store: str) -> None:
     report = check_session(store, session)
     alias = find_session(session).alias
     publish_table(f"quality-{alias}", report.to_table(), f"Quality of session {alias} in `{store}`")
+
+
+@task(name="link movies", cache_policy=NO_CACHE)
+def link_task(store: str) -> None:
+    """Give movies that several sessions show common ids, and publish which of them would leak."""
+    quiet_known_errors()
+    links = link_movies(store, progress=run_progress())
+    log_line(f"{links.n_linked_movies} movies of {len(links.sessions)} sessions are shown by another session too")
+    leaks = report_leakage(store)
+    publish_table(
+        "leakage", leaks.count_by_tiers(), f"Movies of `{store}` scored in one session and trained on in another"
+    )
 
 
 @flow(name="ingest", flow_run_name="ingest {sessions}")
@@ -100,6 +114,7 @@ def ingest(
         except SensoriumError as error:
             failures.append(error)
     if reports:
+        link_task(store)
         publish_table("ingest", [asdict(report) for report in reports], f"Sessions in `{store}`: what was done")
     IngestReport(tuple(reports), tuple(failures)).raise_failures()
     return reports

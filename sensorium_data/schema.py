@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 #: Raised whenever a reader of the previous version would misread a store.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 FRAME_RATE_HZ = 30.0
 FRAME_HEIGHT = 36

@@ -138,8 +138,7 @@ def open_signatures(store: str, session: str) -> xr.DataArray | None:
     """
     found = find_session(session)
     objects = open_objects(store)
-    _require_session(objects, found)
-    path = f"{found.name}/{_MOVIES_GROUP}"
+    path = f"{require_session(objects, found)}/{_MOVIES_GROUP}"
     if not objects.exists(f"{path}/{METADATA_KEY}"):
         return None
     signatures: xr.DataArray = _open_group(objects, path, found)["signature"]

@@ -12,6 +12,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from fixtures.command_line import Outcome
+from sensorium_data.schema import SCHEMA_VERSION
 from sensorium_data.sessions import find_session
 from sensorium_data.testing.server import serve_directory
 
@@ -107,8 +108,8 @@ def test_store_of_another_schema_version(sensorium: Command, store: Path, tmp_pa
     shutil.copytree(store, copy)
     for metadata in (copy / F.name / "zarr.json", copy / "zarr.json"):
         text = metadata.read_text()
-        assert '"schema_version": 1' in text
-        metadata.write_text(text.replace('"schema_version": 1', '"schema_version": 999'))
+        assert f'"schema_version": {SCHEMA_VERSION}' in text
+        metadata.write_text(text.replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 999'))
     sensorium("inspect", copy, "F").assert_refused("999", "schema")
     sensorium("train", "factorized3d-debug", "--store", copy, "--sessions", "F").assert_refused("999", "schema")
 

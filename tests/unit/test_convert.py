@@ -11,8 +11,9 @@ import xarray as xr
 from fixtures.recordings import Recording, make_movie, make_recording, make_trial
 from fixtures.stores import read_files
 from sensorium_data.archive import SessionArchive
-from sensorium_data.convert import ConversionReport, convert_session
+from sensorium_data.convert import CONVERTER_VERSION, ConversionReport, convert_session
 from sensorium_data.errors import ArchiveError, SensoriumError, SourceError, StoreError, TrialError
+from sensorium_data.schema import SCHEMA_VERSION
 from sensorium_data.sessions import find_session
 from sensorium_data.store import open_session, open_statistics, session_digest
 
@@ -136,7 +137,7 @@ def test_attributes_say_how_to_cite_and_where_it_came_from(tmp_path: Path) -> No
     assert attributes["source_size_bytes"] == archive.stat().st_size
     with SessionArchive.open(str(archive)) as opened:
         assert attributes["source_digest"] == opened.digest
-    assert attributes["schema_version"] == attributes["converter_version"] == 1
+    assert (attributes["schema_version"], attributes["converter_version"]) == (SCHEMA_VERSION, CONVERTER_VERSION)
 
 
 # Broken trials
@@ -261,8 +262,8 @@ def test_a_mirror_gives_the_same_content(tmp_path: Path) -> None:
 def test_a_store_made_with_another_schema_is_not_taken_for_done(tmp_path: Path) -> None:
     recording = make_recording("F")
     path = Path(convert(recording, tmp_path).path) / "zarr.json"
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 7'))
-    with pytest.raises(StoreError, match="another schema version: found 7, expected 1"):
+    path.write_text(path.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 7'))
+    with pytest.raises(StoreError, match="another schema version: found 7, expected 2"):
         convert_session(recording.session, str(tmp_path / "store"), source=str(tmp_path / "archives"))
 
 

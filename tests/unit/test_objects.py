@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -98,17 +97,17 @@ def test_a_lock_is_held_by_one_and_dies_with_its_process(tmp_path: Path) -> None
         "    print('held', flush=True)\n"
         "    time.sleep(60)\n"
     )
-    waited: list[float] = []
+    waited: list[tuple[str, int, int]] = []
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with exclusive_access(LocalObjects(tmp_path), "A"):
             pass  # Another name is another lock.
 
-        def kill() -> None:
-            waited.append(time.monotonic())
+        def kill(label: str, n_done: int, n_total: int, **more: object) -> None:
+            waited.append((label, n_done, n_total))
             holder.kill()
 
-        with exclusive_access(LocalObjects(tmp_path), "F", on_wait=kill):
-            assert len(waited) == 1
+        with exclusive_access(LocalObjects(tmp_path), "F", waiting="wait for F", progress=kill):
+            assert waited == [("wait for F", 0, 1), ("wait for F", 1, 1)]
     assert not (tmp_path / ".partial").exists()
