@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from sensorium_data.byte_source import RetryPolicy
 from sensorium_data.errors import ArchiveError, RangesRefusedError, SourceChangedError
@@ -114,6 +115,8 @@ class _Download:
         self, url: str, path: Path, policy: RetryPolicy, jobs: int, progress: Progress, label: str | None
     ) -> None:
         self._url = url
+        # What is written to the disk: a query may hold a token, and so may what stands before the host.
+        self._place = _without_secrets(url)
         self._path = path
         self._policy = policy
         self._jobs = max(1, jobs)
@@ -144,7 +147,7 @@ class _Download:
     def _by_ranges(self) -> DownloadReport:
         with open_source(self._url, tail_size_bytes=TAIL_SIZE_BYTES, policy=self._policy) as source:
             self._sends_ranges = True
-            version = FileVersion(self._url, source.size_bytes, source.modified)
+            version = FileVersion(self._place, source.size_bytes, source.modified)
             if self._is_there(version, source):
                 return self._report("already there", version)
             # Read before the rest: what is no archive need not be downloaded.
@@ -201,7 +204,7 @@ class _Download:
     def _whole(self) -> DownloadReport:
         with HttpClient(self._url, self._policy) as client:
             head = read_head(client)
-            version = FileVersion(self._url, head.size_bytes, head.modified)
+            version = FileVersion(self._place, head.size_bytes, head.modified)
             if self._is_there(version, None):
                 return self._report("already there", version)
             with open_part(self._path, on_wait=self._wait) as part:
@@ -220,7 +223,7 @@ class _Download:
                 return self._report("downloaded", part.version or version)
 
     def _begin(self, part: PartFile, head: FileHead) -> PieceWriter:
-        part.start_over(FileVersion(self._url, head.size_bytes, head.modified))
+        part.start_over(FileVersion(self._place, head.size_bytes, head.modified))
         self._n_bytes_received = 0
         self._tell(0, head.size_bytes)
 
@@ -327,6 +330,14 @@ def _members_of(index: ZipIndex) -> list[ZipEntry]:
 def _check_members(source: ByteSource, index: ZipIndex) -> None:
     for entry in _members_of(index):
         check_readable(source, entry, session=_session_of(entry))
+
+
+def _without_secrets(url: str) -> str:
+    """Return an HTTP(S) URL without its query and user; any other one as it is."""
+    if not url.lower().startswith(("http://", "https://")):
+        return url
+    place = urlsplit(url)
+    return urlunsplit((place.scheme, place.netloc.rpartition("@")[2], place.path, "", ""))
 
 
 def _session_of(entry: ZipEntry) -> str:

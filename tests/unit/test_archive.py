@@ -18,6 +18,7 @@ from fixtures.archives import IMPATIENT, SESSION, SHAPES, npy, session_members, 
 from sensorium_data.archive import MODALITIES, SessionArchive, locate_archive
 from sensorium_data.errors import ArchiveError, SourceError, TrialError
 from sensorium_data.sessions import find_session
+from sensorium_data.testing.faults import Throttle
 from sensorium_data.testing.server import serve_directory
 
 FOLDER = SESSION.name
@@ -223,6 +224,31 @@ class TestRequests:
                 assert len(server.requests) == n_for_index + n
             assert server.n_bytes_sent - n_bytes_of_index <= 1.02 * n_bytes
             assert {request.status for request in server.requests} == {206}
+
+    def test_a_session_is_read_by_several_connections_with_hardly_a_byte_too_many(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        sizes = {"videos": 40_000, "responses": 30_000, "behavior": 3_000, "pupil_center": 2_000}
+        members = {
+            f"{FOLDER}/data/{modality}/{trial}.npy": rng.bytes(size)
+            for modality, size in sizes.items()
+            for trial in range(200)
+        }
+        write_zip(tmp_path / f"{FOLDER}.zip", members, zipfile.ZIP_STORED)
+        n_bytes = sum(map(len, members.values()))
+        with (
+            serve_directory(tmp_path, faults=[Throttle(5e6)]) as server,
+            SessionArchive.open(locate_archive(SESSION, server.url)) as archive,
+            concurrent.futures.ThreadPoolExecutor(4) as pool,
+        ):
+            n_for_index = len(server.requests)
+            assert n_for_index <= 3
+            for name, content in zip(members, pool.map(archive.read_member, members), strict=True):
+                assert content == members[name]
+            ranges = [request.range for request in server.requests[n_for_index:]]
+            assert len(ranges) == len(set(ranges)) == len(members)
+            assert server.n_bytes_sent <= 1.02 * n_bytes
+            # The threads' reads overlap: each has a connection of its own.
+            assert server.peak_n_requests == 4
 
     def test_a_large_index_takes_at_most_three_requests(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)

@@ -178,6 +178,13 @@ class TestAlreadyThere:
             download(server, origin, target)
             assert target.parent.stat().st_mtime_ns == before
 
+    def test_a_token_is_not_written_down_and_may_be_another_the_next_time(self, origin: Path, target: Path) -> None:
+        with serve_directory(origin.parent) as server:
+            url = server.url_of(origin.name)
+            assert download_archive(f"{url}?token=secret", target).status == "downloaded"
+            assert "secret" not in target.with_name("a.zip.json").read_text()
+            assert download_archive(f"{url}?token=other", target).status == "already there"
+
     def test_a_server_that_is_gone_is_an_error(self, origin: Path, target: Path) -> None:
         with serve_directory(origin.parent) as server:
             download(server, origin, target)
