@@ -98,7 +98,8 @@ class QualityReport:
         """Return a row a check, failed ones first: columns check, outcome, found, expected, sentence."""
         columns = ["check", "outcome", "found", "expected", "sentence"]
         ordered = [check for outcome in Outcome for check in self.checks_with(outcome)]
-        return pd.DataFrame([asdict(check) for check in ordered], columns=columns)
+        rows = [asdict(check) | {"outcome": check.outcome.value} for check in ordered]
+        return pd.DataFrame(rows, columns=columns)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pictures as plain values, numbers to seven digits and NaN as None."""
@@ -316,8 +317,11 @@ def _to_plain(value: Any) -> Any:
             return [_to_plain(item) for item in value]
         case float():
             return float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None
-        case bool() | int() | str() | None:
+        case bool() | int() | None:
             return value
+        case str():
+            # A plain one, where it is the member of an enumeration.
+            return str(value)
         case _ if hasattr(value, "item"):
             return _to_plain(value.item())
         case _:

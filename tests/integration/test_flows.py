@@ -57,7 +57,8 @@ def test_pipeline_end_to_end_and_again(archives: Path, tmp_path: Path) -> None:
     assert first.trained.status == "trained"
     names = {Path(file.path).name for submission in first.submissions for file in submission.files}
     assert names == {"submission_main.zip", "submission_bonus_live.zip", "submission_bonus_final.zip"}
-    assert {"ingest", "quality-f", "training-factorized3d-debug", "scores", "submission-checks-main"} <= artifact_keys()
+    keys = {"ingest", "quality", "quality-f", "training-factorized3d-debug", "scores", "submission-checks-main"}
+    assert keys <= artifact_keys()
 
     before = contents(tmp_path)
     second = pipeline(**arguments)
