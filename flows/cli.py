@@ -213,7 +213,7 @@ def inspect(
     report: Annotated[
         Path | None, Parameter(help="Write the quality report, with pictures, to this HTML file. Default: none.")
     ] = None,
-    jobs: JobsOption = None,
+    jobs: Annotated[int, Parameter(help="Trials read at the same time; each takes about 50 MB.")] = 4,
     as_json: JsonOption = False,
 ) -> int:
     """Show what is in a store; with a session or --report, check its quality.

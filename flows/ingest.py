@@ -40,10 +40,10 @@ def convert_task(session: str, store: str, source: str | None, jobs: int) -> Con
 
 
 @task(name="check quality", task_run_name="check quality of {session}", cache_policy=NO_CACHE)
-def quality_task(session: str, store: str, jobs: int) -> QualityReport:
+def quality_task(session: str, store: str) -> QualityReport:
     """Check one published session and publish the report as a table."""
     quiet_known_errors()
-    report = check_session(store, session, jobs=jobs, progress=run_progress())
+    report = check_session(store, session, progress=run_progress())
     publish_table(f"quality-{report.alias}", report.to_table(), f"Quality of session {report.alias} in `{store}`")
     return report
 
@@ -92,7 +92,7 @@ def ingest(
     for session in find_sessions(sessions):
         try:
             reports.append(convert_task(session.name, store, source or settings.source, jobs or settings.jobs))
-            checked.append(quality_task(session.name, store, jobs or settings.jobs))
+            checked.append(quality_task(session.name, store))
         except SensoriumError as error:
             failures.append(error)
     if reports:

@@ -115,3 +115,14 @@ def test_every_deployment_is_accepted(tmp_path: Path) -> None:
     assert [schedule.active for schedule in deployments["ingest"].schedules] == [False]
     parameters = deployments["pipeline"].parameter_openapi_schema["properties"]
     assert all("description" in parameter for parameter in parameters.values())
+
+
+def test_ingest_leaves_the_quality_report(archives: Path, tmp_path: Path) -> None:
+    from flows.ingest import ingest
+
+    page = tmp_path / "reports" / "quality.html"
+    ingest(["F"], str(tmp_path / "store"), str(archives), quality_report=str(page))
+    assert "No check failed in 1 session" in page.read_text(encoding="utf-8")
+    with get_client(sync_client=True) as client:
+        summaries = [artifact.data for artifact in client.read_artifacts() if artifact.key == "quality"]
+    assert any("No check failed in 1 session" in text and str(page) in text for text in summaries)
