@@ -259,34 +259,65 @@ def inspect(
     store: Annotated[str, Parameter(help="Root of the session stores.")],
     session: Annotated[str | None, Parameter(help="One session: its trials by tier and its quality checks.")] = None,
     *,
+    report: Annotated[
+        Path | None, Parameter(help="Write the quality report, with pictures, to this HTML file. Default: none.")
+    ] = None,
+    jobs: Annotated[int, Parameter(help="Trials read at the same time; each takes about 50 MB.")] = 4,
     as_json: JsonOption = False,
 ) -> int:
-    """Show what is in a store."""
-    from flows.tables import print_table, table_console
-    from sensorium_data.quality import check_session
+    """Show what is in a store; with a session or --report, check its quality.
+
+    Checking reads every video and response once. Exit status 1 if a check failed: a defect, or a contradiction to
+    what is known of the session. Counts that differ from the published ones are noted and do not fail: a part of
+    a session is no defect.
+    """
+    from flows.tables import error_console, print_table, table_console
     from sensorium_data.store import describe_session, describe_store
 
-    if session is None:
+    if session is None and report is None:
         frame = describe_store(store)
         if as_json:
             _print_json(json.loads(frame.to_json(orient="records")))
         else:
             print_table(table_console(), f"Sessions in {store}", frame)
         return EXIT_DONE
-    tiers = describe_session(store, session)
-    quality = check_session(store, session).to_table()
-    if as_json:
-        _print_json(
-            {
-                "tiers": json.loads(tiers.to_json(orient="records")),
-                "quality": json.loads(quality.to_json(orient="records")),
-            }
-        )
-        return EXIT_DONE
-    console = table_console()
-    print_table(console, f"Trials of session {session}", tiers)
-    print_table(console, "Quality", quality)
-    return EXIT_DONE
+
+    from sensorium_data.leakage import report_leakage
+    from sensorium_data.quality import StoreQuality, check_session, check_store
+
+    if report is not None:
+        from sensorium_data.quality_report import require_writable, write_report
+
+        # Before an hour of reading, not after it.
+        require_writable(report)
+    with _progress() as progress:
+        if session is None:
+            leakage = report_leakage(store).to_table()
+            quality = check_store(store, leakage=leakage, jobs=_n_jobs(jobs), progress=progress)
+        else:
+            only = check_session(store, session, jobs=_n_jobs(jobs), progress=progress)
+            quality = StoreQuality(store, (only,))
+    if report is not None:
+        write_report(report, quality)
+    status = EXIT_DONE if quality.passed else EXIT_WRONG
+    if session is None:
+        if as_json:
+            _print_json(quality.to_dict())
+        else:
+            print_table(table_console(), f"Quality of {store}", quality.to_table())
+    else:
+        (only,) = quality.sessions
+        tiers = describe_session(store, session)
+        if as_json:
+            _print_json({"tiers": json.loads(tiers.to_json(orient="records")), "quality": only.to_dict()})
+        else:
+            print_table(table_console(), f"Trials of session {session}", tiers)
+            print_table(table_console(), "Quality", only.to_table())
+    if not as_json:
+        table_console().print(f"\n{quality.describe()}.", markup=False, soft_wrap=True)
+    if report is not None:
+        error_console().print(f"{report}: written", markup=False, soft_wrap=True)
+    return status
 
 
 @app.command

@@ -1,91 +1,253 @@
-"""Checks of a session store against what is published and known of the recordings."""
+"""The quality of a session store: what is in it, and checks against what is published and known of the recordings."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from types import MappingProxyType
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-import numpy as np
 import pandas as pd
-import xarray as xr
 
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.sessions import Session, Stimulus, Tier, find_session
-from sensorium_data.stimuli import N_FRAMES_BY_STIMULUS
-from sensorium_data.store import format_range, open_session
+from sensorium_data.quality_checks import Outcome, QualityCheck, check_recording
+from sensorium_data.quality_scan import StimulusSample, scan_session
+from sensorium_data.quality_summary import (
+    ChannelSummary,
+    ModalityLengths,
+    ResponseSummary,
+    StimulusSummary,
+    TierSummary,
+    summarize_channels,
+    summarize_lengths,
+    summarize_neurons,
+    summarize_responses,
+    summarize_stimuli,
+    summarize_tiers,
+)
+from sensorium_data.sessions import find_session
+from sensorium_data.store import open_session, session_digest, stored_sessions
 
-__all__ = ["QualityCheck", "QualityReport", "check_session"]
+__all__ = ["Outcome", "QualityCheck", "QualityReport", "StoreQuality", "check_session", "check_store"]
 
-#: Trials that are broken in the published archives, by the session's alias.
-_KNOWN_BROKEN = MappingProxyType({"D": (668,), "J": (156,)})
-#: How often a movie of each tier but train is shown, as counted over all real trials.
-_REPEATS = range(7, 11)
-_LUMINANCE = (0.0, 255.0)
-_N_NAMED = 5
-
-
-@dataclass(frozen=True)
-class QualityCheck:
-    """The outcome of one check.
-
-    Attributes
-    ----------
-    check : str
-        What was looked at.
-    passed : bool
-        Whether it is as expected.
-    found, expected : str
-        In words.
-    sentence : str
-        What it means, for someone who has not read the code.
-    """
-
-    check: str
-    passed: bool
-    found: str
-    expected: str
-    sentence: str
+# What a report says of where the data came from, by the attribute of the store that holds it.
+_PROVENANCE = ("source", "source_size_bytes", "source_modified", "source_digest", "converter_version", "schema_version")
+_SIGNIFICANT_DIGITS = 7
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class QualityReport:
-    """Every check of one session.
+    """Every check of one session, and the numbers behind them.
 
     Attributes
     ----------
-    session : str
-        The session's full name.
+    session, alias : str
+        The session's full name, and the short one.
+    digest : str
+        SHA-256 of the published content: what the report is about.
+    provenance : mapping of str to object
+        Where the data came from, as the store says.
     checks : tuple of QualityCheck
         In the order in which they are best read.
+    tiers, lengths, stimuli, channels : tuple of rows
+        See :mod:`sensorium_data.quality_summary`.
+    responses : ResponseSummary
+        All published responses together.
+    neurons : pandas.DataFrame
+        A row a neuron: its position, responses and reliability; see
+        :func:`sensorium_data.quality_summary.summarize_neurons`.
+    samples : tuple of StimulusSample
+        A few frames of each class of stimulus; left out of JSON.
     """
 
     session: str
+    alias: str
+    digest: str
+    provenance: Mapping[str, Any]
     checks: tuple[QualityCheck, ...]
+    tiers: tuple[TierSummary, ...]
+    lengths: tuple[ModalityLengths, ...]
+    stimuli: tuple[StimulusSummary, ...]
+    channels: tuple[ChannelSummary, ...]
+    responses: ResponseSummary
+    neurons: pd.DataFrame = field(repr=False)
+    samples: tuple[StimulusSample, ...] = field(repr=False)
 
     @property
     def passed(self) -> bool:
-        """Whether every check passed."""
-        return all(check.passed for check in self.checks)
+        """Whether no check failed."""
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[QualityCheck, ...]:
+        """The checks that failed."""
+        return self.checks_with(Outcome.FAILED)
+
+    @property
+    def n_trials(self) -> int:
+        """Trials in the store."""
+        return sum(row.n_trials for row in self.tiers)
+
+    def checks_with(self, outcome: Outcome) -> tuple[QualityCheck, ...]:
+        """Return the checks that came to ``outcome``."""
+        return tuple(check for check in self.checks if check.outcome is outcome)
 
     def to_table(self) -> pd.DataFrame:
-        """Return a row a check, columns check, passed, found, expected, sentence."""
-        columns = ["check", "passed", "found", "expected", "sentence"]
-        return pd.DataFrame([asdict(check) for check in self.checks], columns=columns)
+        """Return a row a check, failed ones first: columns check, outcome, found, expected, sentence."""
+        columns = ["check", "outcome", "found", "expected", "sentence"]
+        ordered = [check for outcome in Outcome for check in self.checks_with(outcome)]
+        rows = [asdict(check) | {"outcome": check.outcome.value} for check in ordered]
+        return pd.DataFrame(rows, columns=columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the pictures as plain values, numbers to seven digits and NaN as None."""
+        rows = {name: [asdict(row) for row in getattr(self, name)] for name in ("tiers", "lengths", "stimuli")}
+        plain: dict[str, Any] = _to_plain(
+            {
+                "session": self.session,
+                "alias": self.alias,
+                "digest": self.digest,
+                "provenance": dict(self.provenance),
+                "passed": self.passed,
+                "checks": [asdict(check) for check in self.checks],
+                **rows,
+                "channels": [asdict(row) for row in self.channels],
+                "responses": asdict(self.responses),
+                "neurons": {str(name): column.tolist() for name, column in self.neurons.items()},
+            }
+        )
+        return plain
 
     def to_json(self) -> str:
-        """Return the report as JSON."""
-        checks = [asdict(check) for check in self.checks]
-        return json.dumps({"session": self.session, "passed": self.passed, "checks": checks}, ensure_ascii=False)
+        """Return :meth:`to_dict` as JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+@dataclass(frozen=True, eq=False)
+class StoreQuality:
+    """The quality of several sessions of a store, side by side.
+
+    Attributes
+    ----------
+    store : str
+        Path or URL of its root.
+    sessions : tuple of QualityReport
+        Theirs.
+    leakage : pandas.DataFrame or None
+        Movies in a scored tier of one session and in a tier that another is trained on, a row each: columns movie,
+        scored_session, scored_tier, trained_session, trained_tier, n_scored_trials and n_trained_trials. None where
+        nobody looked.
+    """
+
+    store: str
+    sessions: tuple[QualityReport, ...]
+    leakage: pd.DataFrame | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check of any session failed."""
+        return all(session.passed for session in self.sessions)
+
+    def to_table(self) -> pd.DataFrame:
+        """Return the sessions side by side, a row each, those with failed checks first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns session, failed, noted, passed (checks), trials, published_trials, neurons, dead_neurons,
+            active_share, reliability, signal_to_noise (medians over neurons), withheld and broken (trials).
+        """
+        rows = []
+        for report in sorted(self.sessions, key=lambda report: -len(report.failed)):
+            outcomes = Counter(check.outcome for check in report.checks)
+            published = [row.n_published for row in report.tiers if row.n_published is not None]
+            rows.append(
+                {
+                    "session": report.alias,
+                    "failed": outcomes[Outcome.FAILED],
+                    "noted": outcomes[Outcome.NOTED],
+                    "passed": outcomes[Outcome.PASSED],
+                    "trials": report.n_trials,
+                    "published_trials": sum(published) if published else None,
+                    "neurons": report.responses.n_neurons,
+                    "dead_neurons": report.responses.n_dead,
+                    "active_share": report.responses.active_share,
+                    "reliability": report.responses.reliability_median,
+                    "signal_to_noise": report.responses.signal_to_noise_median,
+                    "withheld": sum(row.n_withheld for row in report.tiers),
+                    "broken": sum(row.n_broken for row in report.tiers),
+                }
+            )
+        columns = ["session", "failed", "noted", "passed", "trials", "published_trials", "neurons", "dead_neurons",
+                   "active_share", "reliability", "signal_to_noise", "withheld", "broken"]  # fmt: skip
+        return pd.DataFrame(rows, columns=columns).astype({"published_trials": "Int64"})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the pictures as plain values."""
+        plain: dict[str, Any] = _to_plain(
+            {
+                "store": self.store,
+                "passed": self.passed,
+                "sessions": [report.to_dict() for report in self.sessions],
+                "leakage": None if self.leakage is None else self.leakage.to_dict(orient="records"),
+            }
+        )
+        return plain
+
+    def to_json(self) -> str:
+        """Return :meth:`to_dict` as JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    def to_markdown(self, *, html: str | None = None) -> str:
+        """Return a summary in Markdown: the verdict, what failed, and the sessions side by side.
+
+        Parameters
+        ----------
+        html : str, optional
+            Where the whole report is.
+        """
+        lines = [f"**{self.describe()}**", ""]
+        lines += [
+            f"- **{report.alias}, {check.check}**: found {check.found}; expected {check.expected}. {check.sentence}"
+            for report in self.sessions
+            for check in report.failed
+        ]
+        if len(lines) > 2:
+            lines.append("")
+        lines += [
+            "| Session | Failed | Noted | Passed | Trials | Neurons | Dead | Reliability, median |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        for row in self.to_table().to_dict(orient="records"):
+            reliability = "" if math.isnan(row["reliability"]) else f"{row['reliability']:.3f}"
+            lines.append(
+                f"| {row['session']} | {row['failed']} | {row['noted']} | {row['passed']} | {row['trials']} "
+                f"| {row['neurons']} | {row['dead_neurons']} | {reliability} |"
+            )
+        if self.leakage is not None:
+            lines += ["", f"Movies scored in one session and trained on in another: {len(self.leakage)}."]
+        if html is not None:
+            lines += ["", f"The whole report, with pictures: `{html}`"]
+        return "\n".join(lines)
+
+    def describe(self) -> str:
+        """Return the verdict in one sentence."""
+        n_failed = sum(len(report.failed) for report in self.sessions)
+        n_wrong = sum(not report.passed for report in self.sessions)
+        n = len(self.sessions)
+        everywhere = f"{n} sessions" if n != 1 else "1 session"
+        if not n_failed:
+            return f"No check failed in {everywhere}"
+        return f"{n_failed} check{'s' * (n_failed != 1)} failed in {n_wrong} of {everywhere}"
 
 
 def check_session(store: str, session: str, *, jobs: int = 4, progress: Progress = ignore_progress) -> QualityReport:
-    """Check a session store: its counts, lengths, repeats, withheld and missing values, and silent neurons.
+    """Check a session of a store, and describe what is in it.
 
-    Reads every response and video once, a few trials at a time.
+    Reads every published response and every video once, a few trials at a time. The outcome does not depend on
+    ``jobs``.
 
     Parameters
     ----------
@@ -94,7 +256,7 @@ def check_session(store: str, session: str, *, jobs: int = 4, progress: Progress
     session : str
         Alias or full name.
     jobs : int
-        Trials read at once; each needs about 30 MB.
+        Trials read at once; each needs about 50 MB at 8,000 neurons.
     progress : Progress
         Told after each trial.
 
@@ -105,216 +267,62 @@ def check_session(store: str, session: str, *, jobs: int = 4, progress: Progress
     """
     found = find_session(session)
     dataset = open_session(store, session)
-    content = _scan_content(dataset, f"check {found.alias}", jobs, progress)
+    scan = scan_session(dataset, f"check {found.alias}", jobs=jobs, progress=progress)
+    channels = summarize_channels(dataset)
     return QualityReport(
-        found.name,
-        (
-            *_check_counts(dataset, found),
-            *_check_stimuli(dataset, found),
-            _check_broken(dataset, found),
-            _check_withheld(dataset, found),
-            *_check_repeats(dataset),
-            *_check_missing(dataset, content),
-            _check_luminance(content),
-            _check_silent(dataset, content),
-        ),
+        session=found.name,
+        alias=found.alias,
+        digest=session_digest(store, session),
+        provenance={name: dataset.attrs[name] for name in _PROVENANCE if name in dataset.attrs},
+        checks=check_recording(dataset, found, scan, channels),
+        tiers=summarize_tiers(dataset, found),
+        lengths=summarize_lengths(dataset, scan),
+        stimuli=summarize_stimuli(dataset, scan),
+        channels=channels,
+        responses=summarize_responses(scan),
+        neurons=summarize_neurons(dataset, scan),
+        samples=scan.samples,
     )
 
 
-def _check_counts(dataset: xr.Dataset, session: Session) -> Iterator[QualityCheck]:
-    counts = Counter(dataset.tier.values.tolist())
-    for tier, expected in session.n_trials_by_tier.items():
-        yield _compare(f"trials in {tier}", counts[str(tier)], expected, "Trials of this tier as published.")
-    yield _compare("neurons", dataset.sizes["neuron"], session.n_neurons, "Neurons as published.")
-    yield _compare(
-        "padded frames", dataset.sizes["time"], session.n_frames_padded, "Length of the frame axis as published."
-    )
-    n_distinct = len(set(dataset.neuron.values.tolist()))
-    yield _compare("distinct unit ids", n_distinct, dataset.sizes["neuron"], "No two neurons share a unit id.")
+def check_store(
+    store: str, *, leakage: pd.DataFrame | None = None, jobs: int = 4, progress: Progress = ignore_progress
+) -> StoreQuality:
+    """Check every session of a store, one after the other.
 
-
-def _check_stimuli(dataset: xr.Dataset, session: Session) -> Iterator[QualityCheck]:
-    valid = dataset.valid.values
-    for tier in Tier:
-        shown = valid & (dataset.tier.values == str(tier))
-        if not shown.any():
-            continue
-        names = set(dataset.stimulus.values[shown].tolist())
-        expected = {str(stimulus) for stimulus in session.stimuli_of(tier)}
-        yield QualityCheck(
-            f"stimuli in {tier}",
-            names == expected,
-            ", ".join(sorted(names)),
-            ", ".join(sorted(expected)),
-            "The classes of stimulus that the tier is known to show, told by length and appearance.",
-        )
-    for stimulus, lengths in N_FRAMES_BY_STIMULUS.items():
-        shown = valid & (dataset.stimulus.values == str(stimulus))
-        if shown.any():
-            n_frames = dataset.n_frames.values[shown]
-            yield QualityCheck(
-                f"frames of {stimulus}",
-                bool(np.isin(n_frames, lengths).all()),
-                format_range(n_frames),
-                format_range(np.array(lengths)),
-                "Valid frames of the trials that show this class.",
-            )
-    unknown = dataset.trial.values[valid & (dataset.stimulus.values == str(Stimulus.UNKNOWN))]
-    yield _expect_none(
-        "unrecognized stimuli", unknown.tolist(), "Trials whose length fits no class that their tier is known to show."
-    )
-
-
-def _check_broken(dataset: xr.Dataset, session: Session) -> QualityCheck:
-    broken = dataset.trial.values[~dataset.valid.values].tolist()
-    known = _KNOWN_BROKEN.get(session.alias, ())
-    return QualityCheck(
-        "broken trials",
-        set(broken) <= set(known),
-        "; ".join(map(str, dataset.attrs.get("broken_trials", broken))) or "none",
-        f"none but {', '.join(map(str, known))}" if known else "none",
-        "Trials whose stimulus is not whole; they keep their place without a valid frame.",
-    )
-
-
-def _check_withheld(dataset: xr.Dataset, session: Session) -> QualityCheck:
-    tested = np.array([Tier(tier).is_test for tier in dataset.tier.values.tolist()], bool)
-    expected = tested & session.withholds_test_responses
-    wrong = dataset.trial.values[dataset.responses_withheld.values != expected].tolist()
-    return QualityCheck(
-        "withheld responses",
-        not wrong,
-        f"{int(dataset.responses_withheld.values.sum())} trials" + (f"; unexpectedly {_name(wrong)}" if wrong else ""),
-        f"{int(expected.sum())} trials",
-        "The competition withholds the test tiers' responses of the new sessions, and no others.",
-    )
-
-
-def _check_repeats(dataset: xr.Dataset) -> Iterator[QualityCheck]:
-    valid = dataset.valid.values
-    for tier in Tier:
-        movies = Counter(dataset.movie.values[valid & (dataset.tier.values == str(tier))].tolist())
-        if not movies:
-            continue
-        repeats = np.array(list(movies.values()))
-        allowed = range(1, 2) if tier is Tier.TRAIN else _REPEATS
-        yield QualityCheck(
-            f"repeats in {tier}",
-            bool(np.isin(repeats, allowed).all()),
-            f"{len(movies)} movies, each shown {format_range(repeats)} times",
-            f"each shown {format_range(np.array(allowed))} times",
-            "How often each movie is shown; the average over repeats is what the second metric scores.",
-        )
-    trained = dataset.tier.values == str(Tier.TRAIN)
-    leaked = sorted(set(dataset.movie.values[valid & trained].tolist()) & set(dataset.movie.values[~trained].tolist()))
-    yield _expect_none("training movies in other tiers", leaked, "A movie that is trained on and tested on would leak.")
-
-
-def _check_missing(dataset: xr.Dataset, content: _Content) -> Iterator[QualityCheck]:
-    n_frames = dataset.n_frames.values
-    within = np.arange(dataset.sizes["time"]) < n_frames[:, np.newaxis]
-    for variable in ("behavior", "pupil_center"):
-        absent = np.isnan(dataset[variable].values).any(axis=1) & within
-        yield _expect_none(
-            f"missing values in {variable}",
-            dataset.trial.values[absent.any(axis=1)].tolist(),
-            "Trials with NaN inside their valid frames.",
-        )
-    yield _expect_none(
-        "missing values in responses",
-        dataset.trial.values[content.n_missing > 0].tolist(),
-        "Trials with published responses that are NaN inside their valid frames.",
-    )
-
-
-def _check_luminance(content: _Content) -> QualityCheck:
-    low, high = content.luminance
-    return QualityCheck(
-        "luminance",
-        not (low < _LUMINANCE[0] or high > _LUMINANCE[1]),
-        f"{low:.4g} to {high:.4g}" if np.isfinite(low) else "no valid frame",
-        f"{_LUMINANCE[0]:.4g} to {_LUMINANCE[1]:.4g}",
-        "Range of the pixels of all valid frames.",
-    )
-
-
-def _check_silent(dataset: xr.Dataset, content: _Content) -> QualityCheck:
-    silent = dataset.neuron.values[~(content.highest > content.lowest)].tolist()
-    return _expect_none("silent neurons", silent, "Neurons whose published responses never change.")
-
-
-@dataclass(frozen=True)
-class _Content:
-    """What one pass over the large arrays found.
-
-    Attributes
+    Parameters
     ----------
-    lowest, highest : np.ndarray
-        (neuron,) over all published responses; NaN where there are none.
-    n_missing : np.ndarray
-        (trial,) NaN responses inside the valid frames of trials whose responses are published.
-    luminance : tuple of float
-        Lowest and highest pixel; NaN without a valid frame.
+    store : str
+        Path or fsspec URL of a store's root.
+    leakage : pandas.DataFrame, optional
+        Movies shared between sessions, to be shown beside; see :class:`StoreQuality`.
+    jobs, progress
+        As of :func:`check_session`.
+
+    Raises
+    ------
+    StoreError
+        If the store or a session in it cannot be opened.
     """
-
-    lowest: np.ndarray
-    highest: np.ndarray
-    n_missing: np.ndarray
-    luminance: tuple[float, float]
+    reports = [check_session(store, session.name, jobs=jobs, progress=progress) for session in stored_sessions(store)]
+    return StoreQuality(store, tuple(reports), leakage)
 
 
-def _scan_content(dataset: xr.Dataset, label: str, jobs: int, progress: Progress) -> _Content:
-    n_trials = dataset.sizes["trial"]
-    n_frames = dataset.n_frames.values.tolist()
-    withheld = dataset.responses_withheld.values.tolist()
-
-    def scan(position: int) -> tuple[np.ndarray, np.ndarray, int, float, float]:
-        # fmin and fmax pass over NaN without a warning where there is nothing else.
-        def read(variable: str) -> np.ndarray:
-            values: np.ndarray = dataset[variable][position].data.compute(scheduler="synchronous")
-            return values
-
-        video = read("videos")[: n_frames[position]]
-        low = float(np.fmin.reduce(video, axis=None, initial=np.nan))
-        high = float(np.fmax.reduce(video, axis=None, initial=np.nan))
-        if withheld[position]:
-            nothing = np.full(dataset.sizes["neuron"], np.nan, np.float32)
-            return nothing, nothing, 0, low, high
-        responses = read("responses")[:, : n_frames[position]]
-        return (
-            np.fmin.reduce(responses, axis=1, initial=np.nan),
-            np.fmax.reduce(responses, axis=1, initial=np.nan),
-            int(np.isnan(responses).sum()),
-            low,
-            high,
-        )
-
-    lowest = np.full(dataset.sizes["neuron"], np.nan, np.float32)
-    highest = lowest.copy()
-    n_missing = np.zeros(n_trials, np.int64)
-    dark = bright = float("nan")
-    pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="check")
-    try:
-        # What comes back of a trial is a hundredth of its size, so what waits in the queue stays small.
-        for position, (lows, highs, missing, low, high) in enumerate(pool.map(scan, range(n_trials))):
-            np.fmin(lowest, lows, out=lowest)
-            np.fmax(highest, highs, out=highest)
-            n_missing[position] = missing
-            dark, bright = float(np.fmin(dark, low)), float(np.fmax(bright, high))
-            progress(label, position + 1, n_trials)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return _Content(lowest, highest, n_missing, (dark, bright))
-
-
-def _compare(check: str, found: int, expected: int, sentence: str) -> QualityCheck:
-    return QualityCheck(check, found == expected, str(found), str(expected), sentence)
-
-
-def _expect_none(check: str, found: list[object], sentence: str) -> QualityCheck:
-    return QualityCheck(check, not found, _name(found) if found else "none", "none", sentence)
-
-
-def _name(items: list[object]) -> str:
-    shown = ", ".join(map(str, items[:_N_NAMED]))
-    return shown if len(items) <= _N_NAMED else f"{shown} and {len(items) - _N_NAMED} more"
+def _to_plain(value: Any) -> Any:
+    """Return what JSON can say of a value; seven digits tell any two float32 numbers apart that matter here."""
+    match value:
+        case dict():
+            return {str(key): _to_plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_to_plain(item) for item in value]
+        case float():
+            return float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None
+        case bool() | int() | None:
+            return value
+        case str():
+            # A plain one, where it is the member of an enumeration.
+            return str(value)
+        case _ if hasattr(value, "item"):
+            return _to_plain(value.item())
+        case _:
+            return str(value)

@@ -61,8 +61,10 @@ def test_pipeline_end_to_end_and_again(archives: Path, tmp_path: Path) -> None:
     assert first.trained.status == "trained"
     names = {Path(file.path).name for submission in first.submissions for file in submission.files}
     assert names == {"submission_main.zip", "submission_bonus_live.zip", "submission_bonus_final.zip"}
-    assert {"ingest", "quality-f", "training-factorized3d-debug", "scores", "submission-checks-main"} <= artifact_keys()
-    assert {"progress-convert-d", "progress-convert-f", "progress-train", "progress-score"} <= artifact_keys()
+    keys = {"ingest", "quality", "quality-f", "leakage", "training-factorized3d-debug", "scores"}
+    assert keys <= artifact_keys()
+    keys = {"submission-checks-main", "progress-convert-d", "progress-convert-f", "progress-train", "progress-score"}
+    assert keys <= artifact_keys()
 
     before = contents(tmp_path)
     second = pipeline(**arguments)
@@ -152,3 +154,14 @@ def test_every_deployment_is_accepted(tmp_path: Path) -> None:
     assert [schedule.active for schedule in deployments["ingest"].schedules] == [False]
     parameters = deployments["pipeline"].parameter_openapi_schema["properties"]
     assert all("description" in parameter for parameter in parameters.values())
+
+
+def test_ingest_leaves_the_quality_report(archives: Path, tmp_path: Path) -> None:
+    from flows.ingest import ingest
+
+    page = tmp_path / "reports" / "quality.html"
+    ingest(["F"], str(tmp_path / "store"), str(archives), quality_report=str(page))
+    assert "No check failed in 1 session" in page.read_text(encoding="utf-8")
+    with get_client(sync_client=True) as client:
+        summaries = [artifact.data for artifact in client.read_artifacts() if artifact.key == "quality"]
+    assert any("No check failed in 1 session" in text and str(page) in text for text in summaries)

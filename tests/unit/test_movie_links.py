@@ -23,8 +23,9 @@ from sensorium_data.movie_ids import LINKS_KEY, MovieLinks, SessionLinks
 from sensorium_data.movie_links import link_movies
 from sensorium_data.movies import sign_video
 from sensorium_data.sessions import find_session
-from sensorium_data.store import open_session, open_session_as_stored, open_sessions, verify_session
+from sensorium_data.store import open_session, open_session_as_stored, open_sessions
 from sensorium_data.testing.server import serve_directory
+from sensorium_data.verification import verify_session
 
 N_FRAMES = 40
 # Which movie each trial shows; movie 1 is A's oracle, F's live test, and J's training.
