@@ -148,7 +148,7 @@ def _require_links(store: str, links: MovieLinks, recordings: Mapping[str, xr.Da
             "the movies of these sessions have not been compared with the others'",
             path=store,
             found=", ".join(missing),
-            remedy="run `sensorium_data.movie_links.link_movies` on the store",
+            remedy="run `sensorium ingest` on the store again, which compares them",
         )
 
 

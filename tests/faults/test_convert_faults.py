@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,14 +17,15 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from fixtures.recordings import Recording, make_recording
 from fixtures.stores import read_files
 from sensorium_data.convert import ConversionReport, convert_session
 from sensorium_data.errors import ArchiveError, SourceError, StoreError, TrialError
 from sensorium_data.objects import LocalObjects
 from sensorium_data.sessions import find_session
 from sensorium_data.store import open_session
+from sensorium_data.testing.disk import OPERATIONS, FailFrom, faulty_disk
 from sensorium_data.testing.faults import AnswerStatus, OnRequests
+from sensorium_data.testing.recordings import Recording, make_recording
 from sensorium_data.testing.server import serve_directory
 from sensorium_data.verification import verify_session
 
@@ -82,12 +84,16 @@ def interrupted(recording: Recording, store: Path, archives: str, n_trials: int 
 # Killed
 
 
-@pytest.mark.parametrize(("jobs", "stride"), [(1, 6), (3, 9)], ids=["serial", "threads"])
+@pytest.mark.parametrize(
+    ("jobs", "stride"),
+    [(1, 13), (3, 29), pytest.param(2, 1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+    ids=["serial", "threads", "every step"],
+)
 def test_a_run_killed_at_any_step_is_finished_by_the_next_with_the_same_bytes(
     jobs: int, stride: int, archives: str, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "fixtures.crashes", archives, str(tmp_path), str(jobs), str(stride)]
-    run = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, timeout=300, check=False)
+    run = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, timeout=1800, check=False)
     assert run.returncode == 0, run.stderr
     outcome = json.loads(run.stdout)
     # Two blocks and a record a trial, twenty statistics, thirty-odd small arrays, and the moment of publication.
@@ -276,28 +282,43 @@ def test_a_damaged_neighbour_is_named_and_the_rest_is_listed_once_it_is_gone(
 # A full disk
 
 
-def test_a_full_disk_is_one_line_and_the_run_resumes_when_there_is_space(
-    recording: Recording, archives: str, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+OPERATIONS_THAT_TAKE_SPACE = [operation for operation in OPERATIONS if operation != "unlink"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO], ids=errno.errorcode.get)
+@pytest.mark.parametrize("stride", [37, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+def test_a_disk_that_fails_from_any_step_on_is_one_line_and_the_run_resumes_when_it_works(
+    code: int,
+    stride: int,
+    recording: Recording,
+    archives: str,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
 ) -> None:
-    write_bytes = Path.write_bytes
-    n_writes = 0
+    with faulty_disk(operations=OPERATIONS_THAT_TAKE_SPACE) as counter:
+        convert(recording, tmp_path / "whole", archives, jobs=1)
+    for step in sorted({*range(code % stride, counter.n_steps, stride), counter.n_steps - 3}):
+        store = tmp_path / str(step)
+        with (
+            pytest.raises(StoreError, match=os.strerror(code)) as caught,
+            faulty_disk(FailFrom(step, code), operations=OPERATIONS_THAT_TAKE_SPACE),
+        ):
+            convert(recording, store, archives, jobs=1)
+        assert "\n" not in str(caught.value)
+        assert caught.value.remedy
+        assert not list(store.rglob("*.tmp")), f"failed from step {step} on"
+        convert(recording, store, archives, jobs=2)
+        assert read_files(store) == undisturbed, f"failed from step {step} on"
+        shutil.rmtree(store)
 
-    def fill_up(self: Path, data: bytes) -> int:
-        nonlocal n_writes
-        n_writes += 1
-        if n_writes > 30:
-            write_bytes(self, data[: len(data) // 2])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write_bytes(self, data)
 
-    monkeypatch.setattr(Path, "write_bytes", fill_up)
-    with pytest.raises(StoreError, match=r"cannot be written: found No space left.*run it again") as caught:
-        convert(recording, tmp_path / "s", archives)
-    assert "\n" not in str(caught.value)
-    monkeypatch.undo()
-    assert not list((tmp_path / "s").rglob("*.tmp"))
-    assert convert(recording, tmp_path / "s", archives).n_trials_resumed > 0
-    assert read_files(tmp_path / "s") == undisturbed
+def test_a_finished_store_on_a_read_only_disk_is_found_done(
+    recording: Recording, archives: str, tmp_path: Path
+) -> None:
+    convert(recording, tmp_path, archives)
+    with faulty_disk(FailFrom(0, errno.EROFS)) as counter:
+        assert convert(recording, tmp_path, archives).status == "already done"
+    assert counter.n_steps == 0
 
 
 def test_a_folder_without_write_permission_is_named(

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.recordings import Recording, make_recording
 from fixtures.stores import read_files
 from sensorium_data.convert import convert_session
 from sensorium_data.errors import ArchiveError, SensoriumError, SourceError, UsageError
 from sensorium_data.ingest import IngestReport, choose_sessions, ingest_sessions
 from sensorium_data.sessions import find_session
 from sensorium_data.store import open_session, stored_sessions
+from sensorium_data.testing.recordings import Recording, make_recording
 
 TIERS = ["train", "oracle", "oracle", "train", "live_test_main"]
 

@@ -10,12 +10,12 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fixtures.recordings import Recording, make_recording
 from sensorium_data.convert import convert_session
 from sensorium_data.movies import group_movies, same_movie, sign_video
 from sensorium_data.precision import cast_values
 from sensorium_data.sessions import Tier
 from sensorium_data.store import open_session
+from sensorium_data.testing.recordings import Recording, make_recording
 
 
 @st.composite

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fixtures.recordings import Recording, make_movie, make_recording, make_trial
 from fixtures.stores import read_files
 from sensorium_data.archive import SessionArchive
 from sensorium_data.convert import CONVERTER_VERSION, ConversionReport, convert_session
@@ -16,6 +15,7 @@ from sensorium_data.errors import ArchiveError, SensoriumError, SourceError, Sto
 from sensorium_data.schema import SCHEMA_VERSION
 from sensorium_data.sessions import find_session
 from sensorium_data.store import open_session, open_statistics, session_digest
+from sensorium_data.testing.recordings import Recording, make_movie, make_recording, make_trial
 
 
 def convert(recording: Recording, folder: Path, **options: object) -> ConversionReport:

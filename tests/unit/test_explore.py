@@ -10,10 +10,10 @@ import pytest
 import xarray as xr
 
 import sensorium_data.explore
-from fixtures.recordings import Recording, make_recording
 from sensorium_data.convert import convert_session
 from sensorium_data.errors import UnknownNameError, UsageError
 from sensorium_data.store import open_session
+from sensorium_data.testing.recordings import Recording, make_recording
 
 BROKEN = 5
 

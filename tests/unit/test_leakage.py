@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fixtures.recordings import make_recording
 from sensorium_data.convert import convert_session
 from sensorium_data.errors import StoreError
 from sensorium_data.leakage import LeakageReport, MovieLeak, find_leaks, report_leakage
 from sensorium_data.movie_links import link_movies
 from sensorium_data.sessions import find_session
+from sensorium_data.testing.recordings import make_recording
 
 
 def session(*trials: tuple[str, str], withheld: tuple[int, ...] = (), broken: tuple[int, ...] = ()) -> xr.Dataset:

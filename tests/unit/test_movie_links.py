@@ -15,7 +15,6 @@ import pytest
 import xarray as xr
 
 import sensorium_data.movies
-from fixtures.recordings import Recording, make_movie, make_recording
 from fixtures.stores import read_files
 from sensorium_data.convert import convert_session
 from sensorium_data.errors import StoreError
@@ -24,6 +23,7 @@ from sensorium_data.movie_links import link_movies
 from sensorium_data.movies import sign_video
 from sensorium_data.sessions import find_session
 from sensorium_data.store import open_session, open_session_as_stored, open_sessions
+from sensorium_data.testing.recordings import Recording, make_movie, make_recording
 from sensorium_data.testing.server import serve_directory
 from sensorium_data.verification import verify_session
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.recordings import Recording, make_recording
 from fixtures.stores import read_files
 from sensorium_data.convert import convert_session
 from sensorium_data.errors import StoreError
 from sensorium_data.precision import Precision, Rounding, cast_values
 from sensorium_data.store import open_session, open_statistics
+from sensorium_data.testing.recordings import Recording, make_recording
 from sensorium_data.trial_reader import TrialReader
 from sensorium_data.verification import verify_session
 

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from fixtures.recordings import Recording, make_recording
 from sensorium_data.convert import convert_session
 from sensorium_data.progress import ignore_progress
 from sensorium_data.quality import Outcome, QualityReport, StoreQuality, check_session, check_store
@@ -20,6 +19,7 @@ from sensorium_data.quality_scan import scan_session
 from sensorium_data.quality_summary import summarize_channels
 from sensorium_data.sessions import Tier, find_session
 from sensorium_data.store import open_session
+from sensorium_data.testing.recordings import Recording, make_recording
 
 FAILED, NOTED, PASSED = Outcome.FAILED, Outcome.NOTED, Outcome.PASSED
 

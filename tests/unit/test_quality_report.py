@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 
 from fixtures.command_line import run_command
-from fixtures.recordings import make_recording
 from sensorium_data.convert import convert_session
 from sensorium_data.errors import UsageError
 from sensorium_data.quality import Outcome, StoreQuality, check_store
 from sensorium_data.quality_report import render_report, require_writable, write_report
+from sensorium_data.testing.recordings import make_recording
 
 TIERS = ["train"] * 2 + ["oracle"] * 3 + ["final_test_bonus"]
 VOID = {"meta", "img", "br", "hr", "link", "input"}

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fixtures.recordings import Recording, make_recording
 from sensorium_data.convert import convert_session
 from sensorium_data.errors import UsageError
 from sensorium_data.statistics import competition_normalizer, response_precision
+from sensorium_data.testing.recordings import Recording, make_recording
 
 
 def precision_as_the_starter_kit_computes_it(std: np.ndarray) -> np.ndarray:

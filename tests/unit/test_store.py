@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fixtures.recordings import Recording, make_recording
 from fixtures.stores import read_files
 from sensorium_data.convert import convert_session
 from sensorium_data.errors import StoreError, UnknownNameError
@@ -24,6 +23,7 @@ from sensorium_data.store import (
     session_digest,
     stored_sessions,
 )
+from sensorium_data.testing.recordings import Recording, make_recording
 from sensorium_data.testing.server import serve_directory
 from sensorium_data.verification import verify_session
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fixtures.recordings import Recording, make_recording
 from sensorium_data.archive import SessionArchive
 from sensorium_data.convert import convert_session
 from sensorium_data.precision import Precision
+from sensorium_data.testing.recordings import Recording, make_recording
 from sensorium_data.verification import VerificationReport, compare_with_archive
 
 TIERS = ["train", "oracle", "none", "live_test_main"]

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fixtures.recordings import Recording, make_recording, make_trial
 from fixtures.stores import read_files
 from sensorium_data.archive import MODALITIES, SessionArchive
 from sensorium_data.convert import ConversionReport, convert_session
 from sensorium_data.errors import StoreError
 from sensorium_data.objects import open_objects
 from sensorium_data.store import open_session, open_sessions, open_statistics, stored_sessions
+from sensorium_data.testing.recordings import Recording, make_recording, make_trial
 from sensorium_data.verification import verify_session
 from sensorium_data.versions import current_group, is_later_version, next_group
 
