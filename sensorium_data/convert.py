@@ -46,6 +46,7 @@ from sensorium_data.targets import Target, find_target
 from sensorium_data.template import METADATA_KEY, SessionTemplate
 from sensorium_data.trial_blocks import SessionContents, read_session_contents
 from sensorium_data.trial_conversion import ConversionPlan, ConvertedTrial, Resources, check_written, convert_trial
+from sensorium_data.versions import next_group
 from sensorium_data.workspace import Workspace
 
 __all__ = ["CONVERTER_VERSION", "ConversionReport", "convert_session"]
@@ -229,17 +230,18 @@ class _Conversion:
 
         # A finished store may lie on a read-only disk: where nothing is to be done nothing is written, not even a lock.
         target = find()
-        workspace = Workspace(objects, session, target.group)
-        if not target.done or workspace.has_leftovers() or is_locked(objects, session.name):
+        # An interrupted run leaves work at the current group, or at the next if the archive changed and changed back.
+        leftovers = [Workspace(objects, session, group) for group in (target.group, next_group(target.group))]
+        if not target.done or any(one.has_leftovers() for one in leftovers) or is_locked(objects, session.name):
             waiting = f"wait for another run to finish {session.alias}"
             with exclusive_access(objects, session.name, waiting=waiting, progress=self.progress):
                 target = find()
-                workspace = Workspace(objects, session, target.group)
                 if not target.done:
-                    report = self._convert(target, workspace, started)
+                    report = self._convert(target, Workspace(objects, session, target.group), started)
                     publish_root(objects, session=session, group=target.group)
                     return report
-                workspace.tidy_up()
+                for one in leftovers:
+                    one.tidy_up()
         if target.is_to_be_pointed_to or session not in list_root(objects) or is_locked(objects, ROOT_LOCK):
             publish_root(objects, session=session, group=target.group)
         return self._report_done(target, started)
