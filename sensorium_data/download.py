@@ -159,7 +159,7 @@ class _Download:
                     part.discard()
                     return self._report("already there", version)
                 part.resume(version)
-                self._n_bytes_resumed = part.n_bytes_finished
+                self._n_bytes_resumed = max(0, part.n_bytes_finished - self._n_bytes_received)
                 self._fetch_sound(source, part, version)
                 part.publish()
         return self._report("downloaded", version)

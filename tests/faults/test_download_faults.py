@@ -148,7 +148,8 @@ def test_a_wrong_answer_for_a_whole_file_is_an_error(origin: Path, target: Path,
 
 def test_one_whole_file_among_ranges_does_not_cost_what_is_there(origin: Path, target: Path) -> None:
     with serve_directory(origin.parent, faults=[OnRequests(IgnoreRange(), {FIRST_SEGMENT + 2})]) as server:
-        download(server, origin, target, jobs=1)
+        report = download(server, origin, target, jobs=1)
+        assert (report.n_bytes_received, report.n_bytes_resumed) == (origin.stat().st_size, 0)
         assert [r.status for r in server.requests].count(200) == 1
         starts = [r.range for r in server.requests if r.range == f"bytes=0-{SEGMENT_SIZE_BYTES - 1}"]
         assert len(starts) == 1

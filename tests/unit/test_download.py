@@ -16,6 +16,7 @@ import sensorium_data.download
 from fixtures.archives import IMPATIENT, write_noise
 from sensorium_data.download import DownloadReport, download_archive
 from sensorium_data.errors import DownloadError, SourceError
+from sensorium_data.part_file import FileVersion, open_part
 from sensorium_data.sources import RetryPolicy
 from sensorium_data.testing.faults import (
     AnswerStatus,
@@ -351,6 +352,25 @@ class TestTwoAtOnce:
         assert target.read_bytes() == origin.read_bytes()
         assert names_in(target.parent) == {"a.zip", "a.zip.json"}
         assert "wait for another download of a.zip" in labels
+
+    def test_who_waited_never_writes_into_the_finished_file(self, target: Path) -> None:
+        waiting = threading.Event()
+
+        def overwrite() -> None:
+            with open_part(target, on_wait=waiting.set) as part:
+                part.start_over(FileVersion("url", 4, None))
+                part.write(0, b"new.")
+
+        with ThreadPoolExecutor(1) as pool:
+            with open_part(target) as part:
+                part.start_over(FileVersion("url", 4, None))
+                part.write(0, b"old.")
+                other = pool.submit(overwrite)
+                assert waiting.wait(30)
+                part.publish()
+            other.result(timeout=30)
+        assert target.read_bytes() == b"old."
+        assert target.with_name("a.zip.part").read_bytes() == b"new."
 
 
 def test_progress_is_told_in_segments_and_members(origin: Path, target: Path) -> None:
