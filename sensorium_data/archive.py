@@ -294,17 +294,6 @@ class SessionArchive:
         """
         return read_zip_member(self._source, self._entry(name), session=self.name)
 
-    def fingerprint(self, name: str) -> tuple[int, int]:
-        """Return a member's CRC-32 and its size in bytes, as the index states them; nothing is read for it.
-
-        Raises
-        ------
-        ArchiveError
-            If there is no such member.
-        """
-        entry = self._entry(name)
-        return entry.crc32, entry.size_bytes
-
     @property
     def unexpected(self) -> tuple[str, ...]:
         """Names of the members that have no place in a session's layout, in the archive's order; nothing reads them.

@@ -57,6 +57,7 @@ _Result = TypeVar("_Result")
 _N_RESTARTS = 3
 # Objects that one task reads back: few enough to spread, many enough that a cluster's overhead does not count.
 _CHECKED_AT_ONCE = 16
+_N_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -298,6 +299,7 @@ class _Conversion:
         records = [(converted[trial].record if trial in converted else done[trial]) for trial in contents.trials]
         notes = (
             *contents.describe_differences(statistics.n_frames_padded),
+            *_describe_unexpected(archive),
             *(f"trial {record.trial} is broken: {record.broken}" for record in records if record.broken),
         )
         attributes = compose_attributes(session, archive, records, notes, precision)
@@ -415,6 +417,13 @@ def _read_records(plan: ConversionPlan, contents: SessionContents, resources: Re
         ):
             done[trial] = record
     return done
+
+
+def _describe_unexpected(archive: SessionArchive) -> Iterator[str]:
+    names = archive.unexpected
+    if names:
+        shown = ", ".join(names[:_N_NAMED]) + (" and others" if len(names) > _N_NAMED else "")
+        yield f"{len(names)} members of the archive have no place in a session: {shown}"
 
 
 def _find_movies(records: Sequence[TrialRecord], template: SessionTemplate, workspace: Workspace) -> list[int]:

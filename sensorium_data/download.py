@@ -240,7 +240,8 @@ class _Download:
         """Report progress in segments; where the size is not known, one more is always to come."""
         n_done = n_bytes // _SEGMENT_SIZE_BYTES
         n_total = n_done + 1 if size_bytes is None else -(-size_bytes // _SEGMENT_SIZE_BYTES)
-        self._progress(f"download {self._label}", n_total if n_bytes == size_bytes else n_done, n_total)
+        n_done = n_total if n_bytes == size_bytes else n_done
+        self._progress(f"download {self._label}", n_done, n_total, n_bytes=n_bytes)
 
     def _is_there(self, version: FileVersion, source: ByteSource | None) -> bool:
         """Whether the finished file is the server's; ``source`` is None where its index cannot be read."""

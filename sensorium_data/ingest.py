@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sensorium_data.byte_source import RetryPolicy
 from sensorium_data.convert import ConversionReport, convert_session
-from sensorium_data.errors import SensoriumError, SourceError, UsageError
+from sensorium_data.errors import SensoriumError, SourceError, UnknownNameError, UsageError
 from sensorium_data.mirrors import Mode, list_sessions
 from sensorium_data.precision import Precision
 from sensorium_data.progress import Progress, ignore_progress
@@ -76,7 +76,9 @@ def choose_sessions(names: Iterable[str], sources: Sequence[str] = ()) -> tuple[
     if not found:
         return find_sessions(names)
     chosen = set(find_sessions(name for name in names if name.lower() != "all"))
-    chosen.update(find_session(name) for name in found)
+    for name in found:
+        with contextlib.suppress(UnknownNameError):  # other zip files may lie there
+            chosen.add(find_session(name))
     return tuple(sorted(chosen))
 
 

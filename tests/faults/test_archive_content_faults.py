@@ -167,12 +167,13 @@ class TestUnexpected:
             assert archive.unexpected == ()
 
 
-def test_a_member_s_fingerprint_is_its_content_s(path: Path, members: Mapping[str, bytes]) -> None:
+def test_a_trial_s_fingerprint_is_its_members_content_s(path: Path, members: Mapping[str, bytes]) -> None:
     with SessionArchive.open(str(path), SESSION) as archive:
-        for name, content in members.items():
-            assert archive.fingerprint(name) == (zlib.crc32(content), len(content))
-        with pytest.raises(ArchiveError, match=r"data/videos/99\.npy: no such member"):
-            archive.fingerprint(f"{FOLDER}/data/videos/99.npy")
+        for trial in archive.trial_ids():
+            contents = {modality: members[f"{FOLDER}/data/{modality}/{trial}.npy"] for modality in MODALITIES}
+            expected = {modality: (zlib.crc32(content), len(content)) for modality, content in contents.items()}
+            assert archive.fingerprint_trial(trial) == expected
+        assert archive.fingerprint_trial(99) == {}
 
 
 class TestZipBombs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,11 +14,13 @@ import pytest
 
 from fixtures.stores import read_files
 from sensorium_data.convert import convert_session
-from sensorium_data.errors import ArchiveError, SensoriumError, SourceError, UsageError
+from sensorium_data.errors import ArchiveError, SensoriumError, SourceChangedError, SourceError, UsageError
 from sensorium_data.ingest import IngestReport, choose_sessions, ingest_sessions
 from sensorium_data.sessions import find_session
-from sensorium_data.store import open_session, stored_sessions
+from sensorium_data.store import open_session, session_digest, stored_sessions
+from sensorium_data.testing.faults import ChangeETag
 from sensorium_data.testing.recordings import Recording, make_recording
+from sensorium_data.testing.server import serve_directory
 
 TIERS = ["train", "oracle", "oracle", "train", "live_test_main"]
 
@@ -136,6 +139,53 @@ def test_an_interrupted_ingest_of_several_sessions_is_continued(
     (interrupted,) = (one for one in report.sessions if one.alias == "F")
     assert interrupted.status == "already done" or interrupted.n_trials_resumed >= 3
     assert read_files(tmp_path) == undisturbed
+
+
+# A source that changes while it is read
+
+
+@pytest.mark.parametrize("over_http", [False, True], ids=["local", "http"])
+@pytest.mark.parametrize("keeps_its_size", [False, True], ids=["another size", "same size"])
+def test_an_archive_replaced_midway_is_read_again_and_never_spliced(
+    over_http: bool, keeps_its_size: bool, recordings: list[Recording], tmp_path: Path
+) -> None:
+    before = recordings[1]
+    after = before
+    for trial in before.trials:
+        after = after.with_trial(trial, responses=before.trials[trial].responses * 2)
+    if not keeps_its_size:
+        after = Recording(**{**vars(after), "extra": {f"{after.session.name}/data/notes/1.npy": b"mended"}})
+    archives = tmp_path / "archives"
+    path = before.write(archives)
+    after.write(tmp_path / "after")
+
+    def replace_midway(label: str, n_done: int, n_total: int, **more: object) -> None:
+        if label == "convert F" and n_done == 2 and not (tmp_path / "done").exists():
+            (tmp_path / "done").touch()
+            # In place: whoever has a file open reads on in it where another is given its name.
+            path.write_bytes((tmp_path / "after" / path.name).read_bytes())
+            # A later time than the first, whatever the clock's grain.
+            os.utime(path, (time.time() + 5, time.time() + 5))
+
+    with serve_directory(archives) as server:
+        source = server.url if over_http else str(archives)
+        convert_session(before.session, str(tmp_path / "s"), source=source, jobs=1, progress=replace_midway)
+        fresh = convert_session(before.session, str(tmp_path / "fresh"), source=source)
+    assert (tmp_path / "done").exists()
+    assert session_digest(str(tmp_path / "s"), "F") == session_digest(str(tmp_path / "fresh"), "F")
+    assert any("data/notes/1.npy" in note for note in fresh.notes) is not keeps_its_size
+    stored = open_session(str(tmp_path / "s"), "F").responses.sel(trial=0)[:, :20].values
+    assert (stored == (before.trials[0].responses[:, :20] * 2).astype("float32")).all()
+
+
+def test_an_archive_that_never_stays_the_same_is_an_error(recordings: list[Recording], tmp_path: Path) -> None:
+    recording = recordings[1]
+    path = recording.write(tmp_path / "archives")
+    with (
+        serve_directory(tmp_path / "archives", faults=[ChangeETag()]) as server,
+        pytest.raises(SourceChangedError, match=path.name),
+    ):
+        convert_session(recording.session, str(tmp_path / "s"), source=server.url)
 
 
 # Over a Dask cluster
