@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 # Installed again when the dependencies change.
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-all lint format setup clean
+.PHONY: help demo test test-all bench lint format setup clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      the whole job on simulated recordings, a few minutes on a CPU"
 	@echo "make test      lint, types, import contracts and tests"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make bench     every benchmark at real size: about an hour, 40 GB of space in BENCH"
 	@echo "make setup     only the environment, in $(VENV)"
 
 setup: $(READY)
@@ -39,6 +40,15 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+# Keeps the archive of real size, which takes long to make, for the next run.
+BENCH ?= /tmp/sensorium-bench
+
+bench: $(READY)
+	$(BIN)/python benchmarks/array_codecs.py --work $(BENCH)
+	$(BIN)/python benchmarks/layout.py --work $(BENCH)
+	$(BIN)/python benchmarks/throttled.py --work $(BENCH)
+	$(BIN)/python benchmarks/ingest.py --work $(BENCH)
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

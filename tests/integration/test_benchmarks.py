@@ -1,0 +1,80 @@
+"""The benchmarks run at a tiny size, so that they run when somebody has the machine and the hour for the real one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+N_TRIALS, N_NEURONS = 8, 24
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder that keeps the archive from one benchmark to the next."""
+    return tmp_path_factory.mktemp("bench")
+
+
+def run_benchmark(name: str, work: Path, results: Path, *arguments: str) -> dict[str, Any]:
+    """Run a benchmark once at a tiny size, and return the JSON that it wrote."""
+    size = ["--trials", str(N_TRIALS), "--neurons", str(N_NEURONS), "--repeats", "1"]
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *size, "--work", str(work), "--results", str(results)]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=work, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (results / f"{name}.md").read_text() in done.stdout
+    document: dict[str, Any] = json.loads((results / f"{name}.json").read_text())
+    assert document["machine"]["n_cores"] >= 1
+    return document
+
+
+@pytest.mark.skipif(shutil.which("unzip") is None, reason="compares with unzip")
+def test_ingest_compares_both_precisions_with_unzip(work: Path, tmp_path: Path) -> None:
+    document = run_benchmark("ingest", work, tmp_path)
+    times, sizes, memory = document["tables"].values()
+    assert [row["what"] for row in times] == ["unzip", "ingest --precision exact", "ingest --precision compact"]
+    assert all(row["faster than unzip"] == pytest.approx(times[0]["wall s"] / row["wall s"]) for row in times)
+    (archive,) = (work / f"archive-{N_TRIALS}x{N_NEURONS}").glob("*.zip")
+    with zipfile.ZipFile(archive) as content:
+        unpacked = sum(member.file_size for member in content.infolist())
+    by_name = {row["what"]: row["GB"] * 1e9 for row in sizes}
+    assert by_name["zip"] == pytest.approx(archive.stat().st_size)
+    assert by_name["files unpacked"] == pytest.approx(unpacked)
+    assert by_name["store, compact"] < by_name["store, exact"] < by_name["files unpacked"]
+    assert {row["trials"] for row in memory} == {2, N_TRIALS}
+    assert sorted(path.name for path in work.iterdir()) == [f"archive-2x{N_NEURONS}", f"archive-{N_TRIALS}x{N_NEURONS}"]
+
+
+def test_layout_finds_a_trial_in_one_request_of_its_shard(work: Path, tmp_path: Path) -> None:
+    document = run_benchmark("layout", work, tmp_path)
+    for rows in document["tables"].values():
+        by_layout = {row["layout"]: row for row in rows}
+        assert len(by_layout) == len(rows) == 7
+        assert by_layout["chunks of 1 trial × 1024 neurons, shards of 1 trials"]["its requests"] == 1
+        assert all(row["block, ms"] > 0 and row["trace over HTTP, ms a trial"] > 0 for row in rows)
+
+
+def test_codecs_state_the_error_of_each_rounding(work: Path, tmp_path: Path) -> None:
+    document = run_benchmark("array_codecs", work, tmp_path, "--blocks", "2")
+    responses, videos = document["tables"].values()
+    relative = {row["stored as"]: row["largest relative error"] for row in responses}
+    assert relative["float32"] <= np.finfo(np.float32).eps / 2
+    for keep in (7, 10, 13):
+        assert 2.0 ** -(keep + 2) < relative[f"float32, floor dropped, {keep} bits"] <= 2.0 ** -(keep + 1)
+    absolute = {row["stored as"]: row["largest error"] for row in videos}
+    assert 0.02 < absolute["float32, steps of 1/16"] <= 1 / 32 + 1e-5
+    assert 0.05 < absolute["float16"] <= 1 / 16
+
+
+def test_throttled_fetches_everything_once_whatever_the_connections(work: Path, tmp_path: Path) -> None:
+    document = run_benchmark("throttled", work, tmp_path, "--jobs", "1", "2", "--rate", "4e6")
+    (rows,) = document["tables"].values()
+    assert [row["jobs"] for row in rows] == [1, 2]
+    assert all(row["requests"] > 4 * N_TRIALS and row["of the members' size"] > 0.9 for row in rows)
