@@ -65,12 +65,16 @@ def convert_statistics(
         if record is not None:
             workspace.write_statistics_record(record)
             return record
-    shape = archive.read_statistic(next(iter(VARIABLES)), STATISTICS[0]).shape
+    # Kept until its turn comes: no member travels twice.
+    first = {pairs[0]: archive.read_statistic(*pairs[0])}
+    shape = first[pairs[0]].shape
     n_frames_padded = int(shape[-1]) if shape else 0
     template = declare_statistics(contents, max(1, n_frames_padded), precision)
 
     def convert(variable: str, statistic: str) -> tuple[str, StoredObject, float]:
-        block, error = read_statistic(archive, contents, variable, statistic, n_frames_padded, precision)
+        pair = variable, statistic
+        values = first.pop(pair) if pair in first else archive.read_statistic(*pair)
+        block, error = _cast_statistic(values, archive, contents, variable, statistic, n_frames_padded, precision)
         path, position = f"{STATISTICS_GROUP}/{variable}", STATISTICS.index(statistic)
         key, data = template.encode_block(path, position, block)
         workspace.group.write(key, data)
@@ -115,6 +119,18 @@ def read_statistic(
         If its dtype or shape is wrong.
     """
     values = archive.read_statistic(variable, statistic)
+    return _cast_statistic(values, archive, contents, variable, statistic, n_frames_padded, precision)
+
+
+def _cast_statistic(
+    values: np.ndarray,
+    archive: SessionArchive,
+    contents: SessionContents,
+    variable: str,
+    statistic: str,
+    n_frames_padded: int,
+    precision: Precision,
+) -> tuple[np.ndarray, float]:
     shape = _archived_shape(variable, contents.n_neurons, n_frames_padded)
     if values.shape == shape and values.dtype.kind == "f" and values.size:
         ordered = values.transpose(2, 0, 1) if variable == "videos" else values
