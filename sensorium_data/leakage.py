@@ -20,7 +20,7 @@ from sensorium_data.objects import open_objects
 from sensorium_data.sessions import Tier
 from sensorium_data.store import open_session_as_stored, stored_sessions
 
-__all__ = ["LeakageReport", "MovieLeak", "find_leaks", "report_leakage"]
+__all__ = ["LeakageReport", "MovieLeak", "find_leaks", "report_leakage", "unlinked_sessions"]
 
 
 @dataclass(frozen=True, order=True)
@@ -139,6 +139,21 @@ def report_leakage(store: str) -> LeakageReport:
     if len(recordings) > 1:
         _require_links(store, links, recordings)
     return find_leaks({name: links.apply(dataset) for name, dataset in recordings.items()})
+
+
+def unlinked_sessions(store: str) -> tuple[str, ...]:
+    """Return the full names of the sessions whose movies have not been compared with the others'.
+
+    Raises
+    ------
+    StoreError
+        If there is no store, or a session in it is damaged.
+    """
+    links = MovieLinks.read(open_objects(store))
+    names = [session.name for session in stored_sessions(store)]
+    if len(names) < 2:
+        return ()
+    return tuple(name for name in names if not links.covers(open_session_as_stored(store, name)))
 
 
 def _require_links(store: str, links: MovieLinks, recordings: Mapping[str, xr.Dataset]) -> None:

@@ -30,6 +30,7 @@ from sensorium_data.quality_pictures import (
 )
 from sensorium_data.quality_scan import StimulusSample
 from sensorium_data.quality_summary import ChannelSummary, StimulusSummary
+from sensorium_data.sessions import find_session
 
 __all__ = ["render_report", "require_writable", "write_report"]
 
@@ -102,7 +103,7 @@ def render_report(quality: StoreQuality) -> str:
         sessions=[_SessionPage.of(report) for report in quality.sessions],
         table=_to_rows(quality.to_table()),
         matrix=_compare_checks(quality),
-        leakage=None if quality.leakage is None else _to_rows(quality.leakage),
+        leakage=None if quality.leakage is None else _to_rows(_with_aliases(quality.leakage)),
         totals={outcome.value: _count_outcomes(quality, outcome) for outcome in Outcome},
         symbols={outcome.value: symbol for outcome, symbol in _SYMBOLS.items()},
     )
@@ -156,6 +157,12 @@ def _compare_checks(quality: StoreQuality) -> list[dict[str, Any]]:
         for check in outcomes
         if worst[check] == outcome.value
     ]
+
+
+def _with_aliases(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with sessions by their aliases: full names do not fit beside each other on a page."""
+    names = [name for name in table.columns if str(name).endswith("_session")]
+    return table.assign(**{name: [find_session(session).alias for session in table[name]] for name in names})
 
 
 def _to_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
