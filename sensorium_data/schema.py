@@ -120,7 +120,7 @@ class Field:
         whole = tuple(max(1, n) for n in shape)
         # Lossless float32 hardly compresses whatever the codec, and lz4 costs next to nothing; a byte or
         # bit shuffle helps the smooth videos and hurts the sparse responses. Rounded responses are worth zstd, which
-        # takes 40 % off lz4's bytes for 3 ms a trial in reading (benchmarks/codecs.py).
+        # takes 40 % off lz4's bytes for 3 ms a trial in reading (benchmarks/array_codecs.py).
         typesize = 4 if self.dtype == "str" else np.dtype(self.dtype).itemsize
         lz4 = partial(zarr.codecs.BloscCodec, cname="lz4", clevel=1, typesize=typesize)
         match self.name:

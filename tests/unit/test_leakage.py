@@ -102,7 +102,8 @@ def test_a_store_whose_movies_were_not_compared_has_no_report(tmp_path: Path) ->
         if alias == "A":
             assert report_leakage(store).leaks == (), "one session alone"
             link_movies(store)
-    with pytest.raises(StoreError, match=rf"have not been compared .*: found {find_session('F').name}; run .*sensorium ingest"):
+    missing = find_session("F").name
+    with pytest.raises(StoreError, match=rf"have not been compared .*: found {missing}; run .*sensorium ingest"):
         report_leakage(store)
     link_movies(store)
     (leak,) = report_leakage(store).leaks

@@ -1,0 +1,71 @@
+"""Stores that earlier versions wrote are read as they were meant: one lies here for each version of the schema.
+
+``python tests/compat/test_old_stores.py`` writes the one of this version, once, when the version is raised.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sensorium_data.convert import convert_session
+from sensorium_data.movie_links import link_movies
+from sensorium_data.precision import Precision
+from sensorium_data.schema import SCHEMA_VERSION
+from sensorium_data.store import open_session, open_signatures, open_statistics
+from sensorium_data.testing.recordings import Recording, make_recording
+from sensorium_data.verification import verify_session
+
+HERE = Path(__file__).parent
+TIERS = ["train", "oracle", "oracle", "none", "live_test_main"]
+
+
+def recorded() -> Recording:
+    """What every store here was made from: never to be changed."""
+    return make_recording("F", TIERS, movies={1: 9, 2: 9}, n_frames={0: 3, 1: 4, 2: 4, 4: 5}, n_padded=5, n_neurons=2)
+
+
+@pytest.mark.parametrize("path", sorted(HERE.glob("store-*")), ids=lambda path: path.name)
+def test_a_store_of_an_earlier_version_is_read(path: Path) -> None:
+    recording = recorded()
+    assert verify_session(str(path), "F").passed
+    dataset = open_session(str(path), "F").load()
+    assert dataset.tier.values.tolist() == [tier for tier in TIERS if tier != "none"]
+    assert dataset.responses_withheld.values.tolist() == [False, False, False, True]
+    assert dataset.movie.values[1] == dataset.movie.values[2]
+    np.testing.assert_array_equal(dataset.neuron, recording.unit_ids)
+    for number, n_frames in {0: 3, 1: 4, 2: 4, 4: 5}.items():
+        block = dataset.sel(trial=number)
+        assert block.n_frames == n_frames
+        for name, array in recording.trials[number].arrays().items():
+            if name == "responses" and number == 4:
+                assert block.responses.isnull().all()
+                continue
+            expected = array.copy()
+            expected[..., n_frames:] = np.nan
+            stored = block[name].transpose("height", "width", "time") if name == "videos" else block[name]
+            tolerance = {} if dataset.attrs["precision"] == "exact" else {"rtol": 2.0**-11, "atol": 1 / 31}
+            np.testing.assert_allclose(stored, expected.astype(np.float32), **{"rtol": 0, **tolerance})
+    std = open_statistics(str(path), "F").responses.sel(statistic="std")
+    np.testing.assert_array_equal(std, recording.statistics["responses", "std"].astype(np.float32))
+    signatures = open_signatures(str(path), "F")
+    assert signatures is not None
+    assert signatures.shape[:2] == (4, 5)
+
+
+def test_there_is_a_store_of_this_version() -> None:
+    assert {path.name for path in HERE.glob(f"store-{SCHEMA_VERSION}-*")} == {
+        f"store-{SCHEMA_VERSION}-{precision}" for precision in ("exact", "compact")
+    }
+
+
+if __name__ == "__main__":
+    archives = Path(sys.argv[1])
+    recorded().write(archives)
+    for precision in (Precision.EXACT, Precision.COMPACT):
+        store = HERE / f"store-{SCHEMA_VERSION}-{precision}"
+        convert_session(recorded().session, str(store), source=str(archives), precision=precision)
+        link_movies(str(store))
