@@ -58,9 +58,9 @@ class Precision(StrEnum):
         return _COMPACT.get(variable) if self is Precision.COMPACT else None
 
 
-# Chosen by measurement (benchmarks/array_codecs.py): with the floor at 0 and 10 bits, zstd stores responses in a twelfth
-# of the bytes of float32, and 7 bits would save an eighth of those; steps of 1/16 take as many as float16 at half its
-# error.
+# Chosen by measurement (benchmarks/array_codecs.py): with the floor at 0 and 10 bits, zstd stores responses in a
+# twelfth of the bytes of float32, and 7 bits would save an eighth of those; steps of 1/16 take as many as float16, at
+# half its error.
 _COMPACT = MappingProxyType({"responses": Rounding(floor=1e-6, keep_bits=10), "videos": Rounding(step=1 / 16)})
 
 

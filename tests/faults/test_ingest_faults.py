@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +140,27 @@ def test_an_interrupted_ingest_of_several_sessions_is_continued(
     (interrupted,) = (one for one in report.sessions if one.alias == "F")
     assert interrupted.status == "already done" or interrupted.n_trials_resumed >= 3
     assert read_files(tmp_path) == undisturbed
+
+
+# How much travels
+
+
+@pytest.mark.parametrize("jobs", [1, 8])
+def test_every_member_travels_once_and_little_else(jobs: int, tmp_path: Path) -> None:
+    recording = make_recording("F", TIERS, n_neurons=40, n_frames=300, n_padded=324)
+    path = recording.write(tmp_path / "archives")
+    with zipfile.ZipFile(path) as content:
+        members = [info for info in content.infolist() if "config" not in info.filename]
+    with serve_directory(tmp_path / "archives") as server:
+        convert_session(recording.session, str(tmp_path / "s"), source=server.url, jobs=jobs)
+        requests = [request.range for request in server.requests]
+        n_bytes = server.n_bytes_sent
+        convert_session(recording.session, str(tmp_path / "s"), source=server.url, jobs=jobs)
+        n_requests_of_rerun = len(server.requests) - len(requests)
+    assert len(requests) <= len(members) + 3
+    assert len(set(requests)) == len(requests)
+    assert n_bytes <= 1.02 * sum(info.compress_size for info in members)
+    assert n_requests_of_rerun <= 3
 
 
 # A source that changes while it is read
