@@ -10,17 +10,21 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import xarray as xr
+import zarr
 
 from sensorium_data.errors import StoreError
 from sensorium_data.objects import Objects
 
-__all__ = ["LINKS_KEY", "MovieLinks", "SessionLinks", "digest_movies"]
+__all__ = ["LINKS_KEY", "MovieLinks", "SessionLinks", "digest_movies", "read_movies_digest"]
 
 #: Where a store's root keeps the ids.
 LINKS_KEY = "movies.json"
+
+_LABELS = ("trial", "n_frames", "movie")
 
 # Raised whenever a reader of the previous version would misread the file.
 _VERSION = 1
@@ -139,10 +143,15 @@ def digest_movies(dataset: xr.Dataset) -> str:
     dataset : xarray.Dataset
         As stored, with the session's own ids.
     """
-    content = [
-        dataset.attrs.get("source_digest"),
-        dataset.trial.values.tolist(),
-        dataset.n_frames.values.tolist(),
-        dataset.movie.values.tolist(),
-    ]
+    return _digest_labels(dataset.attrs, {name: dataset[name].values for name in _LABELS})
+
+
+def read_movies_digest(objects: Objects, group: str) -> str:
+    """Return :func:`digest_movies` of a published group: three small arrays are read, and nothing else is loaded."""
+    opened: Any = zarr.open_group(objects.child(group).zarr_store(), mode="r")
+    return _digest_labels(opened.attrs, {name: opened[name][...] for name in _LABELS})
+
+
+def _digest_labels(attributes: Mapping[str, Any], labels: Mapping[str, np.ndarray]) -> str:
+    content = [attributes.get("source_digest"), *(labels[name].tolist() for name in _LABELS)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

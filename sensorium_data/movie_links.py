@@ -7,26 +7,22 @@ saw as oracle. Splits and leakage go by ids that tell this.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
-from sensorium_data.movie_ids import LINKS_KEY, MovieLinks, SessionLinks, digest_movies
-from sensorium_data.movies import join_groups, sign_video
+from sensorium_data.movie_ids import LINKS_KEY, MovieLinks, SessionLinks, digest_movies, read_movies_digest
+from sensorium_data.movies import join_groups
 from sensorium_data.objects import LocalObjects, Objects, open_objects
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.publishing import exclusive_access
 from sensorium_data.sessions import SESSIONS
-from sensorium_data.store import open_session_as_stored, open_signatures, stored_sessions
+from sensorium_data.store import open_session_as_stored, open_signatures, require_session, stored_sessions
 
 __all__ = ["MovieLinks", "link_movies"]
 
 _LOCK = "movies"
-
-# Of float16 at luminances of 128 and more.
-_LARGEST_ERROR_OF_HALF_PRECISION = 0.0625
 
 
 def link_movies(store: str, *, jobs: int = 4, progress: Progress = ignore_progress) -> MovieLinks:
@@ -59,17 +55,16 @@ def link_movies(store: str, *, jobs: int = 4, progress: Progress = ignore_progre
         If there is no store, a session in it is damaged, or the store cannot be written.
     """
     objects = open_objects(store)
-    recordings = _open_recordings(store)
+    # Without opening the sessions, which takes longer than all else where nothing is to be done.
     links = _read_links(objects)
-    if _is_current(links, recordings):
+    if _covers_all(links, objects, store):
         return links
     with exclusive_access(objects, _LOCK, waiting="wait for another run to link movies", progress=progress):
         if isinstance(objects, LocalObjects):
             objects.clear_unfinished(LINKS_KEY)
-        recordings = _open_recordings(store)
         links = _read_links(objects)
-        if not _is_current(links, recordings):
-            links = _compare(store, recordings, links, jobs=jobs, progress=progress)
+        if not _covers_all(links, objects, store):
+            links = _compare(store, _open_recordings(store), links, jobs=jobs, progress=progress)
             objects.write(LINKS_KEY, links.to_bytes())
     return links
 
@@ -89,8 +84,12 @@ def _read_links(objects: Objects) -> MovieLinks:
         return MovieLinks()
 
 
-def _is_current(links: MovieLinks, recordings: Mapping[str, xr.Dataset]) -> bool:
-    return links.sessions.keys() == recordings.keys() and all(map(links.covers, recordings.values()))
+def _covers_all(links: MovieLinks, objects: Objects, store: str) -> bool:
+    sessions = stored_sessions(store)
+    return links.sessions.keys() == {session.name for session in sessions} and all(
+        links.sessions[session.name].digest == read_movies_digest(objects, require_session(objects, session))
+        for session in sessions
+    )
 
 
 @dataclass(frozen=True)
@@ -123,10 +122,11 @@ def _compare(
     firsts = [position_of.setdefault(group, position) for position, group in enumerate(trials.groups)]
     if len(set(trials.batches)) > 1:
         signatures: list[np.ndarray] = []
-        errors = {name: _largest_error(dataset) for name, dataset in recordings.items()}
+        # By how much a stored pixel may differ from the archive's.
+        errors = {name: float(ds.videos.attrs["largest_absolute_error"]) for name, ds in recordings.items()}
         # In the order of the trials.
         for name in dict.fromkeys(trials.sessions):
-            signatures += _read_signatures(store, name, recordings[name], jobs=jobs, progress=progress)
+            signatures += _read_signatures(store, name, recordings[name])
 
         def read_video(index: int) -> np.ndarray:
             return _read_video(recordings[trials.sessions[index]], trials.positions[index])
@@ -159,39 +159,16 @@ def _list_trials(recordings: Mapping[str, xr.Dataset], links: MovieLinks) -> _Tr
     return trials
 
 
-def _read_signatures(
-    store: str, name: str, dataset: xr.Dataset, *, jobs: int, progress: Progress
-) -> Sequence[np.ndarray]:
-    """Return the signature of each trial's valid frames: the stored one, or made of its video."""
-    n_frames = dataset.n_frames.values.tolist()
-    stored = open_signatures(store, name)
-    if stored is not None:
-        values = stored.values
-        return [values[position, :length] for position, length in enumerate(n_frames)]
-
-    def sign(position: int) -> np.ndarray:
-        return sign_video(_read_video(dataset, position))
-
-    signatures: list[np.ndarray] = []
-    with ThreadPoolExecutor(max(1, jobs), thread_name_prefix="movies") as pool:
-        for signature in pool.map(sign, range(len(n_frames))):
-            signatures.append(signature)
-            progress(f"read videos of {dataset.attrs.get('alias', name)}", len(signatures), len(n_frames))
-    return signatures
+def _read_signatures(store: str, name: str, dataset: xr.Dataset) -> list[np.ndarray]:
+    """Return the signature of each trial's valid frames."""
+    values = open_signatures(store, name).values
+    return [values[position, :length] for position, length in enumerate(dataset.n_frames.values.tolist())]
 
 
 def _read_video(dataset: xr.Dataset, position: int) -> np.ndarray:
     n_frames = int(dataset.n_frames[position])
     video: np.ndarray = dataset.videos.data[position, :n_frames].compute(scheduler="synchronous")
     return video
-
-
-def _largest_error(dataset: xr.Dataset) -> float:
-    """Return by how much a stored pixel may differ from the archive's."""
-    recorded = dataset.videos.attrs.get("largest_absolute_error")
-    if recorded is not None:
-        return float(recorded)
-    return _LARGEST_ERROR_OF_HALF_PRECISION if dataset.videos.dtype.itemsize < 4 else 0.0
 
 
 def _name_movies(recordings: Mapping[str, xr.Dataset], trials: _Trials, firsts: Sequence[int]) -> MovieLinks:

@@ -19,7 +19,7 @@ from sensorium_data.ledger import LEDGER_KEY, Ledger
 from sensorium_data.movie_ids import MovieLinks
 from sensorium_data.objects import LocalObjects, Objects, open_objects
 from sensorium_data.publishing import PARTIAL_FOLDER, ROOT_TITLE, list_published, list_root
-from sensorium_data.schema import COORDINATES, SCHEMA_VERSION, VARIABLES
+from sensorium_data.schema import COORDINATES, SCHEMA_VERSION, SIGNATURE, VARIABLES
 from sensorium_data.sessions import Session, Tier, find_session
 from sensorium_data.template import METADATA_KEY
 from sensorium_data.versions import current_group
@@ -123,12 +123,12 @@ def open_statistics(store: str, session: str) -> xr.Dataset:
     return _load_coordinates(_open_group(objects, f"{group}/{_STATISTICS_GROUP}", found), "statistic")
 
 
-def open_signatures(store: str, session: str) -> xr.DataArray | None:
-    """Return the signatures of a session's videos, ``None`` if it was converted without them.
+def open_signatures(store: str, session: str) -> xr.DataArray:
+    """Return the signatures of a session's videos: what tells movies apart without reading them.
 
     Returns
     -------
-    xarray.DataArray, optional
+    xarray.DataArray
         (trial, time, feature), not read yet: :func:`sensorium_data.movies.sign_video` of each trial, NaN past its end.
 
     Raises
@@ -138,10 +138,8 @@ def open_signatures(store: str, session: str) -> xr.DataArray | None:
     """
     found = find_session(session)
     objects = open_objects(store)
-    path = f"{require_session(objects, found)}/{_MOVIES_GROUP}"
-    if not objects.exists(f"{path}/{METADATA_KEY}"):
-        return None
-    signatures: xr.DataArray = _open_group(objects, path, found)["signature"]
+    group = require_session(objects, found)
+    signatures: xr.DataArray = _open_group(objects, f"{group}/{_MOVIES_GROUP}", found)[SIGNATURE.name]
     return signatures
 
 
