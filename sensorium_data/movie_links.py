@@ -65,7 +65,7 @@ def link_movies(store: str, *, jobs: int = 4, progress: Progress = ignore_progre
         links = _read_links(objects)
         if not _covers_all(links, objects, store):
             links = _compare(store, _open_recordings(store), links, jobs=jobs, progress=progress)
-            objects.write(LINKS_KEY, links.to_bytes())
+            objects.write_durably(LINKS_KEY, links.to_bytes())
     return links
 
 

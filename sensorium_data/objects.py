@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +41,9 @@ class Objects(Protocol):
 
     def write(self, key: str, data: bytes | memoryview) -> None:
         """Write an object; a reader sees it whole or not at all."""
+
+    def write_durably(self, key: str, data: bytes) -> None:
+        """Write an object, and return when not even a power cut would undo it."""
 
     def size(self, key: str) -> int | None:
         """Return the size of an object in bytes, ``None`` if there is none."""
@@ -93,6 +96,14 @@ class LocalObjects:
             raise _cannot("read", str(path), error) from error
 
     def write(self, key: str, data: bytes | memoryview) -> None:
+        self._write(key, data, lambda temporary: None)
+
+    def write_durably(self, key: str, data: bytes) -> None:
+        # Synced under its temporary name: a file that has the right name has the right bytes.
+        self._write(key, data, _sync)
+        sync_folder((self.root / key).parent)
+
+    def _write(self, key: str, data: bytes | memoryview, before_naming: Callable[[Path], None]) -> None:
         path = self.root / key
         # A name of its own for each writer, so that no two ever write into one file.
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -100,6 +111,7 @@ class LocalObjects:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 temporary.write_bytes(data)
+                before_naming(temporary)
                 temporary.replace(path)
             except BaseException:
                 temporary.unlink(missing_ok=True)
@@ -208,6 +220,9 @@ class RemoteObjects:
                 self._fs.pipe_file(self._full(key), bytes(data))
         except (FileNotFoundError, NotImplementedError) as error:
             raise _cannot("written", self.locate(key), error) from error
+
+    def write_durably(self, key: str, data: bytes) -> None:
+        self.write(key, data)
 
     def size(self, key: str) -> int | None:
         self._fs.invalidate_cache()

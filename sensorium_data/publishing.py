@@ -121,7 +121,7 @@ def publish_root(objects: Objects, *, session: Session | None = None, group: str
                 return
         except FileNotFoundError:
             pass
-        objects.write(METADATA_KEY, data)
+        objects.write_durably(METADATA_KEY, data)
 
 
 def list_root(objects: Objects) -> tuple[Session, ...]:

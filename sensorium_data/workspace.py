@@ -116,7 +116,7 @@ class Workspace:
         """
         last = {LEDGER_KEY: ledger.to_bytes(), METADATA_KEY: metadata}
         for key, data in last.items():
-            self.group.write(key, data)
+            self.group.write_durably(key, data)
             if self.group.read(key) != data:
                 raise StoreError(
                     "what was written reads back differently",
@@ -125,10 +125,8 @@ class Workspace:
                     remedy="check the disk, and run it again",
                 )
         if isinstance(self.group, LocalObjects) and isinstance(self._published, LocalObjects):
-            # A power cut must not leave a published session whose objects never reached the disk. The others were
-            # synced when they were read back.
-            for key in last:
-                self.group.sync(key)
+            # A power cut must not leave a published session whose objects never reached the disk: they were synced when
+            # they were read back, and now their names are.
             self.group.sync_folders()
             try:
                 os.rename(self.group.root, self._published.root)
