@@ -74,7 +74,7 @@ def test_codecs_state_the_error_of_each_rounding(work: Path, tmp_path: Path) -> 
 
 
 def test_throttled_fetches_everything_once_whatever_the_connections(work: Path, tmp_path: Path) -> None:
-    document = run_benchmark("throttled", work, tmp_path, "--jobs", "1", "2", "--rate", "4e6")
+    document = run_benchmark("throttled", work, tmp_path, "--jobs", "1", "2", "--rate", "3e7")
     (rows,) = document["tables"].values()
     assert [row["jobs"] for row in rows] == [1, 2]
     assert all(row["requests"] > 4 * N_TRIALS and row["of the members' size"] > 0.9 for row in rows)
