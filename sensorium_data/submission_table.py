@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -347,10 +348,8 @@ class TableChecker:
                 else:
                     problem, remedy = "the session is not in the store", f"ingest {session.alias} to check it"
             else:
-                try:
-                    find_session(name)
-                except UnknownNameError as error:
-                    remedy = error.remedy
+                near = difflib.get_close_matches(name, SESSIONS, n=2)
+                remedy = f"did you mean {' or '.join(near)}?" if near else "write a session's full name"
             more = f", in {len(rows)} rows" if len(rows) > 1 else ""
             self._violate("sessions", problem, row=rows[0], found=f"{name!r}{more}", expected=expected, remedy=remedy)
         aliases = ", ".join(s.session.alias for s in self._expected.values())

@@ -24,6 +24,7 @@ from sensorium_data.predictions import (
     predicted_sessions,
     predictions_attributes,
 )
+from sensorium_data.schema import SCHEMA_VERSION
 from sensorium_data.store import session_digest
 
 TRIALS = (
@@ -384,7 +385,7 @@ def test_later_schema_is_refused(recorded: tuple[str, HandMadeSession], tmp_path
     metadata = json.loads(path.read_text())
     metadata["attributes"]["schema_version"] = 99
     path.write_text(json.dumps(metadata))
-    with pytest.raises(PredictionsError, match="another schema version: found 99, expected 1"):
+    with pytest.raises(PredictionsError, match=f"another schema version: found 99, expected {SCHEMA_VERSION}"):
         predictions_attributes(str(tmp_path / "p"))
 
 
