@@ -45,8 +45,13 @@ def ingest(archive: Path, store: Path, *, jobs: int, precision: str) -> tuple[wo
     return usage, size_bytes
 
 
-def read_through(archive: Path) -> None:
-    """Have the archive in the page cache, as far as memory allows, before anything is measured."""
+def settle(archive: Path) -> None:
+    """Bring the disk and the page cache into the same state before each measurement.
+
+    What the one before wrote is flushed on its own time, and what it pushed out of the cache is read again: without
+    this, whoever comes after `unzip` reads the archive from the disk, and the others from memory.
+    """
+    os.sync()
     with archive.open("rb") as file:
         while file.read(1 << 24):
             pass
@@ -79,14 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with zipfile.ZipFile(archive) as content:
             unpacked = sum(member.file_size for member in content.infolist())
         archive_size_bytes = archive.stat().st_size
-        read_through(archive)
         for _ in range(options.repeats):
-            # What was written before must not be flushed on the next one's time.
-            os.sync()
+            settle(archive)
             loads.append(workbench.describe_load())
             unzipped.append(unzip(archive, work / "unzipped"))
             for precision, runs in ingested.items():
-                os.sync()
+                settle(archive)
                 usage, sizes[precision] = ingest(archive, work / "store", jobs=options.jobs, precision=precision)
                 runs.append(usage)
         n_few, of_few = measure_few_trials(work, options)
