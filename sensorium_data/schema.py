@@ -99,7 +99,7 @@ class Field:
         training window needs one file and the neurons it uses, and one neuron's trace
         over all trials reads an eighth of the data. Videos are a chunk a trial. The other arrays are
         small and lie in one chunk each. Chosen by measuring other cuts (benchmarks/layout.py): shards of several
-        trials make a block twice as slow, chunks of all neurons a trace five times.
+        trials make a block up to twice as slow, chunks of all neurons a trace two to five times.
 
         Parameters
         ----------
