@@ -267,12 +267,17 @@ def _share_conditions(
 ) -> list[tuple[_Condition, np.random.Generator]]:
     """Return the conditions a movie shows, with a random stream each.
 
-    The movies of a class share out one shuffled list of its conditions, so that six of them show every one.
+    The movies of a class share out one shuffled list of its conditions, so that six of them show every one. What
+    goes beyond the list's end is taken from a list shuffled anew: no two movies are the same.
     """
     owner, _, _ = movie.id.rpartition("/")
-    order = random_stream(seed, "conditions", owner).permutation(len(conditions))
     random = random_stream(seed, "movie", movie.id)
-    return [(conditions[order[(movie.number * n_shown + index) % len(order)]], random) for index in range(n_shown)]
+    shown = []
+    for place in range(movie.number * n_shown, (movie.number + 1) * n_shown):
+        round_, index = divmod(place, len(conditions))
+        stream = random_stream(seed, "conditions", owner, *([round_] if round_ else []))
+        shown.append((conditions[stream.permutation(len(conditions))[index]], random))
+    return shown
 
 
 _RENDERERS: Mapping[Stimulus, Callable[[Movie, int, int], np.ndarray]] = MappingProxyType(

@@ -44,6 +44,14 @@ def test_a_movie_is_the_same_whenever_it_is_rendered_and_no_other(stimulus: Stim
     assert np.abs(render(stimulus) - render(stimulus, seed=1)).mean() > 1
 
 
+@pytest.mark.parametrize("stimulus", [stimulus for stimulus in LENGTHS if stimulus is not Stimulus.NATURAL_VIDEO])
+def test_no_two_of_the_movies_that_a_full_session_shows_are_the_same(stimulus: Stimulus) -> None:
+    videos = [render(stimulus, number) for number in range(8)]
+    for number, video in enumerate(videos):
+        for other in videos[:number]:
+            assert (np.abs(video - other).max(axis=(1, 2)) > 1).mean() > 0.5
+
+
 def test_natural_movies_have_the_recordings_luminance() -> None:
     videos = np.stack([render(Stimulus.NATURAL_VIDEO, number) for number in range(24)])
     assert videos.mean() == pytest.approx(79.5, abs=5)
