@@ -86,7 +86,7 @@ def interrupted(recording: Recording, store: Path, archives: str, n_trials: int 
 
 @pytest.mark.parametrize(
     ("jobs", "stride"),
-    [(1, 13), (3, 29), pytest.param(2, 1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+    [(1, 23), (3, 31), pytest.param(2, 1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
     ids=["serial", "threads", "every step"],
 )
 def test_a_run_killed_at_any_step_is_finished_by_the_next_with_the_same_bytes(
@@ -286,7 +286,7 @@ OPERATIONS_THAT_TAKE_SPACE = [operation for operation in OPERATIONS if operation
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO], ids=errno.errorcode.get)
-@pytest.mark.parametrize("stride", [37, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("stride", [73, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_a_disk_that_fails_from_any_step_on_is_one_line_and_the_run_resumes_when_it_works(
     code: int,
     stride: int,

@@ -35,6 +35,7 @@ def run_benchmark(name: str, work: Path, results: Path, *arguments: str) -> dict
     return document
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unzip") is None, reason="compares with unzip")
 def test_ingest_compares_both_precisions_with_unzip(work: Path, tmp_path: Path) -> None:
     document = run_benchmark("ingest", work, tmp_path)
@@ -73,6 +74,7 @@ def test_codecs_state_the_error_of_each_rounding(work: Path, tmp_path: Path) -> 
     assert 0.05 < absolute["float16"] <= 1 / 16
 
 
+@pytest.mark.slow
 def test_throttled_fetches_everything_once_whatever_the_connections(work: Path, tmp_path: Path) -> None:
     document = run_benchmark("throttled", work, tmp_path, "--jobs", "1", "2", "--rate", "3e7")
     (rows,) = document["tables"].values()
