@@ -294,7 +294,7 @@ class Ledger:
                 session=session,
                 path=path,
                 found=str(error),
-                remedy="ingest the session into another store",
+                remedy="`sensorium ingest --repair` converts the session anew",
             ) from error
 
 
