@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["error_console", "format_size", "print_table", "table_console"]
 
@@ -44,7 +48,7 @@ def format_size(size_bytes: int) -> str:
 def print_table(
     console: Console,
     title: str,
-    rows: pd.DataFrame | Iterable[Mapping[str, object]],
+    rows: pd.DataFrame | Sequence[Mapping[str, object]],
     *,
     columns: Mapping[str, str] | None = None,
 ) -> None:
@@ -56,26 +60,34 @@ def print_table(
         Where to.
     title : str
         Shown above the table.
-    rows : DataFrame or iterable of mappings
+    rows : DataFrame or sequence of mappings
         The table.
     columns : mapping of str to str, optional
         The columns to show, and the headings to show them under; by default all, with ``_`` as a space.
     """
-    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    records: Sequence[Mapping[str, object]] = (
+        rows
+        if isinstance(rows, Sequence)
+        else [dict(zip(rows.columns, row, strict=True)) for row in rows.itertuples(index=False)]
+    )
     if columns is None:
-        columns = {str(name): str(name).replace("_", " ") for name in frame.columns}
+        names = (
+            dict.fromkeys(name for record in rows for name in record) if isinstance(rows, Sequence) else rows.columns
+        )
+        columns = {str(name): str(name).replace("_", " ") for name in names}
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", show_edge=False)
     for name, heading in columns.items():
-        numeric = name in frame and pd.api.types.is_numeric_dtype(frame[name])
+        values = [record[name] for record in records if record.get(name) is not None]
+        numeric = bool(values) and all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
-    for record in frame.to_dict(orient="records"):
+    for record in records:
         table.add_row(*(_cell(record.get(name)) for name in columns))
     console.print()
     console.print(table)
 
 
 def _cell(value: object) -> str:
-    if value is None or value is pd.NA or (isinstance(value, float) and value != value):
+    if value is None or (isinstance(value, float) and value != value):
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -13,9 +13,7 @@ import fsspec
 
 from sensorium_data.archive import Origin, SessionArchive, locate_archive
 from sensorium_data.byte_source import RetryPolicy, describe_error
-from sensorium_data.download import download_archive
 from sensorium_data.errors import ArchiveError, RangesRefusedError, SensoriumError, SourceError
-from sensorium_data.http_client import HttpClient, check_transient, is_html
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 
@@ -154,6 +152,8 @@ def _download(
     progress: Progress,
 ) -> SessionArchive:
     path = Path(downloads or default_downloads()) / f"{session.name}.zip"
+    from sensorium_data.download import download_archive
+
     report = download_archive(url, path, policy=policy, jobs=jobs, progress=progress, label=session.alias)
     return SessionArchive.open(str(report.path), session, origin=Origin(report.url, report.modified))
 
@@ -179,6 +179,8 @@ def _list_folder(source: str) -> list[str]:
 
 def _list_page(source: str, policy: RetryPolicy) -> list[str]:
     """Return the paths that a server's page links to, of files right below it."""
+    from sensorium_data.http_client import HttpClient, check_transient, is_html
+
     place = urlsplit(source)
     place = place._replace(path=place.path.rstrip("/") + "/", fragment="")
     with HttpClient(place.geturl(), policy) as client:

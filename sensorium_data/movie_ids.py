@@ -10,14 +10,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
-import zarr
 
 from sensorium_data.errors import StoreError
 from sensorium_data.objects import Objects
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["LINKS_KEY", "MovieLinks", "SessionLinks", "digest_movies", "read_movies_digest"]
 
@@ -40,10 +41,14 @@ class SessionLinks:
         :func:`digest_movies` of the session that was compared.
     ids : mapping of str to str
         From the session's own id of a movie to the common one, where they differ.
+    content : str
+        :func:`sensorium_data.store.session_digest` of the session that was compared; empty in files of older versions.
+        It says without opening the session that nothing is to be done.
     """
 
     digest: str
     ids: Mapping[str, str]
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,10 @@ class MovieLinks:
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes, the same for the same links."""
-        sessions = {name: {"digest": links.digest, "ids": dict(links.ids)} for name, links in self.sessions.items()}
+        sessions = {
+            name: {"digest": links.digest, "ids": dict(links.ids), "content": links.content}
+            for name, links in self.sessions.items()
+        }
         return json.dumps({"version": _VERSION, "sessions": sessions}, sort_keys=True, indent=0).encode()
 
     @classmethod
@@ -103,7 +111,9 @@ class MovieLinks:
             return cls(
                 {
                     str(name): SessionLinks(
-                        str(links["digest"]), {str(own): str(common) for own, common in links["ids"].items()}
+                        str(links["digest"]),
+                        {str(own): str(common) for own, common in links["ids"].items()},
+                        str(links.get("content", "")),
                     )
                     for name, links in content["sessions"].items()
                 }
@@ -148,6 +158,8 @@ def digest_movies(dataset: xr.Dataset) -> str:
 
 def read_movies_digest(objects: Objects, group: str) -> str:
     """Return :func:`digest_movies` of a published group: three small arrays are read, and nothing else is loaded."""
+    import zarr
+
     opened: Any = zarr.open_group(objects.child(group).zarr_store(), mode="r")
     return _digest_labels(opened.attrs, {name: opened[name][...] for name in _LABELS})
 

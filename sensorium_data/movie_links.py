@@ -7,10 +7,10 @@ saw as oracle. Splits and leakage go by ids that tell this.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 
 from sensorium_data.movie_ids import LINKS_KEY, MovieLinks, SessionLinks, digest_movies, read_movies_digest
 from sensorium_data.movies import join_groups
@@ -18,7 +18,16 @@ from sensorium_data.objects import LocalObjects, Objects, open_objects
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.publishing import exclusive_access
 from sensorium_data.sessions import SESSIONS
-from sensorium_data.store import open_session_as_stored, open_signatures, require_session, stored_sessions
+from sensorium_data.store import (
+    open_session_as_stored,
+    open_signatures,
+    require_session,
+    session_digest,
+    stored_sessions,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["MovieLinks", "link_movies"]
 
@@ -65,6 +74,9 @@ def link_movies(store: str, *, jobs: int = 4, progress: Progress = ignore_progre
         links = _read_links(objects)
         if not _covers_all(links, objects, store):
             links = _compare(store, _open_recordings(store), links, jobs=jobs, progress=progress)
+            links = MovieLinks(
+                {name: replace(one, content=session_digest(store, name)) for name, one in links.sessions.items()}
+            )
             objects.write_durably(LINKS_KEY, links.to_bytes())
     return links
 
@@ -87,7 +99,8 @@ def _read_links(objects: Objects) -> MovieLinks:
 def _covers_all(links: MovieLinks, objects: Objects, store: str) -> bool:
     sessions = stored_sessions(store)
     return links.sessions.keys() == {session.name for session in sessions} and all(
-        links.sessions[session.name].digest == read_movies_digest(objects, require_session(objects, session))
+        links.sessions[session.name].content == session_digest(store, session.name)
+        or links.sessions[session.name].digest == read_movies_digest(objects, require_session(objects, session))
         for session in sessions
     )
 

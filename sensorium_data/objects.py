@@ -8,13 +8,14 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import fsspec.core
-import zarr.storage
-from zarr.abc.store import Store as ZarrStore
 
 from sensorium_data.errors import StoreError
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store as ZarrStore
 
 __all__ = ["LocalObjects", "Objects", "RemoteObjects", "open_objects", "sync_folder"]
 
@@ -170,7 +171,10 @@ class LocalObjects:
             raise _cannot("deleted", str(self.root), error) from error
 
     def zarr_store(self) -> ZarrStore:
-        return zarr.storage.LocalStore(self.root, read_only=True)
+        # Zarr takes long to import, and what only asks whether a store is finished does not need it.
+        from zarr.storage import LocalStore
+
+        return LocalStore(self.root, read_only=True)
 
 
 class RemoteObjects:
@@ -262,7 +266,9 @@ class RemoteObjects:
             self._fs.rm(self._path, recursive=True)
 
     def zarr_store(self) -> ZarrStore:
-        return zarr.storage.FsspecStore.from_url(self._url, read_only=True)
+        from zarr.storage import FsspecStore
+
+        return FsspecStore.from_url(self._url, read_only=True)
 
     @contextlib.contextmanager
     def _reporting(self, action: str, key: str) -> Iterator[None]:

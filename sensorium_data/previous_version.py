@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import zarr
 
 from sensorium_data.ledger import Ledger, Members, StatisticsRecord, StoredObject, TrialRecord
 from sensorium_data.objects import Objects
@@ -107,6 +106,8 @@ class PreviousVersion:
 
     @cached_property
     def _small(self) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+        import zarr
+
         store = self._group.zarr_store()
         paths = {name: name for name in ("behavior", "pupil_center")} | {"signature": f"movies/{SIGNATURE.name}"}
         return {name: np.asarray(zarr.open_array(store, path=path, mode="r")[...]) for name, path in paths.items()}

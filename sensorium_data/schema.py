@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import zarr.codecs
 
 __all__ = [
     "BEHAVIOR_CHANNELS",
@@ -108,6 +107,8 @@ class Field:
         compact : bool
             The values are rounded (:attr:`sensorium_data.precision.Precision.COMPACT`), so that compression pays.
         """
+        from zarr.codecs import BloscCodec
+
         shape = tuple(sizes[dim] for dim in self.dims)
         layout: dict[str, Any] = {
             "shape": shape,
@@ -122,7 +123,7 @@ class Field:
         # bit shuffle helps the smooth videos and hurts the sparse responses. Rounded responses are worth zstd, which
         # takes 40 % off lz4's bytes for 3 ms a trial in reading (benchmarks/array_codecs.py).
         typesize = 4 if self.dtype == "str" else np.dtype(self.dtype).itemsize
-        lz4 = partial(zarr.codecs.BloscCodec, cname="lz4", clevel=1, typesize=typesize)
+        lz4 = partial(BloscCodec, cname="lz4", clevel=1, typesize=typesize)
         match self.name:
             case "responses" | "predictions" | "rates" if self.dims == ("trial", "neuron", "time"):
                 _, n_neurons, n_frames = whole
@@ -131,7 +132,7 @@ class Field:
                 layout["chunks"] = (1, per_chunk, n_frames)
                 layout["shards"] = (1, per_shard, n_frames)
                 layout["compressors"] = [
-                    zarr.codecs.BloscCodec(cname="zstd", clevel=1, typesize=typesize, shuffle="noshuffle")
+                    BloscCodec(cname="zstd", clevel=1, typesize=typesize, shuffle="noshuffle")
                     if compact
                     else lz4(shuffle="noshuffle")
                 ]

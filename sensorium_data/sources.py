@@ -18,14 +18,12 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote
 
-import aiohttp
 import fsspec
 
 from sensorium_data.byte_source import DOWNLOAD_BY_HAND, ByteSource, RetryPolicy, describe_change, describe_error
 from sensorium_data.errors import SourceChangedError, SourceError
-from sensorium_data.http_source import HttpSource
 
-__all__ = ["ByteSource", "FileSource", "FilesystemSource", "HttpSource", "RetryPolicy", "open_source"]
+__all__ = ["ByteSource", "FileSource", "FilesystemSource", "RetryPolicy", "open_source"]
 
 
 def open_source(url: str, *, tail_size_bytes: int = 1, policy: RetryPolicy | None = None) -> ByteSource:
@@ -51,6 +49,9 @@ def open_source(url: str, *, tail_size_bytes: int = 1, policy: RetryPolicy | Non
         return FileSource(url, tail_size_bytes=tail_size_bytes)
     match scheme.lower():
         case "http" | "https":
+            # aiohttp takes long to import, and archives on disk do not need it.
+            from sensorium_data.http_source import HttpSource
+
             return HttpSource(url, tail_size_bytes=tail_size_bytes, policy=policy)
         case "file" | "local":
             return FileSource(_path_of_file_url(url), tail_size_bytes=tail_size_bytes)
@@ -181,7 +182,9 @@ class FilesystemSource(ByteSource):
                 raise
             except Exception as error:
                 # Plug-ins raise what their client libraries raise: missing credentials, for one, are no OSError.
-                is_transient = isinstance(error, (OSError, aiohttp.ClientError)) and not isinstance(
+                from aiohttp import ClientError
+
+                is_transient = isinstance(error, (OSError, ClientError)) and not isinstance(
                     error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
                 )
                 if not is_transient or attempt == self._policy.n_attempts:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from sensorium_data.errors import StoreError
 from sensorium_data.ledger import LEDGER_KEY, Ledger
@@ -23,6 +21,11 @@ from sensorium_data.schema import COORDINATES, SCHEMA_VERSION, SIGNATURE, VARIAB
 from sensorium_data.sessions import Session, Tier, find_session
 from sensorium_data.template import METADATA_KEY
 from sensorium_data.versions import current_group
+
+# Loaded where they are used: what asks only whether a session is finished would wait a second for them.
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 __all__ = [
     "describe_session",
@@ -159,6 +162,8 @@ def open_sessions(store: str, sessions: Iterable[str] | None = None) -> xr.DataT
         As :func:`open_session` does.
     """
     chosen = stored_sessions(store) if sessions is None else tuple(find_session(name) for name in sessions)
+    import xarray as xr
+
     nodes = {"/": xr.Dataset(attrs={"title": ROOT_TITLE})}
     for session in chosen:
         nodes[session.name] = open_session(store, session.name)
@@ -275,6 +280,8 @@ def describe_store(store: str) -> pd.DataFrame:
     StoreError
         If there is no store, or a session in it is damaged.
     """
+    import pandas as pd
+
     objects = open_objects(store)
     rows = []
     for session in _list_sessions(objects):
@@ -307,6 +314,8 @@ def describe_session(store: str, session: str) -> pd.DataFrame:
     StoreError
         As :func:`open_session` does.
     """
+    import pandas as pd
+
     dataset = open_session(store, session)
     rows = []
     for tier in Tier:
@@ -412,6 +421,8 @@ def _damaged(objects: Objects, session: Session, found: str, expected: str | Non
 
 
 def _open_group(objects: Objects, path: str, session: Session) -> xr.Dataset:
+    import xarray as xr
+
     try:
         dataset: xr.Dataset = xr.open_zarr(objects.child(path).zarr_store(), consolidated=True, chunks=None)
     except FileNotFoundError as error:

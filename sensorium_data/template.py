@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
-import zarr.storage
 
 from sensorium_data.precision import Precision
 from sensorium_data.schema import VARIABLES, Field
+
+if TYPE_CHECKING:
+    import zarr
 
 __all__ = ["METADATA_KEY", "SessionTemplate", "consolidate"]
 
@@ -38,10 +39,13 @@ class SessionTemplate:
     """
 
     def __init__(self, sizes: Mapping[str, int], precision: Precision = Precision.EXACT) -> None:
+        import zarr
+        from zarr.storage import MemoryStore
+
         self.sizes = dict(sizes)
         self.precision = precision
         self._objects: dict[str, Any] = {}
-        self._group = zarr.create_group(zarr.storage.MemoryStore(self._objects))
+        self._group = zarr.create_group(MemoryStore(self._objects))
         self._arrays: dict[str, zarr.Array[Any]] = {}
 
     def declare_array(self, path: str, field: Field, attributes: Mapping[str, Any] | None = None) -> None:
@@ -102,11 +106,15 @@ class SessionTemplate:
 
     def decode_block(self, path: str, position: int, data: bytes) -> np.ndarray:
         """Return the values of a block from the bytes of its object."""
+        import zarr
+        from zarr.core.buffer import default_buffer_prototype
+        from zarr.storage import MemoryStore
+
         # A store of its own: the same block may be being encoded in another thread.
         objects = {key: self._objects[key] for key in (METADATA_KEY, f"{path}/{METADATA_KEY}") if key in self._objects}
-        prototype = zarr.core.buffer.default_buffer_prototype()
+        prototype = default_buffer_prototype()
         objects[self.block_key(path, position)] = prototype.buffer.from_bytes(data)
-        array = zarr.open_array(zarr.storage.MemoryStore(objects, read_only=True), path=path)
+        array = zarr.open_array(MemoryStore(objects, read_only=True), path=path)
         return np.asarray(array[position])
 
     def encode_array(self, path: str, field: Field, values: Any, attributes: Mapping[str, Any] | None = None) -> None:
@@ -118,6 +126,8 @@ class SessionTemplate:
 
     def compose_group(self, path: str, attributes: Mapping[str, Any]) -> None:
         """Add the metadata of a group, consolidated over everything below ``path``; ``""`` is the session's own."""
+        from zarr.core.buffer import default_buffer_prototype
+
         prefix = f"{path}/" if path else ""
         suffix = f"/{METADATA_KEY}"
         nodes = {
@@ -125,7 +135,7 @@ class SessionTemplate:
             for key, value in self._objects.items()
             if key.startswith(prefix) and key.endswith(suffix) and len(key) > len(prefix + suffix)
         }
-        prototype = zarr.core.buffer.default_buffer_prototype()
+        prototype = default_buffer_prototype()
         self._objects[f"{prefix}{METADATA_KEY}"] = prototype.buffer.from_bytes(consolidate(attributes, nodes))
 
     def take_objects(self) -> dict[str, bytes]:

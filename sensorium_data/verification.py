@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import zarr
 
 from sensorium_data.archive import SessionArchive
 from sensorium_data.archived_statistics import read_statistic
@@ -125,6 +124,8 @@ def compare_with_archive(
     found = find_session(session)
     dataset = open_session(store, found.name)
     objects = open_objects(store)
+    import zarr
+
     group: Any = zarr.open_group(objects.child(require_session(objects, found)).zarr_store(), mode="r")
     contents = read_session_contents(archive, found)
     precision = Precision(dataset.attrs["precision"])

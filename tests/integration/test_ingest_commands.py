@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +50,21 @@ def test_a_rerun_says_so_and_changes_nothing(sensorium: Command, source: Path, t
     again = sensorium(*arguments)
     assert "already done" in again.out
     assert read_files(tmp_path / "s") == before
+
+
+def test_a_rerun_loads_nothing_that_takes_long_to_import(sensorium: Command, source: Path, tmp_path: Path) -> None:
+    arguments = ["ingest", "F", "--store", str(tmp_path / "s"), "--source", str(source)]
+    assert sensorium(*arguments).status == 0
+    code = (
+        "import sys\nfrom flows.cli import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit as exit: assert exit.code in (None, 0)\n"
+        "slow = {'aiohttp', 'dask', 'pandas', 'prefect', 'pyarrow', 'torch', 'xarray', 'zarr'}\n"
+        "sys.exit(' '.join(sorted(slow & set(sys.modules))))"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "already done" in process.stdout, process.stderr
+    # What made a rerun take seconds to say that nothing is to be done.
+    assert process.returncode == 0, process.stderr
 
 
 def test_mirrors_are_tried_in_order(sensorium: Command, source: Path, tmp_path: Path) -> None:

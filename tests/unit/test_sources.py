@@ -19,7 +19,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from fixtures.archives import IMPATIENT
 from sensorium_data.errors import RangesRefusedError, SourceChangedError, SourceError, UsageError
-from sensorium_data.sources import FileSource, FilesystemSource, HttpSource, RetryPolicy, open_source
+from sensorium_data.http_source import HttpSource
+from sensorium_data.sources import FileSource, FilesystemSource, RetryPolicy, open_source
 from sensorium_data.testing.faults import (
     AnswerStatus,
     DropBody,
