@@ -65,7 +65,7 @@ def test_boxes_lie_in_the_frame_and_their_areas_follow_the_distribution():
     for box in boxes:
         assert 0 <= box.top <= box.bottom <= 64
         assert 0 <= box.left <= box.right <= 64
-    # A square of side s around a uniform center covers, cut off at the edges, (s - s² / 4)² of the frame; s² is uniform.
+    # A square of side s around a uniform center, cut off at the edges, covers (s - s² / 4)² of the frame.
     sides = np.sqrt(np.linspace(0, 1, 10001))
     expected = np.mean((sides - sides**2 / 4) ** 2)
     assert abs(np.mean([box.area for box in boxes]) / 64**2 - expected) < 0.02
