@@ -367,6 +367,8 @@ def test_sessions_of_different_precisions_are_not_trained_together(tmp_path):
 
 
 @pytest.mark.slow
+# Of torch's own compiler, on itself.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
 def test_a_compiled_core_learns_alike(store, tmp_path):
     config = tiny_config(max_epochs=1)
     with repeatable(config.seed, CPU):
