@@ -15,11 +15,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
+import numpy.typing as npt
+import xarray as xr
 from dask import threaded
 
 from sensorium_data.errors import UsageError
 from sensorium_data.sampling import BatchPart, BatchPlan, EpochPlan, Windows
-from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_HEIGHT, FRAME_WIDTH
+from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH
 from sensorium_data.sessions import Tier
 from sensorium_data.statistics import Normalizer
 from sensorium_data.trial_reader import FloatArray, RecordedTrial, TrialReader
@@ -49,6 +51,8 @@ class Batch:
         None where they are withheld, or where they were not asked for. Time runs slower in memory than neurons do.
     behavior : ndarray of float32, shape (batch, 2, time)
     pupil_center : ndarray of float32, shape (batch, 2, time)
+    unit_ids : ndarray of int, shape (neuron,)
+        The session's neurons, in the order of ``responses``.
     """
 
     session: str
@@ -59,6 +63,7 @@ class Batch:
     responses: FloatArray | None
     behavior: FloatArray
     pupil_center: FloatArray
+    unit_ids: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.trials)
@@ -67,6 +72,28 @@ class Batch:
     def n_frames(self) -> int:
         """Frames in a window."""
         return int(self.videos.shape[1])
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return the batch with names: dimensions ``window``, ``neuron``, ``time``, …, and each window's trial and start.
+
+        ``time`` is in seconds from a window's first frame; nothing is copied.
+        """
+        variables: dict[str, tuple[tuple[str, ...], FloatArray]] = {
+            "videos": (("window", "time", "height", "width"), self.videos),
+            "behavior": (("window", "behavior_channel", "time"), self.behavior),
+            "pupil_center": (("window", "eye_axis", "time"), self.pupil_center),
+        }
+        if self.responses is not None:
+            variables["responses"] = (("window", "neuron", "time"), self.responses)
+        coordinates: dict[str, Any] = {
+            "neuron": self.unit_ids,
+            "trial": ("window", list(self.trials)),
+            "first_frame": ("window", list(self.first_frames)),
+            "time": ("time", np.arange(self.n_frames) * self.stride / FRAME_RATE_HZ, {"units": "s"}),
+            "behavior_channel": list(BEHAVIOR_CHANNELS),
+            "eye_axis": list(EYE_AXES),
+        }
+        return xr.Dataset(variables, coordinates, {"session": self.session})
 
     def frames(self, index: int) -> slice:
         """Return which frames of its trial a window holds."""
@@ -149,16 +176,13 @@ class WindowLoader:
     def map_batches(
         self,
         plan: EpochPlan,
-        work: Callable[[BatchPlan, list[RecordedTrial | None]], _Result],
+        work: Callable[[BatchPlan, list[RecordedTrial]], _Result],
         *,
         first_batch: int = 0,
         rank: int = 0,
         n_ranks: int = 1,
-        is_elsewhere: Callable[[str, int], bool] = lambda session, trial: False,
     ) -> Generator[_Result, None, None]:
         """Yield what ``work`` makes of each batch and the trials it is cut from, prepared ahead, in order.
-
-        :meth:`iter_batches` for who cuts windows otherwise, for one on a GPU.
 
         Parameters
         ----------
@@ -166,8 +190,6 @@ class WindowLoader:
             As in :meth:`iter_batches`.
         work : callable
             Takes a batch's plan and the trial of each of its windows, part after part; runs in some thread.
-        is_elsewhere : callable
-            Takes a session and a trial, and says whether ``work`` has it already: it gets None in its place.
         """
         last_batches = plan.find_last_batches().tolist()
         held: dict[int, RecordedTrial] = {}
@@ -175,27 +197,72 @@ class WindowLoader:
         def prepare(numbers: range) -> list[_Result]:
             """Read what a few batches need beyond what is held, and work on them, in one dask graph."""
             plans = [plan[number].share(rank, n_ranks) for number in numbers]
-            graph: dict[tuple[str, int], Any] = {("block", visit): block for visit, block in held.items()}
+            graph: dict[tuple[str, int], Any] = {("trial", visit): trial for visit, trial in held.items()}
             for part in (part for one in plans for part in one.parts):
                 for trial, visit in zip(part.trials, part.visits, strict=True):
-                    if ("block", visit) not in graph:
-                        is_read = not is_elsewhere(part.session, trial)
-                        graph["block", visit] = (self.reader.read, part.session, trial) if is_read else None
+                    graph.setdefault(("trial", visit), (self.reader.read, part.session, trial))
             still_used = [visit for _, visit in graph if last_batches[visit] >= numbers.stop]
             for number, one in zip(numbers, plans, strict=True):
-                blocks = [("block", visit) for part in one.parts for visit in part.visits]
-                graph["result", number] = (partial(work, one), blocks)
+                trials = [("trial", visit) for part in one.parts for visit in part.visits]
+                graph["result", number] = (partial(work, one), trials)
             done, kept = self._compute(
-                graph, [[("result", number) for number in numbers], [("block", visit) for visit in still_used]]
+                graph, [[("result", number) for number in numbers], [("trial", visit) for visit in still_used]]
             )
             held.clear()
             held.update(zip(still_used, kept, strict=True))
             return list(done)
 
-        groups = (
-            range(start, min(start + self._read_ahead, len(plan)))
-            for start in range(first_batch, len(plan), self._read_ahead)
-        )
+        yield from self._map_groups(prepare, range(first_batch, len(plan)))
+
+    def map_new_trials(
+        self,
+        plan: EpochPlan,
+        work: Callable[[RecordedTrial], _Result],
+        *,
+        first_batch: int = 0,
+        rank: int = 0,
+        n_ranks: int = 1,
+        is_known: Callable[[str, int], bool] = lambda session, trial: False,
+    ) -> Generator[tuple[BatchPlan, Mapping[int, _Result]], None, None]:
+        """Yield each batch's plan and what ``work`` makes of the trials visited for the first time, by visit.
+
+        For who keeps trials elsewhere and cuts windows there, on a GPU for one: nothing is held here.
+
+        Parameters
+        ----------
+        plan, first_batch, rank, n_ranks
+            As in :meth:`iter_batches`.
+        work : callable
+            Takes a trial; runs in some thread.
+        is_known : callable
+            Takes a session and a trial, and says whether it is to be passed over.
+        """
+        seen: set[int] = set()
+
+        def prepare(numbers: range) -> list[tuple[BatchPlan, Mapping[int, _Result]]]:
+            graph: dict[tuple[str, int], Any] = {}
+            batches = []
+            for number in numbers:
+                one = plan[number].share(rank, n_ranks)
+                new = []
+                for part in one.parts:
+                    for trial, visit in zip(part.trials, part.visits, strict=True):
+                        if visit not in seen and not is_known(part.session, trial):
+                            graph["trial", visit] = (self.reader.read, part.session, trial)
+                            graph["result", visit] = (work, ("trial", visit))
+                            new.append(visit)
+                        seen.add(visit)
+                batches.append((one, new))
+            done = self._compute(graph, [[("result", visit) for visit in new] for _, new in batches])
+            return [
+                (one, dict(zip(new, results, strict=True))) for (one, new), results in zip(batches, done, strict=True)
+            ]
+
+        yield from self._map_groups(prepare, range(first_batch, len(plan)))
+
+    def _map_groups(self, prepare: Callable[[range], list[_Result]], numbers: range) -> Generator[_Result, None, None]:
+        """Yield what ``prepare`` makes of a few batches at a time, ahead of their use."""
+        groups = (numbers[start : start + self._read_ahead] for start in range(0, len(numbers), self._read_ahead))
         for results in _prepare_ahead(groups, prepare, 1):
             yield from results
 
@@ -244,21 +311,19 @@ class WindowLoader:
         # The graph itself, and no dask collection around it: that costs as much as cutting a window does.
         return threaded.get(graph, keys, num_workers=self.reader.n_threads)
 
-    def _assemble(self, plan: BatchPlan, blocks: list[RecordedTrial | None]) -> tuple[Batch, ...]:
+    def _assemble(self, plan: BatchPlan, trials: list[RecordedTrial]) -> tuple[Batch, ...]:
         parts, start = [], 0
         for part in plan.parts:
             batch = self._allocate(part, plan.windows)
             for index in range(len(part)):
-                block = blocks[start + index]
-                assert block is not None  # noqa: S101 - nothing is said to be elsewhere here
-                self._fill_window(batch, index, block)
+                self._fill_window(batch, index, trials[start + index])
             parts.append(batch)
             start += len(part)
         return tuple(parts)
 
     def _allocate(self, part: BatchPart, windows: Windows) -> Batch:
         """Return a batch whose arrays are yet to be filled."""
-        n_neurons = self.reader.coordinates(part.session).sizes["neuron"]
+        unit_ids = self.reader.unit_ids(part.session)
         has_responses = all(self.reader.has_responses(part.session, trial) for trial in part.trials)
 
         def empty(*shape: int) -> FloatArray:
@@ -270,9 +335,10 @@ class WindowLoader:
             first_frames=part.first_frames,
             stride=windows.stride,
             videos=empty(windows.n_frames, FRAME_HEIGHT, FRAME_WIDTH),
-            responses=empty(windows.n_frames, n_neurons).transpose(0, 2, 1) if has_responses else None,
+            responses=empty(windows.n_frames, len(unit_ids)).transpose(0, 2, 1) if has_responses else None,
             behavior=empty(len(BEHAVIOR_CHANNELS), windows.n_frames),
             pupil_center=empty(len(EYE_AXES), windows.n_frames),
+            unit_ids=unit_ids,
         )
 
     def _fill_window(self, batch: Batch, index: int, block: RecordedTrial) -> None:

@@ -143,6 +143,10 @@ class TrialReader:
         """Return a session's coordinates, in memory."""
         return self._recording(session).coordinates
 
+    def unit_ids(self, session: str) -> npt.NDArray[np.int64]:
+        """Return the ids of a session's neurons, in the order of its responses."""
+        return self._recording(session).unit_ids
+
     def select_trials(
         self, session: str, tiers: Iterable[Tier], *, labelled: bool = False, only: Collection[int] | None = None
     ) -> SessionTrials:
@@ -235,6 +239,7 @@ class _Recording:
     objects: Objects
     decoders: Mapping[str, BlockDecoder]
     ledger: Mapping[str, StoredObject]
+    unit_ids: npt.NDArray[np.int64]
     positions: Mapping[int, int]
     object_cache: ObjectCache | None
     policy: RetryPolicy = field(default_factory=RetryPolicy)
@@ -260,6 +265,7 @@ class _Recording:
             objects=child,
             decoders=decoders,
             ledger=read_ledger(objects, session, group).objects,
+            unit_ids=np.asarray(coordinates["neuron"].values),
             positions=positions,
             object_cache=object_cache,
         )
