@@ -61,6 +61,10 @@ class BlockCache(Generic[_Block]):
         """Return a kept block."""
         return self._blocks.get(key)
 
+    def has_room(self, size_bytes: int) -> bool:
+        """Return whether a block of this size would be kept now."""
+        return self._size_bytes + size_bytes <= self.budget_bytes
+
     def offer(self, key: Hashable, block: _Block) -> bool:
         """Keep a block if it fits; return whether it is kept."""
         with self._lock:

@@ -8,7 +8,7 @@ lays out is decoded here directly: one trial is one object, either one chunk or 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ __all__ = ["BlockDecoder"]
 
 # What Zarr's sharding codec writes for a chunk that was left out.
 _ABSENT = 2**64 - 1
-_LEAST_SHARE_KEPT = 0.9
 _INDEX_ENTRY_SIZE_BYTES = 16
 _CRC32C_SIZE_BYTES = 4
 
@@ -88,7 +87,12 @@ class BlockDecoder:
         """Return the key of a trial's object below the array's group."""
         return self._separator.join([f"{self._name}/c", str(position), *("0" for _ in self.shape)])
 
-    def decode(self, data: bytes | memoryview, n_frames: int) -> np.ndarray:
+    def decode(
+        self,
+        data: bytes | memoryview,
+        n_frames: int,
+        allocate: Callable[[tuple[int, ...], np.dtype[Any]], np.ndarray] = np.empty,
+    ) -> np.ndarray:
         """Return the first frames of one trial, in memory of its own in which time runs slowest.
 
         Windows are cut along time: neuron by neuron, as responses are stored, each would gather thousands of
@@ -100,6 +104,8 @@ class BlockDecoder:
             The object.
         n_frames : int
             Frames wanted; the array may be longer.
+        allocate : callable
+            Takes a shape and a dtype, and returns an array for the values.
 
         Returns
         -------
@@ -114,12 +120,10 @@ class BlockDecoder:
         chunks = self._find_chunks(data)
         per_chunk = self._chunk_shape[1]
         if self.time_axis == 0:
-            whole = np.empty(self._chunk_shape[1:], self.dtype)
+            whole = allocate(self._chunk_shape[1:], self.dtype)
             self._decompress(chunks[0], whole)
-            kept = whole[:n_frames]
-            # Rather than keep the padding in memory for as long as the frames are used.
-            return kept.copy() if kept.nbytes < _LEAST_SHARE_KEPT * whole.nbytes else kept
-        turned = np.empty((n_frames, self.shape[0]), self.dtype)
+            return whole[:n_frames]
+        turned = allocate((n_frames, self.shape[0]), self.dtype)
         # Small enough to stay in the processor's cache until it is turned.
         scratch = np.empty(self._chunk_shape[1:], self.dtype)
         for number, chunk in enumerate(chunks):

@@ -74,7 +74,7 @@ class Batch:
         return int(self.videos.shape[1])
 
     def to_xarray(self) -> xr.Dataset:
-        """Return the batch with names: dimensions ``window``, ``neuron``, ``time``, …, and each window's trial and start.
+        """Return the batch with names: its dimensions, and each window's trial and first frame.
 
         ``time`` is in seconds from a window's first frame; nothing is copied.
         """
@@ -327,7 +327,7 @@ class WindowLoader:
         has_responses = all(self.reader.has_responses(part.session, trial) for trial in part.trials)
 
         def empty(*shape: int) -> FloatArray:
-            return np.empty((len(part), *shape), np.float32)
+            return self.reader.pool.empty((len(part), *shape))
 
         return Batch(
             session=part.session,

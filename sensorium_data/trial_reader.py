@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from sensorium_data.array_pool import ArrayPool
 from sensorium_data.block_cache import BlockCache, default_cache_bytes
 from sensorium_data.block_decoder import BlockDecoder
 from sensorium_data.byte_source import RetryPolicy
@@ -36,6 +37,9 @@ FloatArray = npt.NDArray[np.float32]
 
 #: Bound on what is kept on the local disk of stores elsewhere, unless told otherwise.
 _OBJECT_CACHE_BYTES = 20 * 2**30
+
+# A few batches and the trials that they are cut from.
+_IDLE_BYTES = 2**29
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +73,23 @@ class RecordedTrial:
     def n_frames(self) -> int:
         """Valid frames."""
         return int(self.videos.shape[0])
+
+    def copy(self) -> RecordedTrial:
+        """Return the trial in memory of its own, laid out as it was and read-only as it was."""
+
+        def copy(array: FloatArray) -> FloatArray:
+            copied = array.copy(order="K")
+            copied.setflags(write=False)
+            return copied
+
+        return RecordedTrial(
+            session=self.session,
+            trial=self.trial,
+            videos=copy(self.videos),
+            responses=None if self.responses is None else copy(self.responses),
+            behavior=copy(self.behavior),
+            pupil_center=copy(self.pupil_center),
+        )
 
     @property
     def size_bytes(self) -> int:
@@ -135,8 +156,9 @@ class TrialReader:
             cache_bytes if cache_bytes is not None else default_cache_bytes()
         )
         self._reads_responses = reads_responses
+        self.pool = ArrayPool(_IDLE_BYTES)
         self._recordings = {
-            session.name: _Recording.open(store, objects, session, object_cache) for session in self.sessions
+            session.name: _Recording.open(store, objects, session, object_cache, self.pool) for session in self.sessions
         }
 
     def coordinates(self, session: str) -> xr.Dataset:
@@ -208,7 +230,10 @@ class TrialReader:
         block = self.cache.get(key)
         if block is None:
             block = recording.read_block(trial, reads_responses=self._reads_responses)
-            self.cache.offer(key, block)
+            if self.cache.has_room(block.size_bytes):
+                # Memory of just its size: what the pool lends may be larger, and the budget would not know.
+                block = block.copy()
+                self.cache.offer(key, block)
         return block
 
     def has_responses(self, session: str, trial: int) -> bool:
@@ -242,10 +267,13 @@ class _Recording:
     unit_ids: npt.NDArray[np.int64]
     positions: Mapping[int, int]
     object_cache: ObjectCache | None
+    pool: ArrayPool
     policy: RetryPolicy = field(default_factory=RetryPolicy)
 
     @classmethod
-    def open(cls, store: str, objects: Objects, session: Session, object_cache: ObjectCache | None) -> _Recording:
+    def open(
+        cls, store: str, objects: Objects, session: Session, object_cache: ObjectCache | None, pool: ArrayPool
+    ) -> _Recording:
         dataset = open_session(store, session.name)
         group = current_group(objects, session)
         child = objects.child(group)
@@ -268,6 +296,7 @@ class _Recording:
             unit_ids=np.asarray(coordinates["neuron"].values),
             positions=positions,
             object_cache=object_cache,
+            pool=pool,
         )
 
     def is_withheld(self, trial: int) -> bool:
@@ -318,7 +347,7 @@ class _Recording:
         if damage is not None:
             raise self._damaged(trial, key, damage)
         try:
-            return decoder.decode(data, n_frames)
+            return decoder.decode(data, n_frames, self.pool.empty)
         except ValueError as error:
             raise self._damaged(trial, key, str(error)) from error
 
