@@ -19,7 +19,8 @@ from fixtures.tiny_training import tiny_config
 from models.training import load_run, train
 from models.training.curves import draw_curves, write_summary
 from models.training.metrics import EpochMetrics
-from models.training.run import describe_data, identify_run
+from models.training.run import identify_run
+from models.training.run_data import describe_data
 from sensorium_data.errors import RunError
 from sensorium_data.sessions import find_sessions
 from sensorium_data.store import open_session, session_digest

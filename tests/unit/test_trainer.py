@@ -12,8 +12,9 @@ from models.devices import choose_device, repeatable
 from models.inputs import open_normalizers
 from models.registry import build_model
 from models.training import load_run, train
+from models.training.batches import TrainingBatches
 from models.training.evaluation import Evaluation
-from models.training.run import describe_data
+from models.training.run_data import describe_data
 from models.training.trainer import Trainer
 from sensorium_data.errors import RunError, StoreError, UnknownNameError, UsageError
 from sensorium_data.loader import WindowLoader
@@ -55,6 +56,13 @@ def open_loader(store):
     return WindowLoader(reader, open_normalizers("competition", store, [s.name for s in reader.sessions]))
 
 
+def make_trainer(store, config, **changes):
+    """A trainer of sessions F and G on a CPU."""
+    sessions = find_sessions(["F", "G"])
+    batches = TrainingBatches(config, store, [session.name for session in sessions])
+    return Trainer(config, describe_data(store, sessions), batches, CPU, **changes)
+
+
 def weights_of(report):
     return load_run(report.run).model().state_dict()
 
@@ -70,8 +78,8 @@ def test_an_epoch_moves_the_weights_as_a_plain_torch_loop_does(store):
     data = describe_data(store, find_sessions(["F", "G"]))
     loader = open_loader(store)
     with repeatable(config.seed, CPU):
-        trainer = Trainer(config, data, loader, CPU)
-        trainer.train_epoch(1)
+        trainer = make_trainer(store, config)
+        trainer.train_epoch()
 
     torch.manual_seed(config.seed)
     model = build_model(config, data.neurons)
@@ -107,10 +115,9 @@ def test_an_epoch_moves_the_weights_as_a_plain_torch_loop_does(store):
 
 def test_the_core_can_learn_more_slowly_than_the_readouts(store):
     config = tiny_config(core_learning_rate_factor=1e-9, weight_decay=0.0)
-    data = describe_data(store, find_sessions(["F", "G"]))
-    trainer = Trainer(config, data, open_loader(store), CPU)
+    trainer = make_trainer(store, config)
     before = {name: tensor.clone() for name, tensor in trainer.model.named_parameters()}
-    trainer.train_epoch(1)
+    trainer.train_epoch()
     for name, after in trainer.model.named_parameters():
         moved = float((after - before[name]).abs().max().detach())
         # Three steps of AdamW at 0.01 move a parameter by about 0.01 each.
@@ -177,15 +184,19 @@ def test_weights_that_only_got_worse_are_taken_back(store, monkeypatch):
     scores = iter([0.0, 0.3, 0.1, 0.2])  # of the untrained model and after three epochs
     scored_weights = []
 
-    def score(model, loader, *_, **__):
+    def score(model, batches, *_, **__):
         scored_weights.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        score_now = np.array([next(scores)])
-        return Evaluation(correlations={session.name: score_now for session in loader.reader.sessions}, loss=1.0)
+        score_now = next(scores)
+        return Evaluation(
+            correlations={session: np.array([score_now]) for session in batches.sessions},
+            loss=1.0,
+            scores={"single_trial_correlation": score_now},
+        )
 
     monkeypatch.setattr("models.training.trainer.evaluate", score)
     config = tiny_config(max_epochs=9, early_stopping_patience=1, n_rounds=2)
     with repeatable(config.seed, CPU):
-        trainer = Trainer(config, describe_data(store, find_sessions(["F", "G"])), open_loader(store), CPU)
+        trainer = make_trainer(store, config)
         after_epochs = []
         for _ in trainer.fit():
             after_epochs.append({name: tensor.clone() for name, tensor in trainer.model.state_dict().items()})
@@ -279,7 +290,7 @@ def test_torchs_random_state_and_settings_are_left_alone(store, tmp_path):
 
 
 def test_a_loss_that_is_no_number_ends_training_with_an_error(store, tmp_path):
-    with pytest.raises(RunError, match=r"loss is no longer a number.*epoch 1.*lower the learning rate"):
+    with pytest.raises(RunError, match=r"trial \d+: the loss is no longer a number.*first at frame \d+; lower the learning rate"):
         train(tiny_config(learning_rate=1e30), store, ["F"], tmp_path)
 
 
