@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from models.devices import choose_device
-from models.inputs import open_normalizers, to_tensors
+from models.inputs import InputPreparer, open_normalizers
+from models.layouts import find_layout
 from models.training.run import Run, load_run
 from sensorium_data.errors import RunError, UsageError
 from sensorium_data.loader import Batch, WindowLoader
@@ -59,7 +60,9 @@ class PredictionReport:
 
 
 @torch.inference_mode()
-def predict_trial(model: nn.Module, trial: Batch, device: str | torch.device = "cpu") -> np.ndarray:
+def predict_trial(
+    model: nn.Module, trial: Batch, device: str | torch.device = "cpu", *, layout: str = "starter-kit"
+) -> np.ndarray:
     """Return a model's prediction of one whole trial.
 
     Parameters
@@ -70,6 +73,8 @@ def predict_trial(model: nn.Module, trial: Batch, device: str | torch.device = "
         One window, as :meth:`sensorium_data.loader.WindowLoader.iter_trials` yields it.
     device : str or torch.device
         Where the model is.
+    layout : str
+        How the model's video is composed: one of :data:`models.layouts.INPUT_LAYOUTS`.
 
     Returns
     -------
@@ -85,7 +90,7 @@ def predict_trial(model: nn.Module, trial: Batch, device: str | torch.device = "
         raise UsageError("the model is in training mode", remedy="call its eval() first")
     if len(trial) != 1:
         raise UsageError("one trial at a time", session=trial.session, found=f"a batch of {len(trial)}", expected=1)
-    inputs = to_tensors(trial, torch.device(device))
+    inputs = InputPreparer(find_layout(layout), torch.device(device)).prepare(trial)
     predictions_1NT = model(inputs.videos, inputs.pupil_center, trial.session)
     prediction_NT: np.ndarray = predictions_1NT[0].float().cpu().numpy()
     return prediction_NT

@@ -8,7 +8,8 @@ from contextlib import closing
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from models.inputs import InputLayout, InputPreparer, ModelInputs
+from models.inputs import InputPreparer, ModelInputs
+from models.layouts import InputLayout
 from sensorium_data.errors import UsageError
 from sensorium_data.loader import WindowLoader
 from sensorium_data.sampling import EpochPlan

@@ -14,7 +14,8 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 
-from models.inputs import InputLayout, InputPreparer, ModelInputs
+from models.inputs import InputPreparer, ModelInputs
+from models.layouts import InputLayout
 from sensorium_data.block_cache import BlockCache, default_cache_bytes
 from sensorium_data.errors import UsageError
 from sensorium_data.loader import WindowLoader

@@ -181,20 +181,10 @@ class BatchPlan:
     def share(self, rank: int, n_ranks: int) -> BatchPlan:
         """Return the windows that one of several processes takes: every ``n_ranks``-th, counted over the parts.
 
-        Raises
-        ------
-        UsageError
-            If the batch has fewer windows than there are ranks.
+        With fewer windows than ranks, some take none.
         """
         if n_ranks == 1:
             return self
-        if len(self) < n_ranks:
-            raise UsageError(
-                "a batch has fewer windows than there are ranks",
-                session=self.parts[0].session,
-                found=f"{len(self)} windows for {n_ranks} ranks",
-                remedy="raise the batch size, or use fewer devices",
-            )
         parts, start = [], 0
         for part in self.parts:
             taken = slice((rank - start) % n_ranks, None, n_ranks)

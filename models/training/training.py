@@ -131,7 +131,7 @@ def train(
         data = describe_data(store, chosen)
         teacher = load_teacher(config, data)
         # What cannot be trained on is refused here, before a folder is made.
-        batches = TrainingBatches(config, store, names)
+        batches = TrainingBatches(config, store, names, device)
         data = data.model_copy(
             update={
                 "split": None if config.n_folds is None else batches.split.digest,

@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from fixtures.recorded_stores import record_session
-from models.inputs import INPUT_LAYOUTS, InputPreparer, ModelInputs, find_layout, open_normalizers
+from models.inputs import InputPreparer, ModelInputs, open_normalizers
+from models.layouts import INPUT_LAYOUTS, find_layout
 from models.torch_dataset import WindowDataset
 from models.windows import DeviceWindows, HostWindows, open_windows
 from sensorium_data.block_cache import BlockCache
