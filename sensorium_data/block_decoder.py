@@ -133,9 +133,12 @@ class BlockDecoder:
         return turned.T
 
     def _decompress(self, chunk: memoryview, target: np.ndarray) -> None:
-        size = _decoded_size(chunk)
+        size, stored_size = _read_sizes(chunk)
         if size != target.nbytes:
             raise ValueError(f"a chunk of {self._name} holds {size} bytes, expected {target.nbytes}")
+        # Blosc is not told where its input ends, and would read on in whatever memory comes after it.
+        if stored_size != len(chunk):
+            raise ValueError(f"a chunk of {self._name} is of {len(chunk)} bytes, expected {stored_size}")
         try:
             blosc.decompress(chunk, target)
         except RuntimeError as error:
@@ -165,7 +168,9 @@ class BlockDecoder:
         )
 
 
-def _decoded_size(chunk: memoryview) -> int:
-    """Return how many bytes a Blosc buffer says that it holds, 0 if it is too short to say so."""
-    # Bytes 4 to 8 of Blosc's header; asked before memory of that size is filled.
-    return int.from_bytes(chunk[4:8], "little") if len(chunk) >= 16 else 0
+def _read_sizes(chunk: memoryview) -> tuple[int, int]:
+    """Return how many bytes a Blosc buffer says that it holds and that it is of; 0 if it is too short to say so."""
+    # Bytes 4 to 8 and 12 to 16 of Blosc's header.
+    if len(chunk) < 16:
+        return 0, 0
+    return int.from_bytes(chunk[4:8], "little"), int.from_bytes(chunk[12:16], "little")
