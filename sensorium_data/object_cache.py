@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import uuid
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from sensorium_data.ledger import StoredObject
 __all__ = ["ObjectCache", "default_object_cache"]
 
 _UNFINISHED = ".partial"
+
+# A digest below its first two digits, or what is yet to get that name.
+_OBJECT_NAME = re.compile(rf"([0-9a-f]{{2}})/\1[0-9a-f]{{62}}(\.[0-9a-f]{{32}}{re.escape(_UNFINISHED)})?")
 
 # Room made at a time, as a share of the bound, so that not every object has the whole folder looked through.
 _ROOM_SHARE = 0.05
@@ -84,13 +88,16 @@ class ObjectCache:
     def _keep(self, path: Path, data: bytes) -> None:
         unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_UNFINISHED}")
         try:
+            # One at a time: room is made by what lies in the folder, and what others write does not yet.
             with self._lock:
                 if self._free_bytes < len(data):
                     self._make_room(len(data))
                 self._free_bytes -= len(data)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_bytes(data)
-            unfinished.replace(path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                unfinished.write_bytes(data)
+                # Another process that made room may have removed it just now.
+                with contextlib.suppress(FileNotFoundError):
+                    unfinished.replace(path)
         except OSError as error:
             with contextlib.suppress(OSError):
                 unfinished.unlink()
@@ -105,6 +112,9 @@ class ObjectCache:
         """Delete the objects not used for longest until one of this size fits."""
         found = []
         for path in self.folder.glob("*/*"):
+            # Whatever else lies in the folder that a user chose is not ours to delete.
+            if not _OBJECT_NAME.fullmatch(f"{path.parent.name}/{path.name}"):
+                continue
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
                 found.append((status.st_mtime_ns, status.st_size, path))
