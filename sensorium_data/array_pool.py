@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 import threading
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,8 @@ class ArrayPool:
         self._idle_bytes = idle_bytes
         # By size, then by age.
         self._free: list[tuple[int, int, npt.NDArray[np.uint8]]] = []
+        # Given back, and not yet among the free ones.
+        self._returned: deque[npt.NDArray[np.uint8]] = deque()
         self._n_freed = 0
         self._size_bytes = 0
         self._lock = threading.Lock()
@@ -65,6 +68,7 @@ class ArrayPool:
 
     def _take(self, size_bytes: int) -> npt.NDArray[np.uint8] | None:
         with self._lock:
+            self._sort_returned()
             position = bisect.bisect_left(self._free, size_bytes, key=lambda entry: entry[0])
             if position == len(self._free):
                 return None
@@ -76,9 +80,21 @@ class ArrayPool:
             return buffer
 
     def _give_back(self, buffer: npt.NDArray[np.uint8]) -> None:
-        with self._lock:
+        self._returned.append(buffer)
+        # Python may collect garbage, and so call this, anywhere, also in a thread that holds the lock at that moment:
+        # to wait for it would be to wait forever. Who holds it, or takes it next, sorts what is returned meanwhile.
+        while self._returned and self._lock.acquire(blocking=False):
+            try:
+                self._sort_returned()
+            finally:
+                self._lock.release()
+
+    def _sort_returned(self) -> None:
+        """Put what was given back among the free buffers, as far as it may be kept; the lock is held."""
+        while self._returned:
+            buffer = self._returned.popleft()
             if self._size_bytes + buffer.nbytes > self._idle_bytes:
-                return
+                continue
             self._n_freed += 1
             bisect.insort(self._free, (buffer.nbytes, self._n_freed, buffer), key=lambda entry: entry[:2])
             self._size_bytes += buffer.nbytes
