@@ -19,7 +19,7 @@ def trials_of(session: str, n: int, n_frames: int = 300, first_id: int = 0) -> S
     return SessionTrials(session, tuple(range(first_id, first_id + n)), (n_frames,) * n)
 
 
-def plan_alone(trials: SessionTrials, windows: Windows = Windows(80), **settings: Any) -> list[tuple[int, int]]:
+def plan_alone(trials: SessionTrials, windows: Windows, **settings: Any) -> list[tuple[int, int]]:
     """Return the windows, (trial, first frame), of an epoch of one session."""
     arguments = {"batch_size": len(trials), "seed": 0, "epoch": 0} | settings
     return [window for batch in plan_in_turn([trials], windows, **arguments) for window in windows_of(batch)]
@@ -62,14 +62,14 @@ def test_several_windows_of_a_trial_in_an_epoch_are_different_ones_of_one_visit(
 
 
 def test_every_window_that_fits_is_drawn_the_last_one_too() -> None:
-    drawn = [first for _, first in plan_alone(trials_of("F", 400, n_frames=83))]
+    drawn = [first for _, first in plan_alone(trials_of("F", 400, n_frames=83), Windows(80))]
     assert set(drawn) == {0, 1, 2, 3}
     # Uniform: of 400 draws each offset gets 100, give or take 5 standard deviations.
     assert all(57 <= drawn.count(first) <= 143 for first in range(4))
 
 
 def test_a_trial_as_long_as_the_window_gives_the_whole_trial() -> None:
-    assert sorted(plan_alone(trials_of("F", 2, n_frames=80), epoch=3)) == [(0, 0), (1, 0)]
+    assert sorted(plan_alone(trials_of("F", 2, n_frames=80), Windows(80), epoch=3)) == [(0, 0), (1, 0)]
 
 
 @pytest.mark.parametrize(
@@ -222,10 +222,13 @@ def test_a_share_takes_every_nth_window_over_the_parts() -> None:
     assert batch.share(0, 1) == batch
 
 
-def test_a_batch_too_small_for_the_ranks_is_refused() -> None:
-    batch = BatchPlan((BatchPart("F", (1, 2), (0, 0), (0, 1)),), Windows(80))
-    with pytest.raises(UsageError, match=r"session F: .*found 2 windows for 3 ranks; raise the batch size"):
-        batch.share(0, 3)
+def test_of_fewer_windows_than_ranks_some_ranks_take_none() -> None:
+    batch = BatchPlan((BatchPart("F", (1, 2), (0, 5), (0, 1)),), Windows(80))
+    assert [batch.share(rank, 3).parts for rank in range(3)] == [
+        (BatchPart("F", (1,), (0,), (0,)),),
+        (BatchPart("F", (2,), (5,), (1,)),),
+        (),
+    ]
 
 
 @pytest.mark.parametrize("planner", PLANNERS)
