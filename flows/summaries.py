@@ -21,10 +21,12 @@ __all__ = ["describe_epoch", "print_scores", "print_submission", "read_summary"]
 def describe_epoch(epoch: EpochMetrics) -> str:
     """Return one line on an epoch of training."""
     sessions = ", ".join(f"{find_session(name).alias} {value:.3f}" for name, value in epoch.correlations.items())
+    memory_bytes = getattr(epoch, "device_memory_bytes", None)
+    memory = f", {format_size(memory_bytes)} GPU memory" if memory_bytes else ""
     return (
         f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, oracle correlation {epoch.correlation:.3f} ({sessions}), "
         f"learning rate {epoch.learning_rate:.2g}, {epoch.windows_per_s:.0f} windows/s, "
-        f"{epoch.data_wait_share:.0%} waiting for data{', best so far' if epoch.improved else ''}"
+        f"{epoch.data_wait_share:.0%} waiting for data{memory}{', best so far' if epoch.improved else ''}"
     )
 
 
