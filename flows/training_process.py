@@ -101,6 +101,8 @@ def _become_torchrun(job: TrainingJob, messages: Messages) -> NoReturn:
     with _devices(job, messages) as locks:
         for descriptor in locks:
             os.set_inheritable(descriptor, True)
+        # torchrun would give each process one thread, and say so at length.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // job.n_devices)))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.n_devices}"]
         os.execv(sys.executable, [*command, "-m", "flows.training_process", str(os.getpid())])  # noqa: S606
 

@@ -79,8 +79,14 @@ def supervise_training(
     with process, _ended(process):
         write_line(f"training in process {process.pid}")
         output = _Output(process)
+
+        def write_error_line(line: str) -> None:
+            # After a known error there come only the reports of how processes were ended for it.
+            if listener.error is None:
+                write_line(line)
+
         try:
-            for line in output.read_messages(write_line):
+            for line in output.read_messages(write_error_line):
                 listener.take(line)
             _wait(process)
         except BaseException:
