@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 
 from flows.run_logging import log_line
+from models.devices import choose_device
 
-__all__ = ["GPU_LIMIT", "gpu_slot"]
+__all__ = ["GPU_LIMIT", "gpu_slot", "slot_for"]
 
 #: The name of the global concurrency limit.
 GPU_LIMIT = "gpu"
+
+
+def slot_for(device: str) -> AbstractContextManager[None]:
+    """Return what holds a GPU task's slot, or nothing if ``auto``, ``cpu`` or ``cuda`` is no GPU here."""
+    return gpu_slot() if choose_device(device).type == "cuda" else nullcontext()
 
 
 @contextmanager

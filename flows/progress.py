@@ -48,6 +48,7 @@ _RAREST_S = 60.0
 _RARER_BY = 0.05
 
 _LABEL_WIDTH = 32
+_TIME_LEFT_WIDTH = 10
 # A narrower terminal shows neither the bytes in total nor the time elapsed: their rate and the time left matter more.
 _WIDE = 96
 # One narrower than this, not how many are done a second.
@@ -188,18 +189,22 @@ class _LabelColumn(ProgressColumn):
         return text
 
 
-class _NoteColumn(ProgressColumn):
-    """As many of the parts of a task's note as there is room for; takes none until a task has one."""
+class _TimeLeftColumn(ProgressColumn):
+    """The time left, and as many of the parts of a task's note as there is room for."""
 
-    def __init__(self, longest: int) -> None:
-        super().__init__(table_column=Column(no_wrap=True))
-        self._longest = longest
+    def __init__(self, longest_note: int) -> None:
+        super().__init__(table_column=Column(no_wrap=True, min_width=_TIME_LEFT_WIDTH))
+        self._longest_note = longest_note
 
     def render(self, task: Task) -> Text:
-        note: str = task.fields["note"]
-        while len(note) > self._longest and ", " in note:
-            note = note.rpartition(", ")[0]
-        return Text(note)
+        pace: Pace = task.fields["pace"]
+        seconds = pace.left_s(time.monotonic())
+        left = "" if seconds is None else f"{format_clock(seconds)} left"
+        text = Text(left.rjust(_TIME_LEFT_WIDTH), style="progress.remaining")
+        parts = task.fields["note"].split(", ")
+        while parts and len(", ".join(parts)) > self._longest_note:
+            parts.pop()
+        return text.append(" " + ", ".join(parts), style="default") if parts and parts[0] else text
 
 
 class _ByteColumn(_PaceColumn):
@@ -234,10 +239,6 @@ def _make_columns(width: int) -> list[ProgressColumn]:
     def elapsed(pace: Pace, now: float) -> str:
         return format_clock(pace.elapsed_s(now))
 
-    def left(pace: Pace, now: float) -> str:
-        seconds = pace.left_s(now)
-        return "" if seconds is None else f"{format_clock(seconds)} left"
-
     is_wide = width >= _WIDE
     columns: list[ProgressColumn] = [
         _LabelColumn(min(_LABEL_WIDTH, width // 4)),
@@ -251,7 +252,5 @@ def _make_columns(width: int) -> list[ProgressColumn]:
     columns.append(_ByteColumn(byte_rate, width=10, style="progress.data.speed"))
     if is_wide:
         columns.append(_PaceColumn(elapsed, width=5, style="progress.elapsed"))
-    columns.append(_PaceColumn(left, width=10, style="progress.remaining"))
-    if width >= _NARROW:
-        columns.append(_NoteColumn(max(16, width - 64)))
+    columns.append(_TimeLeftColumn(max(16, width - 64) if width >= _NARROW else 0))
     return columns

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Annotated
 
 from prefect import flow, task
@@ -10,14 +9,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from pydantic import Field
 
-from flows.gpu_limit import gpu_slot
+from flows.gpu_limit import slot_for
 from flows.run_logging import log_line, quiet_known_errors, run_progress
 from flows.settings import Settings
 from flows.summaries import describe_epoch
 from flows.training_artifacts import TrainingArtifacts, publish_summary
 from flows.training_job import Cache, Device, TrainingJob, find_finished, merge_settings
 from flows.training_supervisor import supervise_training
-from models.devices import choose_device
 from models.training import EpochMetrics, TrainingReport
 
 __all__ = ["train"]
@@ -37,8 +35,7 @@ def train_task(job: TrainingJob) -> TrainingReport:
         log_line(describe_epoch(metrics))
         artifacts.take_epoch(metrics)
 
-    uses_gpu = choose_device(job.config().device).type == "cuda"
-    with gpu_slot() if uses_gpu else nullcontext():
+    with slot_for(job.config().device):
         report = supervise_training(job, progress=run_progress(), on_epoch=take_epoch, write_line=log_line)
     log_line(f"run {report.run}: {report.status}")
     artifacts.finish(report)

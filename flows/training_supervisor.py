@@ -194,14 +194,15 @@ def _explain(status: int, last_error_lines: deque[str]) -> RunError:
             found=f"exit by {_name(-status)}",
             remedy="if memory ran out (see `dmesg`), lower cache_bytes or batch_size; then run it again",
         )
+    if status in (-signal.SIGTERM, 128 + signal.SIGTERM):
+        # By somebody else: whoever waits for it does not ask how it ended after asking for it.
+        return RunError("the training was asked to end", found=_name(signal.SIGTERM), remedy="run it again to go on")
     if status < 0:
         return RunError(
             "the training process died",
             found=f"exit by {_name(-status)}",
             remedy="run it again; if it dies again, the lines that it wrote before may say why",
         )
-    if status == 128 + signal.SIGTERM:
-        return RunError("the training was asked to end", found=_name(signal.SIGTERM), remedy="run it again to go on")
     return RunError(
         "the training process failed",
         found=last_error_lines[-1] if last_error_lines else f"exit status {status}, and no report",
