@@ -59,13 +59,17 @@ def endless_job(store: Path, runs: Path) -> TrainingJob:
     return tiny_job(store, runs, max_epochs=1_000_000)
 
 
+def read_state(pid: int) -> str:
+    """The kernel's letter for what a process is at; X once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that is dead and not asked after yet does not."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return status.rpartition(")")[2].split()[0] not in "ZX"
+    return read_state(pid) not in "ZX"
 
 
 def wait_until_gone(*pids: int, timeout_s: float = 30) -> None:
@@ -138,7 +142,11 @@ def test_one_that_does_not_end_when_asked_is_killed(
     lines: list[str] = []
 
     def interrupt(_metrics: EpochMetrics) -> None:
-        os.kill(pids_in("\n".join(lines))[0], signal.SIGSTOP)
+        (pid,) = pids_in("\n".join(lines))
+        os.kill(pid, signal.SIGSTOP)
+        # One that is not stopped yet would still end when asked.
+        while read_state(pid) != "T":
+            time.sleep(0.01)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
