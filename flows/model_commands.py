@@ -5,6 +5,7 @@ Prefect, torch and matplotlib are imported by the commands that need them, so th
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -72,7 +73,7 @@ def train(
     from dataclasses import asdict
 
     from flows.settings import Settings
-    from flows.summaries import read_summary
+    from flows.summaries import describe_report, read_summary
     from flows.tables import table_console
     from flows.training_job import TrainingJob, merge_settings
     from sensorium_data.sessions import find_sessions
@@ -92,7 +93,8 @@ def train(
     if as_json:
         print_json(asdict(report))
     else:
-        table_console().print(f"{report.run}: {report.status}", markup=False, soft_wrap=True)
+        for line in describe_report(report):
+            table_console().print(line, markup=False, soft_wrap=True)
         table_console().print(read_summary(report), markup=False)
     return EXIT_DONE
 
@@ -129,7 +131,8 @@ def _train_at_terminal(job: TrainingJob) -> TrainingReport:
         write_line(describe_epoch(metrics))
 
     with show_progress(console) as progress:
-        if job.n_devices > 1:
+        # Whoever has started several processes with torchrun is one of them.
+        if job.n_devices > 1 and "WORLD_SIZE" not in os.environ:
             return supervise_training(job, progress=progress, on_epoch=take_epoch, write_line=write_line)
         return train_here(job, progress=progress, on_epoch=take_epoch)
 

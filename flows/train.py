@@ -12,7 +12,7 @@ from pydantic import Field
 from flows.gpu_limit import slot_for
 from flows.run_logging import log_line, quiet_known_errors, run_progress
 from flows.settings import Settings
-from flows.summaries import describe_epoch
+from flows.summaries import describe_epoch, describe_report
 from flows.training_artifacts import TrainingArtifacts, publish_summary
 from flows.training_job import Cache, Device, TrainingJob, find_finished, merge_settings
 from flows.training_supervisor import supervise_training
@@ -37,7 +37,8 @@ def train_task(job: TrainingJob) -> TrainingReport:
 
     with slot_for(job.config().device):
         report = supervise_training(job, progress=run_progress(), on_epoch=take_epoch, write_line=log_line)
-    log_line(f"run {report.run}: {report.status}")
+    for line in describe_report(report):
+        log_line(line)
     artifacts.finish(report)
     publish_summary(report, job.preset)
     return report
@@ -86,6 +87,6 @@ def train(
     finished = find_finished(job)
     if finished is None:
         return train_task(job)
-    log_line(f"run {finished.run}: already done, nothing is trained")
+    log_line(f"{finished.run}: already done, nothing is trained")
     publish_summary(finished, preset)
     return finished

@@ -129,14 +129,14 @@ def merge_settings(
 
 
 def find_finished(job: TrainingJob) -> TrainingReport | None:
-    """Return the report of a job's run if that is finished already, else None; nothing is trained.
+    """Return the report of a job's run if that is finished already, else None; nothing is trained or written.
 
     Raises
     ------
     SensoriumError
         If the store cannot be opened, or the run is damaged.
     """
-    from models.training import train
+    from models.training import TrainingReport, load_run
     from models.training.run import describe_data, identify_run, run_name
     from sensorium_data.sessions import find_sessions
     from sensorium_data.store import stored_sessions
@@ -144,10 +144,22 @@ def find_finished(job: TrainingJob) -> TrainingReport | None:
     config = job.config()
     chosen = stored_sessions(job.store) if job.sessions is None else find_sessions(job.sessions)
     identity = identify_run(config, describe_data(job.store, chosen))
-    if not (Path(job.runs) / run_name(config, identity)).exists():
+    path = Path(job.runs) / run_name(config, identity)
+    if not path.exists():
         return None
-    # It tells what it finds, once the folder is there.
-    return train(config, job.store, job.sessions, job.runs)
+    run = load_run(path)
+    if run.identity != identity:
+        # Another run that happens to have the name: training says what to do about it.
+        return None
+    return TrainingReport(
+        run=str(path),
+        status="already done",
+        sessions=tuple(session.name for session in run.sessions),
+        n_epochs=len(run.metrics()),
+        best_epoch=run.best_epoch,
+        best_correlation=run.best_correlation,
+        duration_s=run.duration_s,
+    )
 
 
 def train_here(
