@@ -25,7 +25,7 @@ _PICTURE = "(curves.png)"
 
 
 class TrainingArtifacts:
-    """The table ``training-<preset>`` and the curves ``curves-<preset>`` of the present run, after every epoch.
+    """The table ``training-<preset>`` and the curves ``curves-<preset>`` of the present run, while it goes on.
 
     Parameters
     ----------
@@ -55,7 +55,8 @@ class TrainingArtifacts:
     def _show(self, what: str, *, only_if_due: bool) -> None:
         if self._table.is_due or not only_if_due:
             self._table.write_table([_to_row(epoch) for epoch in self._epochs], f"Epochs of {what}")
-        if self._curves.is_due or not only_if_due:
+        # A run that was continued tells its new epochs alone, and has curves at its end.
+        if self._epochs[0].epoch == 1 and (self._curves.is_due or not only_if_due):
             self._curves.write_markdown(_draw(self._epochs, self._preset), f"Curves of {what}")
 
 
@@ -78,7 +79,7 @@ def _to_row(epoch: EpochMetrics) -> dict[str, Any]:
 
 
 def _draw(epochs: list[EpochMetrics], title: str) -> str:
-    """Return curves in Markdown; after an interruption they begin where the run was continued."""
+    """Return curves in Markdown."""
     best = max((position for position, epoch in enumerate(epochs, start=1) if epoch.improved), default=0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "curves.png"

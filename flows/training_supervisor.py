@@ -94,14 +94,22 @@ def supervise_training(
             process.terminate()
             # It has to be listened to still: a full pipe would keep it from ending.
             last_words = Listener(ignore_note, lambda _metrics: None, write_line)
-            for line in output.read_messages(write_line, for_s=GRACE_S):
+            # torchrun says at length that it was asked to.
+            write_last = write_line if job.n_devices == 1 else _ignore_line
+            for line in output.read_messages(write_last, for_s=GRACE_S):
                 last_words.take(line)
+            if last_words.error is not None:
+                write_line(str(last_words.error))
             raise
     if listener.error is not None:
         raise listener.error
     if process.returncode != 0 or listener.report is None:
         raise _explain(process.returncode, output.last_error_lines)
     return listener.report
+
+
+def _ignore_line(_line: str) -> None:
+    """Do nothing."""
 
 
 @contextlib.contextmanager
