@@ -24,8 +24,8 @@ def describe_epoch(epoch: EpochMetrics) -> str:
     memory_bytes = getattr(epoch, "gpu_memory_bytes", None)
     memory = f", {format_size(memory_bytes)} GPU memory" if memory_bytes else ""
     return (
-        f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, validation correlation {epoch.correlation:.3f} ({sessions}), "
-        f"learning rate {epoch.learning_rate:.2g}, {epoch.windows_per_s:.0f} windows/s, "
+        f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, validation correlation {epoch.correlation:.3f} "
+        f"({sessions}), learning rate {epoch.learning_rate:.2g}, {epoch.windows_per_s:.0f} windows/s, "
         f"{epoch.data_wait_share:.0%} waiting for data{memory}{', best so far' if epoch.improved else ''}"
     )
 
