@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -74,7 +73,7 @@ class TrainingJob(BaseModel):
     @property
     def n_devices(self) -> int:
         """Of how many GPUs or processes the run takes."""
-        return int(getattr(self.config(), "n_devices", 1))
+        return self.config().n_devices
 
 
 def merge_settings(
@@ -136,30 +135,9 @@ def find_finished(job: TrainingJob) -> TrainingReport | None:
     SensoriumError
         If the store cannot be opened, or the run is damaged.
     """
-    from models.training import TrainingReport, load_run
-    from models.training.run import describe_data, identify_run, run_name
-    from sensorium_data.sessions import find_sessions
-    from sensorium_data.store import stored_sessions
+    from models.training import find_finished_run
 
-    config = job.config()
-    chosen = stored_sessions(job.store) if job.sessions is None else find_sessions(job.sessions)
-    identity = identify_run(config, describe_data(job.store, chosen))
-    path = Path(job.runs) / run_name(config, identity)
-    if not path.exists():
-        return None
-    run = load_run(path)
-    if run.identity != identity:
-        # Another run that happens to have the name: training says what to do about it.
-        return None
-    return TrainingReport(
-        run=str(path),
-        status="already done",
-        sessions=tuple(session.name for session in run.sessions),
-        n_epochs=len(run.metrics()),
-        best_epoch=run.best_epoch,
-        best_correlation=run.best_correlation,
-        duration_s=run.duration_s,
-    )
+    return find_finished_run(job.config(), job.store, job.sessions, job.runs)
 
 
 def train_here(
@@ -194,8 +172,15 @@ def train_here(
         shown.take_epoch(metrics)
         on_epoch(metrics)
 
-    if job.resume:
-        raise UsageError("an interrupted run cannot be continued yet", remedy="leave out resume: it starts over")
-    report = train(config, job.store, job.sessions, job.runs, progress=shown, on_epoch=take_epoch)
+    report = train(
+        config,
+        job.store,
+        job.sessions,
+        job.runs,
+        resume=job.resume,
+        restart=job.restart,
+        progress=shown,
+        on_epoch=take_epoch,
+    )
     shown.finish()
     return report

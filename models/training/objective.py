@@ -182,9 +182,14 @@ def correlation_loss(
     mean_r_N1 = (sum_over_ranks(responses_BNT.sum(dim=(0, 2))) / n_values)[:, None]
     p_BNT, r_BNT = predictions_BNT - mean_p_N1, responses_BNT - mean_r_N1
     covariance_N = add_up((p_BNT * r_BNT).sum(dim=(0, 2))) / n_values
-    std_p_N = _root(add_up(p_BNT.square().sum(dim=(0, 2))) / n_values)
-    std_r_N = _root(add_up(r_BNT.square().sum(dim=(0, 2))) / n_values)
-    correlation_N = covariance_N / ((std_p_N + _CORRELATION_EPSILON) * (std_r_N + _CORRELATION_EPSILON))
+    variance_p_N = add_up(p_BNT.square().sum(dim=(0, 2))) / n_values
+    variance_r_N = add_up(r_BNT.square().sum(dim=(0, 2))) / n_values
+    varies_N = (variance_p_N > 0) & (variance_r_N > 0)
+    # In the references, a trace that is constant has a gradient of the order of 1 / 1e-8.
+    std_p_N, std_r_N = (
+        torch.where(varies_N, v, 1.0).sqrt() + _CORRELATION_EPSILON for v in (variance_p_N, variance_r_N)
+    )
+    correlation_N = torch.where(varies_N, covariance_N / (std_p_N * std_r_N), 0.0)
     return (1 - correlation_N).sum()
 
 
@@ -241,9 +246,3 @@ def _last_frames(responses_BNT: torch.Tensor, predictions_BNT: torch.Tensor) -> 
     if n_frames > n_recorded:
         raise UsageError("the model predicts more frames than were recorded", found=n_frames, expected=n_recorded)
     return responses_BNT[..., n_recorded - n_frames :]
-
-
-def _root(values: torch.Tensor) -> torch.Tensor:
-    """Return square roots whose gradient at 0 is 0 and not infinite."""
-    positive = values > 0
-    return torch.where(positive, torch.where(positive, values, 1.0).sqrt(), 0.0)

@@ -50,10 +50,6 @@ class Ranks:
         """Return which rows of a batch are this rank's: every ``n_ranks``-th."""
         return slice(self.rank, n_rows, self.n_ranks)
 
-    def count_own(self, n_rows: int) -> int:
-        """Return how many rows :meth:`own_rows` has; with few rows, none."""
-        return len(range(n_rows)[self.own_rows(n_rows)])
-
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a tensor added up over ranks, without a gradient."""
         if self.n_ranks == 1:
@@ -122,6 +118,9 @@ class Ranks:
 def open_ranks(n_devices: int, device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
     """Join the processes that torchrun has started, and leave them in the end.
 
+    Torch can join them once in a process. Who trains several runs in one calls ``init_process_group`` first: a group that
+    is there is used, and left as it is.
+
     Parameters
     ----------
     n_devices : int
@@ -159,8 +158,11 @@ def open_ranks(n_devices: int, device: torch.device) -> Iterator[tuple[Ranks, to
             )
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    is_own = not dist.is_initialized()
+    if is_own:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size()), device
     finally:
-        dist.destroy_process_group()
+        if is_own:
+            dist.destroy_process_group()

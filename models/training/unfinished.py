@@ -75,8 +75,10 @@ def list_differences(other: TrainingConfig, other_data: RunData, config: Trainin
         if name not in asked or name not in sessions:
             differences.append(f"session {name} is {'its alone' if name in sessions else 'not among its'}")
         elif sessions[name].unit_ids != asked[name].unit_ids:
+            theirs_ids, our_ids = set(sessions[name].unit_ids), set(asked[name].unit_ids)
             differences.append(
-                f"session {name} has {len(sessions[name].unit_ids)} neurons, not these {len(asked[name].unit_ids)}"
+                f"session {name} has {len(theirs_ids)} neurons, not these {len(our_ids)} "
+                f"({len(theirs_ids & our_ids)} are the same)"
             )
         elif sessions[name].digest != asked[name].digest:
             differences.append(f"session {name} has digest {sessions[name].digest[:12]}, not {asked[name].digest[:12]}")

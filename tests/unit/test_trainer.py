@@ -293,7 +293,9 @@ def test_torchs_random_state_and_settings_are_left_alone(store, tmp_path):
 
 
 def test_a_loss_that_is_no_number_ends_training_with_an_error(store, tmp_path):
-    with pytest.raises(RunError, match=r"trial \d+: the loss is no longer a number.*first at frame \d+; lower the learning rate"):
+    with pytest.raises(
+        RunError, match=r"trial \d+: the loss is no longer a number.*first at frame \d+; lower the learning rate"
+    ):
         train(tiny_config(learning_rate=1e30), store, ["F"], tmp_path)
 
 
