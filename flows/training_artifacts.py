@@ -74,8 +74,9 @@ def publish_summary(report: TrainingReport, preset: str) -> None:
 def _to_row(epoch: EpochMetrics) -> dict[str, Any]:
     """Return a row of the table: numbers, with a column a session."""
     row = dataclasses.asdict(epoch)
-    sessions = row.pop("correlations")
-    return row | {f"correlation {find_session(name).alias}": value for name, value in sessions.items()}
+    sessions, scores = row.pop("correlations"), row.pop("scores")
+    row |= {f"correlation {find_session(name).alias}": value for name, value in sessions.items()}
+    return row | scores
 
 
 def _draw(epochs: list[EpochMetrics], title: str) -> str:
