@@ -76,7 +76,8 @@ def _to_row(epoch: EpochMetrics) -> dict[str, Any]:
     row = dataclasses.asdict(epoch)
     sessions, scores = row.pop("correlations"), row.pop("scores")
     row |= {f"correlation {find_session(name).alias}": value for name, value in sessions.items()}
-    return row | scores
+    row |= scores
+    return row
 
 
 def _draw(epochs: list[EpochMetrics], title: str) -> str:
