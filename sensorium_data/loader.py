@@ -162,14 +162,12 @@ class WindowLoader:
             Where to enter the epoch: as many batches are passed over, unread.
         rank, n_ranks : int
             Which of several processes this is: each takes its share of every batch
-            (:meth:`~sensorium_data.sampling.BatchPlan.share`).
+            (:meth:`~sensorium_data.sampling.BatchPlan.share`), which may be none of it.
 
         Raises
         ------
         StoreError
             If a trial cannot be read, is damaged, or holds values that are no numbers.
-        UsageError
-            If a batch has fewer windows than there are ranks.
         """
         yield from self.map_batches(plan, self._assemble, first_batch=first_batch, rank=rank, n_ranks=n_ranks)
 

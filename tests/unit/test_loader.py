@@ -146,6 +146,8 @@ def test_windows_hold_the_normalized_frames_they_say(recorded: RecordedStore, wi
             assert batch.videos.shape == (len(batch), windows.n_frames, 36, 64)
             assert batch.responses is not None
             assert batch.responses.shape == (len(batch), len(session.unit_ids), windows.n_frames)
+            # In memory time runs slower than neurons, as in the trials that windows are cut from.
+            assert batch.responses.transpose(0, 2, 1).flags.c_contiguous
             np.testing.assert_array_equal(batch.unit_ids, session.unit_ids)
             for index, (trial, first) in enumerate(zip(batch.trials, batch.first_frames, strict=True)):
                 assert session.tiers[session.position(trial)] == "train"
