@@ -11,7 +11,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,8 @@ from sensorium_data.versions import current_group
 __all__ = ["FloatArray", "RecordedTrial", "TrialReader"]
 
 FloatArray = npt.NDArray[np.float32]
+
+_Result = TypeVar("_Result")
 
 #: Bound on what is kept on the local disk of stores elsewhere, unless told otherwise.
 _OBJECT_CACHE_BYTES = 20 * 2**30
@@ -120,6 +123,8 @@ class TrialReader:
     object_cache : ObjectCache, optional
         Where objects of a remote store are kept on the local disk; by default up to 20 GB in the user's folder for
         caches. A store on a local disk needs none.
+    policy : RetryPolicy, optional
+        How long to insist where a remote store does not answer, or cuts an answer.
 
     Raises
     ------
@@ -138,6 +143,7 @@ class TrialReader:
         n_threads: int | None = None,
         cache_bytes: int | None = None,
         object_cache: ObjectCache | None = None,
+        policy: RetryPolicy | None = None,
     ) -> None:
         if not sessions:
             raise UsageError("no session to read", path=store)
@@ -157,8 +163,10 @@ class TrialReader:
         )
         self._reads_responses = reads_responses
         self.pool = ArrayPool(_IDLE_BYTES)
+        policy = policy or RetryPolicy()
         self._recordings = {
-            session.name: _Recording.open(store, objects, session, object_cache, self.pool) for session in self.sessions
+            session.name: _Recording.open(store, objects, session, object_cache, self.pool, policy)
+            for session in self.sessions
         }
 
     def coordinates(self, session: str) -> xr.Dataset:
@@ -268,11 +276,32 @@ class _Recording:
     positions: Mapping[int, int]
     object_cache: ObjectCache | None
     pool: ArrayPool
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    policy: RetryPolicy
 
     @classmethod
     def open(
-        cls, store: str, objects: Objects, session: Session, object_cache: ObjectCache | None, pool: ArrayPool
+        cls,
+        store: str,
+        objects: Objects,
+        session: Session,
+        object_cache: ObjectCache | None,
+        pool: ArrayPool,
+        policy: RetryPolicy,
+    ) -> _Recording:
+        def open_once() -> _Recording:
+            return cls._open(store, objects, session, object_cache, pool, policy)
+
+        return open_once() if isinstance(objects, LocalObjects) else _insist(open_once, policy)
+
+    @classmethod
+    def _open(
+        cls,
+        store: str,
+        objects: Objects,
+        session: Session,
+        object_cache: ObjectCache | None,
+        pool: ArrayPool,
+        policy: RetryPolicy,
     ) -> _Recording:
         dataset = open_session(store, session.name)
         group = current_group(objects, session)
@@ -297,6 +326,7 @@ class _Recording:
             positions=positions,
             object_cache=object_cache,
             pool=pool,
+            policy=policy,
         )
 
     def is_withheld(self, trial: int) -> bool:
@@ -360,25 +390,13 @@ class _Recording:
                 return buffer[: self.objects.read_into(key, buffer)]
 
             def fetch() -> bytes:
-                return self._insist(lambda: self.objects.read(key), stored)
+                return _insist(
+                    lambda: self.objects.read(key), self.policy, lambda data: stored.find_damage(data) is None
+                )
 
             return fetch() if self.object_cache is None else self.object_cache.read(stored, fetch)
         except FileNotFoundError:
             raise self._damaged(trial, key, "missing") from None
-
-    def _insist(self, fetch: Callable[[], bytes], stored: StoredObject) -> bytes:
-        """Fetch an object of a remote store, again where the network failed or cut it."""
-        for attempt in range(1, self.policy.n_attempts + 1):
-            is_last = attempt == self.policy.n_attempts
-            try:
-                data = fetch()
-                if is_last or stored.find_damage(data) is None:
-                    return data
-            except StoreError:
-                if is_last:
-                    raise
-            time.sleep(self.policy.wait_s(attempt))
-        raise AssertionError("a retry policy allows at least one attempt")
 
     def _require_numbers(self, variable: str, trial: int, array: FloatArray) -> None:
         # A sum finds what is no number at the price of one pass.
@@ -408,6 +426,32 @@ class _Recording:
             found=found,
             remedy="`sensorium verify` lists what is wrong; `sensorium ingest --repair` converts that again",
         )
+
+
+def _insist(
+    call: Callable[[], _Result], policy: RetryPolicy, is_good: Callable[[_Result], bool] = lambda result: True
+) -> _Result:
+    """Call it, again where the network failed or cut the answer; return the last result in any case."""
+    for attempt in range(1, policy.n_attempts + 1):
+        is_last = attempt == policy.n_attempts
+        try:
+            result = call()
+            if is_last or is_good(result):
+                return result
+        except Exception as error:
+            # A store that says that something is missing or damaged will say so again.
+            cause = error.__cause__ if isinstance(error, StoreError) else error
+            if is_last or not isinstance(cause, (OSError, _client_error())) or isinstance(cause, FileNotFoundError):
+                raise
+        time.sleep(policy.wait_s(attempt))
+    raise AssertionError("a retry policy allows at least one attempt")
+
+
+def _client_error() -> type[Exception]:
+    # HTTP answers come as aiohttp's errors, which are no OSErrors; local stores need none of it.
+    from aiohttp import ClientError
+
+    return ClientError
 
 
 _buffers = threading.local()

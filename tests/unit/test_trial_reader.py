@@ -332,6 +332,26 @@ def test_a_transient_failure_of_a_remote_store_is_survived(
     assert without_waits == [1, 2, 1] or isinstance(fault, CloseConnection)
 
 
+@pytest.mark.parametrize("part", ["/zarr.json", "/trial/", "/behavior/c/", "ledger"])
+def test_opening_a_remote_store_survives_a_transient_failure(
+    pristine: tuple[Path, Recorded], tmp_path: Path, without_waits: list[int], part: str
+) -> None:
+    store, made = pristine
+    with serve_directory(store, faults=[OnPath(OnRequests(AnswerStatus(503), 1), part)]) as server:
+        reader = TrialReader(server.url, ["F"], object_cache=ObjectCache(tmp_path / "objects", 10**9))
+        assert_as_written(reader.read("F", train_trial(made)), made)
+    assert without_waits == [1]
+
+
+def test_opening_what_is_not_in_a_remote_store_is_an_error_at_once(
+    pristine: tuple[Path, Recorded], without_waits: list[int]
+) -> None:
+    store, _ = pristine
+    with serve_directory(store) as server, pytest.raises(StoreError, match="the session is not in the store"):
+        TrialReader(server.url, ["H"])
+    assert without_waits == []
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
