@@ -56,6 +56,12 @@ class TrainingConfig(
             )
         return self
 
+    @model_validator(mode="after")
+    def _score_is_defined(self) -> TrainingConfig:
+        if self.score == "reference" and self.normalization == "none":
+            raise ValueError("normalization none has no reference: choose score pooled or session_mean")
+        return self
+
 
 def list_settings(config: TrainingConfig) -> dict[str, Any]:
     """Return every setting that :func:`override` can change, by its dotted name, with its value."""

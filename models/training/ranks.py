@@ -118,8 +118,8 @@ class Ranks:
 def open_ranks(n_devices: int, device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
     """Join the processes that torchrun has started, and leave them in the end.
 
-    Torch can join them once in a process. Who trains several runs in one calls ``init_process_group`` first: a group that
-    is there is used, and left as it is.
+    Torch can join them once in a process. Who trains several runs in one calls ``init_process_group`` first: a group
+    that is there is used, and left as it is.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 import fixtures.ranked_training
 from fixtures.recorded_stores import record_session
 from fixtures.tiny_training import tiny_config
-from models.training import train
+from models.training import load_run, train
 from models.training.ranks import Ranks
 from sensorium_data.errors import UsageError
 
@@ -52,12 +52,10 @@ def test_two_ranks_end_with_the_weights_of_one(world):
     weights = [load_file(next((out / f"quiet-{n}").iterdir()) / "model.safetensors") for n in (1, 2)]
     for name, expected in weights[0].items():
         np.testing.assert_allclose(weights[1][name], expected, rtol=1e-3, atol=1e-4, err_msg=name)
-    metrics = [
-        [json.loads(line) for line in (next((out / f"quiet-{n}").iterdir()) / "metrics.jsonl").open()] for n in (1, 2)
-    ]
+    metrics = [load_run(next((out / f"quiet-{n}").iterdir())).metrics() for n in (1, 2)]
     for one, two in zip(*metrics, strict=True):
         for name in ("train_loss", "validation_loss", "correlation", "regularizer"):
-            assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-4), name
+            assert getattr(two, name) == pytest.approx(getattr(one, name), rel=1e-3, abs=1e-4), name
 
 
 @pytest.mark.parametrize("scenario", ["quiet", "noisy", "resumed"])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from fixtures.recorded_stores import record_session
+from fixtures.session_stores import write_ledger
 from fixtures.tiny_training import tiny_config
 from models.devices import choose_device, repeatable
 from models.inputs import open_normalizers
@@ -242,7 +246,7 @@ def test_a_finished_run_is_not_trained_again(store, trained, monkeypatch):
     )
 
 
-def test_an_interrupted_run_starts_over_and_comes_out_the_same(store, trained, tmp_path):
+def test_an_interrupted_run_comes_out_the_same(store, trained, tmp_path):
     report, _ = trained
 
     def interrupt(metrics):
@@ -281,6 +285,105 @@ def test_all_sessions_of_the_store_are_trained_on_by_default(store, tmp_path):
     assert train(tiny_config(max_epochs=1), store, None, tmp_path).sessions == tuple(
         session.name for session in find_sessions(["F", "G"])
     )
+
+
+def test_the_average_of_the_weights_is_what_is_scored_and_kept(store, tmp_path):
+    config = tiny_config(max_epochs=1, ema_decay=0.5)
+    report = train(config, store, ["F", "G"], tmp_path)
+    with repeatable(config.seed, CPU):
+        trainer = make_trainer(store, config)
+
+        def copy_weights():
+            return {name: tensor.double().clone() for name, tensor in trainer.model.state_dict().items()}
+
+        weights = [copy_weights()]
+        trainer.train_epoch(lambda *_: weights.append(copy_weights()))
+    assert len(weights) == 4  # three steps
+    assert report.best_epoch == 1
+    for name, kept in weights_of(report).items():
+        if kept.is_floating_point():
+            average = weights[0][name] / 8 + weights[1][name] / 8 + weights[2][name] / 4 + weights[3][name] / 2
+            torch.testing.assert_close(kept.double(), average, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_run_learns_from_a_teacher_and_is_known_by_its_weights(store, tmp_path):
+    teacher = train(tiny_config(max_epochs=1, seed=1), store, ["F", "G"], tmp_path).run
+    taught = train(tiny_config(max_epochs=1, teacher=teacher, distillation_ratio=0.36), store, ["F", "G"], tmp_path)
+    untaught = train(tiny_config(max_epochs=1), store, ["F", "G"], tmp_path)
+    assert len({taught.run, untaught.run, teacher}) == 3
+    assert load_run(taught.run).data.teacher == load_run(teacher).digest
+    assert not torch.equal(
+        weights_of(taught)["core.layers.0.spatial.weight"], weights_of(untaught)["core.layers.0.spatial.weight"]
+    )
+    moved = tmp_path / "moved"
+    Path(teacher).rename(moved)
+    again = train(tiny_config(max_epochs=1, teacher=str(moved), distillation_ratio=0.36), store, ["F", "G"], tmp_path)
+    assert again.status == "already done"
+    for settings, sessions, message in (
+        ({"normalization": "dwiseneuro"}, ["F", "G"], "another normalization: found competition, expected dwiseneuro"),
+        ({"n_folds": 2, "fold": 0}, ["F", "G"], "another n_folds: found None, expected 2"),
+    ):
+        config = tiny_config(teacher=str(moved), distillation_ratio=0.36, **settings)
+        with pytest.raises(RunError, match=message):
+            train(config, store, sessions, tmp_path)
+
+
+@pytest.mark.parametrize("normalization", ["dwiseneuro", "vivit", "vivit-closed-loop", "none"])
+def test_every_normalization_trains(store, tmp_path, normalization):
+    settings = {"normalization": normalization, "loss_scale": "dwiseneuro", "learning_rate": 1e-4}
+    report = train(tiny_config(max_epochs=1, **settings), store, ["F"], tmp_path)
+    (epoch,) = load_run(report.run).metrics()
+    assert np.isfinite([epoch.train_loss, *epoch.scores.values()]).all()
+
+
+def test_every_fold_is_a_run_of_its_own(store, tmp_path):
+    config = tiny_config(max_epochs=1, tiers=("train", "oracle"), n_folds=3, fold=2)
+    run = load_run(train(config, store, ["F", "G"], tmp_path).run)
+    other = train(config.model_copy(update={"fold": 1}), store, ["F", "G"], tmp_path)
+    assert run.data.split
+    assert other.run != str(run.path)
+
+
+def test_too_little_gpu_memory_says_what_to_lower(store, tmp_path, monkeypatch):
+    def run_out(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has …")
+
+    monkeypatch.setattr("models.training.optimization.Optimization.accumulate", run_out)
+    with pytest.raises(RunError, match=r"out of GPU memory: found CUDA out of memory; lower batch_size \(3\)"):
+        train(tiny_config(), store, ["F"], tmp_path)
+
+
+def test_sessions_of_different_precisions_are_not_trained_together(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    for alias, precision in (("F", "exact"), ("G", "compact")):
+        name = record_session(store, alias).name
+        path = store / name / "zarr.json"
+        metadata = json.loads(path.read_text())
+        metadata["attributes"]["precision"] = precision
+        path.write_text(json.dumps(metadata))
+        (store / name / "ledger.json").unlink()
+        write_ledger(store / name)
+    with pytest.raises(RunError, match="different precisions: found F exact, G compact"):
+        train(tiny_config(), str(store), None, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_compiled_core_learns_alike(store, tmp_path):
+    config = tiny_config(max_epochs=1)
+    with repeatable(config.seed, CPU):
+        eager = make_trainer(store, config)
+        eager.train_epoch()
+    with repeatable(config.seed, CPU):
+        compiled = make_trainer(store, config.model_copy(update={"compile": True}))
+        compiled.train_epoch()
+    assert compiled.model.state_dict().keys() == eager.model.state_dict().keys()
+    for session in find_sessions(["F", "G"]):
+        name = f"readouts.{session.name}.bias"
+        torch.testing.assert_close(
+            compiled.model.state_dict()[name], eager.model.state_dict()[name], rtol=1e-3, atol=1e-3
+        )
 
 
 def test_torchs_random_state_and_settings_are_left_alone(store, tmp_path):
