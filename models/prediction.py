@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from models.devices import choose_device
-from models.inputs import to_tensors
+from models.inputs import InputPreparer
+from models.layouts import find_layout
 from models.response_model import ResponseModel
 from models.training.run import Run, load_run
 from models.whole_trials import predict_whole
@@ -62,7 +63,12 @@ class PredictionReport:
 
 @torch.inference_mode()
 def predict_trial(
-    model: ResponseModel, trial: Batch, device: str | torch.device = "cpu", *, stride: int = 1
+    model: ResponseModel,
+    trial: Batch,
+    device: str | torch.device = "cpu",
+    *,
+    layout: str = "starter-kit",
+    stride: int = 1,
 ) -> np.ndarray:
     """Return a model's prediction of one whole trial, on the scale that it was trained on.
 
@@ -74,6 +80,8 @@ def predict_trial(
         One window, as :meth:`sensorium_data.loader.WindowLoader.iter_trials` yields it.
     device : str or torch.device
         Where the model is.
+    layout : str
+        The recipe's ``input_layout``.
     stride : int
         The recipe's ``window_stride``.
 
@@ -91,7 +99,7 @@ def predict_trial(
         raise UsageError("the model is in training mode", remedy="call its eval() first")
     if len(trial) != 1:
         raise UsageError("one trial at a time", session=trial.session, found=f"a batch of {len(trial)}", expected=1)
-    inputs = to_tensors(trial, torch.device(device))
+    inputs = InputPreparer(find_layout(layout), torch.device(device)).prepare(trial)
     predictions_1NT = predict_whole(model, inputs, trial.session, stride=stride)
     prediction_NT: np.ndarray = predictions_1NT[0].float().cpu().numpy()
     return prediction_NT
@@ -230,7 +238,7 @@ class _Ensemble:
 
     def __init__(self, runs: Sequence[Run], reader: TrialReader, sessions: Sequence[str], device: torch.device) -> None:
         self._device = device
-        self._models = [(run.model(device), run.config.normalization, run.config.window_stride) for run in runs]
+        self._models = [(run.model(device), run.config) for run in runs]
         self._normalizers = {
             name: {session: open_normalizer(name, reader.store, session) for session in sessions}
             for name in dict.fromkeys(run.config.normalization for run in runs)
@@ -248,9 +256,11 @@ class _Ensemble:
 
     def _predict(self, trial: Mapping[str, Batch]) -> np.ndarray:
         predictions = []
-        for model, normalization, stride in self._models:
-            batch = trial[normalization]
-            prediction_NT = predict_trial(model, batch, self._device, stride=stride)
+        for model, config in self._models:
+            batch = trial[config.normalization]
+            prediction_NT = predict_trial(
+                model, batch, self._device, layout=config.input_layout, stride=config.window_stride
+            )
             if not prediction_NT.shape[1]:
                 raise UsageError(
                     "the trial is too short for the model",
@@ -259,7 +269,7 @@ class _Ensemble:
                     found=f"{batch.n_frames} frames",
                 )
             frames = slice(batch.n_frames - prediction_NT.shape[1], batch.n_frames)
-            normalizer = self._normalizers[normalization][batch.session]
+            normalizer = self._normalizers[config.normalization][batch.session]
             predictions.append(normalizer.responses_to_competition(prediction_NT, frames))
         n_frames = min(prediction.shape[1] for prediction in predictions)
         mean_NT: np.ndarray = np.mean(

@@ -49,8 +49,8 @@ class DataSettings(Settings):
     batch_size: PositiveInt = Field(
         default=8, description="Windows of a batch: of one session, or of all that it mixes."
     )
-    n_trials_buffered: PositiveInt | None = Field(
-        default=None, description="Trials whose windows are shuffled among each other; by default all of them."
+    n_trials_shuffled: PositiveInt = Field(
+        default=128, description="Trials, of all sessions, over which the windows of one are spread; so many are held."
     )
     tiers: tuple[Tier, ...] = Field(
         default=(Tier.TRAIN,), min_length=1, description="Tiers to train on; withheld responses cannot be."
@@ -60,6 +60,9 @@ class DataSettings(Settings):
     )
     fold: int | None = Field(
         default=None, ge=0, description="Which part is validated on in place of the oracle tier, from 0."
+    )
+    input_layout: Literal["starter-kit", "dwiseneuro", "vivit", "vivit-closed-loop", "video"] = Field(
+        default="starter-kit", description="Whose models' video it is: its channels beside the video, and its padding."
     )
     normalization: Literal["competition", "dwiseneuro", "vivit", "vivit-closed-loop", "none"] = Field(
         default="competition", description="Scale of inputs and responses; competition: the archive's own statistics."
@@ -237,8 +240,10 @@ class MachineSettings(Settings):
     cache: Literal["auto", "none", "memory", "device"] = Field(
         default="auto", description="Where trials are kept that were read: nowhere, in memory, or on the GPU."
     )
-    cache_bytes: int = Field(
-        default=2 * 2**30, ge=0, description="Memory for trials read from the store, to be cut into windows again."
+    cache_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="Memory for trials that are kept; by default a quarter of the machine's, or half of the GPU's.",
     )
     checkpoint_every_steps: PositiveInt = Field(
         default=500, description="Optimizer steps between two checkpoints; the end of an epoch gets one too."

@@ -22,10 +22,7 @@ from models.neurons import NeuronInfo
 from models.response_model import ResponseModel
 from sensorium_data.errors import UnknownNameError, UsageError
 
-__all__ = ["N_INPUT_CHANNELS", "Factorized3d", "FactorizedCore", "FactorizedLayer"]
-
-#: Video, pupil dilation, running speed.
-N_INPUT_CHANNELS = 3
+__all__ = ["Factorized3d", "FactorizedCore", "FactorizedLayer"]
 
 
 class Factorized3d(ResponseModel):
@@ -37,6 +34,8 @@ class Factorized3d(ResponseModel):
         The architecture.
     neurons : mapping of str to NeuronInfo
         By full session name.
+    n_input_channels : int
+        Of the video; the reference's are the video itself, pupil dilation and running speed.
 
     Attributes
     ----------
@@ -53,11 +52,13 @@ class Factorized3d(ResponseModel):
     readouts: nn.ModuleDict
     shifters: nn.ModuleDict
 
-    def __init__(self, config: Factorized3dConfig, neurons: Mapping[str, NeuronInfo]) -> None:
+    def __init__(
+        self, config: Factorized3dConfig, neurons: Mapping[str, NeuronInfo], *, n_input_channels: int = 3
+    ) -> None:
         super().__init__()
         self.config = config
         self.n_frames_lost = config.n_frames_lost
-        self.core = FactorizedCore(config)
+        self.core = FactorizedCore(config, n_input_channels)
         self.readouts = nn.ModuleDict(
             {
                 session: FullGaussianReadout(
@@ -121,11 +122,13 @@ class FactorizedCore(nn.Module):
     ----------
     config : Factorized3dConfig
         The architecture.
+    n_input_channels : int
+        Of the video.
     """
 
     layers: nn.Sequential
 
-    def __init__(self, config: Factorized3dConfig) -> None:
+    def __init__(self, config: Factorized3dConfig, n_input_channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             *(
@@ -139,7 +142,7 @@ class FactorizedCore(nn.Module):
                     batch_norm_momentum=config.batch_norm_momentum,
                 )
                 for n_in, n_out, spatial_kernel, temporal_kernel, spatial_stride in zip(
-                    (N_INPUT_CHANNELS, *config.channels[:-1]),
+                    (n_input_channels, *config.channels[:-1]),
                     config.channels,
                     config.spatial_kernels,
                     config.temporal_kernels,

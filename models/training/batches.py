@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from typing import cast
+
+import torch
 
 from models.config import TrainingConfig
+from models.inputs import ModelInputs
+from models.layouts import find_layout
+from models.windows import open_windows
 from sensorium_data.errors import UsageError
 from sensorium_data.folds import split_by_movie
-from sensorium_data.loader import Batch, WindowLoader
 from sensorium_data.normalizations import open_normalizer
-from sensorium_data.sampling import SessionTrials, plan_batch
+from sensorium_data.sampling import EpochPlan, SessionTrials, Windows, plan_in_turn, plan_mixed
 from sensorium_data.sessions import Tier, find_session
 from sensorium_data.store import open_session
 from sensorium_data.trial_reader import TrialReader
 
-__all__ = ["Split", "TrainingBatches", "split_trials", "take_rows"]
+__all__ = ["Split", "TrainingBatch", "TrainingBatches", "split_trials"]
 
 # The same for runs of different seeds: an ensemble over folds and seeds is scored on the trials that none of a fold's
 # runs has seen.
@@ -53,10 +55,26 @@ class Split:
         return hashlib.sha256(json.dumps(sides).encode()).hexdigest()
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """A batch, of which this process has its rows.
+
+    Attributes
+    ----------
+    parts : tuple of ModelInputs
+        This process's windows, by session; a session may have none here.
+    n_windows : mapping of str to int
+        Windows of each session in the whole batch, over all processes.
+    """
+
+    parts: tuple[ModelInputs, ...]
+    n_windows: Mapping[str, int]
+
+
 class TrainingBatches:
     """The batches of each epoch, and whole trials to validate on.
 
-    A batch is a tuple of parts, each of one session: one part where sessions take turns.
+    A batch is of one session where sessions take turns, or has parts of several.
 
     Parameters
     ----------
@@ -66,6 +84,8 @@ class TrainingBatches:
         Path or URL of the session store.
     sessions : sequence of str
         Full names.
+    device : torch.device
+        Where they are used.
 
     Attributes
     ----------
@@ -82,30 +102,36 @@ class TrainingBatches:
     ------
     UsageError
         If a session has no trial of an asked tier, or none on one side of the fold; if the responses of a tier are
-        withheld; if a trial is shorter than a window.
+        withheld; if a trial is shorter than a window; if trials shall be kept on a GPU that is not there.
     StoreError
         If a session cannot be opened.
     """
 
-    def __init__(self, config: TrainingConfig, store: str, sessions: Sequence[str]) -> None:
-        _require_supported(config)
+    def __init__(self, config: TrainingConfig, store: str, sessions: Sequence[str], device: torch.device) -> None:
         self.sessions = tuple(sessions)
         self._config = config
-        reader = TrialReader(store, sessions, cache_bytes=0 if config.cache == "none" else config.cache_bytes)
+        # How much is kept where is decided below.
+        reader = TrialReader(store, sessions, cache_bytes=0)
         self.split = split_trials(config, reader)
-        for trials in self.split.training:
-            # What the first epoch would raise is raised now, before anything is written.
-            plan_batch(
-                trials, 0, n_frames=config.n_frames_window, batch_size=config.batch_size, seed=config.seed, epoch=0
-            )
+        self._windows = Windows(
+            config.n_frames_window, config.window_stride, config.window_position, config.n_windows_per_trial
+        )
+        # What the first epoch would raise is raised now, before anything is written.
+        self.n_batches = len(self._plan(1))
         self.normalizers = {name: open_normalizer(config.normalization, store, name) for name in sessions}
-        self._training = WindowLoader(_Selection.of(reader, self.split.training), self.normalizers)
-        self._validation = WindowLoader(_Selection.of(reader, self.split.validation), self.normalizers)
-        self.n_batches = self._training.count_batches(
-            config.tiers, batch_size=config.batch_size, n_windows_per_trial=config.n_windows_per_trial
+        self._source = open_windows(
+            reader,
+            self.normalizers,
+            find_layout(config.input_layout),
+            device,
+            (*self.split.training, *self.split.validation),
+            cache=config.cache,
+            cache_bytes=config.cache_bytes,
         )
 
-    def iter_batches(self, epoch: int, first_batch: int = 0) -> Generator[tuple[Batch, ...], None, None]:
+    def iter_batches(
+        self, epoch: int, first_batch: int = 0, *, rank: int = 0, n_ranks: int = 1
+    ) -> Generator[TrainingBatch, None, None]:
         """Yield the batches of an epoch, from some batch on.
 
         Parameters
@@ -114,28 +140,41 @@ class TrainingBatches:
             From 1. It decides the windows, whatever was drawn before.
         first_batch : int
             From 0.
+        rank, n_ranks : int
+            Which of several processes this is: it reads its own rows of each batch, and no others.
         """
-        with closing(
-            self._training.iter_batches(
-                self._config.tiers,
-                n_frames=self._config.n_frames_window,
-                batch_size=self._config.batch_size,
-                seed=self._config.seed,
-                # Epochs count from 1 for people and from 0 for sampling.
-                epoch=epoch - 1,
-                n_windows_per_trial=self._config.n_windows_per_trial,
-            )
-        ) as batches:
-            for batch in itertools.islice(batches, first_batch, None):
-                yield (batch,)
+        plan = self._plan(epoch)
+        batches = self._source.iter_batches(plan, first_batch=first_batch, rank=rank, n_ranks=n_ranks)
+        with closing(batches):
+            for number, parts in enumerate(batches, start=first_batch):
+                yield TrainingBatch(parts, {part.session: len(part) for part in plan[number].parts})
 
     def validation_trials(self, session: str) -> tuple[int, ...]:
         """Return the ids of a session's validation trials."""
         return next(trials.trials for trials in self.split.validation if trials.session == session)
 
-    def iter_validation(self, session: str, only: Collection[int] | None = None) -> Generator[Batch, None, None]:
+    def iter_validation(self, session: str, only: Collection[int] | None = None) -> Generator[ModelInputs, None, None]:
         """Yield a session's validation trials whole, a batch each; all of them, or ``only`` some."""
-        yield from self._validation.iter_trials(session, self._config.tiers, labelled=True, only=only)
+        chosen = self.validation_trials(session)
+        if only is not None:
+            chosen = tuple(trial for trial in chosen if trial in only)
+        yield from self._source.iter_trials(session, tuple(Tier), labelled=True, only=chosen)
+
+    def _plan(self, epoch: int) -> EpochPlan:
+        config = self._config
+        # Epochs count from 1 for people and from 0 for sampling.
+        settings = {"batch_size": config.batch_size, "seed": config.seed, "epoch": epoch - 1}
+        if config.session_balance == "in_turn":
+            return plan_in_turn(
+                self.split.training, self._windows, n_trials_shuffled=config.n_trials_shuffled, **settings
+            )
+        return plan_mixed(
+            self.split.training,
+            self._windows,
+            n_windows_per_session=config.n_windows_per_session,
+            n_trials_shuffled=config.n_trials_shuffled,
+            **settings,
+        )
 
 
 def split_trials(config: TrainingConfig, reader: TrialReader) -> Split:
@@ -163,19 +202,6 @@ def split_trials(config: TrainingConfig, reader: TrialReader) -> Split:
         training=tuple(_keep(trials, fold.train[trials.session], "train", config) for trials in asked),
         validation=tuple(_keep(trials, fold.validation[trials.session], "validate", config) for trials in asked),
         notes=notes,
-    )
-
-
-def take_rows(batch: Batch, rows: slice) -> Batch:
-    """Return some windows of a batch."""
-    return dataclasses.replace(
-        batch,
-        trials=batch.trials[rows],
-        first_frames=batch.first_frames[rows],
-        videos=batch.videos[rows],
-        responses=None if batch.responses is None else batch.responses[rows],
-        behavior=batch.behavior[rows],
-        pupil_center=batch.pupil_center[rows],
     )
 
 
@@ -212,37 +238,3 @@ def _keep(trials: SessionTrials, chosen: Iterable[int], purpose: str, config: Tr
             remedy="choose fewer folds",
         )
     return SessionTrials(trials.session, tuple(t for t, _ in kept), tuple(n for _, n in kept))
-
-
-class _Selection:
-    """A reader of which some trials are chosen already; the blocks it keeps in memory are the reader's own."""
-
-    def __init__(self, reader: TrialReader, trials: Iterable[SessionTrials]) -> None:
-        self._reader = reader
-        self._trials = {selected.session: selected for selected in trials}
-
-    @classmethod
-    def of(cls, reader: TrialReader, trials: Iterable[SessionTrials]) -> TrialReader:
-        return cast(TrialReader, cls(reader, trials))
-
-    def select_trials(self, session: str, tiers: Iterable[Tier], *, labelled: bool = False) -> SessionTrials:
-        return self._trials[session]
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._reader, name)
-
-
-def _require_supported(config: TrainingConfig) -> None:
-    """Refuse what the loader cannot do."""
-    for name, only in (
-        ("window_stride", 1),
-        ("window_position", "random"),
-        ("session_balance", "in_turn"),
-        ("n_trials_buffered", None),
-    ):
-        if getattr(config, name) != only:
-            raise UsageError(
-                f"the loader cannot do {name} {getattr(config, name)}", expected=only, remedy=f"leave {name} as it is"
-            )
-    if config.cache == "device":
-        raise UsageError("the loader keeps no trials on a GPU", found="cache device", remedy="choose cache memory")

@@ -88,7 +88,7 @@ def load_teacher(config: TrainingConfig, data: RunData) -> Run | None:
     if config.teacher is None:
         return None
     teacher = load_run(Path(config.teacher))
-    for name in ("normalization", "window_stride", "tiers", "n_folds", "fold"):
+    for name in ("normalization", "input_layout", "window_stride", "tiers", "n_folds", "fold"):
         found, expected = getattr(teacher.config, name), getattr(config, name)
         if found != expected:
             raise RunError(

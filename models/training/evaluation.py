@@ -22,7 +22,6 @@ from models.training.scores import SCORES, ScoreRule, score_names
 from models.whole_trials import predict_whole
 from sensorium_data.correlation import CorrelationAccumulator
 from sensorium_data.errors import UsageError
-from sensorium_data.loader import Batch
 from sensorium_data.statistics import Normalizer
 
 __all__ = ["Evaluation", "evaluate"]
@@ -62,7 +61,6 @@ def evaluate(
     model: ResponseModel,
     batches: TrainingBatches,
     config: TrainingConfig,
-    to_inputs: Callable[[Batch], ModelInputs],
     *,
     ranks: Ranks | None = None,
     before_trial: Callable[[], None] = lambda: None,
@@ -81,8 +79,6 @@ def evaluate(
         Gives the trials of all its sessions.
     config : TrainingConfig
         Says how many frames are skipped, which frames a window takes, and which reference's score there is.
-    to_inputs : callable
-        Makes tensors of a trial, where the model is.
     ranks : Ranks, optional
         Each evaluates its share of the trials, and all get the same result.
     before_trial : callable
@@ -102,11 +98,10 @@ def evaluate(
         for session in batches.sessions:
             result = _SessionResult(rules)
             own = batches.validation_trials(session)[ranks.rank :: ranks.n_ranks]
-            for batch in batches.iter_validation(session, only=own):
+            for inputs in batches.iter_validation(session, only=own):
                 before_trial()
-                inputs = to_inputs(batch)
                 predictions_BNT = predict_whole(model, inputs, session, stride=config.window_stride).float()
-                result.add(batch, predictions_BNT, inputs.responses, batches.normalizers[session], config)
+                result.add(inputs, predictions_BNT, batches.normalizers[session], config)
             results[session] = result.merge(ranks.gather(result.moments()))
     finally:
         model.train(was_training)
@@ -132,20 +127,20 @@ class _SessionResult:
 
     def add(
         self,
-        batch: Batch,
+        inputs: ModelInputs,
         predictions_BNT: torch.Tensor,
-        responses_BNT: torch.Tensor,
         normalizer: Normalizer,
         config: TrainingConfig,
     ) -> None:
-        n_frames, n_predicted = batch.n_frames, predictions_BNT.shape[-1]
+        responses_BNT = inputs.responses
+        n_frames, n_predicted = inputs.n_frames, predictions_BNT.shape[-1]
         first_frame = max(config.skip_frames, n_frames - n_predicted)
         n_scored = n_frames - first_frame
         if n_scored < 1 or not n_predicted:
             raise UsageError(
                 "no frame is left to score",
-                session=batch.session,
-                trial=batch.trials[0],
+                session=inputs.session,
+                trial=inputs.trials[0],
                 found=f"{n_frames} frames",
                 expected=f"more than {first_frame}",
             )

@@ -6,7 +6,7 @@ Shape suffixes: B windows of a batch, C channels, N neurons, T frames, H height,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from lightning_fabric.strategies import SingleDeviceStrategy
 from models.config import TrainingConfig
 from models.inputs import ModelInputs
 from models.response_model import ResponseModel
-from models.training.batches import take_rows
+from models.training.batches import TrainingBatch
 from models.training.clipping import PercentileClipping, make_clipping
 from models.training.cutmix import CutMix
 from models.training.distillation import Distillation
@@ -26,7 +26,6 @@ from models.training.ema import WeightAverage
 from models.training.objective import Objective
 from models.training.ranks import Ranks
 from sensorium_data.errors import RunError
-from sensorium_data.loader import Batch
 
 __all__ = ["BatchLoss", "Optimization"]
 
@@ -61,8 +60,8 @@ class Optimization:
         On ``device``; its weights change in place.
     objective : Objective
         What is minimized.
-    to_inputs : callable
-        Makes tensors of a batch, on ``device``.
+    n_neurons : mapping of str to int
+        Of each session.
     device : torch.device
         Where.
     ranks : Ranks
@@ -83,7 +82,7 @@ class Optimization:
         config: TrainingConfig,
         model: ResponseModel,
         objective: Objective,
-        to_inputs: Callable[[Batch], ModelInputs],
+        n_neurons: Mapping[str, int],
         device: torch.device,
         ranks: Ranks,
         distillation: Distillation | None = None,
@@ -91,7 +90,7 @@ class Optimization:
         self._config = config
         self._model = model
         self._objective = objective
-        self._to_inputs = to_inputs
+        self._n_neurons = dict(n_neurons)
         self._ranks = ranks
         self._distillation = distillation
         self._cutmix = CutMix(config.cutmix_probability, config.cutmix_alpha) if config.cutmix_probability > 0 else None
@@ -106,13 +105,13 @@ class Optimization:
         self.average = WeightAverage(model, config.ema_decay) if config.ema_decay is not None else None
         self.n_skipped_steps = 0
 
-    def accumulate(self, batch: Sequence[Batch], *, seed: tuple[int, ...]) -> BatchLoss:
+    def accumulate(self, batch: TrainingBatch, *, seed: tuple[int, ...]) -> BatchLoss:
         """Add a batch's gradient to those that wait for :meth:`step`.
 
         Parameters
         ----------
-        batch : sequence of Batch
-            Its parts, each of another session; all rows, of which this rank takes its own.
+        batch : TrainingBatch
+            This rank's rows of it.
         seed : tuple of int
             Of what is drawn for this batch.
 
@@ -121,17 +120,16 @@ class Optimization:
         RunError
             If the loss is not a finite number; the message names the session, the trial and the frame.
         """
-        rows = {part.session: len(part) for part in batch}
-        weights = self._objective.weigh(rows)
+        weights = self._objective.weigh(batch.n_windows)
         missing_weight = 0.0
         if self._distillation is not None:
-            weights, missing_weight = self._distillation.share_weights(weights, rows)
-        own = [part for part in (take_rows(part, self._ranks.own_rows(len(part))) for part in batch) if len(part)]
+            weights, missing_weight = self._distillation.share_weights(weights, batch.n_windows)
+        own = batch.parts
         if not own:
             # With fewer rows than ranks there is nothing to do here but to take part in the others' sums.
-            self._join_correlations(batch)
+            self._join_correlations(batch.n_windows)
             return BatchLoss(0.0, 0, 0.0)
-        parts = [self._prepare(part, (*seed, index, self._ranks.rank)) for index, part in enumerate(own)]
+        parts = [self._change(part, (*seed, index, self._ranks.rank)) for index, part in enumerate(own)]
         videos_BCTHW = torch.cat([part.videos for part in parts]) if len(parts) > 1 else parts[0].videos
         pupil_B2T = torch.cat([part.pupil_center for part in parts]) if len(parts) > 1 else parts[0].pupil_center
         wanted = list(zip([part.session for part in own], _row_slices(parts), strict=True))
@@ -147,21 +145,21 @@ class Optimization:
         total = videos_BCTHW.new_zeros(())
         loss, n_values = 0.0, 0
         by_session = dict(zip([part.session for part in own], range(len(own)), strict=True))
-        for part in batch:
-            if part.session not in by_session:
-                self._join_correlations([part])
+        for session in batch.n_windows:
+            if session not in by_session:
+                self._join_correlations([session])
                 continue
-            index = by_session[part.session]
+            index = by_session[session]
             prediction_BNT, responses_BNT = predictions[index].float(), parts[index].responses
             poisson = self._objective.poisson(prediction_BNT, responses_BNT)
             value = float(poisson.detach())
             if not math.isfinite(value):
-                raise _explain_loss(value, own[index], parts[index], prediction_BNT)
+                raise _explain_loss(value, parts[index], prediction_BNT)
             loss += value
             n_values += prediction_BNT.numel()
             correlation = self._objective.correlation(prediction_BNT, responses_BNT, sum_over_ranks=self._ranks.sum)
             # The scale first: in one process with one session, this is the sum that the references form.
-            total = total + weights[part.session] * (poisson if correlation is None else poisson + correlation)
+            total = total + weights[session] * (poisson if correlation is None else poisson + correlation)
         for student_BNT, teacher_BNT in zip(predictions[len(wanted) :], taught, strict=True):
             n_frames = min(student_BNT.shape[-1], teacher_BNT.shape[-1])
             total = total + missing_weight * self._objective.poisson(
@@ -265,18 +263,17 @@ class Optimization:
             {"params": others, "factor": 1.0, "lr": rate, "weight_decay": config.weight_decay},
         ]
 
-    def _prepare(self, part: Batch, seed: tuple[int, ...]) -> ModelInputs:
-        inputs = self._to_inputs(part)
+    def _change(self, inputs: ModelInputs, seed: tuple[int, ...]) -> ModelInputs:
         return inputs if self._cutmix is None else self._cutmix.mix(inputs, seed)
 
-    def _join_correlations(self, parts: Sequence[Batch]) -> None:
+    def _join_correlations(self, sessions: Iterable[str]) -> None:
         """Take part in the sums over ranks of the correlation loss with no row."""
         if self._ranks.n_ranks == 1 or self._config.loss != "poisson-correlation":
             return
         device = next(iter(self._parameters.values())).device
-        for part in parts:
-            n_neurons = 0 if part.responses is None else part.responses.shape[1]
-            empty_BNT = torch.empty((0, n_neurons, part.n_frames - self._model.n_frames_lost), device=device)
+        n_frames = self._config.n_frames_window - self._model.n_frames_lost
+        for session in sessions:
+            empty_BNT = torch.empty((0, self._n_neurons[session], n_frames), device=device)
             self._objective.correlation(empty_BNT, empty_BNT, sum_over_ranks=self._ranks.sum)
 
 
@@ -315,9 +312,9 @@ def _row_slices(parts: Sequence[ModelInputs]) -> list[slice]:
     return slices
 
 
-def _explain_loss(value: float, batch: Batch, inputs: ModelInputs, predictions_BNT: torch.Tensor) -> RunError:
+def _explain_loss(value: float, inputs: ModelInputs, predictions_BNT: torch.Tensor) -> RunError:
     """Return the error that says where the numbers stopped being finite."""
-    n_lost = batch.n_frames - predictions_BNT.shape[-1]
+    n_lost = inputs.n_frames - predictions_BNT.shape[-1]
     for what, tensor, first in (
         ("the video", inputs.videos.transpose(1, 2), 0),
         ("the pupil's center", inputs.pupil_center.transpose(1, 2), 0),
@@ -331,17 +328,18 @@ def _explain_loss(value: float, batch: Batch, inputs: ModelInputs, predictions_B
             is_data = what != "the predictions"
             return RunError(
                 f"{what} of a batch holds what is no number" if is_data else "the loss is no longer a number",
-                session=batch.session,
-                trial=batch.trials[window],
-                found=f"{value:.4g} in {what}, first at frame {batch.first_frames[window] + first + frame}",
+                session=inputs.session,
+                trial=inputs.trials[window],
+                found=f"{value:.4g} in {what}, first at frame "
+                f"{inputs.first_frames[window] + inputs.stride * (first + frame)}",
                 remedy="verify the store"
                 if is_data
                 else "lower the learning rate, clip gradients, or train in 32-bit precision",
             )
     return RunError(
         "the loss is no longer a number",
-        session=batch.session,
-        trial=batch.trials[0],
+        session=inputs.session,
+        trial=inputs.trials[0],
         found=f"{value:.4g} of finite predictions and responses",
         remedy="lower the learning rate, or train in 32-bit precision",
     )

@@ -6,13 +6,11 @@ import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
-from functools import partial
 from typing import Any, NoReturn
 
 import torch
 
 from models.config import TrainingConfig
-from models.inputs import to_tensors
 from models.registry import build_model
 from models.response_model import ResponseModel
 from models.training.batches import TrainingBatches
@@ -112,7 +110,6 @@ class Trainer:
         self._batches = batches
         self._device = device
         self._ranks = ranks or Ranks()
-        self._to_inputs = partial(to_tensors, device=device)
         self.model = build_model(config, data.neurons)
         self._initialize_biases()
         self.model.to(device)
@@ -126,7 +123,7 @@ class Trainer:
             config,
             self.model,
             Objective(config, _count_trials(data, batches)),
-            self._to_inputs,
+            {session: info.n_neurons for session, info in data.neurons.items()},
             device,
             self._ranks,
             None
@@ -191,7 +188,8 @@ class Trainer:
         if not first:
             self._sums = EpochSums(n_skipped_steps=self._optimization.n_skipped_steps)
         started = time.perf_counter()
-        with closing(self._batches.iter_batches(epoch, first)) as batches:
+        ranks = self._ranks
+        with closing(self._batches.iter_batches(epoch, first, rank=ranks.rank, n_ranks=ranks.n_ranks)) as batches:
             for index in range(first, n_batches):
                 asked = time.perf_counter()
                 batch = next(batches)
@@ -201,7 +199,7 @@ class Trainer:
                 self._sums.loss += result.loss
                 self._sums.n_values += result.n_values
                 self._sums.regularizer += result.regularizer
-                self._sums.n_windows += sum(len(part) for part in batch)
+                self._sums.n_windows += sum(batch.n_windows.values())
                 n_done = index + 1
                 if n_done % self._n_batches_per_step and n_done < n_batches:
                     continue
@@ -318,7 +316,6 @@ class Trainer:
                     self.model,
                     self._batches,
                     self._config,
-                    self._to_inputs,
                     ranks=self._ranks,
                     before_trial=saver.before_trial,
                 )
@@ -331,10 +328,9 @@ class Trainer:
         waiting = set(self._batches.sessions)
         with closing(self._batches.iter_batches(epoch=1)) as batches:
             while waiting:
-                for part in next(batches):
+                for part in next(batches).parts:
                     if part.session in waiting:
-                        mean_N = torch.from_numpy(part.responses).mean(dim=(0, 2))
-                        self.model.initialize_readout_bias(part.session, mean_N)
+                        self.model.initialize_readout_bias(part.session, part.responses.mean(dim=(0, 2)).cpu())
                         waiting.discard(part.session)
 
 

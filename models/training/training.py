@@ -12,23 +12,24 @@ import torch
 
 from models.config import TrainingConfig
 from models.devices import choose_device, repeatable
-from models.training.batches import TrainingBatches
+from models.training.batches import Split, TrainingBatches, split_trials
 from models.training.curves import draw_curves, write_summary
 from models.training.distillation import load_teacher
 from models.training.interruption import Interruption
 from models.training.metrics import EpochMetrics, MetricsLog
 from models.training.ranks import Ranks, open_ranks
-from models.training.run import identify_run, load_run, run_name
+from models.training.run import Run, identify_run, load_run, run_name
 from models.training.run_data import RunData, describe_data, require_unchanged
 from models.training.run_folder import RunFolder, open_checkpoints, publish_run, remove_checkpoints
 from models.training.trainer import Trainer
 from models.training.unfinished import explain_no_unfinished
 from sensorium_data.errors import RunError, UsageError
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.sessions import find_sessions
+from sensorium_data.sessions import Session, find_sessions
 from sensorium_data.store import stored_sessions
+from sensorium_data.trial_reader import TrialReader
 
-__all__ = ["TrainingReport", "train"]
+__all__ = ["TrainingReport", "find_finished_run", "train"]
 
 
 @dataclass(frozen=True)
@@ -123,21 +124,14 @@ def train(
     """
     if resume and restart:
         raise UsageError("to resume and to restart exclude each other", remedy="choose one")
-    chosen = stored_sessions(store) if sessions is None else find_sessions(sessions)
-    if not chosen:
-        raise UsageError("no session to train on", path=store, remedy="name sessions, or ingest some")
+    chosen = _choose_sessions(store, sessions)
     names = [session.name for session in chosen]
     with open_ranks(config.n_devices, choose_device(config.device)) as (ranks, device):
         data = describe_data(store, chosen)
         teacher = load_teacher(config, data)
         # What cannot be trained on is refused here, before a folder is made.
-        batches = TrainingBatches(config, store, names)
-        data = data.model_copy(
-            update={
-                "split": None if config.n_folds is None else batches.split.digest,
-                "teacher": None if teacher is None else teacher.digest,
-            }
-        )
+        batches = TrainingBatches(config, store, names, device)
+        data = _complete(data, config, teacher, batches.split)
         identity = identify_run(config, data)
         path = Path(runs) / run_name(config, identity)
         if ranks.broadcast(path.exists()):
@@ -159,6 +153,55 @@ def train(
                 # Only now: another rank that is done ends its process, and torchrun all others with it.
                 return ranks.broadcast(report)
             return _assist(path, identity, config, trainer, ranks)
+
+
+def find_finished_run(
+    config: TrainingConfig, store: str, sessions: Sequence[str] | None, runs: str | Path
+) -> TrainingReport | None:
+    """Return the report of the run that :func:`train` would find finished, None if it would train.
+
+    Nothing is trained or written.
+
+    Parameters
+    ----------
+    config, store, sessions, runs
+        As in :func:`train`.
+
+    Raises
+    ------
+    StoreError, UsageError
+        As in :func:`train`.
+    RunError
+        If the run is damaged.
+    """
+    chosen = _choose_sessions(store, sessions)
+    data = describe_data(store, chosen)
+    split = None
+    if config.n_folds is not None:
+        split = split_trials(config, TrialReader(store, [session.name for session in chosen], cache_bytes=0))
+    identity = identify_run(config, _complete(data, config, load_teacher(config, data), split))
+    path = Path(runs) / run_name(config, identity)
+    # Another run that happens to have the name: training says what to do about it.
+    if not path.exists() or load_run(path).identity != identity:
+        return None
+    return _report_existing(path, identity)
+
+
+def _choose_sessions(store: str, sessions: Sequence[str] | None) -> tuple[Session, ...]:
+    chosen = stored_sessions(store) if sessions is None else find_sessions(sessions)
+    if not chosen:
+        raise UsageError("no session to train on", path=store, remedy="name sessions, or ingest some")
+    return tuple(chosen)
+
+
+def _complete(data: RunData, config: TrainingConfig, teacher: Run | None, split: Split | None) -> RunData:
+    """Return a run's data with what its config adds to it."""
+    return data.model_copy(
+        update={
+            "split": None if config.n_folds is None or split is None else split.digest,
+            "teacher": None if teacher is None else teacher.digest,
+        }
+    )
 
 
 def _train_into(

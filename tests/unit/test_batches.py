@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
 import pytest
+import torch
 
 from fixtures.recorded_stores import record_session
 from fixtures.tiny_training import tiny_config
 from models.training.batches import TrainingBatches
 from sensorium_data.errors import UsageError
 from sensorium_data.sessions import Tier, find_session
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def world(tmp_path_factory):
 
 
 def open_batches(world, **changes):
-    return TrainingBatches(tiny_config(**changes), world[0], list(world[1]))
+    return TrainingBatches(tiny_config(**changes), world[0], list(world[1]), CPU)
 
 
 def trials_of(made, *tiers):
@@ -37,7 +39,9 @@ def test_training_trials_train_and_oracle_trials_validate(world):
         for trials in side:
             assert set(trials.trials) == trials_of(world[1][trials.session], tier)
     drawn = {name: set() for name in world[1]}
-    for (part,) in batches.iter_batches(1):
+    for batch in batches.iter_batches(1):
+        (part,) = batch.parts
+        assert batch.n_windows == {part.session: len(part)}
         drawn[part.session].update(part.trials)
     assert drawn == {name: trials_of(made, "train") for name, made in world[1].items()}
 
@@ -48,9 +52,29 @@ def test_an_epoch_can_be_entered_at_any_batch(world):
     assert len(whole) == batches.n_batches
     for first in range(len(whole) + 1):
         rest = list(batches.iter_batches(3, first))
-        for (found,), (expected,) in zip(rest, whole[first:], strict=True):
+        for one, other in zip(rest, whole[first:], strict=True):
+            (found,), (expected,) = one.parts, other.parts
             assert (found.trials, found.first_frames) == (expected.trials, expected.first_frames)
-            np.testing.assert_array_equal(found.videos, expected.videos)
+            assert torch.equal(found.videos, expected.videos)
+
+
+def test_ranks_read_their_own_rows_and_know_how_many_there_are_in_all(world):
+    settings = {"session_balance": "mixed", "n_windows_per_session": 7, "batch_size": 5, "window_stride": 2}
+    batches = open_batches(world, n_frames_window=8, **settings)
+    ranks = [list(batches.iter_batches(2, rank=rank, n_ranks=2)) for rank in range(2)]
+    for whole, *shares in zip(batches.iter_batches(2), *ranks, strict=True):
+        windows = [
+            sorted(
+                (part.session, *window)
+                for part in one.parts
+                for window in zip(part.trials, part.first_frames, strict=True)
+            )
+            for one in (whole, *shares)
+        ]
+        assert sorted(windows[1] + windows[2]) == windows[0]
+        assert abs(len(windows[1]) - len(windows[2])) <= 1
+        assert {one.n_windows == whole.n_windows for one in shares} == {True}
+        assert sum(whole.n_windows.values()) == len(windows[0])
 
 
 def test_each_trial_validates_in_one_fold_and_trains_in_all_others(world):
@@ -86,9 +110,9 @@ def test_what_is_withheld_somewhere_is_trained_on_elsewhere_and_said(world):
         ("A", {"tiers": ("train", "final_test_main")}, "no valid trial of tier final_test_main: found tiers live_test"),
         ("A", {"n_folds": 9, "fold": 0}, "fewer movies than folds: found 8 movies in train"),
         ("A", {"n_frames_window": 36}, r"trial \d+: a trial is shorter than the window: found 35 frames"),
-        ("A", {"cache": "device"}, "cache device"),
+        ("A", {"cache": "device"}, "trials cannot stay on the device: found device cpu"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused(world, alias, settings, message):
     with pytest.raises(UsageError, match=message):
-        TrainingBatches(tiny_config(**settings), world[0], [find_session(alias).name])
+        TrainingBatches(tiny_config(**settings), world[0], [find_session(alias).name], CPU)

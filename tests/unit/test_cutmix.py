@@ -13,6 +13,11 @@ def windows(n_windows=6, n_neurons=3, n_frames=4):
     """Windows whose every pixel, and every response, is the window's own number."""
     numbers = torch.arange(n_windows, dtype=torch.float32)
     return ModelInputs(
+        session="F",
+        trials=tuple(range(n_windows)),
+        first_frames=(0,) * n_windows,
+        stride=1,
+        behavior=torch.zeros(n_windows, 2, n_frames),
         videos=numbers[:, None, None, None, None].expand(n_windows, 3, n_frames, 36, 64).clone(),
         pupil_center=torch.rand(n_windows, 2, n_frames),
         responses=numbers[:, None, None].expand(n_windows, n_neurons, n_frames).clone(),

@@ -8,7 +8,7 @@ import torch
 
 from fixtures.recorded_stores import record_session
 from fixtures.tiny_training import tiny_config
-from models.inputs import ModelInputs, to_tensors
+from models.inputs import ModelInputs
 from models.registry import build_model
 from models.training.batches import TrainingBatches
 from models.training.evaluation import evaluate
@@ -40,8 +40,8 @@ def world(tmp_path_factory):
 
 def evaluate_model(world, config, **others):
     store, made, model = world
-    batches = TrainingBatches(config, store, [session.name for session in made])
-    return evaluate(model, batches, config, lambda batch: to_tensors(batch, CPU), **others), batches
+    batches = TrainingBatches(config, store, [session.name for session in made], CPU)
+    return evaluate(model, batches, config, **others), batches
 
 
 def traces(world, batches, frames, convert):
@@ -161,7 +161,16 @@ def test_a_model_of_every_second_frame_predicts_all_of_them(world):
     _, made, model = world
     torch.manual_seed(1)
     videos, pupil = torch.randn(1, 3, 15, 36, 64), torch.randn(1, 2, 15)
-    inputs = ModelInputs(videos=videos, pupil_center=pupil, responses=torch.empty(1, 0, 15))
+    inputs = ModelInputs(
+        session=made[0].name,
+        trials=(0,),
+        first_frames=(0,),
+        stride=1,
+        videos=videos,
+        behavior=torch.zeros(1, 2, 15),
+        pupil_center=pupil,
+        responses=torch.empty(1, 0, 15),
+    )
     with torch.no_grad():
         found = predict_whole(model.eval(), inputs, made[0].name, stride=2)
         assert found.shape[-1] == 15 - 2 * N_LOST

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from fixtures.tiny_training import tiny_config
-from models.inputs import to_tensors
+from models.inputs import InputPreparer
+from models.layouts import find_layout
 from models.neurons import NeuronInfo
 from models.registry import build_model
+from models.training.batches import TrainingBatch
 from models.training.distillation import Distillation
 from models.training.objective import Objective, SessionCount
 from models.training.optimization import Optimization
@@ -42,10 +44,29 @@ def make_part(session, n_windows, seed=0):
         session=session,
         trials=tuple(range(10, 10 + n_windows)),
         first_frames=(5,) * n_windows,
+        stride=1,
         videos=draw(12, 36, 64),
         responses=np.abs(draw(N_NEURONS[session], 12)),
         behavior=draw(2, 12),
         pupil_center=draw(2, 12),
+        unit_ids=np.arange(N_NEURONS[session]),
+    )
+
+
+def batch_of(*parts, rows=slice(None)):
+    """A batch of which this process has some rows of each part."""
+    preparer = InputPreparer(find_layout("starter-kit"), CPU)
+    own = [
+        dataclasses.replace(
+            part,
+            trials=part.trials[rows],
+            first_frames=part.first_frames[rows],
+            **{name: getattr(part, name)[rows] for name in ("videos", "responses", "behavior", "pupil_center")},
+        )
+        for part in parts
+    ]
+    return TrainingBatch(
+        tuple(preparer.prepare(part) for part in own if len(part)), {part.session: len(part) for part in parts}
     )
 
 
@@ -67,7 +88,7 @@ def make_optimization(config, model, sessions="FGH", teacher=None, ranks=None):
         config,
         model,
         Objective(config, counts),
-        lambda part: to_tensors(part, CPU),
+        N_NEURONS,
         CPU,
         ranks or Ranks(),
         distillation,
@@ -96,7 +117,7 @@ def test_a_batch_that_mixes_sessions_is_the_mean_over_its_windows():
     config = tiny_config(n_frames_window=12, loss_scale="dwiseneuro")
     model = without_noise(make_model(config))
     parts = [make_part("F", 3), make_part("H", 2)]
-    result = make_optimization(config, model).accumulate(parts, seed=(0,))
+    result = make_optimization(config, model).accumulate(batch_of(*parts), seed=(0,))
     found = gradients(model)
 
     model.zero_grad()
@@ -115,7 +136,7 @@ def test_batch_norm_sees_a_mixed_batch_whole():
     parts = [make_part("F", 2), make_part("H", 2, seed=1)]
     parts[1] = dataclasses.replace(parts[1], videos=parts[1].videos + 5)
     first = model.core.layers[0]
-    make_optimization(config, model).accumulate(parts, seed=(0,))
+    make_optimization(config, model).accumulate(batch_of(*parts), seed=(0,))
     with torch.no_grad():
         videos = torch.cat([inputs_of(part)[0] for part in parts])
         frames = videos.transpose(1, 2).flatten(0, 1)
@@ -131,7 +152,7 @@ def test_a_teacher_has_its_share_of_the_weight_on_the_sessions_that_were_not_rec
     student, teacher = without_noise(make_model(config)), without_noise(make_model(config, seed=1))
     parts = [make_part("F", 3), make_part("H", 1)]
     optimization = make_optimization(config, student, teacher=teacher)
-    optimization.accumulate(parts, seed=(0,))
+    optimization.accumulate(batch_of(*parts), seed=(0,))
     found = gradients(student)
 
     student.zero_grad()
@@ -168,7 +189,7 @@ def test_gradients_that_overflow_16_bits_skip_the_step_and_are_scaled_down():
     before = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
     scale = optimization.state()["scaler"]["scale"]
     for _ in range(20):
-        optimization.accumulate([make_part("F", 2)], seed=(0,))
+        optimization.accumulate(batch_of(make_part("F", 2)), seed=(0,))
         optimization.step(0.01)
         moved = any(not torch.equal(tensor, before[name]) for name, tensor in model.named_parameters())
         if moved:
@@ -193,7 +214,7 @@ def test_gradients_of_fewer_bits_point_the_same_way(precision):
         if optimization._scaler is not None:
             optimization._scaler = None  # its scale is not in question here
             optimization._fabric.strategy.precision.scaler = None
-        optimization.accumulate(parts, seed=(0,))
+        optimization.accumulate(batch_of(*parts), seed=(0,))
         by_precision.append(torch.cat([gradient.flatten() for gradient in gradients(model).values()]))
     assert float(torch.cosine_similarity(*by_precision, dim=0)) > 0.98
 
@@ -211,18 +232,20 @@ def test_what_is_no_number_in_a_batch_is_found(variable, message):
     array = getattr(part, variable)
     array[(1, 4) if variable == "videos" else (1, 0, 4)] = np.nan
     with pytest.raises(RunError, match=message):
-        make_optimization(config, make_model(config)).accumulate([part], seed=(0,))
+        make_optimization(config, make_model(config)).accumulate(batch_of(part), seed=(0,))
 
 
 def test_a_rank_takes_every_second_row_and_the_scale_of_the_whole_batch():
     config = tiny_config(n_frames_window=12)
     part = make_part("F", 5)
     whole = without_noise(make_model(config))
-    make_optimization(config, whole).accumulate([part], seed=(0,))
+    make_optimization(config, whole).accumulate(batch_of(part), seed=(0,))
     by_rank = []
     for rank in range(2):
         model = without_noise(make_model(config))
-        make_optimization(config, model, ranks=Ranks(rank, 2)).accumulate([part], seed=(0,))
+        make_optimization(config, model, ranks=Ranks(rank, 2)).accumulate(
+            batch_of(part, rows=slice(rank, None, 2)), seed=(0,)
+        )
         by_rank.append(gradients(model))
     for name, gradient in gradients(whole).items():
         torch.testing.assert_close(by_rank[0][name] + by_rank[1][name], gradient, rtol=1e-3, atol=1e-4, msg=name)
@@ -248,12 +271,12 @@ def test_restored_moments_make_the_same_next_step():
     model, other = without_noise(make_model(config)), without_noise(make_model(config, seed=5))
     optimization, restored = make_optimization(config, model), make_optimization(config, other)
     for seed in range(3):
-        optimization.accumulate([make_part("FG"[seed % 2], 2, seed)], seed=(seed,))
+        optimization.accumulate(batch_of(make_part("FG"[seed % 2], 2, seed)), seed=(seed,))
         optimization.step(0.01)
     saved = {name: tensor.clone() for name, tensor in optimization.tensors().items()}
     restored.restore(saved, optimization.state())
     for one in (optimization, restored):
-        one.accumulate([make_part("H", 2, 9)], seed=(9,))
+        one.accumulate(batch_of(make_part("H", 2, 9)), seed=(9,))
         one.step(0.01)
     found, expected = restored.tensors(), optimization.tensors()
     assert found.keys() == expected.keys()
@@ -267,4 +290,4 @@ def test_weights_of_another_model_are_refused_by_name():
     tensors = make_optimization(config, make_model(config, "FG"), "FG").tensors()
     with pytest.raises(RunError, match=r"of another model: readouts.H.*: found nothing, expected \("):
         optimization.restore(tensors, optimization.state())
-    assert math.isfinite(optimization.accumulate([make_part("H", 1)], seed=(0,)).loss)
+    assert math.isfinite(optimization.accumulate(batch_of(make_part("H", 1)), seed=(0,)).loss)

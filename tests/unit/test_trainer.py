@@ -22,6 +22,7 @@ from models.training.run_data import describe_data
 from models.training.trainer import Trainer
 from sensorium_data.errors import RunError, StoreError, UnknownNameError, UsageError
 from sensorium_data.loader import WindowLoader
+from sensorium_data.sampling import Windows, plan_in_turn
 from sensorium_data.sessions import Tier, find_sessions
 from sensorium_data.trial_reader import TrialReader
 
@@ -63,7 +64,7 @@ def open_loader(store):
 def make_trainer(store, config, **changes):
     """A trainer of sessions F and G on a CPU."""
     sessions = find_sessions(["F", "G"])
-    batches = TrainingBatches(config, store, [session.name for session in sessions])
+    batches = TrainingBatches(config, store, [session.name for session in sessions], CPU)
     return Trainer(config, describe_data(store, sessions), batches, CPU, **changes)
 
 
@@ -88,7 +89,9 @@ def test_an_epoch_moves_the_weights_as_a_plain_torch_loop_does(store):
     torch.manual_seed(config.seed)
     model = build_model(config, data.neurons)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.005, weight_decay=0.01)
-    batches = list(loader.iter_batches([Tier.TRAIN], n_frames=30, batch_size=3, seed=config.seed, epoch=0))
+    trials = [loader.reader.select_trials(s.name, [Tier.TRAIN], labelled=True) for s in loader.reader.sessions]
+    plan = plan_in_turn(trials, Windows(30), batch_size=3, seed=config.seed, epoch=0)
+    batches = [batch for (batch,) in loader.iter_batches(plan)]
     for batch in batches[:2]:
         model.initialize_readout_bias(batch.session, torch.tensor(batch.responses.mean(axis=(0, 2))))
     n_trials = {session.name: session.n_trials for session in data.sessions}
