@@ -243,17 +243,6 @@ def test_predictions_have_to_cover_the_scored_frames(recorded: Recorded) -> None
     path = recorded.write("short", aliases="A", tiers=("oracle",), change=short)
     with pytest.raises(PredictionsError, match=r"session A .*trial 7, .*no value at 3 frames between 50 and 52"):
         score_predictions(path, recorded.store)
-    assert not score_predictions(path, recorded.store, skip_frames=53).rows.empty
-
-
-def test_more_frames_can_be_skipped(recorded: Recorded) -> None:
-    path = recorded.write("skipped", aliases="A", tiers=("oracle",))
-    table = score_predictions(path, recorded.store, skip_frames=65)
-    # Of the five trials, those of 66 frames and more are left.
-    assert row(table, "A", "oracle")["n_trials"] == 4
-    assert any("trial 12: it has 64 frames, and the first 65 are not scored" in reason for reason in table.unscored)
-    with pytest.raises(UsageError, match="skip_frames: found -1"):
-        score_predictions(path, recorded.store, skip_frames=-1)
 
 
 def test_predictions_of_another_recording_are_refused(recorded: Recorded, tmp_path: Path) -> None:

@@ -1,0 +1,184 @@
+"""Bootstrap intervals: how far a score would move if other trials had been recorded.
+
+For the single-trial correlation *trials* are drawn with replacement. For the correlation to average *repeats* are drawn
+within each movie, and the movies stay; a movie with n repeats gives n − 1 draws, which makes the variance of a mean
+unbiased, also for two repeats (McCarthy and Snowden 1985).
+
+An interval is made of percentiles of the resamples, moved as a whole so that the resamples' mean lies on the score.
+What is moved away is the resamples' bias: a resample holds some repeats twice, so its average is noisier and
+scores lower; and the mean over thousands of neurons scatters so little that even a small bias would leave the score
+outside of its own interval. The interval is for the score that as many trials give on average.
+
+References
+----------
+Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapters 10 and 13. McCarthy and Snowden (1985), The
+bootstrap and finite population sampling, Vital and Health Statistics 2(95).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from sensorium_data.errors import UsageError
+from sensorium_data.ordered_map import map_ahead
+
+__all__ = ["LEAST_RESAMPLES", "Bootstrap", "Resampled", "centered_interval", "cut_neurons", "resample_neurons"]
+
+Floats = npt.NDArray[np.float64]
+
+#: Fewer resamples say nothing about the ends of an interval.
+LEAST_RESAMPLES = 100
+
+# A thousand resamples of so many neurons stay in the processor's cache.
+_NEURONS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How to resample.
+
+    Attributes
+    ----------
+    n_resamples : int
+        How often.
+    seed : int
+        Equal seeds draw equal trials for the same session, tier and stimulus, whatever is predicted: scores of two
+        entries on the same trials are paired.
+    confidence : float
+        How often an interval should hold the true value.
+
+    Raises
+    ------
+    UsageError
+        If there are too few resamples, or seed or confidence are out of range.
+    """
+
+    n_resamples: int = 1000
+    seed: int = 0
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.n_resamples < LEAST_RESAMPLES:
+            raise UsageError("too few resamples", found=self.n_resamples, expected=f"{LEAST_RESAMPLES} or more")
+        if not 0 < self.confidence < 1:
+            raise UsageError("no such confidence", found=self.confidence, expected="a number between 0 and 1")
+        if self.seed < 0:
+            raise UsageError("no such seed", found=self.seed, expected="0 or more")
+
+    def draw(self, n: int, n_draws: int, *labels: str) -> Floats:
+        """Return how often each of ``n`` items is drawn in each resample, (resample, item).
+
+        Parameters
+        ----------
+        n, n_draws : int
+            Items to draw from, and draws with replacement in a resample.
+        labels : str
+            What is drawn: other labels, other draws.
+        """
+        generator = np.random.default_rng([self.seed, zlib.crc32("/".join(labels).encode())])
+        counts: Floats = generator.multinomial(n_draws, np.full(n, 1 / n), size=self.n_resamples).astype(np.float64)
+        return counts
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """A number, and what it is in each resample. Numbers that were resampled alike can be added with weights.
+
+    Attributes
+    ----------
+    estimate : float
+        The number, from the recorded trials.
+    replicates : np.ndarray
+        (resample,): the same from each resample; NaN where there is nothing to draw from.
+    """
+
+    estimate: float
+    replicates: Floats
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return the ends of the interval."""
+        low, high = centered_interval(np.array([self.estimate]), self.replicates[:, None], confidence)
+        return float(low[0]), float(high[0])
+
+    @classmethod
+    def add(cls, parts: Sequence[Resampled], weights: Sequence[float]) -> Resampled:
+        """Return the weighted sum of several numbers: of sessions, or of two entries on the same trials."""
+        return cls(
+            estimate=float(sum(weight * part.estimate for part, weight in zip(parts, weights, strict=True))),
+            replicates=np.sum([weight * part.replicates for part, weight in zip(parts, weights, strict=True)], axis=0),
+        )
+
+
+def centered_interval(estimates: Floats, replicates: Floats, confidence: float) -> tuple[Floats, Floats]:
+    """Return percentile intervals, moved so that the mean of the resamples lies on the estimate.
+
+    Parameters
+    ----------
+    estimates : np.ndarray
+        (k,).
+    replicates : np.ndarray
+        (resample, k).
+    confidence : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    low, high : np.ndarray
+        (k,) each.
+    """
+    tails = (0.5 * (1 - confidence), 0.5 * (1 + confidence))
+    low, high = np.quantile(replicates, tails, axis=0) - replicates.mean(axis=0)
+    return estimates + low, estimates + high
+
+
+def cut_neurons(n_neurons: int, n_at_once: int = _NEURONS_AT_ONCE) -> Iterator[slice]:
+    """Yield slices that cover all neurons, in order."""
+    for first in range(0, n_neurons, n_at_once):
+        yield slice(first, min(first + n_at_once, n_neurons))
+
+
+def resample_neurons(
+    correlate: Callable[[slice], tuple[Floats, Floats]], n_neurons: int, confidence: float, jobs: int
+) -> tuple[Resampled, Floats, Floats]:
+    """Return what resampling says about the mean over neurons, and about each of them.
+
+    Parameters
+    ----------
+    correlate : callable
+        Returns the correlations of some neurons: recorded, (neuron,), and resampled, (resample, neuron). Called from
+        several threads.
+    n_neurons : int
+        How many there are.
+    confidence : float
+        Of the neurons' intervals.
+    jobs : int
+        Threads. The result does not depend on their number.
+
+    Returns
+    -------
+    mean : Resampled
+        The mean over neurons.
+    low, high : np.ndarray
+        (neuron,) each: the ends of each neuron's interval.
+    """
+
+    def work(cut: slice) -> tuple[float, Floats]:
+        estimates, replicates = correlate(cut)
+        low[cut], high[cut] = centered_interval(estimates, replicates, confidence)
+        return float(estimates.sum()), replicates.sum(axis=1)
+
+    low, high = np.empty(n_neurons), np.empty(n_neurons)
+    estimate, total = 0.0, np.zeros(1)
+    # BLAS threads beside these would wait for each other by spinning.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(max(1, jobs), thread_name_prefix="resample") as pool:
+        for _, (part, replicates) in map_ahead(pool, work, cut_neurons(n_neurons), 2 * jobs):
+            estimate += part
+            total = total + replicates
+    return Resampled(estimate / n_neurons, total / n_neurons), low, high
