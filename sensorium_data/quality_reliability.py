@@ -16,11 +16,11 @@ memory does not grow with their number.
 
 References
 ----------
-Sahani and Linden (2003), How linear are auditory cortical responses?, NeurIPS 15 (signal and noise power). Sinz et al.
-(2018), Stimulus domain transfer in recurrent models for large scale cortical population prediction on video, NeurIPS 31 (oracle
-correlation). Schoppe et al. (2016), Measuring the performance of neural models, Frontiers in Computational
-Neuroscience 10:10 (CC_max and CC_norm). Cadena et al. (2019), PLoS Computational Biology 15:e1006897 (explainable
-variance).
+Sahani and Linden (2003), How linear are auditory cortical responses?, NeurIPS 15 (signal and noise power). Sinz et
+al. (2018), Stimulus domain transfer in recurrent models for large scale cortical population prediction on video,
+NeurIPS 31 (oracle correlation). Schoppe et al. (2016), Measuring the performance of neural models, Frontiers in
+Computational Neuroscience 10:10 (CC_max and CC_norm). Cadena et al. (2019), PLoS Computational Biology 15:e1006897
+(explainable variance).
 """
 
 from __future__ import annotations

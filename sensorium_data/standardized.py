@@ -143,8 +143,8 @@ class StandardizedPredictions:
                 session=self.session,
                 trial=trial,
                 path=self._path,
-                found=f"no value at {missing.size} frames between {missing[0]} and {missing[-1]} of {n_neurons} neurons, "
-                f"first of neuron {self.neurons[row]} at frame {missing[0]}",
+                found=f"no value at {missing.size} frames between {missing[0]} and {missing[-1]} "
+                f"of {n_neurons} neurons, first of neuron {self.neurons[row]} at frame {missing[0]}",
                 expected=f"every frame from {frames.start} to {frames.stop - 1}",
                 remedy="predict with a model that loses fewer frames at the start of a trial",
             )
