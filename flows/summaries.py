@@ -49,15 +49,15 @@ def print_scores(console: Console, table: ScoreTable) -> None:
         "tier": "tier",
         "stimulus": "stimulus",
         "n_trials": "trials",
-        "single_trial_correlation": "single-trial correlation",
+        "single_trial_correlation": "single-trial\ncorrelation",
         "single_trial_correlation_interval": confidence,
         "oracle_correlation": "oracle",
-        "correlation_to_average": "correlation to average",
+        "correlation_to_average": "correlation\nto average",
         "correlation_to_average_interval": confidence,
     }
     # What a simulation knows says more than what its repeats tell.
     if frame["ceiling_single_trial_correlation"].notna().any():
-        columns |= {"ceiling_single_trial_correlation": "ceiling", "fraction_of_ceiling": "share of ceiling"}
+        columns |= {"ceiling_single_trial_correlation": "ceiling", "fraction_of_ceiling": "share of\nceiling"}
     else:
         columns |= {"attainable_correlation_to_average": "attainable", "explainable_variance": "explainable"}
     shown = {name: heading for name, heading in columns.items() if frame[name].notna().any() or name in _ALWAYS_SHOWN}
@@ -81,26 +81,25 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
             "aggregation": "aggregation",
             "rank": "rank",
             "entry": "entry",
-            "single_trial_correlation": "single-trial correlation",
+            "single_trial_correlation": "single-trial\ncorrelation",
             "single_trial_correlation_interval": confidence,
-            "single_trial_correlation_difference": f"difference to the {board.reference}",
+            "single_trial_correlation_difference": f"difference\nto the {board.reference}",
             "single_trial_correlation_difference_interval": confidence,
-            "correlation_to_average": "correlation to average",
+            "correlation_to_average": "correlation\nto average",
             "correlation_to_average_interval": confidence,
         }
         if shown["correlation_to_average"].isna().all():
             columns = {name: heading for name, heading in columns.items() if "to_average" not in name}
-        n_trials = int(shown["n_trials"].max())
+        n_sessions, n_trials = int(shown["n_sessions"].max()), int(shown["n_trials"].max())
+        sessions = "1 session" if n_sessions == 1 else f"{n_sessions} sessions"
         what = tier if stimulus == "all" else f"{tier}, {stimulus}"
-        print_table(
-            console, f"{what}: {int(shown['n_sessions'].max())} sessions, {n_trials} trials", shown, columns=columns
-        )
+        print_table(console, f"{what}: {sessions}, {n_trials} trials", shown, columns=columns)
 
 
 def _join_ends(frame: pd.DataFrame, name: str) -> list[str | None]:
     """Return an interval's ends in one cell, empty where they are not known."""
     ends = zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
-    return [None if low != low else f"{low:.3f}–{high:.3f}" for low, high in ends]
+    return [None if low != low else f"{low:.3f}{' to ' if low < 0 else '–'}{high:.3f}" for low, high in ends]
 
 
 def print_submission(console: Console, report: SubmissionReport) -> None:

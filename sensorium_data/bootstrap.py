@@ -1,18 +1,22 @@
 """Bootstrap intervals: how far a score would move if other trials had been recorded.
 
-For the single-trial correlation *trials* are drawn with replacement. For the correlation to average *repeats* are drawn
-within each movie, and the movies stay; a movie with n repeats gives n − 1 draws, which makes the variance of a mean
-unbiased, also for two repeats (McCarthy and Snowden 1985).
+For the single-trial correlation *trials* are drawn with replacement. For the correlation to average the movies stay and
+the *repeats* of each are tilted: a random half of them counts one and a half times, the others half a time, and what
+that changes is doubled. Drawing repeats with replacement would not do: how noisy an average is would
+change from one resample to the next with how often some repeats are drawn, for all neurons alike, and the mean over
+neurons would scatter from that alone; and averages much noisier than the recorded one respond to a change more
+strongly.
 
 An interval is made of percentiles of the resamples, moved as a whole so that the resamples' mean lies on the score.
-What is moved away is the resamples' bias: a resample holds some repeats twice, so its average is noisier and
-scores lower; and the mean over thousands of neurons scatters so little that even a small bias would leave the score
-outside of its own interval. The interval is for the score that as many trials give on average.
+What is moved away is the resamples' bias: unequal weights average to something noisier, which scores lower; and the
+mean over thousands of neurons scatters so little that even a small bias would leave the score outside of its own
+interval. The interval is for the score that as many trials give on average.
 
 References
 ----------
-Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapters 10 and 13. McCarthy and Snowden (1985), The
-bootstrap and finite population sampling, Vital and Health Statistics 2(95).
+Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapters 10 and 13. McCarthy (1969), Pseudo-replication:
+half samples, Review of the International Statistical Institute 37. Praestgaard and Wellner (1993), Exchangeably
+weighted bootstraps of the general empirical process, Annals of Probability 21 (weights other than counts).
 """
 
 from __future__ import annotations
@@ -29,9 +33,12 @@ from threadpoolctl import threadpool_limits
 from sensorium_data.errors import UsageError
 from sensorium_data.ordered_map import map_ahead
 
-__all__ = ["LEAST_RESAMPLES", "Bootstrap", "Resampled", "centered_interval", "cut_neurons", "resample_neurons"]
+__all__ = ["LEAST_RESAMPLES", "TILT", "Bootstrap", "Resampled", "centered_interval", "cut_neurons", "resample_neurons"]
 
 Floats = npt.NDArray[np.float64]
+
+#: How far repeats are tilted, as a share of leaving half of them out; what it changes is divided by this.
+TILT = 0.5
 
 #: Fewer resamples say nothing about the ends of an interval.
 LEAST_RESAMPLES = 100
@@ -72,19 +79,46 @@ class Bootstrap:
         if self.seed < 0:
             raise UsageError("no such seed", found=self.seed, expected="0 or more")
 
-    def draw(self, n: int, n_draws: int, *labels: str) -> Floats:
-        """Return how often each of ``n`` items is drawn in each resample, (resample, item).
+    def draw(self, n: int, *labels: str) -> Floats:
+        """Return how often each of ``n`` items is drawn, with replacement, (resample, item); ``n`` draws each.
 
         Parameters
         ----------
-        n, n_draws : int
-            Items to draw from, and draws with replacement in a resample.
+        n : int
+            Items.
         labels : str
             What is drawn: other labels, other draws.
         """
-        generator = np.random.default_rng([self.seed, zlib.crc32("/".join(labels).encode())])
-        counts: Floats = generator.multinomial(n_draws, np.full(n, 1 / n), size=self.n_resamples).astype(np.float64)
+        counts: Floats = self._generator(labels).multinomial(n, np.full(n, 1 / n), size=self.n_resamples).astype(float)
         return counts
+
+    def tilt(self, n: int, *labels: str) -> Floats:
+        """Return what each of ``n`` items counts for in a tilted average, (resample, item).
+
+        The average of independent items scatters :data:`TILT` times as much as their plain mean does from one
+        recording to the next, in every resample with equally noisy weights. Of an odd number one item keeps its weight.
+
+        Parameters
+        ----------
+        n : int
+            Items, two or more.
+        labels : str
+            As of :meth:`draw`.
+
+        Examples
+        --------
+        >>> sorted(Bootstrap().tilt(4)[0].tolist())
+        [0.125, 0.125, 0.375, 0.375]
+        """
+        n_half = n // 2
+        # The scatter around the mean is the sum of the squared differences to equal weights: TILT² / n.
+        step = TILT / np.sqrt(n * 2 * n_half)
+        weights = 1 / n + step * np.array([1.0] * n_half + [-1.0] * n_half + [0.0] * (n % 2))
+        tilted: Floats = self._generator(labels).permuted(np.tile(weights, (self.n_resamples, 1)), axis=1)
+        return tilted
+
+    def _generator(self, labels: Sequence[str]) -> np.random.Generator:
+        return np.random.default_rng([self.seed, zlib.crc32("/".join(labels).encode())])
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sensorium_data.bootstrap import Bootstrap, Resampled, cut_neurons, resample_neurons
+from sensorium_data.bootstrap import TILT, Bootstrap, Resampled, cut_neurons, resample_neurons
 from sensorium_data.correlation import standardized_covariance
 from sensorium_data.errors import UsageError
 from sensorium_data.quality_reliability import OracleReliability
@@ -177,7 +177,7 @@ class RepeatedMovies:
         return standardized_covariance(*(total / self._n_frames for total in totals))
 
     def bootstrap(self, how: Bootstrap, *labels: str, jobs: int = 2) -> tuple[Resampled, Floats, Floats]:
-        """Resample the repeats of each movie; see :func:`sensorium_data.bootstrap.resample_neurons`.
+        """Tilt the repeats of each movie; see :func:`sensorium_data.bootstrap.resample_neurons`.
 
         Parameters
         ----------
@@ -188,14 +188,14 @@ class RepeatedMovies:
         jobs : int
             Threads.
         """
-        counts = [
-            how.draw(movie.n_repeats, movie.n_repeats - 1, "repeats", *labels, str(number)) / (movie.n_repeats - 1)
-            for number, movie in enumerate(self._movies)
+        tilted = [
+            how.tilt(movie.n_repeats, "repeats", *labels, str(number)) for number, movie in enumerate(self._movies)
         ]
         recorded = self._equal_weights()
 
         def correlate(cut: slice) -> tuple[Floats, Floats]:
-            return self.weighted_correlation(recorded, cut)[0], self.weighted_correlation(counts, cut)
+            estimates = self.weighted_correlation(recorded, cut)[0]
+            return estimates, estimates + (self.weighted_correlation(tilted, cut) - estimates) / TILT
 
         return resample_neurons(correlate, self.n_neurons, how.confidence, jobs)
 

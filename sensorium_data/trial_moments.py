@@ -147,7 +147,7 @@ class TrialMoments:
             Threads.
         """
         n = self.n_trials
-        counts = how.draw(n, n, "trials", *labels)
+        counts = how.draw(n, "trials", *labels)
 
         def correlate(cut: slice) -> tuple[Floats, Floats]:
             recorded = self.weighted_correlation(np.ones((1, n)), cut)[0]
