@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from flows.command_options import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, complain
 from flows.data_commands import ingest, inspect, simulate, verify
-from flows.model_commands import predict, score, submit, train, validate
+from flows.model_commands import leaderboard, predict, score, submit, train, validate
 from sensorium_data.errors import SensoriumError
 
 __all__ = ["app", "main"]
@@ -79,5 +79,5 @@ def demo(
     return EXIT_DONE
 
 
-for command in (simulate, ingest, inspect, verify, train, predict, score, submit, validate):
+for command in (simulate, ingest, inspect, verify, train, predict, score, leaderboard, submit, validate):
     app.command(command)

@@ -13,12 +13,20 @@ from flows.gpu_limit import slot_for
 from flows.run_logging import log_line, quiet_known_errors, run_progress
 from models.prediction import PredictionReport
 from models.prediction import predict as predict_tiers
-from sensorium_data.scoring import ScoreTable, score_predictions
+from sensorium_data.bootstrap import LEAST_RESAMPLES, Bootstrap
+from sensorium_data.leaderboard import Leaderboard, Reference, compare_predictions
+from sensorium_data.score_table import ScoreTable
+from sensorium_data.scoring import score_predictions
+from sensorium_data.submission_format import FramesProfile
 
-__all__ = ["evaluate", "predict", "score"]
+__all__ = ["evaluate", "leaderboard", "predict", "score"]
 
 RunPaths = Annotated[list[str], Field(min_length=1)]
 Tiers = Annotated[list[str], Field(min_length=1)]
+Entries = Annotated[list[str], Field(min_length=2)]
+Resamples = Annotated[int, Field(ge=LEAST_RESAMPLES)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 
 
 @task(name="predict", cache_policy=NO_CACHE, tags=["gpu"])
@@ -32,13 +40,61 @@ def predict_task(runs: list[str], store: str, tiers: list[str], predictions: str
 
 
 @task(name="score", cache_policy=NO_CACHE)
-def score_task(predictions: str, store: str, truth: str | None) -> ScoreTable:
+def score_task(
+    predictions: str,
+    store: str,
+    truth: str | None,
+    tiers: list[str] | None = None,
+    frames: FramesProfile = "official",
+    resamples: int = 1000,
+    seed: int = 0,
+    jobs: int = 2,
+) -> ScoreTable:
     """Score predictions against the recorded responses, and publish the table."""
     quiet_known_errors()
-    table = score_predictions(predictions, store, truth=truth, progress=run_progress())
+    table = score_predictions(
+        predictions,
+        store,
+        truth=truth,
+        frames=frames,
+        tiers=tiers,
+        bootstrap=Bootstrap(resamples, seed),
+        jobs=jobs,
+        progress=run_progress(),
+    )
     unscored = "".join(f"\n- not scored: {reason}" for reason in table.unscored)
-    publish_table("scores", table.to_frame(), f"Scores of `{predictions}`{unscored}")
+    doubts = "".join(f"\n- doubtful: {doubt}" for doubt in table.doubts)
+    publish_table("scores", table.to_frame(), f"Scores of `{predictions}`, frames {frames}{unscored}{doubts}")
     return table
+
+
+@task(name="leaderboard", cache_policy=NO_CACHE)
+def leaderboard_task(
+    predictions: list[str],
+    store: str,
+    truth: str | None,
+    tiers: list[str] | None,
+    frames: FramesProfile,
+    against: Reference,
+    resamples: int,
+    seed: int,
+    jobs: int,
+) -> Leaderboard:
+    """Compare predictions on the same trials, and publish the table."""
+    quiet_known_errors()
+    board = compare_predictions(
+        predictions,
+        store,
+        truth=truth,
+        frames=frames,
+        tiers=tiers,
+        reference=against,
+        bootstrap=Bootstrap(resamples, seed),
+        jobs=jobs,
+        progress=run_progress(),
+    )
+    publish_table("leaderboard", board.rows, f"Differences are to the {against} entry, on the same resampled trials")
+    return board
 
 
 @flow(name="predict")
@@ -56,16 +112,59 @@ def predict(runs: RunPaths, store: str, tiers: Tiers, predictions: str) -> Predi
 
 
 @flow(name="score")
-def score(predictions: str, store: str, truth: str | None = None) -> ScoreTable:
+def score(
+    predictions: str,
+    store: str,
+    truth: str | None = None,
+    tiers: Tiers | None = None,
+    frames: FramesProfile = "official",
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    jobs: Count = 2,
+) -> ScoreTable:
     """Score predictions by session and tier.
 
     Args:
         predictions: The predictions store.
         store: Root of the session stores.
         truth: Truth of simulated sessions: scores withheld tiers, and the best possible score beside each.
+        tiers: Tiers to score; by default all that were predicted.
+        frames: Which frames of a trial are scored; official: all but the first 50.
+        resamples: Bootstrap resamples behind each interval.
+        seed: Seed of the resamples.
+        jobs: Trials read at once.
     """
     quiet_known_errors()
-    return score_task(predictions, store, truth)
+    return score_task(predictions, store, truth, tiers, frames, resamples, seed, jobs)
+
+
+@flow(name="leaderboard")
+def leaderboard(
+    predictions: Entries,
+    store: str,
+    truth: str | None = None,
+    tiers: Tiers | None = None,
+    frames: FramesProfile = "official",
+    against: Reference = "best",
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    jobs: Count = 2,
+) -> Leaderboard:
+    """Compare several predictions on the same trials, with paired intervals of their differences.
+
+    Args:
+        predictions: Two or more predictions stores.
+        store: Root of the session stores.
+        truth: Truth of simulated sessions: scores withheld tiers.
+        tiers: Tiers to compare on; by default all that were predicted.
+        frames: Which frames of a trial are scored; official: all but the first 50.
+        against: What differences are taken to: the best entry of each tier, or the one named first.
+        resamples: Bootstrap resamples behind each interval.
+        seed: Seed of the resamples.
+        jobs: Trials read at once.
+    """
+    quiet_known_errors()
+    return leaderboard_task(predictions, store, truth, tiers, frames, against, resamples, seed, jobs)
 
 
 @flow(name="evaluate")

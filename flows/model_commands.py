@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -15,9 +16,11 @@ from flows.command_options import (
     EXIT_DONE,
     EXIT_WRONG,
     FlowOption,
+    JobsOption,
     JsonOption,
     ListOption,
     StoreOption,
+    count_jobs,
     key_values,
     print_json,
     runs_as_flow,
@@ -29,7 +32,21 @@ if TYPE_CHECKING:
     from flows.training_job import TrainingJob
     from models.training import EpochMetrics, TrainingReport
 
-__all__ = ["predict", "score", "submit", "train", "validate"]
+__all__ = ["leaderboard", "predict", "score", "submit", "train", "validate"]
+
+ScoredTiersOption = Annotated[
+    list[str] | None, ListOption, Parameter(name="--tier", help="Tiers to score. Default: all that were predicted.")
+]
+TruthOption = Annotated[
+    str | None,
+    Parameter(help="Truth of simulated sessions: scores withheld tiers, and the best possible score beside each."),
+]
+FramesOption = Annotated[
+    Literal["official", "50-298", "51-299"],
+    Parameter(help="Which frames of a trial are scored; official: all but the first 50."),
+]
+ResamplesOption = Annotated[int, Parameter(help="Bootstrap resamples behind each interval.")]
+SeedOption = Annotated[int, Parameter(help="Seed of the resamples.")]
 
 
 def train(
@@ -181,31 +198,115 @@ def score(
     predictions: Annotated[str, Parameter(help="The predictions store.")],
     *,
     store: StoreOption,
-    truth: Annotated[
-        str | None,
-        Parameter(help="Truth of simulated sessions: scores withheld tiers, and the best possible score beside each."),
+    tier: ScoredTiersOption = None,
+    truth: TruthOption = None,
+    frames: FramesOption = "official",
+    resamples: ResamplesOption = 1000,
+    seed: SeedOption = 0,
+    parquet: Annotated[
+        Path | None, Parameter(help="Write the metrics of every neuron to this Parquet file. Default: none.")
     ] = None,
+    picture: Annotated[
+        Path | None, Parameter(help="Draw the scores, where the neurons lie, and traces into this PNG. Default: none.")
+    ] = None,
+    jobs: JobsOption = None,
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Score predictions by session and tier, in the competition's units."""
+    """Score predictions by session and tier, in the competition's units, with ceilings and bootstrap intervals."""
     from flows.summaries import print_scores
     from flows.tables import error_console, table_console
+    from sensorium_data.bootstrap import Bootstrap
+    from sensorium_data.quality_report import require_writable
 
+    for path in (parquet, picture):
+        if path is not None:
+            # Before minutes of reading, not after them.
+            require_writable(path)
+    how = Bootstrap(resamples, seed)
     if runs_as_flow(flow):
         from flows.evaluate import score as score_flow
 
-        table = score_flow(predictions, store, truth)
+        table = score_flow(predictions, store, truth, tier, frames, resamples, seed, count_jobs(jobs))
     else:
         from sensorium_data.scoring import score_predictions
 
         with terminal_progress() as progress:
-            table = score_predictions(predictions, store, truth=truth, progress=progress)
+            table = score_predictions(
+                predictions,
+                store,
+                truth=truth,
+                frames=frames,
+                tiers=tier,
+                bootstrap=how,
+                jobs=count_jobs(jobs),
+                progress=progress,
+            )
+    if parquet is not None:
+        table.write_parquet(parquet)
+    if picture is not None:
+        from sensorium_data.score_pictures import draw_scores
+
+        draw_scores(table, store, picture, truth=truth)
     if as_json:
         sys.stdout.write(table.to_json() + "\n")
         return EXIT_DONE
     print_scores(table_console(), table)
     for reason in table.unscored:
+        error_console().print(f"not scored: {reason}", markup=False, soft_wrap=True)
+    for doubt in table.doubts:
+        error_console().print(f"doubtful: {doubt}", markup=False, soft_wrap=True)
+    return EXIT_DONE
+
+
+def leaderboard(
+    *predictions: Annotated[str, Parameter(help="Two or more predictions stores.")],
+    store: StoreOption,
+    tier: ScoredTiersOption = None,
+    truth: TruthOption = None,
+    frames: FramesOption = "official",
+    against: Annotated[
+        Literal["best", "first"],
+        Parameter(help="What differences are taken to: the best entry of each tier, or the one named first."),
+    ] = "best",
+    resamples: ResamplesOption = 1000,
+    seed: SeedOption = 0,
+    jobs: JobsOption = None,
+    flow: FlowOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Compare several predictions on the same trials, with paired intervals of their differences."""
+    from flows.summaries import print_leaderboard
+    from flows.tables import error_console, table_console
+    from sensorium_data.bootstrap import Bootstrap
+
+    how = Bootstrap(resamples, seed)
+    if runs_as_flow(flow):
+        from flows.evaluate import leaderboard as leaderboard_flow
+
+        board = leaderboard_flow(
+            list(predictions), store, truth, tier, frames, against, resamples, seed, count_jobs(jobs)
+        )
+    else:
+        from sensorium_data.leaderboard import compare_predictions
+
+        with terminal_progress() as progress:
+            board = compare_predictions(
+                predictions,
+                store,
+                truth=truth,
+                frames=frames,
+                tiers=tier,
+                reference=against,
+                bootstrap=how,
+                jobs=count_jobs(jobs),
+                progress=progress,
+            )
+    if as_json:
+        sys.stdout.write(board.to_json() + "\n")
+        return EXIT_DONE
+    print_leaderboard(table_console(), board)
+    for reason in next(iter(board.entries.values())).unscored:
         error_console().print(f"not scored: {reason}", markup=False, soft_wrap=True)
     return EXIT_DONE
 

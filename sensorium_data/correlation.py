@@ -22,6 +22,7 @@ __all__ = [
     "mean_over_mice",
     "mean_over_neurons",
     "single_trial_correlation",
+    "standardized_covariance",
 ]
 
 #: The first frames of every trial, which the competition does not score.
@@ -137,11 +138,28 @@ class CorrelationAccumulator:
         """
         if self._n_frames == 0:
             return np.full(self.n_neurons, np.nan)
-        with np.errstate(invalid="ignore", over="ignore"):
-            std_a = np.sqrt(self._aa / self._n_frames) + _EPSILON
-            std_b = np.sqrt(self._bb / self._n_frames) + _EPSILON
-            correlation = self._ab / self._n_frames / (std_a * std_b)
-        return np.nan_to_num(correlation, nan=0.0, posinf=0.0, neginf=0.0)
+        zero = np.zeros(1)
+        return standardized_covariance(zero, zero, *(x / self._n_frames for x in (self._aa, self._bb, self._ab)))
+
+
+def standardized_covariance(mean_a: Floats, mean_b: Floats, aa: Floats, bb: Floats, ab: Floats) -> Floats:
+    """Return the correlation that means over frames amount to.
+
+    Each trace is standardized with its population standard deviation plus 1e-8, as all codes of the field do: a
+    constant trace correlates 0 with everything, and one that is not finite counts as 0.
+
+    Parameters
+    ----------
+    mean_a, mean_b : np.ndarray
+        Means over frames of both signals, of the shape of the result or one that broadcasts to it.
+    aa, bb, ab : np.ndarray
+        Means over frames of their products.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        std_a = np.sqrt(np.maximum(aa - mean_a * mean_a, 0.0)) + _EPSILON
+        std_b = np.sqrt(np.maximum(bb - mean_b * mean_b, 0.0)) + _EPSILON
+        correlation = (ab - mean_a * mean_b) / (std_a * std_b)
+    return np.nan_to_num(correlation, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 class RepeatAverager:

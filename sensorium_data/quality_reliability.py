@@ -1,17 +1,26 @@
 """How reliably each neuron answers the same movie, from the repeats in the oracle tier.
 
-Two measures, both over the frames of all repeated movies joined along time, the first 50 frames of a trial left
-out as the competition does:
+Two measures and what follows from them, all over the frames of all repeated movies joined along time, the first 50
+frames of a trial left out as the competition does:
 
 - *oracle reliability*: the Pearson correlation of a trial's response with the mean over the other repeats of its
   movie (leave one out), over all trials. It is the single-trial correlation of a model that predicts what the
   neuron did in the other repeats.
 - *signal-to-noise ratio*: the variance of the response that the movie explains, over the variance that it does
   not. The noise is the unbiased variance over repeats, averaged over frames; the signal is the variance over
-  frames of the repeats' mean, less the noise that is left in that mean (Sahani and Linden 2003).
+  frames of the repeats' mean, less the noise that is left in that mean (Sahani and Linden 2003). Whatever differs
+  between repeats is noise, also a change of the whole trial's level.
 
 Both follow from each frame's sum and sum of squares over the repeats. So a movie's repeats are added one by one, and
 memory does not grow with their number.
+
+References
+----------
+Sahani and Linden (2003), How linear are auditory cortical responses?, NeurIPS 15 (signal and noise power). Sinz et
+al. (2018), Stimulus domain transfer in recurrent models for large scale cortical population prediction on video,
+NeurIPS 31 (oracle correlation). Schoppe et al. (2016), Measuring the performance of neural models, Frontiers in
+Computational Neuroscience 10:10 (CC_max and CC_norm). Cadena et al. (2019), PLoS Computational Biology 15:e1006897
+(explainable variance).
 """
 
 from __future__ import annotations
@@ -87,15 +96,31 @@ class OracleReliability:
 
     def add(self, movie: RepeatMoments) -> None:
         """Add a movie; one that was shown once, or is no longer than the skipped frames, tells nothing."""
-        n = movie.n_repeats
-        n_frames = movie.sums.shape[1]
+        self.add_sums(
+            movie.n_repeats,
+            movie.sums.shape[1],
+            movie.sums.sum(axis=1),
+            movie.squares.sum(axis=1),
+            np.einsum("nt,nt->n", movie.sums, movie.sums),
+        )
+
+    def add_sums(self, n_repeats: int, n_frames: int, sums: Floats, squares: Floats, squared_sums: Floats) -> None:
+        """Add a movie of which no more than this is known, summed over its frames; otherwise as :meth:`add`.
+
+        Parameters
+        ----------
+        n_repeats, n_frames : int
+            Repeats, and frames that all of them have.
+        sums, squares : np.ndarray
+            (neuron,): the responses' and their squares', over repeats too.
+        squared_sums : np.ndarray
+            (neuron,): the squares of each frame's sum over repeats.
+        """
+        n = n_repeats
         if n < 2 or n_frames == 0:
             return
         self.n_movies += 1
         self.n_trials += n
-        sums = movie.sums.sum(axis=1)
-        squares = movie.squares.sum(axis=1)
-        squared_sums = np.einsum("nt,nt->n", movie.sums, movie.sums)
         # With S the sum over repeats, m = (S - x) / (n - 1); summed over repeats, x m is (S² - Σx²) / (n - 1).
         self._n += n * n_frames
         self._x += sums
@@ -130,16 +155,51 @@ class OracleReliability:
 
         NaN where the repeats do not differ at all, and for all neurons where no movie was shown twice.
         """
+        signal, noise, _ = self._powers()
+        ratio: Floats = np.full(len(signal), np.nan)
+        np.divide(signal, noise, out=ratio, where=noise > 0)
+        return ratio
+
+    def explainable_variance(self) -> Floats:
+        """Return the share of a single trial's variance that the movie explains, (neuron,), from 0 to 1.
+
+        Signal power over the sum of signal and noise power. Its root is the largest single-trial correlation that a
+        prediction from the movie alone can reach (Schoppe et al. 2016; Cadena et al. 2019 scale by it). 0 for a
+        constant trace, NaN where it holds a NaN, and for all neurons where no movie was shown twice.
+        """
+        signal, noise, _ = self._powers()
+        return _divide(signal, signal + noise)
+
+    def attainable_correlation(self) -> Floats:
+        """Return the largest correlation to average that the noise left in the average allows, (neuron,), 0 to 1.
+
+        ``CC_max`` of Schoppe et al. (2016): the root of the signal power over the variance of the repeats' mean. The
+        correlation to average divided by it is their ``CC_norm``. 0 where there is no signal, NaN as above.
+        """
+        signal, _, total = self._powers()
+        attainable: Floats = np.sqrt(_divide(signal, total))
+        return attainable
+
+    def _powers(self) -> tuple[Floats, Floats, Floats]:
+        """Return the variance of the signal, of the noise, and of the mean over repeats, (neuron,) each."""
         if self._n_frames == 0:
-            return np.full(len(self._mean), np.nan)
+            unknown = np.full(len(self._mean), np.nan)
+            return unknown, unknown, unknown
         mean = self._mean / self._n_frames
-        total = _variance(self._mean_square / self._n_frames, mean)
+        mean_square = self._mean_square / self._n_frames
+        total = _variance(mean_square, mean)
         signal = np.maximum(total - self._noise_of_mean / self._n_frames, 0.0)
         noise = self._noise / self._n_frames
-        noisy = noise > _ROUNDING * self._mean_square / self._n_frames
-        ratio: Floats = np.full(len(mean), np.nan)
-        np.divide(signal, noise, out=ratio, where=noisy)
-        return ratio
+        # A comparison with NaN is false, and NaN stays.
+        noise[noise <= _ROUNDING * mean_square] = 0.0
+        return signal, noise, total
+
+
+def _divide(part: Floats, whole: Floats) -> Floats:
+    """Return the share that ``part`` is; 0 where there is nothing to share."""
+    share = np.zeros_like(whole)
+    np.divide(part, whole, out=share, where=whole != 0)
+    return share
 
 
 def _variance(mean_square: Floats, mean: Floats) -> Floats:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from sensorium_data.ordered_map import map_ahead
 from sensorium_data.progress import Progress
 from sensorium_data.quality_reliability import OracleReliability, RepeatMoments
 from sensorium_data.sessions import Stimulus, Tier
@@ -24,9 +24,6 @@ _N_FRAMES_SHOWN = 8
 # Luminance that a frame of one shade, or a frame equal to the one before, may differ by: resampling rounds.
 _BLANK_RANGE = 1.0
 _STILL_CHANGE = 0.5
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,13 +161,13 @@ def scan_session(dataset: xr.Dataset, label: str, *, jobs: int, progress: Progre
         # Movie by movie, so that the sums over the repeats of one movie alone are in memory.
         for group in groups:
             moments = RepeatMoments(n_neurons, min(int(n_frames[group].min()), n_padded))
-            for position, (video, responses) in _map_ahead(pool, scan_trial, group, jobs):
+            for position, (video, responses) in map_ahead(pool, scan_trial, group, jobs):
                 take(position, video, responses)
                 if responses is not None and responses.values is not None:
                     moments.add(responses.values)
             reliability.add(moments)
         others = [position for position in range(n_trials) if position not in in_oracle]
-        for position, (video, responses) in _map_ahead(pool, scan_trial, others, jobs):
+        for position, (video, responses) in map_ahead(pool, scan_trial, others, jobs):
             take(position, video, responses)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -356,18 +353,3 @@ def _finite_end(finite: np.ndarray) -> np.ndarray:
     n_frames = finite.shape[-1]
     last = n_frames - finite[..., ::-1].argmax(axis=-1)
     return np.where(finite.any(axis=-1), last, 0)
-
-
-def _map_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[_Item], _Result], items: Sequence[_Item], n_ahead: int
-) -> Iterator[tuple[_Item, _Result]]:
-    """Map in order, with at most ``n_ahead`` results in the making or waiting: ``pool.map`` would pile them up."""
-    waiting: deque[tuple[_Item, Future[_Result]]] = deque()
-    for item in items:
-        if len(waiting) >= max(1, n_ahead):
-            done, future = waiting.popleft()
-            yield done, future.result()
-        waiting.append((item, pool.submit(function, item)))
-    while waiting:
-        done, future = waiting.popleft()
-        yield done, future.result()

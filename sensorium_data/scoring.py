@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import xarray as xr
-from dask.base import compute
+from threadpoolctl import threadpool_limits
 
+from sensorium_data.bootstrap import Bootstrap, Resampled
 from sensorium_data.correlation import (
-    N_SKIPPED_FRAMES,
     CorrelationAccumulator,
-    RepeatAverager,
     correlation_to_average,
     mean_over_mice,
     mean_over_neurons,
     single_trial_correlation,
 )
-from sensorium_data.errors import PredictionsError, StoreError, UsageError
+from sensorium_data.errors import PredictionsError
+from sensorium_data.movie_products import MovieProducts, RepeatedMovies
+from sensorium_data.ordered_map import map_ahead
 from sensorium_data.predictions import predicted_sessions, predictions_attributes
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.sessions import Session, Tier, find_session
-from sensorium_data.standardized import StandardizedPredictions
+from sensorium_data.score_table import (
+    ALL_STIMULI,
+    CEILINGS,
+    SCORES,
+    TRUE_CEILINGS,
+    RowKey,
+    ScoreTable,
+    make_score_table,
+)
+from sensorium_data.scoring_trials import RepeatGroup, ScoredSession, TrialSignals
+from sensorium_data.sessions import Session, Tier
+from sensorium_data.submission_format import FramesProfile, parse_frames_profile
+from sensorium_data.trial_moments import TrialMoments, sum_trial
 
 __all__ = [
     "ALL_STIMULI",
+    "Bootstrap",
     "CorrelationAccumulator",
     "ScoreTable",
+    "choose_tiers",
     "correlation_to_average",
     "mean_over_mice",
     "mean_over_neurons",
@@ -39,102 +51,14 @@ __all__ = [
     "single_trial_correlation",
 ]
 
-#: In the column ``stimulus``: whatever the trials show.
-ALL_STIMULI = "all"
+Floats = npt.NDArray[np.float64]
 
-_METRICS = (
-    "single_trial_correlation",
-    "correlation_to_average",
-    "ceiling_single_trial_correlation",
-    "ceiling_correlation_to_average",
-)
-_SCORES = ("n_trials", "n_neurons", *_METRICS, "fraction_of_ceiling")
-_ROW_COLUMNS = ["session", "alias", "tier", "stimulus", *_SCORES]
-_SUMMARY_COLUMNS = ["aggregation", "n_sessions", "tier", "stimulus", *_SCORES]
-_AGGREGATIONS = {"mean over neurons": mean_over_neurons, "mean over mice": mean_over_mice}
+#: More trials at once are no faster, and each takes some 60 MB.
+_MOST_JOBS = 8
 
-
-@dataclass(frozen=True, eq=False)
-class ScoreTable:
-    """Scores of one predictions store. Made by :func:`score_predictions`.
-
-    Attributes
-    ----------
-    rows : pandas.DataFrame
-        A row for each session and tier (``stimulus`` is ``all``), and one for each stimulus where a tier
-        shows several. Columns: ``session``, ``alias``, ``tier``, ``stimulus``, ``n_trials``, ``n_neurons``,
-        ``single_trial_correlation`` and ``correlation_to_average``, both the mean over the session's neurons;
-        the same of the noiseless rates, ``ceiling_…``, and ``fraction_of_ceiling`` of the single-trial
-        correlation, where the truth was given. What is not known is NaN: the correlation to
-        average where no movie was shown twice, and ceilings without truth.
-    summary : pandas.DataFrame
-        The same metrics over sessions, in two rows for each tier and stimulus; ``aggregation`` says which:
-        ``mean over neurons`` pools the neurons of all sessions, ``mean over mice`` averages within a mouse first.
-    unscored : tuple of str
-        What has no score, and why, one sentence each.
-    predictions : str
-        Path or URL of the predictions store.
-    skip_frames : int
-        Frames cut from the start of every trial.
-    """
-
-    rows: pd.DataFrame
-    summary: pd.DataFrame
-    unscored: tuple[str, ...]
-    predictions: str
-    skip_frames: int
-    neuron_scores: Mapping[tuple[str, str, str], pd.DataFrame] = field(repr=False)
-
-    def per_neuron(self, session: str, tier: str, stimulus: str = ALL_STIMULI) -> pd.DataFrame:
-        """Return the metrics of each neuron, by unit id.
-
-        Parameters
-        ----------
-        session : str
-            Alias or full name.
-        tier : str
-            The tier.
-        stimulus : str
-            A stimulus class, or ``all``.
-
-        Raises
-        ------
-        UsageError
-            If there is no such row.
-        """
-        found = find_session(session)
-        key = (found.name, str(Tier.parse(tier)), stimulus)
-        if key not in self.neuron_scores:
-            raise UsageError(
-                "not scored",
-                session=found,
-                found=f"{tier}, {stimulus}",
-                expected="; ".join(sorted(f"{find_session(s).alias}, {t}, {c}" for s, t, c in self.neuron_scores)),
-            )
-        return self.neuron_scores[key]
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return all rows in one table for showing: the sessions', and those of the summary where it sums up several.
-
-        Summary rows bear their aggregation under ``alias`` and the number of sessions under ``session``.
-        """
-        several = self.summary[self.summary["n_sessions"] > 1]
-        if several.empty:
-            return self.rows.copy()
-        summary = several.rename(columns={"aggregation": "alias", "n_sessions": "session"})
-        summary["session"] = [f"{n} sessions" for n in summary["session"]]
-        return pd.concat([self.rows, summary[self.rows.columns]], ignore_index=True)
-
-    def to_json(self) -> str:
-        """Return everything but the scores of single neurons as JSON; what is not known is ``null``."""
-        document = {
-            "predictions": self.predictions,
-            "skip_frames": self.skip_frames,
-            "sessions": _to_records(self.rows),
-            "summary": _to_records(self.summary),
-            "unscored": list(self.unscored),
-        }
-        return json.dumps(document, indent=2, allow_nan=False)
+# Predictions whose mean is as far from the responses' as raw units are, to within the first factor, where raw units
+# are off by more than the second: nobody's model is wrong by just that.
+_SAME_SCALE, _OTHER_SCALE = 1.5, 3.0
 
 
 def score_predictions(
@@ -142,14 +66,17 @@ def score_predictions(
     store: str,
     *,
     truth: str | None = None,
-    skip_frames: int = N_SKIPPED_FRAMES,
+    frames: FramesProfile = "official",
     tiers: Iterable[str] | None = None,
+    bootstrap: Bootstrap | None = None,
+    jobs: int = 2,
     progress: Progress = ignore_progress,
 ) -> ScoreTable:
     """Score predictions against recorded responses, in the competition's units.
 
     Responses are multiplied by their precision, frame by frame, as the server does; so are predictions in raw
-    units. One trial at a time is in memory.
+    units. Every frame is read once. In memory are a few trials, a movie's repeats, and sums over frames: under 2 GB for
+    five sessions of 8,000 neurons.
 
     Parameters
     ----------
@@ -160,10 +87,15 @@ def score_predictions(
     truth : str, optional
         Truth of simulated sessions. It stands in for withheld responses, and its noiseless
         rates, scored the same way, are the ceiling.
-    skip_frames : int
-        Frames cut from the start of every trial; the competition cuts 50.
+    frames : {"official", "50-298", "51-299"}
+        Which frames of a trial are scored; ``official``: all but the first 50. See
+        :mod:`sensorium_data.submission_format`.
     tiers : iterable of str, optional
         Tiers to score; by default all that were predicted.
+    bootstrap : Bootstrap, optional
+        How intervals are made; by default from 1,000 resamples.
+    jobs : int
+        Trials read at once, 8 at most.
     progress : Progress
         Told after each trial.
 
@@ -173,245 +105,254 @@ def score_predictions(
         If the predictions do not fit the recording, lack a scored frame, or lack a named tier.
     StoreError
         If a session is not in the store.
-    UsageError
-        If ``skip_frames`` is negative or a tier does not exist.
+    UnknownNameError
+        If a tier or the profile of frames does not exist.
     """
-    if skip_frames < 0:
-        raise UsageError("skip_frames", found=skip_frames, expected="0 or more")
-    predicted_tiers = [Tier(tier) for tier in predictions_attributes(predictions)["tiers"]]
-    chosen = predicted_tiers if tiers is None else [Tier.parse(tier) for tier in tiers]
-    absent = [tier for tier in chosen if tier not in predicted_tiers]
+    profile = parse_frames_profile(frames)
+    how = bootstrap or Bootstrap()
+    order = choose_tiers(predictions, tiers)
+    n_jobs = max(1, min(jobs, _MOST_JOBS))
+    sources = [
+        ScoredSession(predictions, store, truth, session, order, profile) for session in predicted_sessions(predictions)
+    ]
+    n_total = sum(len(trials) for source in sources for trials in source.scorable.values())
+    n_done = 0
+
+    def count_trial() -> None:
+        nonlocal n_done
+        n_done += 1
+        progress("score", n_done, n_total)
+
+    scores = _Scores()
+    # BLAS threads beside these would wait for each other by spinning.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_jobs, thread_name_prefix="score") as pool:
+        for source in sources:
+            means = _Means()
+            for tier in order:
+                if source.scorable[tier]:
+                    sums = _sum_tier(source, tier, pool, n_jobs, count_trial)
+                    means.add(sums)
+                    scores.add(source, tier, sums, how, n_jobs)
+            doubt = means.find_doubt(predictions, source.session)
+            if doubt is not None:
+                scores.doubts.append(doubt)
+    return make_score_table(
+        trials=scores.trials,
+        resampled=scores.resampled,
+        neuron_scores=scores.neuron_scores,
+        unscored=[reason for source in sources for reason in source.unscored],
+        doubts=scores.doubts,
+        predictions=predictions,
+        frames=profile,
+        bootstrap=how,
+    )
+
+
+def choose_tiers(predictions: str, tiers: Iterable[str] | None) -> list[Tier]:
+    """Return the tiers of a predictions store to score, in the catalogue's order.
+
+    Parameters
+    ----------
+    predictions : str
+        Path or URL of the predictions store.
+    tiers : iterable of str or None
+        Which ones; by default all that were predicted.
+
+    Raises
+    ------
+    PredictionsError
+        If one was not predicted.
+    UnknownNameError
+        If one does not exist.
+    """
+    predicted = [Tier(tier) for tier in predictions_attributes(predictions)["tiers"]]
+    chosen = predicted if tiers is None else [Tier.parse(tier) for tier in tiers]
+    absent = [tier for tier in chosen if tier not in predicted]
     if absent:
         raise PredictionsError(
             "tiers that were not predicted",
             path=predictions,
             found=", ".join(absent),
-            expected=", ".join(predicted_tiers),
+            expected=", ".join(predicted),
             remedy="predict them with `sensorium predict --tier`",
         )
-    order = [tier for tier in Tier if tier in chosen]
-    sources = [
-        _Source(predictions, store, truth, session, order, skip_frames) for session in predicted_sessions(predictions)
-    ]
-    n_total = sum(len(trials) for source in sources for trials in source.scorable.values())
-    n_done = 0
-    rows: list[dict[str, Any]] = []
-    neuron_scores: dict[tuple[str, str, str], pd.DataFrame] = {}
-    for source in sources:
-        for tier in order:
-            moments: dict[str, _Moments] = {}
-            for stimulus, repeats in source.group_repeats(tier):
-                moment = moments.setdefault(stimulus, _Moments(source.neurons.size))
-                averager = RepeatAverager()
-                for trial in repeats:
-                    signals = source.read_trial(trial, skip_frames)
-                    moment.add_trial(signals)
-                    if len(repeats) > 1:
-                        averager.add(*signals)
-                    n_done += 1
-                    progress("score", n_done, n_total)
-                if averager.n_repeats:
-                    moment.add_average(averager.averages())
-            if not moments:
-                continue
-            whole = _Moments(source.neurons.size)
-            for moment in moments.values():
-                whole.merge(moment)
-            scored = {ALL_STIMULI: whole, **(moments if len(moments) > 1 else {})}
-            for stimulus, moment in scored.items():
-                of_neurons = moment.per_neuron(source.neurons)
-                neuron_scores[source.session.name, tier, stimulus] = of_neurons
-                rows.append(
-                    {
-                        "session": source.session.name,
-                        "alias": source.session.alias,
-                        "tier": str(tier),
-                        "stimulus": stimulus,
-                        "n_trials": moment.n_trials,
-                        "n_neurons": source.neurons.size,
-                        **_with_fraction({metric: float(of_neurons[metric].mean()) for metric in _METRICS}),
-                    }
-                )
-    return ScoreTable(
-        rows=pd.DataFrame(rows, columns=_ROW_COLUMNS),
-        summary=_summarize(rows, neuron_scores),
-        unscored=tuple(reason for source in sources for reason in source.unscored),
-        predictions=predictions,
-        skip_frames=skip_frames,
-        neuron_scores=neuron_scores,
+    return [tier for tier in Tier if tier in chosen]
+
+
+@dataclass(frozen=True, eq=False)
+class _TrialSums:
+    """What remains of a trial; the signals only where its movie has repeats, whose products they are needed for."""
+
+    trial: int
+    n_frames: int
+    of_prediction: Floats
+    of_rate: Floats | None
+    mean_raw_response: float
+    signals: TrialSignals | None
+
+
+@dataclass(eq=False)
+class _TierSums:
+    """What remains of a session's tier."""
+
+    trials: list[_TrialSums] = field(default_factory=list)
+    #: Of each trial.
+    stimuli: list[str] = field(default_factory=list)
+    #: Of each movie with repeats: its stimulus, and the products of responses with predictions, and with rates.
+    movies: list[tuple[str, MovieProducts, MovieProducts | None]] = field(default_factory=list)
+
+
+def _sum_tier(
+    source: ScoredSession, tier: Tier, pool: ThreadPoolExecutor, jobs: int, count_trial: Callable[[], None]
+) -> _TierSums:
+    """Read a tier's trials, movie by movie, and keep their sums."""
+    groups = source.group_repeats(tier)
+    repeated = {trial for group in groups if len(group.trials) > 1 for trial in group.trials}
+    last = {group.trials[-1]: group for group in groups}
+
+    def sum_one(trial: int) -> _TrialSums:
+        signals = source.read_trial(trial)
+        return _TrialSums(
+            trial=trial,
+            n_frames=signals.response.shape[1],
+            of_prediction=sum_trial(signals.response, signals.prediction),
+            of_rate=None if signals.rate is None else sum_trial(signals.response, signals.rate),
+            mean_raw_response=signals.mean_raw_response,
+            signals=signals if trial in repeated else None,
+        )
+
+    tier_sums = _TierSums()
+    repeats: list[TrialSignals] = []
+    pending: Future[tuple[str, MovieProducts, MovieProducts | None]] | None = None
+    trials = [trial for group in groups for trial in group.trials]
+    for trial, sums in map_ahead(pool, sum_one, trials, jobs + 1):
+        if sums.signals is not None:
+            repeats.append(sums.signals)
+        tier_sums.trials.append(replace(sums, signals=None))
+        group = last.get(trial)
+        if group is not None:
+            tier_sums.stimuli.extend([group.stimulus] * len(group.trials))
+            if repeats:
+                if pending is not None:
+                    # One movie's repeats at a time, besides those being read.
+                    tier_sums.movies.append(pending.result())
+                pending = pool.submit(_multiply_repeats, group, repeats)
+                repeats = []
+        count_trial()
+    if pending is not None:
+        tier_sums.movies.append(pending.result())
+    return tier_sums
+
+
+def _multiply_repeats(
+    group: RepeatGroup, repeats: Sequence[TrialSignals]
+) -> tuple[str, MovieProducts, MovieProducts | None]:
+    responses = [signals.response for signals in repeats]
+    rates = [signals.rate for signals in repeats if signals.rate is not None]
+    return (
+        group.stimulus,
+        MovieProducts(responses, [signals.prediction for signals in repeats]),
+        MovieProducts(responses, rates) if rates else None,
     )
 
 
-class _Source:
-    """One session's predictions, responses and, where the truth is known, rates."""
+@dataclass(eq=False)
+class _Scores:
+    """What a score table is made of."""
 
-    def __init__(
-        self, predictions: str, store: str, truth: str | None, session: Session, tiers: Sequence[Tier], skip_frames: int
-    ) -> None:
-        self.session = session
-        self._predictions = StandardizedPredictions(predictions, store, session)
-        self._truth = None if truth is None else _open_truth(truth, self._predictions)
-        self.neurons = self._predictions.neurons
-        #: What has no score, and why.
-        self.unscored: list[str] = []
-        #: The trials of each tier that can be scored.
-        self.scorable = {tier: self._find_scorable(tier, skip_frames) for tier in tiers}
+    trials: dict[RowKey, tuple[int, ...]] = field(default_factory=dict)
+    resampled: dict[RowKey, dict[str, Resampled]] = field(default_factory=dict)
+    neuron_scores: dict[RowKey, pd.DataFrame] = field(default_factory=dict)
+    doubts: list[PredictionsError] = field(default_factory=list)
 
-    def _find_scorable(self, tier: Tier, skip_frames: int) -> list[int]:
-        predicted = self._predictions
-        trials = predicted.trials(tier)
-        if not trials:
-            self.unscored.append(f"session {self.session}, {tier}: no trial was predicted")
-        unpredicted = predicted.unpredicted_trials(tier)
-        if trials and unpredicted:
-            self.unscored.append(f"session {self.session}, {tier}: {len(unpredicted)} trials of it were not predicted")
-        scorable, withheld = [], []
-        for trial in trials:
-            where = f"session {self.session}, {tier}, trial {trial}"
-            if not predicted.is_valid(trial):
-                self.unscored.append(f"{where}: its stimulus is broken")
-            elif predicted.n_frames(trial) <= skip_frames:
-                self.unscored.append(
-                    f"{where}: it has {predicted.n_frames(trial)} frames, and the first {skip_frames} are not scored"
-                )
-            elif predicted.is_withheld(trial) and self._truth is None:
-                withheld.append(trial)
-            else:
-                scorable.append(trial)
-        if withheld:
-            self.unscored.append(
-                f"session {self.session}, {tier}: the responses of {len(withheld)} of {len(trials)} trials are "
-                "withheld; only the competition's server can score them"
-            )
-        return scorable
-
-    def group_repeats(self, tier: Tier) -> Iterator[tuple[str, list[int]]]:
-        """Yield the tier's trials movie by movie, each group with its stimulus class."""
-        groups: dict[tuple[str, str], list[int]] = {}
-        for trial in self.scorable[tier]:
-            # A trial whose movie is not known repeats nothing.
-            movie = self._predictions.label(trial, "movie") or f"trial {trial}"
-            groups.setdefault((self._predictions.label(trial, "stimulus"), movie), []).append(trial)
-        for (stimulus, _), trials in groups.items():
-            yield stimulus, trials
-
-    def read_trial(self, trial: int, skip_frames: int) -> tuple[npt.NDArray[np.float32], ...]:
-        """Return responses, predictions and, with truth, rates: (neurons, scored frames) in standardized units."""
-        frames = range(skip_frames, self._predictions.n_frames(trial))
-        cut = {"time": slice(frames.start, frames.stop)}
-        lazy = [self._predictions.block(trial)]
-        if self._truth is not None and self._predictions.is_withheld(trial):
-            lazy.append(self._truth["responses"].sel(trial=trial))
-        else:
-            lazy.append(self._predictions.recording["responses"].sel(trial=trial))
-        if self._truth is not None:
-            lazy.append(self._truth["rates"].sel(trial=trial))
-        # Together, so that the blocks are read at once.
-        block, response, *rates = compute(*(array.data for array in lazy))  # type: ignore[no-untyped-call]
-        precision = self._predictions.precision[:, cut["time"]]
-        prediction = self._predictions.finish(trial, block, frames)
-        return (response[:, cut["time"]] * precision, prediction, *(rate[:, cut["time"]] * precision for rate in rates))
+    def add(self, source: ScoredSession, tier: Tier, sums: _TierSums, how: Bootstrap, jobs: int) -> None:
+        """Score a tier as a whole, and by stimulus where it shows several."""
+        stimuli = list(dict.fromkeys(sums.stimuli))
+        for stimulus in (ALL_STIMULI, *(stimuli if len(stimuli) > 1 else ())):
+            key = (source.session.name, str(tier), stimulus)
+            is_chosen = [stimulus in (ALL_STIMULI, one) for one in sums.stimuli]
+            trials = [trial for trial, chosen in zip(sums.trials, is_chosen, strict=True) if chosen]
+            movies = [(movie, of_rates) for one, movie, of_rates in sums.movies if stimulus in (ALL_STIMULI, one)]
+            # In the order of their ids, so that the same seed draws the same trials however movies are grouped.
+            trials.sort(key=lambda one: one.trial)
+            self.trials[key] = tuple(one.trial for one in trials)
+            self.resampled[key], scores = _score_row(trials, movies, how, key, jobs)
+            cells = source.recording
+            columns = {name: cells[name].values for name in ("x", "y", "z")} | scores
+            self.neuron_scores[key] = pd.DataFrame(columns, index=pd.Index(source.neurons, name="neuron"))
 
 
-class _Moments:
-    """Running moments of one session, tier and stimulus."""
-
-    def __init__(self, n_neurons: int) -> None:
-        self.n_trials = 0
-        self._accumulators = {metric: CorrelationAccumulator(n_neurons) for metric in _METRICS}
-
-    def add_trial(self, signals: Sequence[npt.NDArray[Any]]) -> None:
-        self.n_trials += 1
-        self._update(signals, "single_trial_correlation")
-
-    def add_average(self, signals: Sequence[npt.NDArray[Any]]) -> None:
-        self._update(signals, "correlation_to_average")
-
-    def _update(self, signals: Sequence[npt.NDArray[Any]], metric: str) -> None:
-        response, prediction, *rates = signals
-        self._accumulators[metric].update(response, prediction)
-        for rate in rates:
-            self._accumulators[f"ceiling_{metric}"].update(response, rate)
-
-    def merge(self, other: _Moments) -> None:
-        self.n_trials += other.n_trials
-        for metric, accumulator in self._accumulators.items():
-            accumulator.merge(other._accumulators[metric])
-
-    def per_neuron(self, neurons: npt.NDArray[np.int64]) -> pd.DataFrame:
-        return pd.DataFrame(
-            {metric: accumulator.correlation() for metric, accumulator in self._accumulators.items()},
-            index=pd.Index(neurons, name="neuron"),
+def _score_row(
+    trials: Sequence[_TrialSums],
+    movies: Sequence[tuple[MovieProducts, MovieProducts | None]],
+    how: Bootstrap,
+    key: RowKey,
+    jobs: int,
+) -> tuple[dict[str, Resampled], dict[str, Floats]]:
+    """Return scores' means over neurons, resampled, and every metric of the neurons, (neuron,) each."""
+    single, average = SCORES
+    n_frames = [one.n_frames for one in trials]
+    moments = TrialMoments(n_frames, [one.of_prediction for one in trials])
+    unknown = np.full(moments.n_neurons, np.nan)
+    resampled: dict[str, Resampled] = {}
+    scores: dict[str, Floats] = {}
+    resampled[single], low, high = moments.bootstrap(how, *key, jobs=jobs)
+    scores |= {single: moments.correlation(), f"{single}_low": low, f"{single}_high": high}
+    if movies:
+        repeated = RepeatedMovies([movie for movie, _ in movies])
+        resampled[average], low, high = repeated.bootstrap(how, *key, jobs=jobs)
+        scores |= {average: repeated.correlation(), f"{average}_low": low, f"{average}_high": high}
+        reliability = repeated.reliability()
+        # As everywhere, a trace that is not finite counts as 0.
+        scores["oracle_correlation"] = np.nan_to_num(reliability.correlation())
+        scores["explainable_variance"] = np.nan_to_num(reliability.explainable_variance())
+        attainable = np.nan_to_num(reliability.attainable_correlation())
+        scores["attainable_correlation_to_average"] = attainable
+        scores["normalized_correlation"] = np.divide(
+            scores[average], attainable, out=unknown.copy(), where=attainable > 0
         )
+    else:
+        for name in (average, f"{average}_low", f"{average}_high", *CEILINGS, "normalized_correlation"):
+            scores[name] = unknown
+    of_rates = [one.of_rate for one in trials if one.of_rate is not None]
+    repeated_rates = [movie for _, movie in movies if movie is not None]
+    scores[TRUE_CEILINGS[0]] = TrialMoments(n_frames, of_rates).correlation() if of_rates else unknown
+    scores[TRUE_CEILINGS[1]] = RepeatedMovies(repeated_rates).correlation() if repeated_rates else unknown
+    return resampled, scores
 
 
-def _open_truth(truth: str, predictions: StandardizedPredictions) -> xr.Dataset:
-    # The simulator is needed by those alone who simulate.
-    from sensorium_data.simulate import open_truth
+class _Means:
+    """A session's means over neurons and frames, which tell the units that predictions are in."""
 
-    dataset: xr.Dataset = open_truth(truth, predictions.session.name)
-    if not np.array_equal(dataset["neuron"].values, predictions.neurons):
-        raise StoreError(
-            "the truth is of other neurons than the recording",
-            session=predictions.session,
-            path=truth,
-            found=f"{dataset.sizes['neuron']} neurons",
-            expected=f"{predictions.neurons.size}",
-            remedy="give the truth that was written with the archives",
+    def __init__(self) -> None:
+        self._n_frames = 0
+        self._response, self._prediction, self._raw_response = 0.0, 0.0, 0.0
+
+    def add(self, sums: _TierSums) -> None:
+        for one in sums.trials:
+            response, prediction = (float(mean) for mean in one.of_prediction[:2].mean(axis=1))
+            self._n_frames += one.n_frames
+            self._response += one.n_frames * response
+            self._prediction += one.n_frames * prediction
+            self._raw_response += one.n_frames * one.mean_raw_response
+
+    def find_doubt(self, predictions: str, session: Session) -> PredictionsError | None:
+        """Return an error if the predictions seem to be in other units than their store says."""
+        if not min(self._response, self._prediction, self._raw_response) > 0:
+            return None
+        units = predictions_attributes(predictions)["response_units"]
+        raw_over_standardized = self._raw_response / self._response
+        expected = raw_over_standardized if units == "standardized" else 1 / raw_over_standardized
+        found = self._prediction / self._response
+        far = max(found, 1 / found) > _OTHER_SCALE
+        if not far or not 1 / _SAME_SCALE < found / expected < _SAME_SCALE:
+            return None
+        others = "raw" if units == "standardized" else "standardized"
+        return PredictionsError(
+            f"the predictions seem to be in {others} units, though their store says {units}",
+            session=session,
+            path=predictions,
+            found=f"a mean {found:.3g} times the responses', once both are standardized",
+            expected=f"about 1 ({others} units would make it {expected:.3g})",
+            remedy=f"if so, write them again with response_units={others!r}",
         )
-    missing = sorted(set(predictions.recording["trial"].values.tolist()) - set(dataset["trial"].values.tolist()))
-    if missing:
-        raise StoreError(
-            "the truth lacks trials of the recording",
-            session=predictions.session,
-            trial=missing[0],
-            path=truth,
-            remedy="give the truth that was written with the archives",
-        )
-    return dataset
-
-
-def _with_fraction(metrics: Mapping[str, float]) -> dict[str, float]:
-    ceiling = metrics["ceiling_single_trial_correlation"]
-    fraction = metrics["single_trial_correlation"] / ceiling if ceiling > 0 else float("nan")
-    return {**metrics, "fraction_of_ceiling": fraction}
-
-
-def _summarize(
-    rows: Sequence[Mapping[str, Any]], neuron_scores: Mapping[tuple[str, str, str], pd.DataFrame]
-) -> pd.DataFrame:
-    groups: dict[tuple[str, str], list[pd.DataFrame]] = {}
-    n_trials: dict[tuple[str, str], int] = {}
-    for row in rows:
-        key = (row["tier"], row["stimulus"])
-        groups.setdefault(key, []).append(neuron_scores[row["session"], *key])
-        n_trials[key] = n_trials.get(key, 0) + row["n_trials"]
-    summary = []
-    for tier in [str(tier) for tier in Tier]:
-        for key in [key for key in groups if key[0] == tier]:
-            for aggregation, mean in _AGGREGATIONS.items():
-                # A session without repeats has no correlation to average: it does not count as zero.
-                metrics = {
-                    metric: mean([f[metric].to_numpy() for f in groups[key] if f[metric].notna().all()])
-                    for metric in _METRICS
-                }
-                summary.append(
-                    {
-                        "aggregation": aggregation,
-                        "n_sessions": len(groups[key]),
-                        "tier": tier,
-                        "stimulus": key[1],
-                        "n_trials": n_trials[key],
-                        "n_neurons": sum(len(f) for f in groups[key]),
-                        **_with_fraction(metrics),
-                    }
-                )
-    return pd.DataFrame(summary, columns=_SUMMARY_COLUMNS)
-
-
-def _to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    records = frame.to_dict(orient="records")
-    return [
-        {str(name): None if isinstance(value, float) and np.isnan(value) else value for name, value in record.items()}
-        for record in records
-    ]

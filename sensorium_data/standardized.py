@@ -136,12 +136,15 @@ class StandardizedPredictions:
         finite = np.isfinite(cut)
         if not finite.all():
             missing = np.flatnonzero(~finite.all(axis=0)) + frames.start
+            row = int(np.argmin(finite[:, missing[0] - frames.start]))
+            n_neurons = int((~finite).any(axis=1).sum())
             raise PredictionsError(
                 "frames that are needed were not predicted",
                 session=self.session,
                 trial=trial,
                 path=self._path,
-                found=f"no value at {missing.size} frames between {missing[0]} and {missing[-1]}",
+                found=f"no value at {missing.size} frames between {missing[0]} and {missing[-1]} "
+                f"of {n_neurons} neurons, first of neuron {self.neurons[row]} at frame {missing[0]}",
                 expected=f"every frame from {frames.start} to {frames.stop - 1}",
                 remedy="predict with a model that loses fewer frames at the start of a trial",
             )

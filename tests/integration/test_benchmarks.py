@@ -80,3 +80,17 @@ def test_throttled_fetches_everything_once_whatever_the_connections(work: Path, 
     (rows,) = document["tables"].values()
     assert [row["jobs"] for row in rows] == [1, 2]
     assert all(row["requests"] > 4 * N_TRIALS and row["of the members' size"] > 0.9 for row in rows)
+
+
+def test_scoring_finds_the_usual_ways_score(work: Path, tmp_path: Path) -> None:
+    document = run_benchmark("scoring", work, tmp_path, "--sessions", "2")
+    rows, sizes = document["tables"].values()
+    assert [row["what"].partition(":")[0] for row in rows] == [
+        "pandas and numpy.corrcoef",
+        "the same, trial by trial",
+        "sensorium score",
+    ]
+    assert all(row["peak memory, MB"] > 50 for row in rows)
+    assert 0.1 < document["measured"]["score"] < 1
+    assert all(row["GB"] > 0 for row in sizes)
+    shutil.rmtree(work / f"scored-2x{N_TRIALS}x{N_NEURONS}")

@@ -1,0 +1,218 @@
+"""Bootstrap intervals: how far a score would move if other trials had been recorded.
+
+For the single-trial correlation *trials* are drawn with replacement. For the correlation to average the movies stay and
+the *repeats* of each are tilted: a random half of them counts one and a half times, the others half a time, and what
+that changes is doubled. Drawing repeats with replacement would not do: how noisy an average is would
+change from one resample to the next with how often some repeats are drawn, for all neurons alike, and the mean over
+neurons would scatter from that alone; and averages much noisier than the recorded one respond to a change more
+strongly.
+
+An interval is made of percentiles of the resamples, moved as a whole so that the resamples' mean lies on the score.
+What is moved away is the resamples' bias: unequal weights average to something noisier, which scores lower; and the
+mean over thousands of neurons scatters so little that even a small bias would leave the score outside of its own
+interval. The interval is for the score that as many trials give on average.
+
+References
+----------
+Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapters 10 and 13. McCarthy (1969), Pseudo-replication:
+half samples, Review of the International Statistical Institute 37. Praestgaard and Wellner (1993), Exchangeably
+weighted bootstraps of the general empirical process, Annals of Probability 21 (weights other than counts).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from sensorium_data.errors import UsageError
+from sensorium_data.ordered_map import map_ahead
+
+__all__ = ["LEAST_RESAMPLES", "TILT", "Bootstrap", "Resampled", "centered_interval", "cut_neurons", "resample_neurons"]
+
+Floats = npt.NDArray[np.float64]
+
+#: How far repeats are tilted, as a share of leaving half of them out; what it changes is divided by this.
+TILT = 0.5
+
+#: Fewer resamples say nothing about the ends of an interval.
+LEAST_RESAMPLES = 100
+
+# A thousand resamples of so many neurons stay in the processor's cache.
+_NEURONS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How to resample.
+
+    Attributes
+    ----------
+    n_resamples : int
+        How often.
+    seed : int
+        Equal seeds draw equal trials for the same session, tier and stimulus, whatever is predicted: scores of two
+        entries on the same trials are paired.
+    confidence : float
+        How often an interval should hold the true value.
+
+    Raises
+    ------
+    UsageError
+        If there are too few resamples, or seed or confidence are out of range.
+    """
+
+    n_resamples: int = 1000
+    seed: int = 0
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.n_resamples < LEAST_RESAMPLES:
+            raise UsageError("too few resamples", found=self.n_resamples, expected=f"{LEAST_RESAMPLES} or more")
+        if not 0 < self.confidence < 1:
+            raise UsageError("no such confidence", found=self.confidence, expected="a number between 0 and 1")
+        if self.seed < 0:
+            raise UsageError("no such seed", found=self.seed, expected="0 or more")
+
+    def draw(self, n: int, *labels: str) -> Floats:
+        """Return how often each of ``n`` items is drawn, with replacement, (resample, item); ``n`` draws each.
+
+        Parameters
+        ----------
+        n : int
+            Items.
+        labels : str
+            What is drawn: other labels, other draws.
+        """
+        counts: Floats = self._generator(labels).multinomial(n, np.full(n, 1 / n), size=self.n_resamples).astype(float)
+        return counts
+
+    def tilt(self, n: int, *labels: str) -> Floats:
+        """Return what each of ``n`` items counts for in a tilted average, (resample, item).
+
+        The average of independent items scatters :data:`TILT` times as much as their plain mean does from one
+        recording to the next, in every resample with equally noisy weights. Of an odd number one item keeps its weight.
+
+        Parameters
+        ----------
+        n : int
+            Items, two or more.
+        labels : str
+            As of :meth:`draw`.
+
+        Examples
+        --------
+        >>> sorted(Bootstrap().tilt(4)[0].tolist())
+        [0.125, 0.125, 0.375, 0.375]
+        """
+        n_half = n // 2
+        # The scatter around the mean is the sum of the squared differences to equal weights: TILT² / n.
+        step = TILT / np.sqrt(n * 2 * n_half)
+        weights = 1 / n + step * np.array([1.0] * n_half + [-1.0] * n_half + [0.0] * (n % 2))
+        tilted: Floats = self._generator(labels).permuted(np.tile(weights, (self.n_resamples, 1)), axis=1)
+        return tilted
+
+    def _generator(self, labels: Sequence[str]) -> np.random.Generator:
+        return np.random.default_rng([self.seed, zlib.crc32("/".join(labels).encode())])
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """A number, and what it is in each resample. Numbers that were resampled alike can be added with weights.
+
+    Attributes
+    ----------
+    estimate : float
+        The number, from the recorded trials.
+    replicates : np.ndarray
+        (resample,): the same from each resample; NaN where there is nothing to draw from.
+    """
+
+    estimate: float
+    replicates: Floats
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return the ends of the interval."""
+        low, high = centered_interval(np.array([self.estimate]), self.replicates[:, None], confidence)
+        return float(low[0]), float(high[0])
+
+    @classmethod
+    def add(cls, parts: Sequence[Resampled], weights: Sequence[float]) -> Resampled:
+        """Return the weighted sum of several numbers: of sessions, or of two entries on the same trials."""
+        return cls(
+            estimate=float(sum(weight * part.estimate for part, weight in zip(parts, weights, strict=True))),
+            replicates=np.sum([weight * part.replicates for part, weight in zip(parts, weights, strict=True)], axis=0),
+        )
+
+
+def centered_interval(estimates: Floats, replicates: Floats, confidence: float) -> tuple[Floats, Floats]:
+    """Return percentile intervals, moved so that the mean of the resamples lies on the estimate.
+
+    Parameters
+    ----------
+    estimates : np.ndarray
+        (k,).
+    replicates : np.ndarray
+        (resample, k).
+    confidence : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    low, high : np.ndarray
+        (k,) each.
+    """
+    tails = (0.5 * (1 - confidence), 0.5 * (1 + confidence))
+    low, high = np.quantile(replicates, tails, axis=0) - replicates.mean(axis=0)
+    return estimates + low, estimates + high
+
+
+def cut_neurons(n_neurons: int, n_at_once: int = _NEURONS_AT_ONCE) -> Iterator[slice]:
+    """Yield slices that cover all neurons, in order."""
+    for first in range(0, n_neurons, n_at_once):
+        yield slice(first, min(first + n_at_once, n_neurons))
+
+
+def resample_neurons(
+    correlate: Callable[[slice], tuple[Floats, Floats]], n_neurons: int, confidence: float, jobs: int
+) -> tuple[Resampled, Floats, Floats]:
+    """Return what resampling says about the mean over neurons, and about each of them.
+
+    Parameters
+    ----------
+    correlate : callable
+        Returns the correlations of some neurons: recorded, (neuron,), and resampled, (resample, neuron). Called from
+        several threads.
+    n_neurons : int
+        How many there are.
+    confidence : float
+        Of the neurons' intervals.
+    jobs : int
+        Threads. The result does not depend on their number.
+
+    Returns
+    -------
+    mean : Resampled
+        The mean over neurons.
+    low, high : np.ndarray
+        (neuron,) each: the ends of each neuron's interval.
+    """
+
+    def work(cut: slice) -> tuple[float, Floats]:
+        estimates, replicates = correlate(cut)
+        low[cut], high[cut] = centered_interval(estimates, replicates, confidence)
+        return float(estimates.sum()), replicates.sum(axis=1)
+
+    low, high = np.empty(n_neurons), np.empty(n_neurons)
+    estimate, total = 0.0, np.zeros(1)
+    # BLAS threads beside these would wait for each other by spinning.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(max(1, jobs), thread_name_prefix="resample") as pool:
+        for _, (part, replicates) in map_ahead(pool, work, cut_neurons(n_neurons), 2 * jobs):
+            estimate += part
+            total = total + replicates
+    return Resampled(estimate / n_neurons, total / n_neurons), low, high

@@ -1,0 +1,101 @@
+"""`sensorium score` and `sensorium leaderboard` as a user runs them, on hand-made stores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from fixtures.command_line import Outcome, run_command
+from fixtures.predicted_sessions import PredictedSessions
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def sensorium(capsys: pytest.CaptureFixture[str]) -> Command:
+    return lambda *arguments: run_command(capsys, *arguments)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> PredictedSessions:
+    made = PredictedSessions(tmp_path_factory.mktemp("commands"))
+    rng = np.random.default_rng(0)
+    noisy = {a: (p + 20 * rng.random(p.shape)).astype(np.float32) for a, p in made.predictions.items()}
+    made.write("good", tiers=("oracle", "live_test_main"))
+    made.write("noisy", predictions=noisy, tiers=("oracle", "live_test_main"))
+    made.write("oracle-alone", tiers=("oracle",))
+    return made
+
+
+def test_score_prints_intervals_and_ceilings_and_says_what_is_withheld(
+    sensorium: Command, recorded: PredictedSessions
+) -> None:
+    outcome = sensorium("score", recorded.root / "good", "--store", recorded.store)
+    assert outcome.status == 0
+    for words in ("oracle", "95%", "attainable", "mean over neurons", "mean over mice", "frames official"):
+        assert words in outcome.out
+    assert "not scored: session F" in outcome.err
+    assert "withheld" in outcome.err
+
+
+def test_score_writes_all_its_forms(sensorium: Command, recorded: PredictedSessions, tmp_path: Path) -> None:
+    parquet, picture = tmp_path / "new" / "neurons.parquet", tmp_path / "scores.png"
+    arguments = ["--store", recorded.store, "--truth", recorded.root / "truth", "--frames", "51-299", "--json"]
+    options = ["--parquet", parquet, "--picture", picture, "--resamples", 200, "--seed", 7]
+    outcome = sensorium("score", recorded.root / "good", *arguments, *options)
+    assert outcome.status == 0
+    document = json.loads(outcome.out)
+    assert (document["frames"], document["n_resamples"], document["seed"]) == ("51-299", 200, 7)
+    assert {row["tier"] for row in document["sessions"]} == {"oracle", "live_test_main"}
+    assert len(pd.read_parquet(parquet)) == sum(row["n_neurons"] for row in document["sessions"])
+    assert imread(picture).shape[1] > 1000
+
+
+def test_score_takes_tiers(sensorium: Command, recorded: PredictedSessions) -> None:
+    outcome = sensorium("score", recorded.root / "good", "--store", recorded.store, "--tier", "oracle", "--json")
+    assert {row["tier"] for row in json.loads(outcome.out)["sessions"]} == {"oracle"}
+    sensorium("score", recorded.root / "oracle-alone", "--store", recorded.store, "--tier", "train").assert_refused(
+        "oracle-alone", "train", "sensorium predict --tier"
+    )
+    sensorium("score", recorded.root / "good", "--store", recorded.store, "--tier", "oracl").assert_refused(
+        "did you mean oracle"
+    )
+
+
+def test_output_that_cannot_be_written_is_found_before_the_work(
+    sensorium: Command, recorded: PredictedSessions, tmp_path: Path
+) -> None:
+    outcome = sensorium("score", recorded.root / "good", "--store", recorded.store, "--picture", tmp_path)
+    outcome.assert_refused(str(tmp_path), "folder")
+    sensorium("score", recorded.root / "good", "--store", recorded.store, "--resamples", 5).assert_refused(
+        "100 or more"
+    )
+
+
+def test_leaderboard_shows_the_best_first_with_its_lead(sensorium: Command, recorded: PredictedSessions) -> None:
+    entries = [recorded.root / "noisy", recorded.root / "good"]
+    outcome = sensorium("leaderboard", *entries, "--store", recorded.store)
+    assert outcome.status == 0
+    lines = [line for line in outcome.out.splitlines() if "mean over mice" in line]
+    assert "good" in lines[0]
+    assert "noisy" in lines[1]
+    assert "oracle: 2 sessions, 10 trials" in outcome.out
+    document = json.loads(sensorium("leaderboard", *entries, "--store", recorded.store, "--json").out)
+    lead = next(row for row in document["rows"] if row["entry"] == "noisy" and row["aggregation"] == "mean over mice")
+    assert lead["rank"] == 2
+    assert lead["single_trial_correlation_difference_high"] < 0
+
+
+def test_leaderboard_refuses_what_cannot_be_compared(sensorium: Command, recorded: PredictedSessions) -> None:
+    good, alone = recorded.root / "good", recorded.root / "oracle-alone"
+    sensorium("leaderboard", good, "--store", recorded.store).assert_refused("two or more")
+    sensorium("leaderboard", good, alone, "--store", recorded.store).assert_refused(
+        "oracle-alone", "lacks a tier", "live_test_main", "--tier"
+    )
+    assert sensorium("leaderboard", good, alone, "--store", recorded.store, "--tier", "oracle").status == 0
