@@ -3,8 +3,8 @@
     python benchmarks/scoring.py --sessions 5
 
 The usual way reads the submission file with pandas and the responses into arrays, and correlates neuron by neuron: the
-single-trial correlation and nothing else. The same from this package's blocks, one trial at a time in one thread, stands
-beside it. `sensorium score` gives that, the correlation to average, ceilings, and the intervals of a
+single-trial correlation and nothing else. The same from this package's blocks, one trial at a time in one thread,
+stands beside it. `sensorium score` gives that, the correlation to average, ceilings, and the intervals of a
 thousand resamples. All have to find the same score.
 """
 
