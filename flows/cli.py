@@ -16,7 +16,8 @@ from cyclopts import App, CycloptsError, Parameter
 
 from flows.command_options import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, complain
 from flows.data_commands import ingest, inspect, simulate, verify
-from flows.model_commands import predict, score, submit, train, validate
+from flows.model_commands import predict, score, train
+from flows.submission_commands import submit, validate
 from sensorium_data.errors import SensoriumError
 
 __all__ = ["app", "main"]

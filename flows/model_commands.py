@@ -1,4 +1,4 @@
-"""The commands on models, predictions and submissions.
+"""The commands on models and predictions.
 
 Prefect, torch and matplotlib are imported by the commands that need them, so that ``--help`` answers at once.
 """
@@ -6,13 +6,12 @@ Prefect, torch and matplotlib are imported by the commands that need them, so th
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from flows.command_options import (
     EXIT_DONE,
-    EXIT_WRONG,
     FlowOption,
     JsonOption,
     ListOption,
@@ -24,7 +23,7 @@ from flows.command_options import (
 )
 from sensorium_data.errors import UsageError
 
-__all__ = ["predict", "score", "submit", "train", "validate"]
+__all__ = ["predict", "score", "train"]
 
 
 def train(
@@ -155,61 +154,3 @@ def score(
     for reason in table.unscored:
         error_console().print(f"not scored: {reason}", markup=False, soft_wrap=True)
     return EXIT_DONE
-
-
-def submit(
-    predictions: Annotated[str, Parameter(help="The predictions store.")],
-    *,
-    store: StoreOption,
-    track: Annotated[Literal["main", "bonus"], Parameter(help="Which track's zips to write.")],
-    frames: Annotated[
-        Literal["official", "50-298", "51-299"],
-        Parameter(help="Which frames of a trial the file holds; official: all but the first 50."),
-    ] = "official",
-    out: Annotated[str, Parameter(help="Folder for the zips.")] = "submission",
-    flow: FlowOption = False,
-) -> int:
-    """Write a track's submission zips, validated before they get their names."""
-    from flows.summaries import print_submission
-    from flows.tables import error_console, table_console
-    from sensorium_data.sessions import Track
-
-    if runs_as_flow(flow):
-        from flows.submit import submit as submit_flow
-
-        reports = submit_flow(predictions, store, out, [Track(track)], frames)
-    else:
-        from sensorium_data.submission import write_submission
-
-        with terminal_progress() as progress:
-            reports = [
-                write_submission(predictions, store, track=Track(track), frames=frames, out=out, progress=progress)
-            ]
-    console = table_console()
-    for report in reports:
-        print_submission(console, report)
-        for note in (*report.notes, *report.validation.warnings):
-            error_console().print(note, markup=False, soft_wrap=True)
-    return EXIT_DONE
-
-
-def validate(
-    *files: Annotated[str, Parameter(help="Submission zips, or Parquet files of one.")],
-    store: StoreOption,
-    as_json: JsonOption = False,
-) -> int:
-    """Check anybody's submission files; every violation at once. Exit status 1 if there is any."""
-    from flows.tables import print_table, table_console
-    from sensorium_data.validation import validate_submission
-
-    if not files:
-        raise UsageError("no file named", expected="zips or Parquet files", remedy="name the files to validate")
-    with terminal_progress() as progress:
-        report = validate_submission(list(files), store, progress=progress)
-    if as_json:
-        sys.stdout.write(report.to_json() + "\n")
-    else:
-        print_table(table_console(), "Checks", report.to_frame())
-        for finding in (*report.violations, *report.warnings):
-            sys.stderr.write(f"{finding}\n")
-    return EXIT_WRONG if report.violations else EXIT_DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from sensorium_data.scoring import ScoreTable
     from sensorium_data.submission import SubmissionReport
 
-__all__ = ["describe_epoch", "print_scores", "print_submission", "read_summary"]
+__all__ = ["describe_epoch", "describe_submission", "print_scores", "print_submission", "read_summary"]
 
 
 def describe_epoch(epoch: EpochMetrics) -> str:
@@ -49,8 +50,22 @@ def print_scores(console: Console, table: ScoreTable) -> None:
     print_table(console, f"Scores of {table.predictions}", frame, columns=columns)
 
 
+def describe_submission(report: SubmissionReport) -> dict[str, object]:
+    """Return a track's zips, their digests and every check, as JSON values."""
+    return {
+        "track": str(report.track),
+        "frames": report.frames,
+        "dtype": report.float_type,
+        "status": report.status,
+        "card": report.card,
+        "files": [asdict(file) for file in report.files],
+        "notes": list(report.notes),
+        **report.validation.to_dict(),
+    }
+
+
 def print_submission(console: Console, report: SubmissionReport) -> None:
-    """Print a track's zips and every check they passed."""
+    """Print a track's zips, every check they passed, and where the model card is."""
     print_table(
         console,
         f"Submission, track {report.track}, frames {report.frames}: {report.status}",
@@ -60,3 +75,4 @@ def print_submission(console: Console, report: SubmissionReport) -> None:
         ],
     )
     print_table(console, f"Checks of the validator, track {report.track}", report.validation.to_frame())
+    console.print(f"Model card: {report.card}", markup=False, soft_wrap=True)

@@ -44,7 +44,11 @@ def test_killed_writer_leaves_no_named_zip_and_a_rerun_writes_the_same_bytes(tmp
     report = write_submission(predictions, store, track="main", out=str(out))
     assert report.status == "written"
     assert report.files[0].sha256 == whole.files[0].sha256
-    assert sorted(path.name for path in out.iterdir()) == ["submission_main.json", "submission_main.zip"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "submission_main.json",
+        "submission_main.md",
+        "submission_main.zip",
+    ]
 
 
 def test_two_writers_of_one_submission_do_not_disturb_each_other(tmp_path: Path) -> None:

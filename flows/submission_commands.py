@@ -1,0 +1,121 @@
+"""The commands on submissions.
+
+Prefect, torch and matplotlib are imported by the commands that need them, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from flows.command_options import (
+    EXIT_DONE,
+    EXIT_WRONG,
+    FlowOption,
+    JsonOption,
+    StoreOption,
+    print_json,
+    runs_as_flow,
+    terminal_progress,
+)
+from sensorium_data.errors import UsageError
+
+__all__ = ["submit", "validate"]
+
+
+def submit(
+    *predictions: Annotated[str, Parameter(help="Predictions stores; several are averaged.")],
+    store: StoreOption,
+    track: Annotated[Literal["main", "bonus"], Parameter(help="Which track's zips to write.")],
+    frames: Annotated[
+        Literal["official", "50-298", "51-299"],
+        Parameter(help="Which frames of a trial the file holds; official: all but the first 50."),
+    ] = "official",
+    dtype: Annotated[
+        Literal["float32", "float64"], Parameter(help="Type of the values; float64 doubles the size.")
+    ] = "float32",
+    weights: Annotated[
+        str | None, Parameter(help="How much each of several stores counts, e.g. 1,2. Default: all the same.")
+    ] = None,
+    out: Annotated[str, Parameter(help="Folder for the zips.")] = "submission",
+    runs: Annotated[
+        str | None, Parameter(help="Folder of training runs, which the model card quotes. Default: runs.")
+    ] = None,
+    flow: FlowOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Write a track's submission zips, validated before they get their names, and a model card beside them."""
+    from flows.settings import Settings
+    from flows.summaries import describe_submission, print_submission
+    from flows.tables import error_console, table_console
+    from sensorium_data.sessions import Track
+
+    if not predictions:
+        raise UsageError("no predictions named", expected="one predictions store or more", remedy="name them")
+    shares = _parse_weights(weights)
+    runs = runs or Settings().runs
+    if runs_as_flow(flow):
+        from flows.submit import submit as submit_flow
+
+        reports = submit_flow(list(predictions), store, out, [Track(track)], frames, dtype, shares, runs)
+    else:
+        from sensorium_data.submission import write_submission
+
+        with terminal_progress() as progress:
+            reports = [
+                write_submission(
+                    predictions,
+                    store,
+                    track=Track(track),
+                    frames=frames,
+                    float_type=dtype,
+                    weights=shares,
+                    out=out,
+                    runs=runs,
+                    progress=progress,
+                )
+            ]
+    console = table_console()
+    for report in reports:
+        if as_json:
+            print_json(describe_submission(report))
+        else:
+            print_submission(console, report)
+        for note in (*report.notes, *report.validation.warnings):
+            error_console().print(note, markup=False, soft_wrap=True)
+    return EXIT_DONE
+
+
+def _parse_weights(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(weight) for weight in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            "--weights", found=repr(text), expected="numbers with commas between them", remedy="e.g. --weights 1,2"
+        ) from None
+
+
+def validate(
+    *files: Annotated[str, Parameter(help="Submission zips, or Parquet files of one.")],
+    store: StoreOption,
+    as_json: JsonOption = False,
+) -> int:
+    """Check anybody's submission files; every violation at once. Exit status 1 if there is any."""
+    from flows.tables import print_table, table_console
+    from sensorium_data.validation import validate_submission
+
+    if not files:
+        raise UsageError("no file named", expected="zips or Parquet files", remedy="name the files to validate")
+    with terminal_progress() as progress:
+        report = validate_submission(list(files), store, progress=progress)
+    if as_json:
+        sys.stdout.write(report.to_json() + "\n")
+    else:
+        print_table(table_console(), "Checks", report.to_frame())
+        for finding in (*report.violations, *report.warnings):
+            sys.stderr.write(f"{finding}\n")
+    return EXIT_WRONG if report.violations else EXIT_DONE
