@@ -6,7 +6,7 @@ Prefect, torch and matplotlib are imported by the commands that need them, so th
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -21,6 +21,9 @@ from flows.command_options import (
     terminal_progress,
 )
 from sensorium_data.errors import UsageError
+
+if TYPE_CHECKING:
+    from sensorium_data.submission_findings import ValidationReport
 
 __all__ = ["submit", "validate"]
 
@@ -102,20 +105,50 @@ def _parse_weights(text: str | None) -> list[float] | None:
 def validate(
     *files: Annotated[str, Parameter(help="Submission zips, or Parquet files of one.")],
     store: StoreOption,
+    frames: Annotated[
+        Literal["official", "50-298", "51-299"] | None,
+        Parameter(help="The frames to insist on. Default: any of the three, but one for all trials."),
+    ] = None,
+    fix: Annotated[
+        str | None,
+        Parameter(
+            help="Folder for a corrected copy: names, packing, order of rows and neurons, spelling of trials and "
+            "sessions. Values are never changed. The exit status is the copy's."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Check anybody's submission files; every violation at once. Exit status 1 if there is any."""
-    from flows.tables import print_table, table_console
+    from flows.tables import table_console
+    from sensorium_data.submission_repair import repair_submission
     from sensorium_data.validation import validate_submission
 
     if not files:
         raise UsageError("no file named", expected="zips or Parquet files", remedy="name the files to validate")
     with terminal_progress() as progress:
-        report = validate_submission(list(files), store, progress=progress)
+        report = validate_submission(list(files), store, frames=frames, progress=progress)
+        repair = (
+            None if fix is None else repair_submission(list(files), store, out=fix, frames=frames, progress=progress)
+        )
     if as_json:
-        sys.stdout.write(report.to_json() + "\n")
+        copy = {} if repair is None else {"copy": repair.to_dict()}
+        print_json({"passed": report.passed, **report.to_dict(), **copy})
     else:
-        print_table(table_console(), "Checks", report.to_frame())
-        for finding in (*report.violations, *report.warnings):
-            sys.stderr.write(f"{finding}\n")
-    return EXIT_WRONG if report.violations else EXIT_DONE
+        _print_findings("Checks", report)
+    last = report
+    if repair is not None:
+        last = repair.validation
+        if not as_json:
+            console = table_console()
+            for line in (*repair.corrections, *(f"not in the copy: {reason}" for reason in repair.left_out)):
+                console.print(line, markup=False, soft_wrap=True)
+            _print_findings(f"Checks of the corrected copy in {fix}", repair.validation)
+    return EXIT_DONE if last.passed else EXIT_WRONG
+
+
+def _print_findings(title: str, report: ValidationReport) -> None:
+    from flows.tables import print_table, table_console
+
+    print_table(table_console(), title, report.to_frame())
+    for finding in (*report.violations, *report.warnings):
+        sys.stderr.write(f"{finding}\n")

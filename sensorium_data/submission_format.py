@@ -17,6 +17,8 @@ __all__ = [
     "MAX_UPLOAD_SIZE_BYTES",
     "MEMBER_NAMES",
     "N_SKIPPED_FRAMES",
+    "PARQUET_MAGIC",
+    "ZIP_MAGIC",
     "FloatType",
     "FramesProfile",
     "frames_of",
@@ -55,6 +57,10 @@ MEMBER_NAMES: Mapping[Tier, str] = MappingProxyType(
         Tier.FINAL_TEST_BONUS: "predictions_final_test_bonus_ood.parquet.brotli",
     }
 )
+
+#: What a Parquet file, and a zip (an empty one too), begin with.
+PARQUET_MAGIC = b"PAR1"
+ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
 #: What a predictions file's values may be. Float32 halves the upload; no public source says that the server wants more.
 FloatType = Literal["float32", "float64"]
