@@ -17,7 +17,7 @@ from cyclopts import App, CycloptsError, Parameter
 from flows.command_options import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, complain
 from flows.data_commands import ingest, inspect, simulate, verify
 from flows.model_commands import predict, score, train
-from flows.submission_commands import submit, validate
+from flows.submission_commands import from_arrays, submit, validate
 from sensorium_data.errors import SensoriumError
 
 __all__ = ["app", "main"]
@@ -77,5 +77,5 @@ def demo(
     return EXIT_DONE
 
 
-for command in (simulate, ingest, inspect, verify, train, predict, score, submit, validate):
+for command in (simulate, ingest, inspect, verify, train, predict, score, from_arrays, submit, validate):
     app.command(command)

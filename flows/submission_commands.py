@@ -25,7 +25,36 @@ from sensorium_data.errors import UsageError
 if TYPE_CHECKING:
     from sensorium_data.submission_findings import ValidationReport
 
-__all__ = ["submit", "validate"]
+__all__ = ["from_arrays", "submit", "validate"]
+
+
+def from_arrays(
+    folder: Annotated[str, Parameter(help="Folder with SESSION/TRIAL.npy: arrays (neurons, frames).")],
+    *,
+    store: StoreOption,
+    units: Annotated[
+        Literal["standardized", "raw"],
+        Parameter(
+            help="Units of the arrays: standardized, the competition's (responses divided by their standard deviation, "
+            "frame by frame), or raw, those of the recorded responses."
+        ),
+    ],
+    out: Annotated[str, Parameter(help="The predictions store to write; score and submit take it.")],
+    title: Annotated[str | None, Parameter(help="What to call the predictions.")] = None,
+) -> int:
+    """Take another model's predictions: a folder of arrays becomes a predictions store.
+
+    SESSION is an alias or a full name, TRIAL the number of the trial's file in the archive. Neurons are in the
+    archive's order; frames end with the trial's last valid one, and those that are missing are taken to be the first.
+    """
+    from flows.tables import table_console
+    from sensorium_data.predictions_folder import from_folder
+
+    attributes = {} if title is None else {"title": title}
+    with terminal_progress() as progress:
+        n_trials = from_folder(out, store, folder, response_units=units, attributes=attributes, progress=progress)
+    table_console().print(f"{out}: written, {n_trials} trials", markup=False, soft_wrap=True)
+    return EXIT_DONE
 
 
 def submit(

@@ -357,8 +357,10 @@ def _read_values(cell: pa.Scalar) -> npt.NDArray[np.floating] | str:
         return "the neurons of a prediction have different numbers of frames"
     if pa.types.is_floating(values.type) or pa.types.is_integer(values.type):
         array: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False)
-        exact = np.float32 if array.dtype in (np.float16, np.float32) else np.float64
-        return array.astype(exact, copy=False).reshape(len(traces), -1 if array.size else 0)
+        shape = (len(traces), array.size // max(1, len(traces)))
+        if array.dtype in (np.float16, np.float32):
+            return np.asarray(array, np.float32).reshape(shape)
+        return np.asarray(array, np.float64).reshape(shape)
     return "the predicted values are no numbers"
 
 
