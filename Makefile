@@ -49,6 +49,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/layout.py --work $(BENCH)
 	$(BIN)/python benchmarks/throttled.py --work $(BENCH)
 	$(BIN)/python benchmarks/ingest.py --work $(BENCH)
+	$(BIN)/python benchmarks/submission.py --work $(BENCH)
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -166,6 +165,8 @@ def write_submission(
         folder.mkdir(parents=True, exist_ok=True)
         # Who waits for another writer of the same submission finds it done.
         with exclusive_access(LocalObjects(folder), f"submission_{track}"):
+            for leftover in folder.glob(f".submission_{track}.*.tmp"):  # Of a killed writer.
+                leftover.unlink()
             record = _read_done(folder, plan)
             status = "already done" if record is not None else "written"
             if record is None:
@@ -237,7 +238,7 @@ def _write(folder: Path, plan: SubmissionPlan, store: str, progress: Progress) -
             for name, tiers in plan.zips.items()
         ]
         for name, path in partial.items():
-            os.replace(path, folder / name)
+            path.replace(folder / name)
     finally:
         for path in partial.values():
             path.unlink(missing_ok=True)

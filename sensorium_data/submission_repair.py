@@ -7,7 +7,6 @@ never changed, no row is invented, and rows of unknown sessions or trials are le
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,6 +125,7 @@ def repair_submission(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with exclusive_access(LocalObjects(folder), "repair"), RowSpool(folder / _SPOOL) as spool:
+            _require_no_zip(folder)
             repair = _Repair(expected, spool, progress)
             for path in map(Path, paths):
                 repair.take_file(path)
@@ -292,9 +292,6 @@ class _Repair:
                 found="; ".join(_tell(self._omissions)) or "nothing",
                 remedy="give predictions files or their zips, and the store of the same sessions",
             )
-        for name in tables:
-            if (folder / name).exists():
-                raise SubmissionError("there is a zip already", path=folder / name, remedy="name another folder")
         partial = {name: folder / f"{name}.partial" for name in tables}
         n_rows, n_written = sum(map(len, self._rows.values())), 0
 
@@ -308,7 +305,7 @@ class _Repair:
                 write_zip(partial[name], name, members, count_row)
             validation = validate_files(partial, store, frames=frames, progress=self._progress)
             for name, path in partial.items():
-                os.replace(path, folder / name)
+                path.replace(folder / name)
         finally:
             for path in partial.values():
                 path.unlink(missing_ok=True)
@@ -330,6 +327,13 @@ class _Repair:
 
     def _omit(self, label: str, why: str, *, n_rows: int = 1) -> None:
         self._omissions[label, why] += n_rows
+
+
+def _require_no_zip(folder: Path) -> None:
+    """Refuse a folder that holds a zip of this kind already: it may be the one that is to be corrected."""
+    for name in (name for track in Track for name in zip_members(track)):
+        if (folder / name).exists():
+            raise SubmissionError("there is a zip already", path=folder / name, remedy="name another folder")
 
 
 def _tell(counter: Counter[tuple[str, str]]) -> Iterator[str]:

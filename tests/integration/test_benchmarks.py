@@ -80,3 +80,14 @@ def test_throttled_fetches_everything_once_whatever_the_connections(work: Path, 
     (rows,) = document["tables"].values()
     assert [row["jobs"] for row in rows] == [1, 2]
     assert all(row["requests"] > 4 * N_TRIALS and row["of the members' size"] > 0.9 for row in rows)
+
+
+def test_submission_passes_the_validator_and_the_readmes_lacks_only_trials(work: Path, tmp_path: Path) -> None:
+    document = run_benchmark("submission", work, tmp_path, "--readme-trials", "3")
+    writing, validating = document["tables"].values()
+    assert [row["trials"] for row in writing] == [5 * N_TRIALS, 3, 5 * N_TRIALS, 1, 3]
+    assert writing[-1]["faster than README, a trial"] == 1
+    ours, *readme = validating
+    assert (ours["violations"], ours["trials"]) == (0, 5 * N_TRIALS)
+    # Four sessions have no row, and the first lacks the other trials.
+    assert [row["violations"] for row in readme] == [4 + N_TRIALS - 1, 4 + N_TRIALS - 3]
