@@ -31,6 +31,7 @@ def describe_predictions(entry: Entry) -> list[dict[str, Any]]:
     return [
         {
             "url": member.url,
+            "weight": member.weight,
             **member.identify(),
             "tiers": [str(tier) for tier in member.tiers],
             "runs": list(member.attributes["runs"]),
@@ -90,7 +91,7 @@ def write_card(record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
 
 def _describe_mean(predictions: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     if len(predictions) > 1:
-        shares = " + ".join(f"{one['weight']:.6g} × `{one['url']}`" for one in predictions)
+        shares = " + ".join(f"{one['share']:.6g} × `{one['url']}`" for one in predictions)
         yield f"The values are the mean {shares}, each in standardized units first."
 
 
@@ -147,7 +148,7 @@ def _commands(record: Mapping[str, Any], digests: Sequence[str], runs: Mapping[s
             )
     weights = ""
     if len({one["weight"] for one in predictions}) > 1:
-        weights = f" --weights {','.join(repr(one['weight']) for one in predictions)}"
+        weights = " --weights " + ",".join(repr(one["weight"]).removesuffix(".0") for one in predictions)
     lines.append(
         f"sensorium submit {' '.join(one['url'] for one in predictions)} --store STORE --track {identity['track']} "
         f"--frames {identity['frames']} --dtype {identity['float_type']}{weights}"

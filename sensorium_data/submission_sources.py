@@ -27,6 +27,8 @@ class EntryMember:
     url : str
         Where it is.
     weight : float
+        How much it counts, as it was given.
+    share : float
         Its share of the mean; those of all members sum to 1.
     attributes : dict
         Of its root: what made it.
@@ -34,6 +36,7 @@ class EntryMember:
 
     url: str
     weight: float
+    share: float
     attributes: dict[str, Any]
 
     @property
@@ -44,7 +47,7 @@ class EntryMember:
     def identify(self) -> dict[str, Any]:
         """Return what decides its values, as JSON values."""
         names = ("content_digest", "response_units")
-        return {"weight": self.weight, **{name: self.attributes[name] for name in names}}
+        return {"share": self.share, **{name: self.attributes[name] for name in names}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +165,7 @@ class EntrySession:
             return self._sources[0].read(trial, frames)
         mean = np.zeros((self.neurons.size, len(frames)))
         for member, source in zip(self._members, self._sources, strict=True):
-            mean += member.weight * source.read(trial, frames)
+            mean += member.share * source.read(trial, frames)
         return mean
 
 
@@ -205,5 +208,5 @@ def open_entry(predictions: str | Sequence[str], weights: Sequence[float] | None
                     found=f"the values of {other.url}",
                     remedy="name each store once; a weight says how much it counts",
                 )
-        members.append(EntryMember(url, weight / sum(given), attributes))
+        members.append(EntryMember(url, weight, weight / sum(given), attributes))
     return Entry(tuple(members))

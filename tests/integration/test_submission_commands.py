@@ -54,7 +54,7 @@ def test_mean_of_several(sensorium: Command, predicted: Predicted, tmp_path: Pat
     outcome = sensorium("submit", *arguments, "--weights", "1,3", "--dtype", "float64")
     assert outcome.status == 0
     assert "submission_main.md" in outcome.out
-    assert "--weights 0.25,0.75" in (tmp_path / "submission_main.md").read_text()
+    assert "--weights 1,3" in (tmp_path / "submission_main.md").read_text()
     sensorium("submit", *arguments, "--weights", "1").assert_refused("2 positive numbers", "--weights 1,2")
     sensorium("submit", *arguments, "--weights", "one,2").assert_refused("--weights", "one,2")
     sensorium("submit", "--store", predicted.store, "--track", "main").assert_refused("no predictions named")

@@ -85,7 +85,7 @@ def test_card_of_a_mean_gives_the_weights(predicted: Predicted, tmp_path: Path) 
     card = Path(submit(predicted, tmp_path, predictions=[predicted.path, other], weights=[1, 3]).card).read_text()
     assert f"The values are the mean 0.25 × `{predicted.path}` + 0.75 × `{other}`" in card
     assert f"sensorium submit {predicted.path} {other} --store STORE" in card
-    assert "--weights 0.25,0.75" in card
+    assert "--weights 1,3" in card
 
 
 def test_card_of_arrays_from_elsewhere_quotes_their_maker(predicted: Predicted, tmp_path: Path) -> None:
