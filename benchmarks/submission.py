@@ -77,10 +77,10 @@ write_zip(Path(out), out, [table], lambda: None)
 
 _SUBMIT = """
 import sys
-from sensorium_data.submission import write_submission
+from flows.cli import main
 
-predictions, store, out, float_type = sys.argv[1:]
-write_submission(predictions, store, track="bonus", float_type=float_type, out=out)
+predictions, store, out = sys.argv[1:]
+main(["submit", predictions, "--store", store, "--track", "bonus", "--out", out, "--json"])
 """
 
 _VALIDATE = """
@@ -192,7 +192,7 @@ def measure(work: Path, options: argparse.Namespace) -> tuple[list[dict[str, Any
     """Return rows of writing and of validating."""
     n_all = len(_SESSIONS) * options.trials
     writing, validating = [], []
-    usage = workbench.run_python(_SUBMIT, work / "predictions", work / "store", work / "out", "float32")
+    usage = workbench.run_python(_SUBMIT, work / "predictions", work / "store", work / "out")
     ours = work / "out" / "submission_bonus_live.zip"
     writing.append(describe("submit: read, write, validate", usage, n_all, ours.stat().st_size))
     validating.append(validate(work, ours, n_all, "of submit, a row group a trial"))

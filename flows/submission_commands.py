@@ -93,8 +93,12 @@ def submit(
 
         reports = submit_flow(list(predictions), store, out, [Track(track)], frames, dtype, shares, runs)
     else:
+        import zarr
+
         from sensorium_data.submission import write_submission
 
+        # One block is read at a time; each of several threads would only keep the memory of the block that it read last.
+        zarr.config.set({"threading.max_workers": 1})
         with terminal_progress() as progress:
             reports = [
                 write_submission(

@@ -96,7 +96,7 @@ class SubmissionPlan:
                 firsts.setdefault((tier, session.session), (session, trial))
         step = max(1, len(firsts) // _SAMPLED_ROWS)
         sampled = list(firsts.values())[::step][:_SAMPLED_ROWS]
-        bytes_per_value = measure_rows(list(self._read_rows(sampled)), self.float_type)
+        bytes_per_value = measure_rows(self._read_rows(sampled), self.float_type)
         n_values = sum(table.n_values for table in self.tables(name))
         return int(n_values * bytes_per_value) + _ROW_OVERHEAD_BYTES * self.count_rows(self.zips[name])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +162,7 @@ def require_uploadable(label: str, size_bytes: int, tables: Sequence[Predictions
     )
 
 
-def measure_rows(rows: Sequence[SubmissionRow], float_type: FloatType) -> float:
+def measure_rows(rows: Iterable[SubmissionRow], float_type: FloatType) -> float:
     """Return the bytes that a value and its share of the labels take in a predictions file, measured on some rows."""
     n_bytes = n_values = 0
     for row in rows:
