@@ -97,7 +97,7 @@ def submit(
 
         from sensorium_data.submission import write_submission
 
-        # One block is read at a time; each of several threads would only keep the memory of the block that it read last.
+        # One block is read at a time; each of several threads would only keep the memory of the last one it read.
         zarr.config.set({"threading.max_workers": 1})
         with terminal_progress() as progress:
             reports = [
