@@ -48,6 +48,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/array_codecs.py --work $(BENCH)
 	$(BIN)/python benchmarks/layout.py --work $(BENCH)
 	$(BIN)/python benchmarks/throttled.py --work $(BENCH)
+	$(BIN)/python benchmarks/loader.py --work $(BENCH)
 	$(BIN)/python benchmarks/ingest.py --work $(BENCH)
 	$(BIN)/python benchmarks/submission.py --work $(BENCH)
 

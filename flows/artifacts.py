@@ -20,11 +20,13 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 
 from flows.pace import Pace, describe_pace
-from sensorium_data.progress import Progress
+from flows.progress import NotedProgress
 
-__all__ = ["artifact_key", "artifact_progress", "publish_link", "publish_markdown", "publish_table"]
+__all__ = ["LiveArtifact", "artifact_key", "artifact_progress", "publish_link", "publish_markdown", "publish_table"]
 
 # A server that did not take an artifact is left alone for so long.
 _REST_S = 60.0
@@ -53,9 +55,7 @@ def publish_table(key: str, rows: pd.DataFrame | Iterable[Mapping[str, Any]], de
     description : str
         Markdown shown above the table.
     """
-    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
-    table: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=6))
-    create_table_artifact(key=artifact_key(key), table=table, description=description)
+    create_table_artifact(key=artifact_key(key), table=_to_json_rows(rows), description=description)
 
 
 def publish_markdown(key: str, text: str, description: str) -> None:
@@ -68,9 +68,86 @@ def publish_link(key: str, link: str, text: str, description: str) -> None:
     create_link_artifact(key=artifact_key(key), link=link, link_text=text, description=description)
 
 
+class LiveArtifact:
+    """A table or text that is written again and again while work goes on, as one artifact of the present run.
+
+    A server that refuses or is away costs the work nothing but the artifact.
+
+    Parameters
+    ----------
+    key : str
+        The artifact's key.
+    warn : callable
+        Takes a line, the first time that the artifact cannot be written.
+    every_s : float
+        Least time between two requests, in seconds.
+    clock : callable
+        Returns seconds, and never goes back.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        warn: Callable[[str], None],
+        *,
+        every_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._key = artifact_key(key)
+        self._warn = warn
+        self._every_s = every_s
+        self._clock = clock
+        self._due_s = float("-inf")
+        self._artifact: UUID | None = None
+        self._warned = False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it was last written long enough ago to be written again."""
+        return self._clock() >= self._due_s
+
+    def write_table(self, rows: pd.DataFrame | Iterable[Mapping[str, Any]], description: str) -> None:
+        """Write a table, as :func:`publish_table` does."""
+        table = _to_json_rows(rows)
+        self._write(
+            lambda: create_table_artifact(key=self._key, table=table, description=description),
+            ArtifactUpdate(data=json.dumps(table), description=description),
+        )
+
+    def write_markdown(self, text: str, description: str) -> None:
+        """Write a text in Markdown."""
+        self._write(
+            lambda: create_markdown_artifact(key=self._key, markdown=text, description=description),
+            ArtifactUpdate(data=text, description=description),
+        )
+
+    def _write(self, create: Callable[[], object], update: ArtifactUpdate) -> None:
+        self._due_s = self._clock() + self._every_s
+        try:
+            if self._artifact is None:
+                artifact = create()
+                if not isinstance(artifact, UUID):
+                    raise TypeError("artifacts are made in synchronous flows and tasks")
+                self._artifact = artifact
+            else:
+                with get_client(sync_client=True) as client:
+                    client.update_artifact(self._artifact, update)
+        except Exception as error:  # noqa: BLE001 (whatever Prefect's client raises, the work goes on)
+            self._due_s = self._clock() + _REST_S
+            if not self._warned:
+                self._warn(f"artifact {self._key} cannot be written, the work goes on without: {error!r}")
+            self._warned = True
+
+
+def _to_json_rows(rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    table: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=6))
+    return table
+
+
 def artifact_progress(
     warn: Callable[[str], None], *, every_s: float = 5.0, clock: Callable[[], float] = time.monotonic
-) -> Progress:
+) -> NotedProgress:
     """Return a progress that keeps a progress artifact of the present flow or task run for each label.
 
     Called inside the run; the progress may be called from any thread, and writes into that run. Work never waits for
@@ -91,7 +168,7 @@ def artifact_progress(
     resting_until_s = float("-inf")
     warned = False
 
-    def progress(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:
+    def progress(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None, note: str = "") -> None:
         nonlocal resting_until_s, warned
         now = clock()
         with lock:
@@ -107,7 +184,7 @@ def artifact_progress(
                 return
             one.due_s = now + every_s
             percent = 100.0 * min(1.0, one.pace.n_done / one.pace.n_total) if one.pace.n_total > 0 else 100.0
-            description = f"{label}: {describe_pace(one.pace, now)}"
+            description = f"{label}: {describe_pace(one.pace, now, note)}"
         # What is complete has to be told, also where a request of another thread is under way.
         if not one.request.acquire(blocking=complete):
             return

@@ -26,6 +26,8 @@ app = App(
     name="sensorium",
     help="SENSORIUM 2023: archives → Zarr session stores → trained models → validated submissions.",
     version=lambda: version("sensorium-pipeline"),
+    # It would exit without a word.
+    suppress_keyboard_interrupt=False,
 )
 
 
@@ -68,9 +70,10 @@ def demo(
     dir: Annotated[Path, Parameter(name="--dir", help="Where everything of the demo goes.")] = Path("demo"),
 ) -> int:
     """Run everything on simulated recordings: simulate, ingest, train, predict, score, submit."""
-    from flows.embedded import prefer_embedded_server
+    from flows.embedded import prefer_embedded_server, start_embedded_server
 
     prefer_embedded_server(dir.absolute() / "prefect", log_level=os.environ.get("PREFECT_LOGGING_LEVEL", "WARNING"))
+    start_embedded_server()
     from flows.demo import run_demo
 
     run_demo(dir)

@@ -77,14 +77,20 @@ def count_jobs(jobs: int | None) -> int:
 
 
 def runs_as_flow(asked: bool) -> bool:
-    """Whether to run the flow, preparing the embedded server if no server is named."""
-    from flows.embedded import prefer_embedded_server, require_server, server_is_configured
+    """Whether to run the flow, starting the embedded server if no server is named."""
+    from flows.embedded import (
+        prefer_embedded_server,
+        require_server,
+        server_is_configured,
+        start_embedded_server,
+    )
 
     if server_is_configured():
         require_server()
         return True
     if asked:
         prefer_embedded_server()
+        start_embedded_server()
     return asked
 
 

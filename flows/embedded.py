@@ -1,20 +1,25 @@
-"""Settings of Prefect for commands that run flows on its embedded server."""
+"""Prefect's embedded server, and its settings, for commands that run flows on it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from sensorium_data.errors import UsageError
 
-__all__ = ["prefer_embedded_server", "require_server", "server_is_configured"]
+__all__ = ["prefer_embedded_server", "require_server", "server_is_configured", "start_embedded_server"]
 
 
 _ANSWER_TIMEOUT_S = 10.0
+_EXIT_TERMINATED = 143
 
 
 def server_is_configured() -> bool:
@@ -77,3 +82,34 @@ def prefer_embedded_server(home: Path | None = None, *, log_level: str | None = 
         os.environ["PREFECT_PROFILES_PATH"] = str(home / "profiles.toml")
     if log_level is not None:
         os.environ["PREFECT_LOGGING_LEVEL"] = log_level
+
+
+def start_embedded_server() -> None:
+    """Start the embedded server, which ends with this process, and later than the flows that run on it.
+
+    Ctrl-C reaches every process of a terminal's group. A server that ended at once would leave its flows trying for
+    minutes to tell it how they ended. Called in the main thread, after :func:`prefer_embedded_server`.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
+
+    failures: list[BaseException] = []
+
+    def start() -> None:
+        # The server inherits what its starting thread does not listen to; this process still hears it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            SubprocessASGIServer().start()
+        except BaseException as failure:  # noqa: BLE001 (raised again below)
+            failures.append(failure)
+
+    # Without this, a process that is asked to end leaves its server behind.
+    signal.signal(signal.SIGTERM, _exit_orderly)
+    thread = threading.Thread(target=start, daemon=True)
+    thread.start()
+    thread.join()
+    for failure in failures:
+        raise failure
+
+
+def _exit_orderly(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(_EXIT_TERMINATED)

@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from flows.artifacts import publish_table
+from flows.gpu_limit import slot_for
 from flows.run_logging import log_line, quiet_known_errors, run_progress
 from models.prediction import PredictionReport
 from models.prediction import predict as predict_tiers
@@ -24,7 +25,8 @@ Tiers = Annotated[list[str], Field(min_length=1)]
 def predict_task(runs: list[str], store: str, tiers: list[str], predictions: str) -> PredictionReport:
     """Predict tiers into a predictions store, or find that it is finished already."""
     quiet_known_errors()
-    report = predict_tiers(runs, store, tiers, predictions, progress=run_progress())
+    with slot_for("auto"):
+        report = predict_tiers(runs, store, tiers, predictions, progress=run_progress())
     log_line(f"predictions {report.predictions}: {report.status}, {report.n_trials} trials")
     return report
 

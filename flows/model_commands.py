@@ -5,8 +5,9 @@ Prefect, torch and matplotlib are imported by the commands that need them, so th
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -22,6 +23,10 @@ from flows.command_options import (
     terminal_progress,
 )
 from sensorium_data.errors import UsageError
+
+if TYPE_CHECKING:
+    from flows.training_job import TrainingJob
+    from models.training import EpochMetrics, TrainingReport
 
 __all__ = ["predict", "score", "train"]
 
@@ -39,48 +44,96 @@ def train(
     settings: Annotated[
         list[str] | None, ListOption, Parameter(name="--set", help="Settings to change, e.g. --set max_epochs=3.")
     ] = None,
+    resume: Annotated[
+        bool,
+        Parameter(
+            negative="", help="Demand that there is an unfinished run; without this, one is continued if it is there."
+        ),
+    ] = False,
+    restart: Annotated[bool, Parameter(negative="", help="Throw away what an unfinished run has done.")] = False,
+    folds: Annotated[
+        int | None, Parameter(help="Cross-validate: deal the movies of the training trials in so many folds.")
+    ] = None,
+    fold: Annotated[
+        int | None, Parameter(help="The fold to validate on, from 0; the others are trained on. Goes with --folds.")
+    ] = None,
+    cache: Annotated[
+        Literal["auto", "none", "memory", "device"] | None,
+        Parameter(help="Where decoded trials are kept. Default: as the preset has it."),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None,
+        Parameter(help="Where to train; auto takes a GPU if there is one. Default: as the preset has it."),
+    ] = None,
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Train a model. A finished run of the same configuration on the same data is left alone."""
     from dataclasses import asdict
 
-    from flows.progress import show_progress
     from flows.settings import Settings
-    from flows.summaries import describe_epoch, read_summary
-    from flows.tables import error_console, table_console
-    from models.config import override
-    from models.registry import get_preset
+    from flows.summaries import describe_report, read_summary
+    from flows.tables import table_console
+    from flows.training_job import TrainingJob, merge_settings
     from sensorium_data.sessions import find_sessions
 
-    overrides = key_values(settings or [])
-    config = override(get_preset(preset), overrides)
-    names = None if sessions is None else [s.name for s in find_sessions(sessions)]
-    runs = runs or Settings().runs
-    if runs_as_flow(flow):
-        from flows.train import train as train_flow
-
-        report = train_flow(preset, store, names, runs, overrides)
-    else:
-        from models.training import train as train_model
-
-        # One console for both: a line of another one would tear the bars.
-        console = error_console()
-        with show_progress(console) as progress:
-            report = train_model(
-                config,
-                store,
-                names,
-                runs,
-                progress=progress,
-                on_epoch=lambda epoch: console.print(describe_epoch(epoch), markup=False),
-            )
+    job = TrainingJob(
+        preset=preset,
+        settings=merge_settings(key_values(settings or []), folds=folds, fold=fold, cache=cache, device=device),
+        store=store,
+        sessions=None if sessions is None else tuple(session.name for session in find_sessions(sessions)),
+        runs=runs or Settings().runs,
+        resume=resume,
+        restart=restart,
+    )
+    # What is wrong with it is told before a server is started for it.
+    job.config()
+    report = _train_as_flow(job) if runs_as_flow(flow) else _train_at_terminal(job)
     if as_json:
         print_json(asdict(report))
     else:
-        table_console().print(f"{report.run}: {report.status}", markup=False, soft_wrap=True)
+        for line in describe_report(report):
+            table_console().print(line, markup=False, soft_wrap=True)
         table_console().print(read_summary(report), markup=False)
     return EXIT_DONE
+
+
+def _train_as_flow(job: TrainingJob) -> TrainingReport:
+    from flows.train import train as train_flow
+
+    return train_flow(
+        job.preset,
+        job.store,
+        None if job.sessions is None else list(job.sessions),
+        job.runs,
+        dict(job.settings),
+        resume=job.resume,
+        restart=job.restart,
+    )
+
+
+def _train_at_terminal(job: TrainingJob) -> TrainingReport:
+    """Train in this process, or with several devices in processes of their own."""
+    from flows.progress import show_progress
+    from flows.summaries import describe_epoch
+    from flows.tables import error_console
+    from flows.training_job import train_here
+    from flows.training_supervisor import supervise_training
+
+    # One console for both: a line of another one would tear the bars.
+    console = error_console()
+
+    def write_line(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    def take_epoch(metrics: EpochMetrics) -> None:
+        write_line(describe_epoch(metrics))
+
+    with show_progress(console) as progress:
+        # Whoever has started several processes with torchrun is one of them.
+        if job.n_devices > 1 and "WORLD_SIZE" not in os.environ:
+            return supervise_training(job, progress=progress, on_epoch=take_epoch, write_line=write_line)
+        return train_here(job, progress=progress, on_epoch=take_epoch)
 
 
 def predict(

@@ -93,8 +93,8 @@ class Pace:
         return begin, end, max(end.at_s, now_s - _PATIENCE_S) - begin.at_s
 
 
-def describe_pace(pace: Pace, now_s: float) -> str:
-    """Say in a line how far a piece of work is.
+def describe_pace(pace: Pace, now_s: float, note: str = "") -> str:
+    """Say in a line how far a piece of work is, and a note on it.
 
     Examples
     --------
@@ -112,6 +112,8 @@ def describe_pace(pace: Pace, now_s: float) -> str:
         parts.append(format_size(pace.n_bytes) + (f" at {format_size(round(byte_rate))}/s" if byte_rate else ""))
     if left_s is not None:
         parts.append(f"{format_duration(left_s)} left")
+    if note:
+        parts.append(note)
     return ", ".join(parts)
 
 

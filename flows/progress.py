@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID
@@ -18,39 +19,60 @@ from flows.pace import Pace, describe_pace, format_clock, format_rate
 from flows.tables import format_size
 from sensorium_data.progress import Progress
 
-__all__ = ["join_progress", "listening_progress", "show_progress", "throttled_lines"]
+__all__ = ["NotedProgress", "ignore_note", "join_progress", "listening_progress", "show_progress", "throttled_lines"]
 
-_listener: ContextVar[Progress | None] = ContextVar("sensorium_progress", default=None)
+
+class NotedProgress(Progress, Protocol):
+    """A progress that may be told more than numbers."""
+
+    def __call__(self, label: str, n_done: int, n_total: int, *, n_bytes: int | None = None, note: str = "") -> None:
+        """Tell how far a piece of work is.
+
+        Parameters
+        ----------
+        label, n_done, n_total, n_bytes
+            As in :class:`sensorium_data.progress.Progress`.
+        note : str
+            What else is worth knowing at present, in a few words, the most important ones first.
+        """
+
+
+def ignore_note(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None, note: str = "") -> None:
+    """Do nothing, as :func:`sensorium_data.progress.ignore_progress` does, with a note too."""
+
+
+_listener: ContextVar[NotedProgress | None] = ContextVar("sensorium_progress", default=None)
 
 # Work of hours gets a line a minute.
 _RAREST_S = 60.0
 _RARER_BY = 0.05
 
 _LABEL_WIDTH = 32
+_TIME_LEFT_WIDTH = 10
 # A narrower terminal shows neither the bytes in total nor the time elapsed: their rate and the time left matter more.
 _WIDE = 96
 # One narrower than this, not how many are done a second.
 _NARROW = 72
 
 
-def listening_progress() -> Progress | None:
+def listening_progress() -> NotedProgress | None:
     """Return the progress that :func:`show_progress` shows in this context, if it does."""
     return _listener.get()
 
 
-def join_progress(*listeners: Progress) -> Progress:
+def join_progress(*listeners: NotedProgress) -> NotedProgress:
     """Return a progress that tells several."""
 
-    def progress(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:
+    def progress(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None, note: str = "") -> None:
         for listener in listeners:
-            listener(label, n_done, n_total, n_bytes=n_bytes)
+            listener(label, n_done, n_total, n_bytes=n_bytes, note=note)
 
     return progress
 
 
 def throttled_lines(
     write: Callable[[str], None], *, every_s: float = 5.0, clock: Callable[[], float] = time.monotonic
-) -> Progress:
+) -> NotedProgress:
     """Return a progress that calls ``write(line)`` now and then, and always when something is complete.
 
     Parameters
@@ -67,7 +89,7 @@ def throttled_lines(
     paces: dict[str, Pace] = {}
     written_s: dict[str, float] = {}
 
-    def progress(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:
+    def progress(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None, note: str = "") -> None:
         now = clock()
         with lock:
             pace = _follow(paces, label, n_done, n_total, n_bytes, now)
@@ -77,14 +99,14 @@ def throttled_lines(
             written_s[label] = now
             if pace.complete:
                 del paces[label], written_s[label]
-            line = f"{label}: {describe_pace(pace, now)}"
+            line = f"{label}: {describe_pace(pace, now, note)}"
         write(line)
 
     return progress
 
 
 @contextmanager
-def show_progress(console: Console) -> Iterator[Progress]:
+def show_progress(console: Console) -> Iterator[NotedProgress]:
     """Show progress on ``console`` while the block runs: bars on a terminal, plain lines elsewhere.
 
     A bar that is full makes place: a line above the bars says what it has come to. Flows that run in this context
@@ -101,7 +123,7 @@ def show_progress(console: Console) -> Iterator[Progress]:
     paces: dict[str, Pace] = {}
     tasks: dict[str, TaskID] = {}
 
-    def progress(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:
+    def progress(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None, note: str = "") -> None:
         now = time.monotonic()
         with lock:
             pace = _follow(paces, label, n_done, n_total, n_bytes, now)
@@ -109,18 +131,18 @@ def show_progress(console: Console) -> Iterator[Progress]:
                 del paces[label]
                 if label in tasks:
                     bars.remove_task(tasks.pop(label))
-                _print_line(console, f"{label}: {describe_pace(pace, now)}")
+                _print_line(console, f"{label}: {describe_pace(pace, now, note)}")
             elif label in tasks:
-                bars.update(tasks[label], completed=pace.n_done, total=pace.n_total)
+                bars.update(tasks[label], completed=pace.n_done, total=pace.n_total, note=note)
             else:
-                tasks[label] = bars.add_task(label, total=pace.n_total, completed=pace.n_done, pace=pace)
+                tasks[label] = bars.add_task(label, total=pace.n_total, completed=pace.n_done, pace=pace, note=note)
 
     with _listening(progress), bars:
         yield progress
 
 
 @contextmanager
-def _listening(progress: Progress) -> Iterator[None]:
+def _listening(progress: NotedProgress) -> Iterator[None]:
     token = _listener.set(progress)
     try:
         yield
@@ -167,6 +189,24 @@ class _LabelColumn(ProgressColumn):
         return text
 
 
+class _TimeLeftColumn(ProgressColumn):
+    """The time left, and as many of the parts of a task's note as there is room for."""
+
+    def __init__(self, longest_note: int) -> None:
+        super().__init__(table_column=Column(no_wrap=True, min_width=_TIME_LEFT_WIDTH))
+        self._longest_note = longest_note
+
+    def render(self, task: Task) -> Text:
+        pace: Pace = task.fields["pace"]
+        seconds = pace.left_s(time.monotonic())
+        left = "" if seconds is None else f"{format_clock(seconds)} left"
+        text = Text(left.rjust(_TIME_LEFT_WIDTH), style="progress.remaining")
+        parts = task.fields["note"].split(", ")
+        while parts and len(", ".join(parts)) > self._longest_note:
+            parts.pop()
+        return text.append(" " + ", ".join(parts), style="default") if parts and parts[0] else text
+
+
 class _ByteColumn(_PaceColumn):
     """Takes no room until a task moves bytes."""
 
@@ -199,10 +239,6 @@ def _make_columns(width: int) -> list[ProgressColumn]:
     def elapsed(pace: Pace, now: float) -> str:
         return format_clock(pace.elapsed_s(now))
 
-    def left(pace: Pace, now: float) -> str:
-        seconds = pace.left_s(now)
-        return "" if seconds is None else f"{format_clock(seconds)} left"
-
     is_wide = width >= _WIDE
     columns: list[ProgressColumn] = [
         _LabelColumn(min(_LABEL_WIDTH, width // 4)),
@@ -216,5 +252,5 @@ def _make_columns(width: int) -> list[ProgressColumn]:
     columns.append(_ByteColumn(byte_rate, width=10, style="progress.data.speed"))
     if is_wide:
         columns.append(_PaceColumn(elapsed, width=5, style="progress.elapsed"))
-    columns.append(_PaceColumn(left, width=10, style="progress.remaining"))
+    columns.append(_TimeLeftColumn(max(16, width - 64) if width >= _NARROW else 0))
     return columns

@@ -7,9 +7,8 @@ import logging
 from prefect.logging import get_run_logger
 
 from flows.artifacts import artifact_progress
-from flows.progress import join_progress, listening_progress, throttled_lines
+from flows.progress import NotedProgress, join_progress, listening_progress, throttled_lines
 from sensorium_data.errors import SensoriumError
-from sensorium_data.progress import Progress
 
 __all__ = ["log_line", "quiet_known_errors", "run_progress"]
 
@@ -42,7 +41,7 @@ def log_line(line: str) -> None:
     get_run_logger().info(line)
 
 
-def run_progress() -> Progress:
+def run_progress() -> NotedProgress:
     """Return where a step inside a run reports its progress.
 
     That is the terminal that listens, else the run's log; and the run's progress artifacts.

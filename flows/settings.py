@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -30,6 +32,11 @@ class Settings(BaseSettings):
         None,
         ge=1,
         description="Trials at the same time. Unset: one a core, or 8 where archives come by network.",
+    )
+
+    locks: str = Field(
+        default_factory=tempfile.gettempdir,
+        description="Folder of the GPUs' lock files, the same for all who share them. Unset: the temporary folder.",
     )
 
     @property

@@ -16,17 +16,32 @@ if TYPE_CHECKING:
     from sensorium_data.scoring import ScoreTable
     from sensorium_data.submission import SubmissionReport
 
-__all__ = ["describe_epoch", "describe_submission", "print_scores", "print_submission", "read_summary"]
+__all__ = [
+    "describe_epoch",
+    "describe_report",
+    "describe_submission",
+    "print_scores",
+    "print_submission",
+    "read_summary",
+]
 
 
 def describe_epoch(epoch: EpochMetrics) -> str:
     """Return one line on an epoch of training."""
     sessions = ", ".join(f"{find_session(name).alias} {value:.3f}" for name, value in epoch.correlations.items())
+    memory = f", {format_size(epoch.gpu_memory_bytes)} GPU memory" if epoch.gpu_memory_bytes else ""
     return (
-        f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, oracle correlation {epoch.correlation:.3f} ({sessions}), "
-        f"learning rate {epoch.learning_rate:.2g}, {epoch.windows_per_s:.0f} windows/s, "
-        f"{epoch.data_wait_share:.0%} waiting for data{', best so far' if epoch.improved else ''}"
+        f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, validation correlation {epoch.correlation:.3f} "
+        f"({sessions}), learning rate {epoch.learning_rate:.2g}, "
+        f"{epoch.windows_per_s:.0f} windows/s, "
+        f"{epoch.data_wait_share:.0%} waiting for data{memory}{', best so far' if epoch.improved else ''}"
     )
+
+
+def describe_report(report: TrainingReport) -> list[str]:
+    """Return lines on what a training came to: where the run is, and what is to be known of it."""
+    step = report.resumed_step
+    return [f"{report.run}: {report.status}{f', continued at step {step}' if step else ''}", *report.notes]
 
 
 def read_summary(report: TrainingReport) -> str:

@@ -1,45 +1,46 @@
-"""A preset and session stores → a training run."""
+"""A preset and session stores → a training run, trained in a process of its own."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from typing import Annotated
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from pydantic import Field
 
-from flows.artifacts import publish_markdown, publish_table
+from flows.gpu_limit import slot_for
 from flows.run_logging import log_line, quiet_known_errors, run_progress
 from flows.settings import Settings
-from flows.summaries import describe_epoch, read_summary
+from flows.summaries import describe_epoch, describe_report
+from flows.training_artifacts import TrainingArtifacts, publish_summary
+from flows.training_job import Cache, Device, TrainingJob, find_finished, merge_settings
+from flows.training_supervisor import supervise_training
 from models.training import EpochMetrics, TrainingReport
-from models.training import train as train_model
 
 __all__ = ["train"]
 
+Folds = Annotated[int | None, Field(ge=2)]
+Fold = Annotated[int | None, Field(ge=0)]
 
-# Only one run of this tag at a time where the server has a limit for it.
-@task(name="train model", task_run_name="train {preset}", tags=["gpu"], cache_policy=NO_CACHE)
-def train_task(
-    preset: str, store: str, sessions: list[str] | None, runs: str, overrides: dict[str, str] | None
-) -> TrainingReport:
-    """Train one run, or find that it is finished already."""
-    from models.config import override
-    from models.registry import get_preset
 
+# The run's folder says what is done; a cached task result would outlive it.
+@task(name="train model", task_run_name="train {job.preset}", tags=["gpu"], cache_policy=NO_CACHE)
+def train_task(job: TrainingJob) -> TrainingReport:
+    """Train one run. Called directly, never submitted: another thread could not be interrupted."""
     quiet_known_errors()
-    epochs: list[dict[str, Any]] = []
+    artifacts = TrainingArtifacts(job.preset, get_run_logger().warning)
 
-    def on_epoch(metrics: EpochMetrics) -> None:
-        epochs.append(asdict(metrics))
+    def take_epoch(metrics: EpochMetrics) -> None:
         log_line(describe_epoch(metrics))
+        artifacts.take_epoch(metrics)
 
-    config = override(get_preset(preset), overrides or {})
-    report = train_model(config, store, sessions, runs, progress=run_progress(), on_epoch=on_epoch)
-    log_line(f"run {report.run}: {report.status}")
-    if epochs:
-        publish_table(f"training-{preset}", epochs, f"Epochs of `{report.run}`")
-    publish_markdown(f"run-{preset}", read_summary(report), f"Run `{report.run}`")
+    with slot_for(job.config().device):
+        report = supervise_training(job, progress=run_progress(), on_epoch=take_epoch, write_line=log_line)
+    for line in describe_report(report):
+        log_line(line)
+    artifacts.finish(report)
+    publish_summary(report, job.preset)
     return report
 
 
@@ -50,6 +51,12 @@ def train(
     sessions: list[str] | None = None,
     runs: str | None = None,
     overrides: dict[str, str] | None = None,
+    folds: Folds = None,
+    fold: Fold = None,
+    cache: Cache | None = None,
+    device: Device | None = None,
+    resume: bool = False,
+    restart: bool = False,
 ) -> TrainingReport:
     """Train a model; a run of the same configuration on the same data that is finished is left alone.
 
@@ -59,6 +66,27 @@ def train(
         sessions: Sessions to train on. Unset: all sessions in the store.
         runs: Folder of training runs. Unset: SENSORIUM_RUNS, or runs.
         overrides: Settings of the preset to change, by dotted name, e.g. learning_rate: 0.001.
+        folds: In how many folds the movies are dealt for cross-validation; fold says which of them. Unset: none.
+        fold: The fold to validate on, from 0; the others are trained on. Unset: the oracle tier.
+        cache: Where decoded trials are kept for the next epoch. Unset: as the preset has it.
+        device: Where to train; auto takes a GPU if there is one. Unset: as the preset has it.
+        resume: Demand that there is an unfinished run to continue. Otherwise it is continued if there is one.
+        restart: Throw away what an unfinished run has done.
     """
     quiet_known_errors()
-    return train_task(preset, store, sessions, runs or Settings().runs, overrides)
+    job = TrainingJob(
+        preset=preset,
+        settings=merge_settings(overrides or {}, folds=folds, fold=fold, cache=cache, device=device),
+        store=store,
+        sessions=None if sessions is None else tuple(sessions),
+        runs=runs or Settings().runs,
+        resume=resume,
+        restart=restart,
+    )
+    # Before the task: it would wait for its turn with the GPU, to do nothing.
+    finished = find_finished(job)
+    if finished is None:
+        return train_task(job)
+    log_line(f"{finished.run}: already done, nothing is trained")
+    publish_summary(finished, preset)
+    return finished

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from models.factorized3d.config import Factorized3dConfig
+from models.settings import (
+    DataSettings,
+    EvaluationSettings,
+    LossSettings,
+    MachineSettings,
+    OptimizerSettings,
+    RankSettings,
+    ScheduleSettings,
+)
 from sensorium_data.errors import UnknownNameError, UsageError
 
 __all__ = ["TrainingConfig", "list_settings", "override"]
@@ -16,68 +29,23 @@ __all__ = ["TrainingConfig", "list_settings", "override"]
 _FIXED = frozenset({"name", "kind"})
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(
+    DataSettings,
+    LossSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+    EvaluationSettings,
+    RankSettings,
+    MachineSettings,
+):
     """A model and the recipe it is trained with.
 
-    The defaults are the recipe of the SENSORIUM 2023 starter kit's benchmarks.
+    The settings are described in :mod:`models.settings`. The defaults are the recipe of the SENSORIUM 2023 starter
+    kit's benchmarks.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(description="The name of the preset; runs are named after it.")
     model: Factorized3dConfig = Field(description="The model's architecture.")
-
-    n_frames_window: PositiveInt = Field(default=80, description="Frames of a training window.")
-    n_windows_per_trial: PositiveInt = Field(
-        default=1, description="Windows drawn from each trial in an epoch; validation follows an epoch."
-    )
-    batch_size: PositiveInt = Field(default=8, description="Windows of one session in a batch.")
-    learning_rate: float = Field(default=0.005, gt=0, description="Learning rate of AdamW at first.")
-    core_learning_rate_factor: float = Field(
-        default=1.0, gt=0, description="What the core's learning rate is multiplied with; the readouts' is not."
-    )
-    schedule: Literal["plateau", "cosine"] = Field(
-        default="plateau",
-        description="How the learning rate falls: when the score stops growing, or along half a cosine.",
-    )
-    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of AdamW, on every parameter.")
-    max_epochs: PositiveInt = Field(default=200, description="Epochs after which training stops in any case.")
-    early_stopping_patience: PositiveInt = Field(
-        default=5,
-        description="Epochs without a better score after which the best weights are restored (schedule plateau).",
-    )
-    n_rounds: PositiveInt = Field(
-        default=4, description="How often that may happen before training stops (schedule plateau)."
-    )
-    tolerance: float = Field(default=1e-6, ge=0, description="By how much a score must be better to count as better.")
-    plateau_factor: float = Field(
-        default=0.3,
-        gt=0,
-        lt=1,
-        description="What the learning rate is multiplied with on a plateau (schedule plateau).",
-    )
-    plateau_patience: int = Field(
-        default=5,
-        ge=0,
-        description="Epochs without a better score that are no plateau yet; one more is (schedule plateau).",
-    )
-    min_learning_rate: float = Field(default=1e-4, ge=0, description="The learning rate never falls below this.")
-    seed: int = Field(default=42, ge=0, lt=2**63, description="Seed of the weights, the windows and their order.")
-    normalization: Literal["competition"] = Field(
-        default="competition", description="Scale of inputs and responses; competition: the archive's own statistics."
-    )
-    skip_frames: int = Field(
-        default=50, ge=0, description="Frames at the start of a trial that validation does not score."
-    )
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
-        default="32-true", description="Numbers that the model computes with."
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="Where to train; auto takes a GPU if there is one."
-    )
-    cache_bytes: int = Field(
-        default=2 * 2**30, ge=0, description="Memory for trials read from the store, to be cut into windows again."
-    )
 
     @model_validator(mode="after")
     def _windows_outlast_the_model(self) -> TrainingConfig:
@@ -86,6 +54,12 @@ class TrainingConfig(BaseModel):
                 f"windows of {self.n_frames_window} frames leave nothing to predict: "
                 f"the model loses {self.model.n_frames_lost}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _score_is_defined(self) -> TrainingConfig:
+        if self.score == "reference" and self.normalization == "none":
+            raise ValueError("normalization none has no reference: choose score pooled or session_mean")
         return self
 
 
@@ -103,7 +77,7 @@ def override(config: TrainingConfig, settings: Mapping[str, str]) -> TrainingCon
         Left as it is.
     settings : mapping of str to str
         Values as they are typed on a command line, by dotted name, e.g. ``model.channels``; a name that occurs once
-        may stand alone. Several numbers are separated by commas.
+        may stand alone. Several values are separated by commas; ``none`` unsets what may be unset.
 
     Raises
     ------
@@ -130,7 +104,7 @@ def override(config: TrainingConfig, settings: Mapping[str, str]) -> TrainingCon
         fields = changed
         for parent in parents:
             fields = fields[parent]
-        fields[leaf] = _split(text) if isinstance(known[setting], tuple) else text.strip()
+        fields[leaf] = _parse(text, known[setting], is_optional=_is_optional(config, setting))
     try:
         return TrainingConfig.model_validate(changed)
     except ValidationError as error:
@@ -159,8 +133,21 @@ def _find_setting(name: str, known: Mapping[str, Any]) -> str:
     return ending[0]
 
 
-def _split(text: str) -> list[Any]:
-    return [part.strip() for part in text.strip().strip("[]()").split(",") if part.strip()]
+def _is_optional(config: BaseModel, setting: str) -> bool:
+    """Whether a setting may be None."""
+    *parents, leaf = setting.split(".")
+    for parent in parents:
+        config = getattr(config, parent)
+    return NoneType in get_args(type(config).model_fields[leaf].annotation)
+
+
+def _parse(text: str, current: Any, *, is_optional: bool) -> Any:
+    text = text.strip()
+    if is_optional and text.casefold() == "none":
+        return None
+    if isinstance(current, tuple):
+        return [part.strip() for part in text.strip("[]()").split(",") if part.strip()]
+    return text
 
 
 def _explain(error: ValidationError, given: Mapping[str, str]) -> UsageError:
@@ -173,5 +160,15 @@ def _explain(error: ValidationError, given: Mapping[str, str]) -> UsageError:
         found = ", ".join(f"{name}={text}" for name, text in given.items())
         return UsageError(problem, found=found, remedy="change other settings with it, or choose another value")
     return UsageError(
-        f"setting {setting}", found=repr(given[setting]), expected=problem.removeprefix("Input should be ")
+        f"setting {setting}",
+        found=repr(given[setting]),
+        expected=problem.removeprefix("Input should be "),
+        remedy=_propose_near(first, given[setting]),
     )
+
+
+def _propose_near(error: ErrorDetails, text: str) -> str | None:
+    """Return the names that ``text`` may have meant, where a setting takes one of some names."""
+    names = re.findall(r"'([^']+)'", str(error.get("ctx", {}).get("expected", "")))
+    near = difflib.get_close_matches(text.strip().casefold(), names, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else None

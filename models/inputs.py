@@ -1,66 +1,216 @@
-"""What a model is given: batches as tensors, on the scale that its preset was made for.
+"""What a model is given: batches as tensors, on the scale and in the form that its preset was made for.
 
-Shape suffixes: B trials of a batch, C channels, N neurons, T frames, H height, W width.
+Shape suffixes: B trials of a batch, C channels, N neurons, T frames, H height, W width, 2 the axes x and y or the two
+behavioral variables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional
 
-from sensorium_data.errors import UnknownNameError
+from models.layouts import InputLayout
 from sensorium_data.loader import Batch
-from sensorium_data.statistics import Normalizer, competition_normalizer
+from sensorium_data.normalizations import open_normalizer
+from sensorium_data.statistics import Normalizer
 
-__all__ = ["INPUT_CHANNELS", "ModelInputs", "open_normalizers", "to_tensors"]
-
-#: The channels of a model's video, in order.
-INPUT_CHANNELS = ("video", "pupil_dilation", "running_speed")
+__all__ = [
+    "DeviceNormalizer",
+    "InputPreparer",
+    "ModelInputs",
+    "open_normalizers",
+]
 
 
 @dataclass(frozen=True, eq=False)
 class ModelInputs:
-    """A batch on the device it is used on.
+    """Windows of one session on the device where they are used.
 
     Attributes
     ----------
-    videos : Tensor, shape (batch, 3, time, height, width)
-        The video, and pupil dilation and running speed as planes that are constant over space.
+    session : str
+        Full name.
+    trials, first_frames : tuple of int
+        Of each window.
+    stride : int
+        From one frame of a window to the next, in frames of the trial.
+    videos : Tensor, shape (batch, channel, time, height, width)
+        As the layout composes them.
+    behavior : Tensor, shape (batch, 2, time)
     pupil_center : Tensor, shape (batch, 2, time)
     responses : Tensor, shape (batch, neuron, time)
-        Empty where the batch has no responses.
+        Empty where the batch has no responses. Time runs slower in memory than neurons do.
     """
 
+    session: str
+    trials: tuple[int, ...]
+    first_frames: tuple[int, ...]
+    stride: int
     videos: torch.Tensor
+    behavior: torch.Tensor
     pupil_center: torch.Tensor
     responses: torch.Tensor
 
+    def __len__(self) -> int:
+        return len(self.trials)
 
-def to_tensors(batch: Batch, device: torch.device) -> ModelInputs:
-    """Return a batch as tensors on ``device``."""
-    video_BTHW = torch.from_numpy(batch.videos).to(device)
-    behavior_B2T = torch.from_numpy(batch.behavior).to(device)
-    n_trials, n_frames, height, width = video_BTHW.shape
-    # Expanded on the device: the two planes are copies of two numbers a frame.
-    planes_B2THW = behavior_B2T[..., None, None].expand(n_trials, 2, n_frames, height, width)
-    responses = batch.responses if batch.responses is not None else np.empty((n_trials, 0, n_frames), np.float32)
-    return ModelInputs(
-        videos=torch.cat([video_BTHW[:, None], planes_B2THW], dim=1),
-        pupil_center=torch.from_numpy(batch.pupil_center).to(device),
-        responses=torch.from_numpy(responses).to(device),
-    )
+    @property
+    def n_frames(self) -> int:
+        """Frames in a window."""
+        return int(self.videos.shape[2])
+
+
+class InputPreparer:
+    """Brings batches to a device, and into the form that a model takes.
+
+    Parameters
+    ----------
+    layout : InputLayout
+        How the video is composed.
+    device : torch.device
+        Where to.
+    normalizers : mapping of str to Normalizer, optional
+        By full session name, for batches as they are stored: they are normalized on the device. Without them
+        batches are taken as they come.
+    """
+
+    def __init__(
+        self, layout: InputLayout, device: torch.device, normalizers: Mapping[str, Normalizer] | None = None
+    ) -> None:
+        self.layout = layout
+        self.device = device
+        self._normalizers = {
+            session: DeviceNormalizer(normalizer, device) for session, normalizer in (normalizers or {}).items()
+        }
+
+    def prepare(self, batch: Batch) -> ModelInputs:
+        """Return a batch as a model takes it."""
+        return self.compose(
+            session=batch.session,
+            trials=batch.trials,
+            first_frames=batch.first_frames,
+            stride=batch.stride,
+            video_BTHW=self._send(batch.videos),
+            behavior_B2T=self._send(batch.behavior),
+            pupil_center_B2T=self._send(batch.pupil_center),
+            # Sent with time before neurons, as it lies in memory.
+            responses_BTN=None if batch.responses is None else self._send(batch.responses.transpose(0, 2, 1)),
+        )
+
+    def compose(
+        self,
+        *,
+        session: str,
+        trials: tuple[int, ...],
+        first_frames: tuple[int, ...],
+        stride: int,
+        video_BTHW: torch.Tensor,
+        behavior_B2T: torch.Tensor,
+        pupil_center_B2T: torch.Tensor,
+        responses_BTN: torch.Tensor | None,
+    ) -> ModelInputs:
+        """Normalize tensors that are on the device, if that is to be done here, and compose a model's inputs."""
+        normalizer = self._normalizers.get(session)
+        if normalizer is not None:
+            n_frames = video_BTHW.shape[1]
+            steps_T = stride * torch.arange(n_frames, device=self.device)
+            frames_BT = torch.tensor(first_frames, device=self.device)[:, None] + steps_T
+            video_BTHW = normalizer.videos(video_BTHW, frames_BT)
+            behavior_B2T = normalizer.behavior(behavior_B2T, frames_BT)
+            pupil_center_B2T = normalizer.pupil_center(pupil_center_B2T, frames_BT)
+            if responses_BTN is not None:
+                responses_BTN = normalizer.responses(responses_BTN, frames_BT)
+        if responses_BTN is None:
+            responses_BTN = video_BTHW.new_empty((len(trials), video_BTHW.shape[1], 0))
+        return ModelInputs(
+            session=session,
+            trials=trials,
+            first_frames=first_frames,
+            stride=stride,
+            videos=self._compose_video(video_BTHW, behavior_B2T, pupil_center_B2T),
+            behavior=behavior_B2T,
+            pupil_center=pupil_center_B2T,
+            responses=responses_BTN.transpose(1, 2),
+        )
+
+    def _send(self, values: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(values)
+        if self.device.type == "cuda":
+            # From pinned memory the copy runs beside what the device computes.
+            return tensor.contiguous().pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def _compose_video(
+        self, video_BTHW: torch.Tensor, behavior_B2T: torch.Tensor, pupil_center_B2T: torch.Tensor
+    ) -> torch.Tensor:
+        layout = self.layout
+        top, bottom, left, right = layout.padding
+        states = [behavior_B2T] * layout.has_behavior + [pupil_center_B2T] * layout.has_pupil_center
+        video_BCTHW = video_BTHW[:, None]
+        if layout.fills_padding:
+            video_BCTHW = functional.pad(video_BCTHW, (left, right, top, bottom))
+        # Expanded on the device: the planes are copies of a few numbers a frame.
+        planes = [state[..., None, None].expand(*state.shape, *video_BCTHW.shape[-2:]) for state in states]
+        composed_BCTHW = torch.cat([video_BCTHW, *planes], dim=1)
+        if not layout.fills_padding and any(layout.padding):
+            composed_BCTHW = functional.pad(composed_BCTHW, (left, right, top, bottom))
+        return composed_BCTHW
+
+
+class DeviceNormalizer:
+    """A session's normalization as tensors: what :class:`~sensorium_data.statistics.Normalizer` does, on a device.
+
+    Parameters
+    ----------
+    normalizer : Normalizer
+    device : torch.device
+    """
+
+    def __init__(self, normalizer: Normalizer, device: torch.device) -> None:
+        def send(table: np.ndarray) -> torch.Tensor:
+            # Time first: windows are rows of the tables.
+            return torch.from_numpy(np.ascontiguousarray(table)).to(device)
+
+        self._video = send(normalizer.video_offset), send(normalizer.video_scale)
+        self._behavior = send(normalizer.behavior_offset.T), send(normalizer.behavior_scale.T)
+        self._pupil_center = send(normalizer.pupil_center_offset.T), send(normalizer.pupil_center_scale.T)
+        self._precision_TN = send(normalizer.precision.T)
+        self._least_response = normalizer.least_response
+
+    def videos(self, video_BTHW: torch.Tensor, frames_BT: torch.Tensor) -> torch.Tensor:
+        """Return ``(video - offset) * scale`` of the given frames."""
+        offset_THW, scale_THW = self._video
+        return (video_BTHW - offset_THW[frames_BT]) * scale_THW[frames_BT]
+
+    def behavior(self, behavior_B2T: torch.Tensor, frames_BT: torch.Tensor) -> torch.Tensor:
+        """Return ``(behavior - offset) * scale`` of the given frames."""
+        offset_T2, scale_T2 = self._behavior
+        return (behavior_B2T - offset_T2[frames_BT].transpose(1, 2)) * scale_T2[frames_BT].transpose(1, 2)
+
+    def pupil_center(self, pupil_center_B2T: torch.Tensor, frames_BT: torch.Tensor) -> torch.Tensor:
+        """Return ``(pupil_center - offset) * scale`` of the given frames."""
+        offset_T2, scale_T2 = self._pupil_center
+        return (pupil_center_B2T - offset_T2[frames_BT].transpose(1, 2)) * scale_T2[frames_BT].transpose(1, 2)
+
+    def responses(self, responses_BTN: torch.Tensor, frames_BT: torch.Tensor) -> torch.Tensor:
+        """Return responses times their precision, not below the least one."""
+        scaled_BTN = responses_BTN * self._precision_TN[frames_BT]
+        if self._least_response > -np.inf:
+            scaled_BTN = scaled_BTN.clamp(min=self._least_response)
+        return scaled_BTN
 
 
 def open_normalizers(normalization: str, store: str, sessions: Sequence[str]) -> dict[str, Normalizer]:
-    """Return each session's normalizer.
+    """Return each session's normalizer, by full name.
 
     Parameters
     ----------
     normalization : str
-        ``"competition"``: the archive's own statistics, frame by frame.
+        One of :data:`sensorium_data.normalizations.NORMALIZATIONS`.
     store : str
         Path or URL of the store's root.
     sessions : sequence of str
@@ -68,9 +218,7 @@ def open_normalizers(normalization: str, store: str, sessions: Sequence[str]) ->
 
     Raises
     ------
-    UnknownNameError
-        If there is no such normalization.
+    UnknownNameError, StoreError, UsageError
+        As :func:`sensorium_data.normalizations.open_normalizer` does.
     """
-    if normalization != "competition":
-        raise UnknownNameError.of("normalization", normalization, ["competition"])
-    return {session: competition_normalizer(store, session) for session in sessions}
+    return {session: open_normalizer(normalization, store, session) for session in sessions}

@@ -8,18 +8,21 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from models.devices import choose_device
-from models.inputs import open_normalizers, to_tensors
+from models.inputs import InputPreparer
+from models.layouts import find_layout
+from models.response_model import ResponseModel
 from models.training.run import Run, load_run
-from sensorium_data.errors import RunError, UsageError
+from models.whole_trials import predict_whole
+from sensorium_data.errors import UsageError
 from sensorium_data.loader import Batch, WindowLoader
+from sensorium_data.normalizations import open_normalizer
 from sensorium_data.predictions import create_predictions, find_predictions
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, Tier, find_sessions
@@ -59,17 +62,28 @@ class PredictionReport:
 
 
 @torch.inference_mode()
-def predict_trial(model: nn.Module, trial: Batch, device: str | torch.device = "cpu") -> np.ndarray:
-    """Return a model's prediction of one whole trial.
+def predict_trial(
+    model: ResponseModel,
+    trial: Batch,
+    device: str | torch.device = "cpu",
+    *,
+    layout: str = "starter-kit",
+    stride: int = 1,
+) -> np.ndarray:
+    """Return a model's prediction of one whole trial, on the scale that it was trained on.
 
     Parameters
     ----------
-    model : Module
+    model : ResponseModel
         In evaluation mode, on ``device``.
     trial : Batch
         One window, as :meth:`sensorium_data.loader.WindowLoader.iter_trials` yields it.
     device : str or torch.device
         Where the model is.
+    layout : str
+        The recipe's ``input_layout``.
+    stride : int
+        The recipe's ``window_stride``.
 
     Returns
     -------
@@ -85,8 +99,8 @@ def predict_trial(model: nn.Module, trial: Batch, device: str | torch.device = "
         raise UsageError("the model is in training mode", remedy="call its eval() first")
     if len(trial) != 1:
         raise UsageError("one trial at a time", session=trial.session, found=f"a batch of {len(trial)}", expected=1)
-    inputs = to_tensors(trial, torch.device(device))
-    predictions_1NT = model(inputs.videos, inputs.pupil_center, trial.session)
+    inputs = InputPreparer(find_layout(layout), torch.device(device)).prepare(trial)
+    predictions_1NT = predict_whole(model, inputs, trial.session, stride=stride)
     prediction_NT: np.ndarray = predictions_1NT[0].float().cpu().numpy()
     return prediction_NT
 
@@ -103,9 +117,10 @@ def predict(
 ) -> PredictionReport:
     """Predict every valid trial of some tiers, and write a predictions store.
 
-    Several runs are an ensemble: the mean of their predictions. Predictions are in standardized units, those that
-    the competition scores; the frames that a model loses at the start of a trial are NaN. Memory holds a few
-    trials, whatever the number of trials and sessions.
+    Several runs are an ensemble, of whatever folds, seeds and normalizations: the mean of their predictions. They are
+    in standardized units, those that the competition scores, into which each run's are brought first; the frames that
+    a model loses at the start of a trial are NaN. Memory holds a few trials, whatever the number of trials and
+    sessions.
 
     Parameters
     ----------
@@ -166,8 +181,7 @@ def predict(
     if find_predictions(out, identity):
         return report("already done", 0)
 
-    models = [run.model(torch_device) for run in loaded]
-    loader = WindowLoader(reader, open_normalizers(loaded[0].config.normalization, store, names))
+    ensemble = _Ensemble(loaded, reader, names, torch_device)
     n_total = sum(n_trials_by_session.values())
     n_done = n_predicted = 0
     with create_predictions(
@@ -182,11 +196,8 @@ def predict(
         for name in names:
             missing = writer.missing_trials(name)
             n_done += n_trials_by_session[name] - len(missing)
-            for trial in loader.iter_trials(name, chosen_tiers, only=missing):
-                prediction_NT = _predict_mean(models, trial, torch_device)
-                writer.write_trial(
-                    name, trial.trials[0], prediction_NT, first_frame=trial.n_frames - prediction_NT.shape[1]
-                )
+            for trial, n_frames, prediction_NT in ensemble.iter_trials(name, chosen_tiers, missing):
+                writer.write_trial(name, trial, prediction_NT, first_frame=n_frames - prediction_NT.shape[1])
                 n_done += 1
                 n_predicted += 1
                 progress("predict", n_done, n_total)
@@ -207,30 +218,64 @@ def _load_runs(runs: Sequence[str]) -> list[Run]:
                 remedy="name each run once",
             )
         by_digest[run.digest] = run
-    scales = {run.config.normalization for run in loaded}
-    if len(scales) > 1:
-        raise RunError(
-            "the runs predict on different scales",
-            found=", ".join(sorted(scales)),
-            remedy="average runs of one normalization only",
-        )
     return loaded
 
 
-def _predict_mean(models: Sequence[nn.Module], trial: Batch, device: torch.device) -> np.ndarray:
-    predictions = [predict_trial(model, trial, device) for model in models]
-    n_frames = min(prediction.shape[1] for prediction in predictions)
-    if n_frames < 1:
-        raise UsageError(
-            "the trial is too short for the model",
-            session=trial.session,
-            trial=trial.trials[0],
-            found=f"{trial.n_frames} frames",
+class _Ensemble:
+    """Runs that predict together, in the competition's units.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Each with its own normalization.
+    reader : TrialReader
+        Where trials come from.
+    sessions : sequence of str
+        Full names.
+    device : torch.device
+        Where to predict.
+    """
+
+    def __init__(self, runs: Sequence[Run], reader: TrialReader, sessions: Sequence[str], device: torch.device) -> None:
+        self._device = device
+        self._models = [(run.model(device), run.config) for run in runs]
+        self._normalizers = {
+            name: {session: open_normalizer(name, reader.store, session) for session in sessions}
+            for name in dict.fromkeys(run.config.normalization for run in runs)
+        }
+        self._loaders = {name: WindowLoader(reader, by_session) for name, by_session in self._normalizers.items()}
+
+    def iter_trials(
+        self, session: str, tiers: Sequence[Tier], trials: Sequence[int]
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield some trials of a session: each one's id, its number of frames, and the prediction of the last ones."""
+        iterators = [loader.iter_trials(session, tiers, only=trials) for loader in self._loaders.values()]
+        for batches in zip(*iterators, strict=True):
+            by_normalization = dict(zip(self._loaders, batches, strict=True))
+            yield batches[0].trials[0], batches[0].n_frames, self._predict(by_normalization)
+
+    def _predict(self, trial: Mapping[str, Batch]) -> np.ndarray:
+        predictions = []
+        for model, config in self._models:
+            batch = trial[config.normalization]
+            prediction_NT = predict_trial(
+                model, batch, self._device, layout=config.input_layout, stride=config.window_stride
+            )
+            if not prediction_NT.shape[1]:
+                raise UsageError(
+                    "the trial is too short for the model",
+                    session=batch.session,
+                    trial=batch.trials[0],
+                    found=f"{batch.n_frames} frames",
+                )
+            frames = slice(batch.n_frames - prediction_NT.shape[1], batch.n_frames)
+            normalizer = self._normalizers[config.normalization][batch.session]
+            predictions.append(normalizer.responses_to_competition(prediction_NT, frames))
+        n_frames = min(prediction.shape[1] for prediction in predictions)
+        mean_NT: np.ndarray = np.mean(
+            [prediction[:, prediction.shape[1] - n_frames :] for prediction in predictions], axis=0
         )
-    mean_NT: np.ndarray = np.mean(
-        [prediction[:, prediction.shape[1] - n_frames :] for prediction in predictions], axis=0
-    )
-    return mean_NT
+        return mean_NT
 
 
 def _identify(runs: Sequence[Run], store: str, sessions: Sequence[Session], tiers: Sequence[Tier]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from models.config import TrainingConfig
 from models.factorized3d.config import Factorized3dConfig
+from models.layouts import find_layout
 from models.neurons import NeuronInfo
 from sensorium_data.errors import UnknownNameError
 
@@ -57,7 +58,7 @@ def build_model(config: TrainingConfig, neurons: Mapping[str, NeuronInfo]) -> Re
     """
     from models.factorized3d.model import Factorized3d
 
-    return Factorized3d(config.model, neurons)
+    return Factorized3d(config.model, neurons, n_input_channels=len(find_layout(config.input_layout).channels))
 
 
 def _factorized3d() -> TrainingConfig:

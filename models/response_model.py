@@ -6,6 +6,7 @@ Shape suffixes: B trials of a batch, C channels, N neurons, T frames, H height, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -27,7 +28,6 @@ class ResponseModel(nn.Module, ABC):
     core: nn.Module
     n_frames_lost: int
 
-    @abstractmethod
     def forward(self, videos_BCTHW: torch.Tensor, pupil_center_B2T: torch.Tensor, session: str) -> torch.Tensor:
         """Predict the responses of one session's neurons.
 
@@ -51,6 +51,34 @@ class ResponseModel(nn.Module, ABC):
             If the model has no readout for the session.
         UsageError
             If the window is too short for any prediction.
+        """
+        return self.predict_rows(videos_BCTHW, pupil_center_B2T, [(session, slice(None))])[0]
+
+    @abstractmethod
+    def predict_rows(
+        self, videos_BCTHW: torch.Tensor, pupil_center_B2T: torch.Tensor, wanted: Sequence[tuple[str, slice]]
+    ) -> list[torch.Tensor]:
+        """Predict several sessions' responses to parts of one batch; the core sees the batch once, and whole.
+
+        So batch norm has the statistics of all sessions that a batch mixes, and a teacher's predictions for many
+        sessions take one pass.
+
+        Parameters
+        ----------
+        videos_BCTHW, pupil_center_B2T : Tensor
+            As in :meth:`forward`.
+        wanted : sequence of (str, slice)
+            Sessions by full name, and the rows of the batch whose responses are wanted of each.
+
+        Returns
+        -------
+        list of Tensor, shape (row, neuron, time − n_frames_lost)
+            One for each that is wanted.
+
+        Raises
+        ------
+        UnknownNameError, UsageError
+            As in :meth:`forward`.
         """
 
     @abstractmethod

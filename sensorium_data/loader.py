@@ -1,32 +1,40 @@
-"""Batches for training and whole trials for evaluation, normalized, prepared ahead of their use."""
+"""Batches for training and whole trials for evaluation, prepared ahead of their use.
+
+Trials are read whole, each by one dask task in a thread: forked worker processes and Zarr deadlock each other, and
+threads share what they have read. A trial that gives several windows is read once, and kept while it gives some.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from dask import threaded
 
 from sensorium_data.errors import UsageError
-from sensorium_data.sampling import BatchPlan, SessionTrials, count_steps, plan_epoch
-from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_HEIGHT, FRAME_WIDTH
+from sensorium_data.sampling import BatchPart, BatchPlan, EpochPlan, Windows
+from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH
 from sensorium_data.sessions import Tier
 from sensorium_data.statistics import Normalizer
 from sensorium_data.trial_reader import FloatArray, RecordedTrial, TrialReader
 
 __all__ = ["Batch", "WindowLoader"]
 
-_Plan = TypeVar("_Plan")
+_Group = TypeVar("_Group")
 _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Windows of equal length from trials of one session, normalized.
+    """Windows of equal form from trials of one session.
 
     Attributes
     ----------
@@ -36,20 +44,26 @@ class Batch:
         The trial id of each window.
     first_frames : tuple of int
         The first frame of each window.
+    stride : int
+        From one frame of a window to the next, in frames of the trial.
     videos : ndarray of float32, shape (batch, time, height, width)
     responses : ndarray of float32, shape (batch, neuron, time), or None
-        None where they are withheld, or where they were not asked for.
+        None where they are withheld, or where they were not asked for. Time runs slower in memory than neurons do.
     behavior : ndarray of float32, shape (batch, 2, time)
     pupil_center : ndarray of float32, shape (batch, 2, time)
+    unit_ids : ndarray of int, shape (neuron,)
+        The session's neurons, in the order of ``responses``.
     """
 
     session: str
     trials: tuple[int, ...]
     first_frames: tuple[int, ...]
+    stride: int
     videos: FloatArray
     responses: FloatArray | None
     behavior: FloatArray
     pupil_center: FloatArray
+    unit_ids: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.trials)
@@ -59,82 +73,196 @@ class Batch:
         """Frames in a window."""
         return int(self.videos.shape[1])
 
+    def to_xarray(self) -> xr.Dataset:
+        """Return the batch with names: its dimensions, and each window's trial and first frame.
+
+        ``time`` is in seconds from a window's first frame; nothing is copied.
+        """
+        variables: dict[str, tuple[tuple[str, ...], FloatArray]] = {
+            "videos": (("window", "time", "height", "width"), self.videos),
+            "behavior": (("window", "behavior_channel", "time"), self.behavior),
+            "pupil_center": (("window", "eye_axis", "time"), self.pupil_center),
+        }
+        if self.responses is not None:
+            variables["responses"] = (("window", "neuron", "time"), self.responses)
+        coordinates: dict[str, Any] = {
+            "neuron": self.unit_ids,
+            "trial": ("window", list(self.trials)),
+            "first_frame": ("window", list(self.first_frames)),
+            "time": ("time", np.arange(self.n_frames) * self.stride / FRAME_RATE_HZ, {"units": "s"}),
+            "behavior_channel": list(BEHAVIOR_CHANNELS),
+            "eye_axis": list(EYE_AXES),
+        }
+        return xr.Dataset(variables, coordinates, {"session": self.session})
+
+    def frames(self, index: int) -> slice:
+        """Return which frames of its trial a window holds."""
+        first = self.first_frames[index]
+        return slice(first, first + (self.n_frames - 1) * self.stride + 1, self.stride)
+
 
 class WindowLoader:
-    """Hands out normalized batches for training, and whole trials for evaluation.
+    """Hands out batches for training, and whole trials for evaluation.
 
-    While a batch is being used, the next ones are read and cut in the background. Which
-    batches come, and in which order, is decided by :mod:`sensorium_data.sampling` alone, so the
-    number of threads and the size of the cache change nothing but speed.
+    While a batch is being used, the next ones are read and cut in the background. Which batches come, and in which
+    order, is decided by :mod:`sensorium_data.sampling` alone, so the number of threads and the size of the
+    cache change nothing but speed, and an epoch can be entered at any batch.
 
-    Memory: the cache, and ``read_ahead + 1`` batches with the blocks they are cut from.
+    Memory: the reader's cache, ``3 * read_ahead`` batches, and the trials that give further windows
+    (``n_trials_shuffled`` of the plan).
 
     Parameters
     ----------
     reader : TrialReader
         Where blocks come from.
-    normalizers : mapping of str to Normalizer
-        By full session name.
+    normalizers : mapping of str to Normalizer, optional
+        By full session name. Without them batches hold what the store does: for who normalizes elsewhere.
     read_ahead : int
-        Batches prepared ahead of their use.
+        Batches prepared together, while others are used and others wait.
+
+    Raises
+    ------
+    UsageError
+        If a session has no normalizer, or no batch shall be read ahead.
 
     Examples
     --------
     >>> reader = TrialReader("store", ["F", "G"])                                       # doctest: +SKIP
     >>> normalizers = {s.name: competition_normalizer("store", s.name) for s in reader.sessions}  # doctest: +SKIP
     >>> loader = WindowLoader(reader, normalizers)                                      # doctest: +SKIP
-    >>> for batch in loader.iter_batches([Tier.TRAIN], n_frames=80, batch_size=8, seed=42, epoch=0):
-    ...     train_on(batch)                                                             # doctest: +SKIP
+    >>> trials = [reader.select_trials(s.name, [Tier.TRAIN], labelled=True) for s in reader.sessions]  # doctest: +SKIP
+    >>> plan = plan_in_turn(trials, Windows(80), batch_size=8, seed=42, epoch=0)        # doctest: +SKIP
+    >>> for parts in loader.iter_batches(plan):                                         # doctest: +SKIP
+    ...     train_on(parts)                                                             # doctest: +SKIP
     """
 
-    def __init__(self, reader: TrialReader, normalizers: Mapping[str, Normalizer], *, read_ahead: int = 2) -> None:
-        missing = [session.name for session in reader.sessions if session.name not in normalizers]
-        if missing:
-            raise UsageError("no normalizer", session=missing[0], found=", ".join(normalizers) or "none")
+    def __init__(
+        self, reader: TrialReader, normalizers: Mapping[str, Normalizer] | None = None, *, read_ahead: int = 2
+    ) -> None:
+        if normalizers is not None:
+            missing = [session.name for session in reader.sessions if session.name not in normalizers]
+            if missing:
+                raise UsageError("no normalizer", session=missing[0], found=", ".join(normalizers) or "none")
         if read_ahead < 1:
             raise UsageError("reading ahead needs a batch", found=read_ahead, expected="at least 1")
         self.reader = reader
-        self._normalizers = dict(normalizers)
+        self.normalizers = None if normalizers is None else dict(normalizers)
         self._read_ahead = read_ahead
 
-    def count_batches(self, tiers: Iterable[Tier], *, batch_size: int, n_windows_per_trial: int = 1) -> int:
-        """Return the number of batches that :meth:`iter_batches` yields."""
-        n_steps = count_steps(self._training_trials(tiers), batch_size, n_windows_per_trial)
-        return n_steps * len(self.reader.sessions)
-
     def iter_batches(
-        self,
-        tiers: Iterable[Tier],
-        *,
-        n_frames: int,
-        batch_size: int,
-        seed: int,
-        epoch: int,
-        n_windows_per_trial: int = 1,
-    ) -> Generator[Batch, None, None]:
-        """Yield one epoch: a batch a session in turn, as :func:`~sensorium_data.sampling.plan_epoch` says.
+        self, plan: EpochPlan, *, first_batch: int = 0, rank: int = 0, n_ranks: int = 1
+    ) -> Generator[tuple[Batch, ...], None, None]:
+        """Yield an epoch's batches, each as its parts: one for each session that it mixes.
 
         Parameters
         ----------
-        tiers : iterable of Tier
-            Whose labelled trials are used.
-        n_frames, batch_size, seed, epoch, n_windows_per_trial
-            As in :func:`~sensorium_data.sampling.plan_epoch`.
+        plan : EpochPlan
+            What :func:`~sensorium_data.sampling.plan_in_turn` or :func:`~sensorium_data.sampling.plan_mixed` returns.
+        first_batch : int
+            Where to enter the epoch: as many batches are passed over, unread.
+        rank, n_ranks : int
+            Which of several processes this is: each takes its share of every batch
+            (:meth:`~sensorium_data.sampling.BatchPlan.share`), which may be none of it.
 
         Raises
         ------
-        UsageError
-            If a session has no labelled trial in ``tiers``, or a trial is shorter than the window.
+        StoreError
+            If a trial cannot be read, is damaged, or holds values that are no numbers.
         """
-        plans = plan_epoch(
-            self._training_trials(tiers),
-            n_frames=n_frames,
-            batch_size=batch_size,
-            seed=seed,
-            epoch=epoch,
-            n_windows_per_trial=n_windows_per_trial,
-        )
-        yield from _prepare_ahead(plans, self._load, self._read_ahead)
+        yield from self.map_batches(plan, self._assemble, first_batch=first_batch, rank=rank, n_ranks=n_ranks)
+
+    def map_batches(
+        self,
+        plan: EpochPlan,
+        work: Callable[[BatchPlan, list[RecordedTrial]], _Result],
+        *,
+        first_batch: int = 0,
+        rank: int = 0,
+        n_ranks: int = 1,
+    ) -> Generator[_Result, None, None]:
+        """Yield what ``work`` makes of each batch and the trials it is cut from, prepared ahead, in order.
+
+        Parameters
+        ----------
+        plan, first_batch, rank, n_ranks
+            As in :meth:`iter_batches`.
+        work : callable
+            Takes a batch's plan and the trial of each of its windows, part after part; runs in some thread.
+        """
+        last_batches = plan.find_last_batches().tolist()
+        held: dict[int, RecordedTrial] = {}
+
+        def prepare(numbers: range) -> list[_Result]:
+            """Read what a few batches need beyond what is held, and work on them, in one dask graph."""
+            plans = [plan[number].share(rank, n_ranks) for number in numbers]
+            graph: dict[tuple[str, int], Any] = {("trial", visit): trial for visit, trial in held.items()}
+            for part in (part for one in plans for part in one.parts):
+                for trial, visit in zip(part.trials, part.visits, strict=True):
+                    graph.setdefault(("trial", visit), (self.reader.read, part.session, trial))
+            still_used = [visit for _, visit in graph if last_batches[visit] >= numbers.stop]
+            for number, one in zip(numbers, plans, strict=True):
+                trials = [("trial", visit) for part in one.parts for visit in part.visits]
+                graph["result", number] = (partial(work, one), trials)
+            done, kept = self._compute(
+                graph, [[("result", number) for number in numbers], [("trial", visit) for visit in still_used]]
+            )
+            held.clear()
+            held.update(zip(still_used, kept, strict=True))
+            return list(done)
+
+        yield from self._map_groups(prepare, range(first_batch, len(plan)))
+
+    def map_new_trials(
+        self,
+        plan: EpochPlan,
+        work: Callable[[RecordedTrial], _Result],
+        *,
+        first_batch: int = 0,
+        rank: int = 0,
+        n_ranks: int = 1,
+        is_known: Callable[[str, int], bool] = lambda session, trial: False,
+    ) -> Generator[tuple[BatchPlan, Mapping[int, _Result]], None, None]:
+        """Yield each batch's plan and what ``work`` makes of the trials visited for the first time, by visit.
+
+        For who keeps trials elsewhere and cuts windows there, on a GPU for one: nothing is held here.
+
+        Parameters
+        ----------
+        plan, first_batch, rank, n_ranks
+            As in :meth:`iter_batches`.
+        work : callable
+            Takes a trial; runs in some thread.
+        is_known : callable
+            Takes a session and a trial, and says whether it is to be passed over.
+        """
+        seen: set[int] = set()
+
+        def prepare(numbers: range) -> list[tuple[BatchPlan, Mapping[int, _Result]]]:
+            graph: dict[tuple[str, int], Any] = {}
+            batches = []
+            for number in numbers:
+                one = plan[number].share(rank, n_ranks)
+                new = []
+                for part in one.parts:
+                    for trial, visit in zip(part.trials, part.visits, strict=True):
+                        if visit not in seen and not is_known(part.session, trial):
+                            graph["trial", visit] = (self.reader.read, part.session, trial)
+                            graph["result", visit] = (work, ("trial", visit))
+                            new.append(visit)
+                        seen.add(visit)
+                batches.append((one, new))
+            done = self._compute(graph, [[("result", visit) for visit in new] for _, new in batches])
+            return [
+                (one, dict(zip(new, results, strict=True))) for (one, new), results in zip(batches, done, strict=True)
+            ]
+
+        yield from self._map_groups(prepare, range(first_batch, len(plan)))
+
+    def _map_groups(self, prepare: Callable[[range], list[_Result]], numbers: range) -> Generator[_Result, None, None]:
+        """Yield what ``prepare`` makes of a few batches at a time, ahead of their use."""
+        groups = (numbers[start : start + self._read_ahead] for start in range(0, len(numbers), self._read_ahead))
+        for results in _prepare_ahead(groups, prepare, 1):
+            yield from results
 
     def iter_trials(
         self,
@@ -155,76 +283,90 @@ class WindowLoader:
         labelled : bool
             Only trials whose responses are published.
         only : collection of int, optional
-            Only these of them.
+            Only these of them; none at all is no error.
         """
         selected = self.reader.select_trials(session, tiers, labelled=labelled)
-        plans = [
-            BatchPlan(selected.session, (trial,), (0,), n_frames)
+        chosen = [
+            (trial, n_frames)
             for trial, n_frames in zip(selected.trials, selected.n_frames, strict=True)
             if only is None or trial in only
         ]
+
+        def read(trials: list[tuple[int, int]]) -> list[Batch]:
+            def load(trial: int, n_frames: int) -> Batch:
+                plan = BatchPlan((BatchPart(selected.session, (trial,), (0,), (0,)),), Windows(n_frames))
+                return self._assemble(plan, [self.reader.read(selected.session, trial)])[0]
+
+            graph = {("trial", trial): (load, trial, n_frames) for trial, n_frames in trials}
+            return list(self._compute(graph, list(graph)))
+
         at_once = self.reader.n_threads
-        groups = (plans[start : start + at_once] for start in range(0, len(plans), at_once))
-        for batches in _prepare_ahead(groups, self._load_all, 1):
+        groups = (chosen[start : start + at_once] for start in range(0, len(chosen), at_once))
+        for batches in _prepare_ahead(groups, read, 1):
             yield from batches
 
-    def _training_trials(self, tiers: Iterable[Tier]) -> list[SessionTrials]:
-        tiers = tuple(tiers)
-        return [self.reader.select_trials(s.name, tiers, labelled=True) for s in self.reader.sessions]
+    def _compute(self, graph: Mapping[Any, Any], keys: list[Any]) -> Any:
+        # The graph itself, and no dask collection around it: that costs as much as cutting a window does.
+        return threaded.get(graph, keys, num_workers=self.reader.n_threads)
 
-    def _load(self, plan: BatchPlan) -> Batch:
-        return self._load_all([plan])[0]
+    def _assemble(self, plan: BatchPlan, trials: list[RecordedTrial]) -> tuple[Batch, ...]:
+        parts, start = [], 0
+        for part in plan.parts:
+            batch = self._allocate(part, plan.windows)
+            for index in range(len(part)):
+                self._fill_window(batch, index, trials[start + index])
+            parts.append(batch)
+            start += len(part)
+        return tuple(parts)
 
-    def _load_all(self, plans: Sequence[BatchPlan]) -> list[Batch]:
-        """Return one session's batches, all of their trials read at once."""
-        session = plans[0].session
-        normalizer = self._normalizers[session]
-        batches = [self._allocate(plan) for plan in plans]
-        places = [(batch, index) for batch in batches for index in range(len(batch))]
-
-        def fill(block: RecordedTrial, position: int) -> None:
-            batch, index = places[position]
-            _fill_window(batch, index, block, normalizer)
-
-        self.reader.map_blocks(fill, session, [batch.trials[index] for batch, index in places])
-        return batches
-
-    def _allocate(self, plan: BatchPlan) -> Batch:
-        """Return a plan's batch, its arrays yet to be filled."""
-        n_neurons = self.reader.coordinates(plan.session).sizes["neuron"]
-        has_responses = all(self.reader.has_responses(plan.session, trial) for trial in plan.trials)
+    def _allocate(self, part: BatchPart, windows: Windows) -> Batch:
+        """Return a batch whose arrays are yet to be filled."""
+        unit_ids = self.reader.unit_ids(part.session)
+        has_responses = all(self.reader.has_responses(part.session, trial) for trial in part.trials)
 
         def empty(*shape: int) -> FloatArray:
-            return np.empty((len(plan), *shape), np.float32)
+            return self.reader.pool.empty((len(part), *shape))
 
         return Batch(
-            session=plan.session,
-            trials=plan.trials,
-            first_frames=plan.first_frames,
-            videos=empty(plan.n_frames, FRAME_HEIGHT, FRAME_WIDTH),
-            responses=empty(n_neurons, plan.n_frames) if has_responses else None,
-            behavior=empty(len(BEHAVIOR_CHANNELS), plan.n_frames),
-            pupil_center=empty(len(EYE_AXES), plan.n_frames),
+            session=part.session,
+            trials=part.trials,
+            first_frames=part.first_frames,
+            stride=windows.stride,
+            videos=empty(windows.n_frames, FRAME_HEIGHT, FRAME_WIDTH),
+            responses=empty(windows.n_frames, len(unit_ids)).transpose(0, 2, 1) if has_responses else None,
+            behavior=empty(len(BEHAVIOR_CHANNELS), windows.n_frames),
+            pupil_center=empty(len(EYE_AXES), windows.n_frames),
+            unit_ids=unit_ids,
         )
 
+    def _fill_window(self, batch: Batch, index: int, block: RecordedTrial) -> None:
+        frames = batch.frames(index)
+        has_responses = batch.responses is not None and block.responses is not None
+        if self.normalizers is None:
+            batch.videos[index] = block.videos[frames]
+            batch.behavior[index] = block.behavior[:, frames]
+            batch.pupil_center[index] = block.pupil_center[:, frames]
+            if has_responses:
+                batch.responses[index] = block.responses[:, frames]  # type: ignore[index]
+            return
+        normalizer = self.normalizers[batch.session]
+        normalizer.videos(block.videos[frames], frames, out=batch.videos[index])
+        normalizer.behavior(block.behavior[:, frames], frames, out=batch.behavior[index])
+        normalizer.pupil_center(block.pupil_center[:, frames], frames, out=batch.pupil_center[index])
+        if has_responses:
+            normalizer.responses(block.responses[:, frames], frames, out=batch.responses[index])  # type: ignore[index]
 
-def _fill_window(batch: Batch, index: int, block: RecordedTrial, normalizer: Normalizer) -> None:
-    frames = slice(batch.first_frames[index], batch.first_frames[index] + batch.n_frames)
-    batch.videos[index] = normalizer.videos(block.videos[frames], frames)
-    batch.behavior[index] = normalizer.behavior(block.behavior[:, frames], frames)
-    batch.pupil_center[index] = normalizer.pupil_center(block.pupil_center[:, frames], frames)
-    if batch.responses is not None and block.responses is not None:
-        batch.responses[index] = normalizer.responses(block.responses[:, frames], frames)
 
-
-def _prepare_ahead(plans: Iterable[_Plan], load: Callable[[_Plan], _Result], n_ahead: int) -> Iterator[_Result]:
-    """Yield ``load(plan)`` for each plan, in order, with up to ``n_ahead`` results prepared in a thread."""
-    pending: deque[Future[_Result]] = deque()
-    remaining = iter(plans)
+def _prepare_ahead(
+    groups: Iterable[_Group], prepare: Callable[[_Group], list[_Result]], n_ahead: int
+) -> Iterator[list[_Result]]:
+    """Yield ``prepare(group)`` for each group, in order, with up to ``n_ahead`` of them prepared in a thread."""
+    pending: deque[Future[list[_Result]]] = deque()
+    remaining = iter(groups)
     with _CancellingExecutor() as executor:
         while True:
-            while len(pending) < n_ahead + 1 and (plan := next(remaining, None)) is not None:
-                pending.append(executor.submit(load, plan))
+            while len(pending) < n_ahead + 1 and (group := next(remaining, None)) is not None:
+                pending.append(executor.submit(prepare, group))
             if not pending:
                 return
             yield pending.popleft().result()

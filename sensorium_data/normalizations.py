@@ -170,7 +170,7 @@ def vivit_normalizer(store: str, session: str, train: xr.Dataset) -> Normalizer:
             behavior_scale=invert_scale(ranges["behavior"], axis=1),
             pupil_center_offset=fill_forward(read("pupil_center", "min"), axis=1).astype(np.float32),
             pupil_center_scale=invert_scale(ranges["pupil_center"], axis=1),
-            precision=fill_forward(precision, axis=1, missing=1.0).astype(np.float32),
+            precision=fill_forward(precision, axis=1, missing=1.0).astype(np.float32, order="F"),
             competition_precision=read_competition_precision(archived),
         )
 

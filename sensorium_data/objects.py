@@ -87,6 +87,20 @@ class LocalObjects:
     def locate(self, key: str) -> str:
         return str(self.root / key)
 
+    def read_into(self, key: str, target: memoryview) -> int:
+        """Fill ``target`` with an object's first bytes, and return how many; raises what :meth:`read` raises."""
+        path = self.root / key
+        try:
+            with path.open("rb", buffering=0) as file:
+                n_read = 0
+                while n_new := file.readinto(target[n_read:]):
+                    n_read += n_new
+                return n_read
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileNotFoundError(str(path)) from error
+        except OSError as error:
+            raise _cannot("read", str(path), error) from error
+
     def read(self, key: str) -> bytes:
         path = self.root / key
         try:

@@ -64,7 +64,8 @@ def response_precision(std: np.ndarray) -> np.ndarray:
             remedy="use statistics of recorded responses",
         )
     # NaN compares as false, and gets the threshold.
-    return (1 / np.where(values > threshold, values, threshold)).astype(np.float32)
+    # Windows are cut along time, and multiplied: it runs slowest in memory here as in them.
+    return (1 / np.where(values > threshold, values, threshold)).astype(np.float32, order="F")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,8 @@ class Normalizer:
 
     Every method takes float arrays whose other dimensions are as in the session store, and ``frames``: which of the
     session's frames the array's frame axis holds, a slice (``slice(20, 100, 2)``) or an index array; all by
-    default. Results are float32, and NaN where the input is. The input is not changed.
+    default. Results are float32, and NaN where the input is. The input is not changed. Those that normalize take
+    ``out``, an array for the result.
 
     Made by :func:`competition_normalizer` and, by name, by :func:`sensorium_data.normalizations.open_normalizer`.
 
@@ -106,21 +108,29 @@ class Normalizer:
     competition_precision: np.ndarray
     least_response: float = -np.inf
 
-    def videos(self, values: np.ndarray, frames: slice | np.ndarray = slice(None)) -> np.ndarray:
+    def videos(
+        self, values: np.ndarray, frames: slice | np.ndarray = slice(None), *, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return ``(values - offset) * scale`` of videos, (…, time, height, width)."""
-        return _shift_and_scale(values, self.video_offset[frames], self.video_scale[frames])
+        return _shift_and_scale(values, self.video_offset[frames], self.video_scale[frames], out)
 
-    def behavior(self, values: np.ndarray, frames: slice | np.ndarray = slice(None)) -> np.ndarray:
+    def behavior(
+        self, values: np.ndarray, frames: slice | np.ndarray = slice(None), *, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return ``(values - offset) * scale`` of behavior, (…, behavior_channel, time)."""
-        return _shift_and_scale(values, self.behavior_offset[:, frames], self.behavior_scale[:, frames])
+        return _shift_and_scale(values, self.behavior_offset[:, frames], self.behavior_scale[:, frames], out)
 
-    def pupil_center(self, values: np.ndarray, frames: slice | np.ndarray = slice(None)) -> np.ndarray:
+    def pupil_center(
+        self, values: np.ndarray, frames: slice | np.ndarray = slice(None), *, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return ``(values - offset) * scale`` of pupil centers, (…, eye_axis, time)."""
-        return _shift_and_scale(values, self.pupil_center_offset[:, frames], self.pupil_center_scale[:, frames])
+        return _shift_and_scale(values, self.pupil_center_offset[:, frames], self.pupil_center_scale[:, frames], out)
 
-    def responses(self, values: np.ndarray, frames: slice | np.ndarray = slice(None)) -> np.ndarray:
+    def responses(
+        self, values: np.ndarray, frames: slice | np.ndarray = slice(None), *, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return responses times their precision, (…, neuron, time), not below the least one."""
-        scaled: np.ndarray = np.multiply(values, self.precision[:, frames], dtype=np.float32)
+        scaled: np.ndarray = np.multiply(values, self.precision[:, frames], out=out, dtype=np.float32)
         if self.least_response > -np.inf:
             np.maximum(scaled, self.least_response, out=scaled)
         return scaled
@@ -215,7 +225,9 @@ def fill_forward(values: np.ndarray, axis: int, missing: float = 0.0) -> np.ndar
     return np.where(last < 0, missing, filled)
 
 
-def _shift_and_scale(values: np.ndarray, offset: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    shifted: np.ndarray = np.subtract(values, offset, dtype=np.float32)
+def _shift_and_scale(
+    values: np.ndarray, offset: np.ndarray, scale: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
+    shifted: np.ndarray = np.subtract(values, offset, out=out, dtype=np.float32)
     shifted *= scale
     return shifted

@@ -215,7 +215,7 @@ def check_written(plan: ConversionPlan, objects: Iterable[tuple[str, StoredObjec
         try:
             if isinstance(group, LocalObjects):
                 group.sync(key)
-            problem = stored.find_write_error(group.read(key))
+            problem = stored.find_damage(group.read(key))
         except FileNotFoundError:
             problem = "missing"
         if problem is not None:

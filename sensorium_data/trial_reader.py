@@ -1,37 +1,48 @@
-"""Whole trials from session stores: read concurrently, kept in memory as far as a budget allows.
+"""Whole trials from session stores, kept in memory as far as a budget allows.
 
-A block is everything that was recorded in one trial. It is read and decoded by one dask task, in a thread:
-forked worker processes and Zarr deadlock each other, and threads share what they have read.
+A block is everything that was recorded in one trial. Reading one is safe from any thread, and most of it runs
+beside Python: :mod:`sensorium_data.loader` reads several at once.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-import zarr
-from dask.base import compute
-from dask.delayed import delayed
 
+from sensorium_data.array_pool import ArrayPool
+from sensorium_data.block_cache import BlockCache, default_cache_bytes
+from sensorium_data.block_decoder import BlockDecoder
+from sensorium_data.byte_source import RetryPolicy
 from sensorium_data.errors import StoreError, TrialError, UsageError
-from sensorium_data.objects import open_objects
+from sensorium_data.ledger import StoredObject
+from sensorium_data.object_cache import ObjectCache, default_object_cache
+from sensorium_data.objects import LocalObjects, Objects, open_objects
 from sensorium_data.sampling import SessionTrials
 from sensorium_data.sessions import Session, Tier, find_session
-from sensorium_data.store import open_session
+from sensorium_data.store import open_session, read_ledger
+from sensorium_data.template import METADATA_KEY
 from sensorium_data.versions import current_group
 
-__all__ = ["FloatArray", "RecordedTrial", "TrialReader", "default_cache_bytes"]
+__all__ = ["FloatArray", "RecordedTrial", "TrialReader"]
 
 FloatArray = npt.NDArray[np.float32]
 
 _Result = TypeVar("_Result")
+
+#: Bound on what is kept on the local disk of stores elsewhere, unless told otherwise.
+_OBJECT_CACHE_BYTES = 20 * 2**30
+
+# A few batches and the trials that they are cut from.
+_IDLE_BYTES = 2**29
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +58,7 @@ class RecordedTrial:
     videos : ndarray of float32, shape (time, height, width)
         Luminance, 0-255.
     responses : ndarray of float32, shape (neuron, time), or None
-        None where the archive withholds them, or where they were not asked for.
+        None where the archive withholds them, or where they were not asked for. Time runs slowest in memory.
     behavior : ndarray of float32, shape (2, time)
         Pupil dilation and running speed.
     pupil_center : ndarray of float32, shape (2, time)
@@ -66,6 +77,23 @@ class RecordedTrial:
         """Valid frames."""
         return int(self.videos.shape[0])
 
+    def copy(self) -> RecordedTrial:
+        """Return the trial in memory of its own, laid out as it was and read-only as it was."""
+
+        def copy(array: FloatArray) -> FloatArray:
+            copied = array.copy(order="K")
+            copied.setflags(write=False)
+            return copied
+
+        return RecordedTrial(
+            session=self.session,
+            trial=self.trial,
+            videos=copy(self.videos),
+            responses=None if self.responses is None else copy(self.responses),
+            behavior=copy(self.behavior),
+            pupil_center=copy(self.pupil_center),
+        )
+
     @property
     def size_bytes(self) -> int:
         """Memory that the arrays take."""
@@ -74,11 +102,10 @@ class RecordedTrial:
 
 
 class TrialReader:
-    """Reads trial blocks, several at once, and keeps as many in memory as a budget allows.
+    """Reads trial blocks, and keeps as many in memory as a budget allows.
 
-    What was read stays in memory until the budget is full; nothing is evicted. Training visits every trial once
-    an epoch in an order that is new each time, where evicting the least recently used would keep just the
-    trials that are needed last.
+    Every object is compared with the ledger as it is read: damage on a disk or on the way is an error here
+    and never a number in a model.
 
     Parameters
     ----------
@@ -89,9 +116,15 @@ class TrialReader:
     reads_responses : bool
         Prediction needs none, and they are most of the bytes.
     n_threads : int, optional
-        Blocks read at once; by default the number of cores, at most 8.
+        Blocks that readers of this object should read at once; by default the number of cores, at most 8, and 8 where
+        the store is not on a local disk.
     cache_bytes : int, optional
         Memory for blocks that are kept; 0 keeps none; by default :func:`default_cache_bytes`.
+    object_cache : ObjectCache, optional
+        Where objects of a remote store are kept on the local disk; by default up to 20 GB in the user's folder for
+        caches. A store on a local disk needs none.
+    policy : RetryPolicy, optional
+        How long to insist where a remote store does not answer, or cuts an answer.
 
     Raises
     ------
@@ -109,33 +142,44 @@ class TrialReader:
         reads_responses: bool = True,
         n_threads: int | None = None,
         cache_bytes: int | None = None,
+        object_cache: ObjectCache | None = None,
+        policy: RetryPolicy | None = None,
     ) -> None:
         if not sessions:
             raise UsageError("no session to read", path=store)
         if n_threads is not None and n_threads < 1:
             raise UsageError("reading needs a thread", found=n_threads, expected="at least 1")
-        if cache_bytes is not None and cache_bytes < 0:
-            raise UsageError("the cache cannot be negative", found=f"{cache_bytes} bytes", expected="at least 0")
+        objects = open_objects(store)
+        is_local = isinstance(objects, LocalObjects)
+        if is_local:
+            object_cache = None
+        elif object_cache is None:
+            object_cache = default_object_cache(_OBJECT_CACHE_BYTES)
         self.store = store
         self.sessions: tuple[Session, ...] = tuple(find_session(name) for name in sessions)
-        self.n_threads = n_threads if n_threads is not None else min(8, os.cpu_count() or 1)
-        self.cache_bytes = cache_bytes if cache_bytes is not None else default_cache_bytes()
+        self.n_threads = n_threads if n_threads is not None else min(8, os.cpu_count() or 1) if is_local else 8
+        self.cache: BlockCache[RecordedTrial] = BlockCache(
+            cache_bytes if cache_bytes is not None else default_cache_bytes()
+        )
         self._reads_responses = reads_responses
-        self._recordings = {session.name: _Recording.open(store, session) for session in self.sessions}
-        self._cache: dict[tuple[str, int], RecordedTrial] = {}
-        self._cached_bytes = 0
-        self._cache_lock = threading.Lock()
-
-    @property
-    def cached_bytes(self) -> int:
-        """Memory that the kept blocks take now."""
-        return self._cached_bytes
+        self.pool = ArrayPool(_IDLE_BYTES)
+        policy = policy or RetryPolicy()
+        self._recordings = {
+            session.name: _Recording.open(store, objects, session, object_cache, self.pool, policy)
+            for session in self.sessions
+        }
 
     def coordinates(self, session: str) -> xr.Dataset:
         """Return a session's coordinates, in memory."""
         return self._recording(session).coordinates
 
-    def select_trials(self, session: str, tiers: Iterable[Tier], *, labelled: bool = False) -> SessionTrials:
+    def unit_ids(self, session: str) -> npt.NDArray[np.int64]:
+        """Return the ids of a session's neurons, in the order of its responses."""
+        return self._recording(session).unit_ids
+
+    def select_trials(
+        self, session: str, tiers: Iterable[Tier], *, labelled: bool = False, only: Collection[int] | None = None
+    ) -> SessionTrials:
         """Return a session's valid trials of some tiers.
 
         Parameters
@@ -146,6 +190,8 @@ class TrialReader:
             Which trials.
         labelled : bool
             Only trials whose responses are published.
+        only : collection of int, optional
+            Only these of them.
 
         Raises
         ------
@@ -159,9 +205,13 @@ class TrialReader:
         chosen = np.array([tier in names for tier in tier_of_trial]) & coordinates["valid"].values
         if labelled:
             chosen &= ~coordinates["responses_withheld"].values
+        if only is not None:
+            chosen &= np.isin(coordinates["trial"].values, sorted(only))
         if not chosen.any():
             raise UsageError(
-                f"no valid trial of tier {', '.join(names)}" + (" with published responses" if labelled else ""),
+                f"no valid trial of tier {', '.join(names)}"
+                + (" with published responses" if labelled else "")
+                + (" among those chosen" if only is not None else ""),
                 session=name,
                 path=self.store,
                 found=f"tiers {', '.join(sorted(set(tier_of_trial)))}",
@@ -185,41 +235,18 @@ class TrialReader:
         """
         recording = self._recording(session)
         key = (recording.session.name, trial)
-        block = self._cache.get(key)
-        if block is not None:
-            return block
-        block = recording.read_block(trial, reads_responses=self._reads_responses)
-        with self._cache_lock:
-            if key not in self._cache and self._cached_bytes + block.size_bytes <= self.cache_bytes:
-                self._cache[key] = block
-                self._cached_bytes += block.size_bytes
+        block = self.cache.get(key)
+        if block is None:
+            block = recording.read_block(trial, reads_responses=self._reads_responses)
+            if self.cache.has_room(block.size_bytes):
+                # Memory of just its size: what the pool lends may be larger, and the budget would not know.
+                block = block.copy()
+                self.cache.offer(key, block)
         return block
 
     def has_responses(self, session: str, trial: int) -> bool:
         """Return whether a trial's block will have responses."""
         return self._reads_responses and not self._recording(session).is_withheld(trial)
-
-    def map_blocks(
-        self, function: Callable[[RecordedTrial, int], _Result], session: str, trials: Sequence[int]
-    ) -> list[_Result]:
-        """Read blocks at once, one dask task each, and return what ``function`` makes of each, in order.
-
-        Parameters
-        ----------
-        function : callable
-            Takes a block and its position in ``trials``; runs in the thread that read the block.
-        session : str
-            Alias or full name.
-        trials : sequence of int
-            Their ids.
-        """
-
-        def read_one(position: int) -> _Result:
-            return function(self.read(session, trials[position]), position)
-
-        tasks = [delayed(read_one, pure=False, traverse=False)(position) for position in range(len(trials))]
-        results = compute(*tasks, scheduler="threads", num_workers=self.n_threads, optimize_graph=False)  # type: ignore[no-untyped-call]
-        return list(results)
 
     def _recording(self, session: str) -> _Recording:
         name = find_session(session).name
@@ -233,53 +260,98 @@ class TrialReader:
         return self._recordings[name]
 
 
-def default_cache_bytes() -> int:
-    """Return a quarter of the memory this process may use: the machine's, or its control group's if that is less."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for limit_file in (
-        Path("/sys/fs/cgroup/memory.max"),
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-    ):
-        if limit_file.is_file():
-            limit = limit_file.read_text().strip()
-            if limit.isdecimal():
-                total = min(total, int(limit))
-    return total // 4
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Recording:
-    """One session, open: its coordinates in memory and its arrays on disk."""
+    """One session, open: its coordinates and small arrays in memory, its large arrays on disk."""
 
     session: Session
     store: str
     coordinates: xr.Dataset
-    arrays: Mapping[str, Any]
+    behavior: FloatArray
+    pupil_center: FloatArray
+    objects: Objects
+    decoders: Mapping[str, BlockDecoder]
+    ledger: Mapping[str, StoredObject]
+    unit_ids: npt.NDArray[np.int64]
     positions: Mapping[int, int]
+    object_cache: ObjectCache | None
+    pool: ArrayPool
+    policy: RetryPolicy
 
     @classmethod
-    def open(cls, store: str, session: Session) -> _Recording:
+    def open(
+        cls,
+        store: str,
+        objects: Objects,
+        session: Session,
+        object_cache: ObjectCache | None,
+        pool: ArrayPool,
+        policy: RetryPolicy,
+    ) -> _Recording:
+        def open_once() -> _Recording:
+            return cls._open(store, objects, session, object_cache, pool, policy)
+
+        return open_once() if isinstance(objects, LocalObjects) else _insist(open_once, policy)
+
+    @classmethod
+    def _open(
+        cls,
+        store: str,
+        objects: Objects,
+        session: Session,
+        object_cache: ObjectCache | None,
+        pool: ArrayPool,
+        policy: RetryPolicy,
+    ) -> _Recording:
         dataset = open_session(store, session.name)
+        group = current_group(objects, session)
+        child = objects.child(group)
         coordinates = dataset.drop_vars(list(dataset.data_vars))
-        # Blocks are read from the Zarr arrays themselves: a trial is one chunk of each, and going through
-        # dask arrays would build and run four graphs for every block.
-        objects = open_objects(store)
-        group = zarr.open_group(objects.child(current_group(objects, session)).zarr_store(), mode="r")
-        arrays = {name: group[name] for name in ("videos", "responses", "behavior", "pupil_center")}
+        decoders = {
+            name: BlockDecoder(name, json.loads(child.read(f"{name}/{METADATA_KEY}")))
+            for name in ("videos", "responses")
+        }
         positions = {int(trial): position for position, trial in enumerate(coordinates["trial"].values)}
-        return cls(session, store, coordinates, arrays, positions)
+        return cls(
+            session=session,
+            store=store,
+            coordinates=coordinates,
+            # A trial's part of these lies in one object with all others'.
+            behavior=np.asarray(dataset["behavior"].values, dtype=np.float32),
+            pupil_center=np.asarray(dataset["pupil_center"].values, dtype=np.float32),
+            objects=child,
+            decoders=decoders,
+            ledger=read_ledger(objects, session, group).objects,
+            unit_ids=np.asarray(coordinates["neuron"].values),
+            positions=positions,
+            object_cache=object_cache,
+            pool=pool,
+            policy=policy,
+        )
 
     def is_withheld(self, trial: int) -> bool:
         return bool(self.coordinates["responses_withheld"].values[self._position(trial)])
 
     def read_block(self, trial: int, *, reads_responses: bool) -> RecordedTrial:
+        position = self._position(trial)
+        n_frames = int(self.coordinates["n_frames"].values[position])
+
+        def check(variable: str, values: np.ndarray) -> FloatArray:
+            array: FloatArray = values.astype(np.float32, copy=False)
+            self._require_numbers(variable, trial, array)
+            array.setflags(write=False)
+            return array
+
+        def read(variable: str) -> FloatArray:
+            return check(variable, self._decode(variable, trial, position, n_frames))
+
         return RecordedTrial(
             session=self.session.name,
             trial=trial,
-            videos=self._read("videos", trial),
-            responses=self._read("responses", trial) if reads_responses and not self.is_withheld(trial) else None,
-            behavior=self._read("behavior", trial),
-            pupil_center=self._read("pupil_center", trial),
+            videos=read("videos"),
+            responses=read("responses") if reads_responses and not self.is_withheld(trial) else None,
+            behavior=check("behavior", self.behavior[position, :, :n_frames]),
+            pupil_center=check("pupil_center", self.pupil_center[position, :, :n_frames]),
         )
 
     def _position(self, trial: int) -> int:
@@ -294,25 +366,100 @@ class _Recording:
             )
         return position
 
-    def _read(self, variable: str, trial: int) -> FloatArray:
-        position = self._position(trial)
-        n_frames = int(self.coordinates["n_frames"].values[position])
-        # Cut here and not by Zarr, which takes twice as long for a part of a chunk as for all of it.
-        whole = np.asarray(self.arrays[variable][position], dtype=np.float32)
-        array = whole[:n_frames] if variable == "videos" else whole[:, :n_frames]
-        if array.nbytes < 0.9 * whole.nbytes:
-            array = array.copy()  # rather than keep the padding in memory for as long as the view lives
-        # A chunk that is missing reads as NaN without any error; a sum finds that at the price of one pass.
-        if not np.isfinite(array.sum()):
-            n_bad = int(np.count_nonzero(~np.isfinite(array)))
-            raise StoreError(
-                f"{variable} holds values that are no numbers in valid frames",
-                session=self.session.name,
-                trial=trial,
-                path=self.store,
-                found=f"{n_bad} of {array.size}",
-                expected="none",
-                remedy="verify the store; convert the session again if it is damaged",
-            )
-        array.setflags(write=False)
-        return array
+    def _decode(self, variable: str, trial: int, position: int, n_frames: int) -> np.ndarray:
+        decoder = self.decoders[variable]
+        key = decoder.key(position)
+        stored = self.ledger.get(key)
+        if stored is None:
+            raise self._damaged(trial, key, "not in the ledger")
+        data = self._read_object(trial, key, stored)
+        damage = stored.find_damage(data)
+        if damage is not None:
+            raise self._damaged(trial, key, damage)
+        try:
+            return decoder.decode(data, n_frames, self.pool.empty)
+        except ValueError as error:
+            raise self._damaged(trial, key, str(error)) from error
+
+    def _read_object(self, trial: int, key: str, stored: StoredObject) -> bytes | memoryview:
+        """Return an object's bytes, in memory that this thread uses again for the next one."""
+        try:
+            if isinstance(self.objects, LocalObjects):
+                # A byte more than there should be: a file that is too long shows.
+                buffer = _lend_buffer(stored.size_bytes + 1)
+                return buffer[: self.objects.read_into(key, buffer)]
+
+            def fetch() -> bytes:
+                return _insist(
+                    lambda: self.objects.read(key), self.policy, lambda data: stored.find_damage(data) is None
+                )
+
+            return fetch() if self.object_cache is None else self.object_cache.read(stored, fetch)
+        except FileNotFoundError:
+            raise self._damaged(trial, key, "missing") from None
+
+    def _require_numbers(self, variable: str, trial: int, array: FloatArray) -> None:
+        # A sum finds what is no number at the price of one pass.
+        if np.isfinite(array.sum()):
+            return
+        bad = ~np.isfinite(array)
+        if not bad.any():
+            return
+        axis = 0 if variable == "videos" else 1
+        frame = int(np.flatnonzero(bad.any(axis=tuple(a for a in range(array.ndim) if a != axis)))[0])
+        raise StoreError(
+            f"{variable} holds values that are no numbers in valid frames",
+            session=self.session.name,
+            trial=trial,
+            path=self.store,
+            found=f"{int(np.count_nonzero(bad))} of {array.size}, the first in frame {frame}",
+            expected="none",
+            remedy="leave the trial out; `sensorium inspect` lists such trials",
+        )
+
+    def _damaged(self, trial: int, key: str, found: str) -> StoreError:
+        return StoreError(
+            "the store is damaged",
+            session=self.session.name,
+            trial=trial,
+            path=self.objects.locate(key),
+            found=found,
+            remedy="`sensorium verify` lists what is wrong; `sensorium ingest --repair` converts that again",
+        )
+
+
+def _insist(
+    call: Callable[[], _Result], policy: RetryPolicy, is_good: Callable[[_Result], bool] = lambda result: True
+) -> _Result:
+    """Call it, again where the network failed or cut the answer; return the last result in any case."""
+    for attempt in range(1, policy.n_attempts + 1):
+        is_last = attempt == policy.n_attempts
+        try:
+            result = call()
+            if is_last or is_good(result):
+                return result
+        except Exception as error:
+            # A store that says that something is missing or damaged will say so again.
+            cause = error.__cause__ if isinstance(error, StoreError) else error
+            if is_last or not isinstance(cause, (OSError, _client_error())) or isinstance(cause, FileNotFoundError):
+                raise
+        time.sleep(policy.wait_s(attempt))
+    raise AssertionError("a retry policy allows at least one attempt")
+
+
+def _client_error() -> type[Exception]:
+    # HTTP answers come as aiohttp's errors, which are no OSErrors; local stores need none of it.
+    from aiohttp import ClientError
+
+    return ClientError
+
+
+_buffers = threading.local()
+
+
+def _lend_buffer(size_bytes: int) -> memoryview:
+    """Return this thread's buffer: fresh memory for each object costs more than reading it does."""
+    buffer: np.ndarray | None = getattr(_buffers, "buffer", None)
+    if buffer is None or buffer.nbytes < size_bytes:
+        buffer = _buffers.buffer = np.empty(size_bytes, np.uint8)
+    return buffer.data[:size_bytes]

@@ -6,7 +6,7 @@ all trials (B × T), 2 the axes x and y.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -22,10 +22,7 @@ from models.neurons import NeuronInfo
 from models.response_model import ResponseModel
 from sensorium_data.errors import UnknownNameError, UsageError
 
-__all__ = ["N_INPUT_CHANNELS", "Factorized3d", "FactorizedCore", "FactorizedLayer"]
-
-#: Video, pupil dilation, running speed.
-N_INPUT_CHANNELS = 3
+__all__ = ["Factorized3d", "FactorizedCore", "FactorizedLayer"]
 
 
 class Factorized3d(ResponseModel):
@@ -37,6 +34,8 @@ class Factorized3d(ResponseModel):
         The architecture.
     neurons : mapping of str to NeuronInfo
         By full session name.
+    n_input_channels : int
+        Of the video; the reference's are the video itself, pupil dilation and running speed.
 
     Attributes
     ----------
@@ -53,11 +52,13 @@ class Factorized3d(ResponseModel):
     readouts: nn.ModuleDict
     shifters: nn.ModuleDict
 
-    def __init__(self, config: Factorized3dConfig, neurons: Mapping[str, NeuronInfo]) -> None:
+    def __init__(
+        self, config: Factorized3dConfig, neurons: Mapping[str, NeuronInfo], *, n_input_channels: int = 3
+    ) -> None:
         super().__init__()
         self.config = config
         self.n_frames_lost = config.n_frames_lost
-        self.core = FactorizedCore(config)
+        self.core = FactorizedCore(config, n_input_channels)
         self.readouts = nn.ModuleDict(
             {
                 session: FullGaussianReadout(
@@ -71,27 +72,27 @@ class Factorized3d(ResponseModel):
         )
         self.shifters = nn.ModuleDict({session: Shifter(config.shifter_units) for session in neurons})
 
-    def forward(self, videos_BCTHW: torch.Tensor, pupil_center_B2T: torch.Tensor, session: str) -> torch.Tensor:
-        """Predict the responses of one session's neurons, as :class:`ResponseModel` says.
+    def predict_rows(
+        self, videos_BCTHW: torch.Tensor, pupil_center_B2T: torch.Tensor, wanted: Sequence[tuple[str, slice]]
+    ) -> list[torch.Tensor]:
+        """Predict several sessions' responses to parts of one batch, as :class:`ResponseModel` says.
 
         (The starter kit's models return (batch, time, neuron).)
         """
-        if session not in self.readouts:
-            raise UnknownNameError.of("session of the model", session, self.readouts)
-        n_trials, _, n_frames_window, _, _ = videos_BCTHW.shape
-        n_frames = n_frames_window - self.n_frames_lost
-        if n_frames < 1:
-            raise UsageError(
-                "the window is too short for the model",
-                session=session,
-                found=f"{n_frames_window} frames",
-                expected=f"at least {self.n_frames_lost + 1}",
-            )
-        features_FCHW = self.core(videos_BCTHW).transpose(1, 2).flatten(0, 1)
-        pupil_center_F2 = pupil_center_B2T[..., -n_frames:].transpose(1, 2).flatten(0, 1)
-        shift_F2 = self.shifters[session](pupil_center_F2)
-        responses_FN = elu1(self.readouts[session](features_FCHW, shift_F2))
-        return responses_FN.view(n_trials, n_frames, -1).transpose(1, 2)
+        n_frames_window = videos_BCTHW.shape[2]
+        for session, _ in wanted:
+            if session not in self.readouts:
+                raise UnknownNameError.of("session of the model", session, self.readouts)
+            if n_frames_window <= self.n_frames_lost:
+                raise UsageError(
+                    "the window is too short for the model",
+                    session=session,
+                    found=f"{n_frames_window} frames",
+                    expected=f"at least {self.n_frames_lost + 1}",
+                )
+        features_BTCHW = self.core(videos_BCTHW).transpose(1, 2)
+        pupil_center_BT2 = pupil_center_B2T[..., self.n_frames_lost :].transpose(1, 2)
+        return [self._read_out(features_BTCHW[rows], pupil_center_BT2[rows], session) for session, rows in wanted]
 
     def regularizer(self) -> torch.Tensor:
         """Return the penalty on rough filters in the core's first layer."""
@@ -107,6 +108,12 @@ class Factorized3d(ResponseModel):
             mean_response_N = invert_elu1(mean_response_N)
         cast(FullGaussianReadout, self.readouts[session]).bias.copy_(mean_response_N)
 
+    def _read_out(self, features_BTCHW: torch.Tensor, pupil_center_BT2: torch.Tensor, session: str) -> torch.Tensor:
+        n_trials, n_frames = features_BTCHW.shape[:2]
+        shift_F2 = self.shifters[session](pupil_center_BT2.flatten(0, 1))
+        responses_FN = elu1(self.readouts[session](features_BTCHW.flatten(0, 1), shift_F2))
+        return responses_FN.view(n_trials, n_frames, -1).transpose(1, 2)
+
 
 class FactorizedCore(nn.Module):
     """Layers that turn a video into a feature map for each frame.
@@ -115,11 +122,13 @@ class FactorizedCore(nn.Module):
     ----------
     config : Factorized3dConfig
         The architecture.
+    n_input_channels : int
+        Of the video.
     """
 
     layers: nn.Sequential
 
-    def __init__(self, config: Factorized3dConfig) -> None:
+    def __init__(self, config: Factorized3dConfig, n_input_channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             *(
@@ -133,7 +142,7 @@ class FactorizedCore(nn.Module):
                     batch_norm_momentum=config.batch_norm_momentum,
                 )
                 for n_in, n_out, spatial_kernel, temporal_kernel, spatial_stride in zip(
-                    (N_INPUT_CHANNELS, *config.channels[:-1]),
+                    (n_input_channels, *config.channels[:-1]),
                     config.channels,
                     config.spatial_kernels,
                     config.temporal_kernels,

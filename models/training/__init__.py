@@ -2,6 +2,6 @@
 
 from models.training.metrics import EpochMetrics
 from models.training.run import Run, load_run
-from models.training.training import TrainingReport, train
+from models.training.training import TrainingReport, find_finished_run, train
 
-__all__ = ["EpochMetrics", "Run", "TrainingReport", "load_run", "train"]
+__all__ = ["EpochMetrics", "Run", "TrainingReport", "find_finished_run", "load_run", "train"]

@@ -43,7 +43,7 @@ def draw_curves(metrics: Sequence[EpochMetrics], path: Path, *, title: str, best
 
     loss_axes.plot(epochs, [m.train_loss for m in metrics], color=_BLUE, marker=marker, ms=3, label="training windows")
     loss_axes.plot(
-        epochs, [m.validation_loss for m in metrics], color=_ORANGE, marker=marker, ms=3, label="oracle trials"
+        epochs, [m.validation_loss for m in metrics], color=_ORANGE, marker=marker, ms=3, label="validation trials"
     )
     loss_axes.set(title="Loss", ylabel="Poisson loss per neuron and frame")
     loss_axes.legend(frameon=False)
@@ -57,7 +57,7 @@ def draw_curves(metrics: Sequence[EpochMetrics], path: Path, *, title: str, best
     if best_epoch:
         correlation_axes.axvline(best_epoch, color=_GRAY, ls=":", lw=1)
         note = f"best {metrics[best_epoch - 1].correlation:.3f} in epoch {best_epoch}"
-    correlation_axes.set(title=f"Oracle trials: {note}", ylabel="single-trial correlation")
+    correlation_axes.set(title=f"Validation: {note}", ylabel="single-trial correlation")
     # Correlations rise: the lower right corner is free.
     correlation_axes.legend(frameon=False, loc="lower right", fontsize="small", ncols=2)
 
@@ -86,6 +86,7 @@ def write_summary(
     n_parameters: int,
     device: str,
     n_trials: int,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write a page of Markdown: what was trained, how well it did, and how fast.
 
@@ -105,6 +106,8 @@ def write_summary(
         What it was trained on.
     n_trials : int
         Training trials of all sessions.
+    notes : sequence of str
+        What was odd, a sentence each.
     """
     duration_s = sum(epoch.duration_s for epoch in metrics)
     waiting = sum(epoch.data_wait_share * epoch.duration_s for epoch in metrics) / duration_s
@@ -121,8 +124,8 @@ def write_summary(
     if best_epoch:
         best = metrics[best_epoch - 1]
         lines += [
-            f"The weights are those of epoch {best_epoch}. Single-trial correlation on the oracle trials, which also "
-            "chose the epoch (the first frames left out, standardized responses):",
+            f"The weights are those of epoch {best_epoch}. Single-trial correlation on the validation trials, which "
+            "also chose the epoch (the first frames left out, standardized responses):",
             "",
             "| Session | Correlation |",
             "| --- | --- |",
@@ -130,7 +133,16 @@ def write_summary(
             f"| all neurons | {best.correlation:.4f} |",
             "",
         ]
+        if best.scores:
+            lines += [
+                "The same by other names, each computed in its own way (`models/training/scores.py`):",
+                "",
+                *(f"- `{name}` {score:.4f}" for name, score in best.scores.items()),
+                "",
+            ]
     else:
-        lines += ["No epoch beat the untrained model on the oracle trials: the weights are untrained.", ""]
+        lines += ["No epoch beat the untrained model on the validation trials: the weights are untrained.", ""]
+    if notes:
+        lines += [*(f"- {note}" for note in notes), ""]
     lines += ["![Losses, correlations and learning rate over the epochs](curves.png)", ""]
     path.write_text("\n".join(lines), encoding="utf-8")

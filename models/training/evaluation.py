@@ -5,19 +5,24 @@ Shape suffixes: B trials of a batch, N neurons, T frames.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from models.inputs import to_tensors
+from models.config import TrainingConfig
+from models.inputs import ModelInputs
+from models.response_model import ResponseModel
+from models.training.batches import TrainingBatches
 from models.training.objective import poisson_loss
+from models.training.ranks import Ranks
+from models.training.scores import SCORES, ScoreRule, score_names
+from models.whole_trials import predict_whole
 from sensorium_data.correlation import CorrelationAccumulator
 from sensorium_data.errors import UsageError
-from sensorium_data.loader import WindowLoader
-from sensorium_data.sessions import Tier
+from sensorium_data.statistics import Normalizer
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -29,17 +34,20 @@ class Evaluation:
     Attributes
     ----------
     correlations : mapping of str to ndarray, shape (neuron,)
-        Single-trial correlation of every neuron, by session.
+        Single-trial correlation of every neuron in the competition's units, by session.
     loss : float
-        Poisson loss per neuron and frame, over all sessions.
+        Poisson loss per neuron and frame on the scale of the recipe, over all sessions.
+    scores : mapping of str to float
+        By the names of :mod:`models.training.scores`.
     """
 
     correlations: Mapping[str, np.ndarray]
     loss: float
+    scores: Mapping[str, float]
 
     @property
     def pooled(self) -> float:
-        """Mean over the neurons of all sessions together: what the starter kit stops by."""
+        """Mean over the neurons of all sessions together."""
         return float(np.concatenate(list(self.correlations.values())).mean())
 
     @property
@@ -50,58 +58,120 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, loader: WindowLoader, tiers: Sequence[Tier], *, n_frames_skipped: int, device: torch.device
+    model: ResponseModel,
+    batches: TrainingBatches,
+    config: TrainingConfig,
+    *,
+    ranks: Ranks | None = None,
+    before_trial: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Predict the labelled trials of some tiers whole, and compare them with the responses.
+    """Predict the validation trials whole, and compare them with the responses.
 
     Nothing is drawn at random: the starter kit evaluates on one random window a trial, which makes the same weights
-    score differently each time. The first frames are left out, as the competition does, and both sides
-    are in the competition's units.
+    score differently each time. The first frames are left out, as the competition does. The model computes in 32 bits,
+    as it will when it predicts.
 
     Parameters
     ----------
-    model : Module
+    model : ResponseModel
         Put into evaluation mode, and back into the mode it was in.
-    loader : WindowLoader
+    batches : TrainingBatches
         Gives the trials of all its sessions.
-    tiers : sequence of Tier
-        Which trials to score.
-    n_frames_skipped : int
-        Frames at a trial's start that do not count; the competition's 50.
-    device : torch.device
-        Where the model is.
+    config : TrainingConfig
+        Says how many frames are skipped, which frames a window takes, and which reference's score there is.
+    ranks : Ranks, optional
+        Each evaluates its share of the trials, and all get the same result.
+    before_trial : callable
+        Called before each trial; what it raises ends the evaluation.
+
+    Raises
+    ------
+    UsageError
+        If a trial has no frame that can be scored.
     """
+    ranks = ranks or Ranks()
+    rules = {name: SCORES[name] for name in score_names(config.normalization)}
     was_training = model.training
     model.eval()
-    correlations: dict[str, np.ndarray] = {}
-    total_loss = 0.0
-    n_values = 0
+    results: dict[str, _SessionResult] = {}
     try:
-        for session in loader.reader.sessions:
-            accumulator: CorrelationAccumulator | None = None
-            for batch in loader.iter_trials(session.name, tiers, labelled=True):
-                inputs = to_tensors(batch, device)
-                predictions_BNT = model(inputs.videos, inputs.pupil_center, session.name).float()
-                n_lost = batch.n_frames - predictions_BNT.shape[-1]
-                n_cut = max(0, n_frames_skipped - n_lost)
-                predictions_BNT = predictions_BNT[..., n_cut:]
-                if not predictions_BNT.shape[-1]:
-                    raise UsageError(
-                        "no frame is left to score",
-                        session=session.name,
-                        trial=batch.trials[0],
-                        found=f"{batch.n_frames} frames",
-                        expected=f"more than {max(n_frames_skipped, n_lost)}",
-                    )
-                responses_BNT = inputs.responses[..., -predictions_BNT.shape[-1] :]
-                if accumulator is None:
-                    accumulator = CorrelationAccumulator(responses_BNT.shape[1])
-                for prediction_NT, response_NT in zip(predictions_BNT, responses_BNT, strict=True):
-                    accumulator.update(prediction_NT.cpu().numpy(), response_NT.cpu().numpy())
-                total_loss += float(poisson_loss(predictions_BNT, responses_BNT))
-                n_values += responses_BNT.numel()
-            assert accumulator is not None  # noqa: S101 - iter_trials yields a trial or raises
-            correlations[session.name] = accumulator.correlation()
+        for session in batches.sessions:
+            result = _SessionResult(rules)
+            own = batches.validation_trials(session)[ranks.rank :: ranks.n_ranks]
+            for inputs in batches.iter_validation(session, only=own):
+                before_trial()
+                predictions_BNT = predict_whole(model, inputs, session, stride=config.window_stride).float()
+                result.add(inputs, predictions_BNT, batches.normalizers[session], config)
+            results[session] = result.merge(ranks.gather(result.moments()))
     finally:
         model.train(was_training)
-    return Evaluation(correlations=correlations, loss=total_loss / n_values)
+    return Evaluation(
+        correlations={name: result.correlations("single_trial_correlation") for name, result in results.items()},
+        loss=sum(result.loss for result in results.values()) / sum(result.n_values for result in results.values()),
+        scores={
+            name: rule.aggregate([result.correlations(name) for result in results.values()])
+            for name, rule in rules.items()
+        },
+    )
+
+
+class _SessionResult:
+    """One session's correlations while its trials arrive."""
+
+    def __init__(self, rules: Mapping[str, ScoreRule]) -> None:
+        self._rules = rules
+        # Rules that differ in their aggregation alone share an accumulator.
+        self._accumulators: dict[Any, CorrelationAccumulator] = {}
+        self.loss = 0.0
+        self.n_values = 0
+
+    def add(
+        self,
+        inputs: ModelInputs,
+        predictions_BNT: torch.Tensor,
+        normalizer: Normalizer,
+        config: TrainingConfig,
+    ) -> None:
+        responses_BNT = inputs.responses
+        n_frames, n_predicted = inputs.n_frames, predictions_BNT.shape[-1]
+        first_frame = max(config.skip_frames, n_frames - n_predicted)
+        n_scored = n_frames - first_frame
+        if n_scored < 1 or not n_predicted:
+            raise UsageError(
+                "no frame is left to score",
+                session=inputs.session,
+                trial=inputs.trials[0],
+                found=f"{n_frames} frames",
+                expected=f"more than {first_frame}",
+            )
+        self.loss += float(poisson_loss(predictions_BNT[..., -n_scored:], responses_BNT[..., -n_scored:]))
+        self.n_values += predictions_BNT.shape[0] * predictions_BNT.shape[1] * n_scored
+        pairs = zip(predictions_BNT.cpu().numpy(), responses_BNT[..., -n_predicted:].cpu().numpy(), strict=True)
+        for prediction_NT, response_NT in pairs:
+            for key, rule in {rule.key: rule for rule in self._rules.values()}.items():
+                frames = rule.choose_frames(n_frames - n_predicted, n_frames, config.skip_frames)
+                columns = frames - (n_frames - n_predicted)
+                accumulator = self._accumulators.setdefault(key, CorrelationAccumulator(len(prediction_NT)))
+                accumulator.update(
+                    rule.convert(normalizer, prediction_NT[:, columns], frames),
+                    rule.convert(normalizer, response_NT[:, columns], frames),
+                )
+
+    def moments(self) -> tuple[dict[Any, CorrelationAccumulator], float, int]:
+        """Return what other ranks need."""
+        return self._accumulators, self.loss, self.n_values
+
+    def merge(self, parts: list[tuple[dict[Any, CorrelationAccumulator], float, int]]) -> _SessionResult:
+        """Return the result of all ranks together, in their order, so that it is the same on each."""
+        merged = _SessionResult(self._rules)
+        for accumulators, loss, n_values in parts:
+            for key, accumulator in accumulators.items():
+                own = merged._accumulators.setdefault(key, CorrelationAccumulator(accumulator.n_neurons))
+                own.merge(accumulator)
+            merged.loss += loss
+            merged.n_values += n_values
+        return merged
+
+    def correlations(self, name: str) -> np.ndarray:
+        """Return a rule's correlation of each neuron."""
+        return self._accumulators[self._rules[name].key].correlation()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -30,13 +31,14 @@ class EpochMetrics:
     regularizer : float
         Mean over the epoch's batches, as added to the scaled loss.
     validation_loss : float
-        Poisson loss per neuron and frame on the oracle tier's whole trials.
+        Poisson loss per neuron and frame on whole validation trials, on the recipe's scale.
     correlation : float
-        Single-trial correlation on the oracle tier, mean over the neurons of all sessions.
+        Single-trial correlation on the validation trials in the competition's units, mean over the neurons of all
+        sessions.
     correlations : mapping of str to float
         The same, mean over each session's neurons.
     learning_rate : float
-        That the epoch was trained with.
+        That the epoch's last step was made with.
     improved : bool
         Whether the weights were the best so far.
     duration_s : float
@@ -45,6 +47,12 @@ class EpochMetrics:
         Windows trained on a second, validation left out.
     data_wait_share : float
         Share of the training time, 0 to 1, spent waiting for batches.
+    scores : mapping of str to float
+        By the names of :mod:`models.training.scores`; empty in runs of before they were computed.
+    gpu_memory_bytes : int
+        The most that tensors took on the GPU; 0 on a CPU.
+    n_skipped_steps : int
+        Steps that 16-bit gradients were too large for.
     """
 
     epoch: int
@@ -58,6 +66,9 @@ class EpochMetrics:
     duration_s: float
     windows_per_s: float
     data_wait_share: float
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
+    gpu_memory_bytes: int = 0
+    n_skipped_steps: int = 0
 
     def to_json(self) -> str:
         """Return one line of JSON."""
@@ -67,15 +78,26 @@ class EpochMetrics:
 class MetricsLog:
     """Writes every epoch to ``metrics.jsonl`` and to TensorBoard's event files.
 
+    Both are begun anew with the epochs that are known already: an interrupted run may have written more than it goes
+    on from.
+
     Parameters
     ----------
     folder : Path
         The run's folder; event files go to its ``tensorboard`` folder.
+    epochs : sequence of EpochMetrics
+        What a run goes on from.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, epochs: Sequence[EpochMetrics] = ()) -> None:
         self._path = folder / "metrics.jsonl"
-        self._events = SummaryWriter(log_dir=str(folder / "tensorboard"))
+        events = folder / "tensorboard"
+        self._path.unlink(missing_ok=True)
+        if events.exists():
+            shutil.rmtree(events)
+        self._events = SummaryWriter(log_dir=str(events))
+        for epoch in epochs:
+            self.append(epoch)
 
     def append(self, metrics: EpochMetrics) -> None:
         """Write one epoch; it is on disk when this returns."""
@@ -86,7 +108,9 @@ class MetricsLog:
         self._events.add_scalar("correlation/all neurons", metrics.correlation, metrics.epoch)
         for session, correlation in metrics.correlations.items():
             self._events.add_scalar(f"correlation/{session}", correlation, metrics.epoch)
-        for name in ("learning_rate", "windows_per_s", "data_wait_share", "duration_s"):
+        for name, score in metrics.scores.items():
+            self._events.add_scalar(f"score/{name}", score, metrics.epoch)
+        for name in ("learning_rate", "windows_per_s", "data_wait_share", "duration_s", "gpu_memory_bytes"):
             self._events.add_scalar(f"training/{name}", getattr(metrics, name), metrics.epoch)
         self._events.flush()
 

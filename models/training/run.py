@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,22 +14,20 @@ import torch
 import xarray as xr
 
 from models.config import TrainingConfig
-from models.neurons import NeuronInfo
 from models.registry import build_model
 from models.response_model import ResponseModel
-from models.training.checkpointing import digest_file, load_weights
+from models.settings import MachineSettings
 from models.training.metrics import EpochMetrics, read_metrics
+from models.training.run_data import RunData
+from models.training.weights import digest_file, load_weights
 from sensorium_data.errors import RunError
 from sensorium_data.sessions import Session, find_session
-from sensorium_data.store import open_session, session_digest
 
 __all__ = [
     "FORMAT_VERSION",
+    "RECIPE_VERSION",
     "ModelRecord",
     "Run",
-    "RunData",
-    "RunSession",
-    "describe_data",
     "identify_run",
     "load_run",
     "run_name",
@@ -40,62 +37,9 @@ _Record = TypeVar("_Record", bound=pydantic.BaseModel)
 
 #: Raised whenever a run's files change their meaning.
 FORMAT_VERSION = 1
+#: Raised whenever equal settings come to mean another training, or a default changes.
+RECIPE_VERSION = 2
 _FILES = ("config.json", "data.json", "environment.json", "metrics.jsonl", "model.json", "model.safetensors")
-
-
-class RunSession(pydantic.BaseModel):
-    """What a run must know of a session to rebuild its model and to tell that it is the same one.
-
-    Attributes
-    ----------
-    name : str
-        Full name.
-    digest : str
-        Of the session's content in the store it was trained from.
-    n_trials : int
-        Trials of all tiers.
-    unit_ids : tuple of int
-        The neurons, in the order of the model's outputs.
-    positions_um : tuple of (float, float)
-        Each neuron's x and y, in micrometers.
-    """
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    digest: str
-    n_trials: int
-    unit_ids: tuple[int, ...]
-    positions_um: tuple[tuple[float, float], ...]
-
-    @property
-    def neurons(self) -> NeuronInfo:
-        """The session's neurons as models are built for them."""
-        return NeuronInfo(
-            n_neurons=len(self.unit_ids), positions=np.asarray(self.positions_um, dtype=np.float64).reshape(-1, 2)
-        )
-
-
-class RunData(pydantic.BaseModel):
-    """The data of a run.
-
-    Attributes
-    ----------
-    store : str
-        Where they were; they may have moved since.
-    sessions : tuple of RunSession
-        In the order in which they were trained on.
-    """
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
-
-    store: str
-    sessions: tuple[RunSession, ...]
-
-    @property
-    def neurons(self) -> dict[str, NeuronInfo]:
-        """Each session's neurons, by full session name."""
-        return {session.name: session.neurons for session in self.sessions}
 
 
 class ModelRecord(pydantic.BaseModel):
@@ -114,7 +58,7 @@ class ModelRecord(pydantic.BaseModel):
     best_epoch : int
         Whose weights are kept.
     best_correlation : float
-        Theirs, on the oracle tier.
+        Theirs, on the validation trials.
     duration_s : float
         Time that training took.
     weights_sha256, config_sha256, data_sha256 : str
@@ -136,26 +80,24 @@ class ModelRecord(pydantic.BaseModel):
     data_sha256: str
 
 
-def describe_data(store: str, sessions: Sequence[Session]) -> RunData:
-    """Return what a run records of its sessions.
-
-    Raises
-    ------
-    StoreError
-        If the store or a session cannot be opened.
-    """
-    return RunData(store=store, sessions=tuple(_describe_session(store, session) for session in sessions))
-
-
 def identify_run(config: TrainingConfig, data: RunData) -> str:
     """Return the digest of everything that decides what a run learns: its recipe and its data's content.
 
-    Where the store lies, the device the run happens to get and the memory it may take do not belong to it.
+    Where the store and the teacher lie, the device that the run happens to get, the memory it may take and when it is
+    saved do not belong to it: :class:`models.settings.MachineSettings`. Settings that have their default are left out,
+    so that a setting that comes with a later version does not make another run of one that does not use it.
     """
-    recipe = config.model_dump(mode="json", exclude={"device", "cache_bytes"})
+    recipe = config.model_dump(mode="json", exclude={*MachineSettings.model_fields, "teacher"}, exclude_defaults=True)
+    recipe["model"]["kind"] = config.model.kind
     content = [[session.name, session.digest] for session in data.sessions]
-    canonical = json.dumps({"format": FORMAT_VERSION, "recipe": recipe, "data": content}, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    parts = {
+        "version": RECIPE_VERSION,
+        "recipe": recipe,
+        "data": content,
+        "split": data.split,
+        "teacher": data.teacher,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def run_name(config: TrainingConfig, identity: str) -> str:
@@ -184,7 +126,7 @@ class Run:
     best_epoch : int
         The epoch whose weights it keeps; 0 if none beat the untrained model.
     best_correlation : float
-        Single-trial correlation of those weights on the oracle tier, over all neurons.
+        Single-trial correlation of those weights on the validation trials, over all neurons.
     duration_s : float
         Time that training took.
     digest : str
@@ -312,17 +254,6 @@ def load_run(path: str | Path) -> Run:
         best_correlation=record.best_correlation,
         duration_s=record.duration_s,
         digest=record.weights_sha256,
-    )
-
-
-def _describe_session(store: str, session: Session) -> RunSession:
-    dataset = open_session(store, session.name)
-    return RunSession(
-        name=session.name,
-        digest=session_digest(store, session.name),
-        n_trials=dataset.sizes["trial"],
-        unit_ids=tuple(dataset["neuron"].values.tolist()),
-        positions_um=tuple(zip(dataset["x"].values.tolist(), dataset["y"].values.tolist(), strict=True)),
     )
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -15,10 +16,13 @@ from typing import Any
 
 import torch
 
-from models.config import TrainingConfig
+from models.config import TrainingConfig, list_settings
+from models.registry import get_preset, preset_names
 from models.response_model import ResponseModel
-from models.training.checkpointing import digest_file, save_weights
-from models.training.run import FORMAT_VERSION, ModelRecord, RunData
+from models.training.checkpoints import Checkpoints
+from models.training.run import FORMAT_VERSION, ModelRecord
+from models.training.run_data import RunData
+from models.training.weights import digest_file, save_weights
 from sensorium_data.errors import RunError
 
 try:
@@ -26,7 +30,16 @@ try:
 except ImportError:  # Windows has none; training a run once at a time is the user's part there.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["RunFolder", "publish_run"]
+__all__ = [
+    "RunFolder",
+    "describe_given",
+    "has_checkpoint",
+    "open_checkpoints",
+    "publish_run",
+    "remove_checkpoints",
+]
+
+CHECKPOINTS_FOLDER = "checkpoints"
 
 
 class RunFolder:
@@ -37,32 +50,43 @@ class RunFolder:
     path : Path
         The unfinished folder.
     identity : str
+        Of the run.
     config : TrainingConfig
-    data : RunData
+        The recipe.
     """
 
-    def __init__(self, path: Path, identity: str, config: TrainingConfig, data: RunData) -> None:
+    def __init__(self, path: Path, identity: str, config: TrainingConfig) -> None:
         self.path = path
         self._identity = identity
         self._config = config
 
-        _write_json(path / "config.json", config.model_dump(mode="json"))
-        _write_json(path / "data.json", data.model_dump(mode="json"), indent=None)
+    def open_checkpoints(self) -> Checkpoints:
+        """Return the checkpoints, of an interrupted attempt too."""
+        return open_checkpoints(self.path, self._identity, self._config)
 
-    def write_environment(self, device: torch.device) -> None:
+    def write_recipe(self, data: RunData) -> None:
+        """Record what is asked for, what that comes to, and on which data."""
+        _write_json(self.path / "config-given.json", describe_given(self._config))
+        _write_json(self.path / "config.json", self._config.model_dump(mode="json"))
+        _write_json(self.path / "data.json", data.model_dump(mode="json"), indent=None)
+
+    def write_environment(self, device: torch.device, *, n_ranks: int, resumed_step: int) -> None:
         """Record the versions and the machine."""
         packages = ("torch", "lightning-fabric", "numpy", "xarray", "zarr", "dask", "sensorium-pipeline")
         _write_json(
             self.path / "environment.json",
             {
                 "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "resumed_step": resumed_step,
                 "python": platform.python_version(),
                 "platform": platform.platform(),
                 "packages": {name: version(name) for name in packages},
+                "git_commit": _find_commit(),
                 "device": str(device),
                 "device_name": (
                     torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
                 ),
+                "n_ranks": n_ranks,
                 "n_cores": os.cpu_count(),
                 "n_torch_threads": torch.get_num_threads(),
             },
@@ -76,7 +100,7 @@ class RunFolder:
             identity=self._identity,
             preset=self._config.name,
             n_parameters=sum(parameter.numel() for parameter in model.parameters()),
-            n_frames_lost=model.n_frames_lost,
+            n_frames_lost=model.n_frames_lost * self._config.window_stride,
             best_epoch=best_epoch,
             best_correlation=best_correlation,
             duration_s=duration_s,
@@ -88,11 +112,23 @@ class RunFolder:
 
 
 @contextmanager
-def publish_run(path: Path, identity: str, config: TrainingConfig, data: RunData) -> Iterator[RunFolder]:
+def publish_run(
+    path: Path, identity: str, config: TrainingConfig, data: RunData, *, restart: bool = False
+) -> Iterator[RunFolder]:
     """Give a folder to train into, which becomes ``path`` when the block ends without an error.
 
-    It is ``<path>.partial``; what an interrupted attempt left there is removed first. While the block runs, nobody
-    else can train the same run.
+    It is ``<path>.partial``. What an interrupted attempt left there stays if there is a checkpoint among it, and is
+    removed otherwise. A finished run needs its best weights alone: its checkpoints are removed. While the block
+    runs, nobody else can train the same run.
+
+    Parameters
+    ----------
+    path : Path
+        The finished run's folder.
+    identity, config, data
+        Of the run.
+    restart : bool
+        Remove what an interrupted attempt left in any case.
 
     Raises
     ------
@@ -105,18 +141,49 @@ def publish_run(path: Path, identity: str, config: TrainingConfig, data: RunData
     except OSError as error:
         raise _cannot_write(partial, error) from error
     with _exclusive_access(partial):
-        for entry in partial.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
         try:
-            yield RunFolder(partial, identity, config, data)
+            if restart or not has_checkpoint(partial):
+                _empty(partial)
+            folder = RunFolder(partial, identity, config)
+            folder.write_recipe(data)
+            yield folder
             partial.rename(path)
         except OSError as error:
             if not str(error.filename or "").startswith(str(partial)):
                 raise
             raise _cannot_write(partial, error) from error
+    # Last: a kill before would leave neither a run nor anything to go on from.
+    remove_checkpoints(path)
+
+
+def open_checkpoints(partial: Path, identity: str, config: TrainingConfig) -> Checkpoints:
+    """Return the checkpoints in an unfinished run's folder."""
+    return Checkpoints(partial / CHECKPOINTS_FOLDER, identity=identity, n_kept=config.keep_checkpoints)
+
+
+def has_checkpoint(partial: Path) -> bool:
+    """Whether there is anything to go on from in an unfinished run's folder."""
+    return any((partial / CHECKPOINTS_FOLDER).glob("*.json"))
+
+
+def remove_checkpoints(path: Path) -> None:
+    """Remove the checkpoints of a finished run, if there are any."""
+    if (path / CHECKPOINTS_FOLDER).is_dir():
+        shutil.rmtree(path / CHECKPOINTS_FOLDER)
+
+
+def describe_given(config: TrainingConfig) -> dict[str, Any]:
+    """Return a config as a user gives it: a preset, and the settings that differ from it."""
+    preset = get_preset(config.name) if config.name in preset_names() else None
+    defaults = list_settings(preset) if preset is not None else {}
+    return {
+        "preset": config.name,
+        "settings": {
+            name: value
+            for name, value in list_settings(config).items()
+            if name not in defaults or defaults[name] != value
+        },
+    }
 
 
 @contextmanager
@@ -142,6 +209,35 @@ def _exclusive_access(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _find_commit() -> str | None:
+    """Return the commit of this package's source, ``-dirty`` if it was changed since; None where there is none."""
+    source = Path(__file__).parent
+    try:
+        # A package that is installed below somebody else's repository is not of its commits.
+        subprocess.run(  # noqa: S603 - a fixed command
+            ["git", "-C", str(source), "ls-files", "--error-unmatch", Path(__file__).name],  # noqa: S607
+            check=True,
+            capture_output=True,
+        )
+        described = subprocess.run(  # noqa: S603 - a fixed command
+            ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
 
 
 def _cannot_write(folder: Path, error: OSError) -> RunError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,8 +52,17 @@ class Schedule(Protocol):
     best_score: float
     best_epoch: int
 
+    def learning_rate_at(self, share: float) -> float:
+        """Return the learning rate after a share, 0 to 1, of the epoch that is under way."""
+
     def update(self, score: float) -> Decision:
         """Take the score after an epoch and say what to do."""
+
+    def state(self) -> dict[str, float]:
+        """Return all that has changed since the beginning, for :meth:`restore`."""
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on from a :meth:`state`."""
 
 
 def make_schedule(config: TrainingConfig, *, initial_score: float) -> Schedule:
@@ -71,6 +81,7 @@ def make_schedule(config: TrainingConfig, *, initial_score: float) -> Schedule:
             learning_rate=config.learning_rate,
             min_learning_rate=config.min_learning_rate,
             max_epochs=config.max_epochs,
+            warmup_epochs=config.warmup_epochs,
         )
     return PlateauSchedule(
         initial_score=initial_score,
@@ -82,11 +93,37 @@ def make_schedule(config: TrainingConfig, *, initial_score: float) -> Schedule:
         plateau_factor=config.plateau_factor,
         plateau_patience=config.plateau_patience,
         min_learning_rate=config.min_learning_rate,
+        warmup_epochs=config.warmup_epochs,
     )
 
 
-class CosineSchedule:
-    """A learning rate that falls along half a cosine over all epochs; the best weights are restored at the end.
+class _ScoredEpochs:
+    """What every schedule keeps: how many epochs there were, and which was the best."""
+
+    def __init__(self, initial_score: float, learning_rate: float) -> None:
+        self.best_score = initial_score
+        self.best_epoch = 0
+        self.learning_rate = learning_rate
+        self._epoch = 0
+
+    def state(self) -> dict[str, float]:
+        """Return all that has changed since the beginning, for :meth:`restore`."""
+        return {name: getattr(self, name) for name in self._changing}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on from a :meth:`state`."""
+        for name in self._changing:
+            setattr(self, name, state[name])
+
+    @property
+    def _changing(self) -> tuple[str, ...]:
+        return ("best_score", "best_epoch", "learning_rate", "_epoch")
+
+
+class CosineSchedule(_ScoredEpochs):
+    """A learning rate that falls along half a cosine; the best weights are restored at the end.
+
+    It falls from step to step. If there is a warm-up, the rate rises from 0 along a line before.
 
     Parameters
     ----------
@@ -96,6 +133,8 @@ class CosineSchedule:
         Of the first epoch, and what it would reach after the last.
     max_epochs : int
         All of them are trained.
+    warmup_epochs : int
+        How many of them the rate rises in.
 
     Raises
     ------
@@ -104,23 +143,39 @@ class CosineSchedule:
     """
 
     def __init__(
-        self, *, initial_score: float, learning_rate: float, min_learning_rate: float, max_epochs: int
+        self,
+        *,
+        initial_score: float,
+        learning_rate: float,
+        min_learning_rate: float,
+        max_epochs: int,
+        warmup_epochs: int = 0,
     ) -> None:
-        if max_epochs < 1:
-            raise UsageError("training needs epochs", found=max_epochs, expected="at least 1")
+        if not 0 <= warmup_epochs < max_epochs:
+            raise UsageError(
+                "training needs epochs after its warm-up", found=max_epochs, expected=f"at least {warmup_epochs + 1}"
+            )
         if min_learning_rate > learning_rate:
             raise UsageError(
                 "the learning rate cannot fall to a higher one",
                 found=f"from {learning_rate} to {min_learning_rate}",
                 remedy="lower min_learning_rate",
             )
-        self.best_score = initial_score
-        self.best_epoch = 0
-        self.learning_rate = learning_rate
+        super().__init__(initial_score, learning_rate)
         self._highest = learning_rate
         self._lowest = min_learning_rate
         self._max_epochs = max_epochs
-        self._epoch = 0
+        self._warmup_epochs = warmup_epochs
+        self.learning_rate = self.learning_rate_at(0.0)
+
+    def learning_rate_at(self, share: float) -> float:
+        """Return the learning rate after a share, 0 to 1, of the epoch that is under way."""
+        n_epochs = self._epoch + share
+        if n_epochs < self._warmup_epochs:
+            return self._highest * n_epochs / self._warmup_epochs
+        n_falling = self._max_epochs - self._warmup_epochs
+        height = 0.5 * (1 + math.cos(math.pi * min(1.0, (n_epochs - self._warmup_epochs) / n_falling)))
+        return self._lowest + height * (self._highest - self._lowest)
 
     def update(self, score: float) -> Decision:
         """Take the score after an epoch and say what to do."""
@@ -129,13 +184,12 @@ class CosineSchedule:
         if improved:
             self.best_score = score
             self.best_epoch = self._epoch
-        share = 0.5 * (1 + math.cos(math.pi * min(1.0, self._epoch / self._max_epochs)))
-        self.learning_rate = self._lowest + share * (self._highest - self._lowest)
+        self.learning_rate = self.learning_rate_at(0.0)
         stops = self._epoch >= self._max_epochs
         return Decision(improved=improved, restores_best=stops, stops=stops, learning_rate=self.learning_rate)
 
 
-class PlateauSchedule:
+class PlateauSchedule(_ScoredEpochs):
     """The starter kit's early stopping in rounds, beside its learning rate that falls on a plateau.
 
     Two counters run side by side. *Early stopping* counts epochs without an improvement; when they reach
@@ -163,6 +217,8 @@ class PlateauSchedule:
     plateau_factor, plateau_patience, min_learning_rate
         Of the learning rate: what it is multiplied with, after more than how many epochs without
         improvement, and where it ends.
+    warmup_epochs : int
+        Epochs at first in which the rate rises from 0 along a line, step by step.
 
     Raises
     ------
@@ -187,6 +243,7 @@ class PlateauSchedule:
         plateau_factor: float,
         plateau_patience: int,
         min_learning_rate: float,
+        warmup_epochs: int = 0,
     ) -> None:
         if patience < 1 or n_rounds < 1 or max_epochs < 1:
             raise UsageError(
@@ -196,9 +253,7 @@ class PlateauSchedule:
             )
         if not 0 < plateau_factor < 1:
             raise UsageError("the plateau factor must lower the rate", found=plateau_factor, expected="between 0 and 1")
-        self.best_score = initial_score
-        self.best_epoch = 0
-        self.learning_rate = learning_rate
+        super().__init__(initial_score, learning_rate)
         self._patience = patience
         self._n_rounds = n_rounds
         self._tolerance = tolerance
@@ -206,12 +261,23 @@ class PlateauSchedule:
         self._plateau_factor = plateau_factor
         self._plateau_patience = plateau_patience
         self._min_learning_rate = min_learning_rate
-        self._epoch = 0
+        self._warmup_epochs = warmup_epochs
         self._round = 0
         self._n_bad_in_round = 0
         # The plateau's own best starts below every score: unlike early stopping, it does not know the untrained model.
         self._plateau_best = float("-inf")
         self._n_bad_on_plateau = 0
+
+    @property
+    def _changing(self) -> tuple[str, ...]:
+        return (*super()._changing, "_round", "_n_bad_in_round", "_plateau_best", "_n_bad_on_plateau")
+
+    def learning_rate_at(self, share: float) -> float:
+        """Return the learning rate after a share, 0 to 1, of the epoch that is under way."""
+        n_epochs = self._epoch + share
+        if n_epochs < self._warmup_epochs:
+            return self.learning_rate * n_epochs / self._warmup_epochs
+        return self.learning_rate
 
     def update(self, score: float) -> Decision:
         """Take the score after an epoch and say what to do."""

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
+
+import torch
 
 from models.config import TrainingConfig
 from models.devices import choose_device, repeatable
-from models.inputs import open_normalizers
+from models.training.batches import Split, TrainingBatches, split_trials
 from models.training.curves import draw_curves, write_summary
+from models.training.distillation import load_teacher
+from models.training.interruption import Interruption
 from models.training.metrics import EpochMetrics, MetricsLog
-from models.training.run import describe_data, identify_run, load_run, run_name
-from models.training.run_folder import publish_run
+from models.training.ranks import Ranks, open_ranks
+from models.training.run import Run, identify_run, load_run, run_name
+from models.training.run_data import RunData, describe_data, require_unchanged
+from models.training.run_folder import RunFolder, open_checkpoints, publish_run, remove_checkpoints
 from models.training.trainer import Trainer
+from models.training.unfinished import explain_no_unfinished
 from sensorium_data.errors import RunError, UsageError
-from sensorium_data.loader import WindowLoader
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.sessions import find_sessions
+from sensorium_data.sessions import Session, find_sessions
 from sensorium_data.store import stored_sessions
 from sensorium_data.trial_reader import TrialReader
 
-__all__ = ["TrainingReport", "train"]
+__all__ = ["TrainingReport", "find_finished_run", "train"]
 
 
 @dataclass(frozen=True)
@@ -42,9 +49,13 @@ class TrainingReport:
     best_epoch : int
         The epoch whose weights were kept; 0 if none beat the untrained model.
     best_correlation : float
-        Their single-trial correlation on the oracle tier, over the neurons of all sessions.
+        Their single-trial correlation on the validation trials, over the neurons of all sessions.
     duration_s : float
-        Time that training took, now or when it was done.
+        Time that all its epochs took.
+    resumed_step : int
+        Optimizer steps of an interrupted attempt that this one went on from; 0 if it began anew.
+    notes : tuple of str
+        What was odd, a sentence each: damaged checkpoints, tiers withheld in some sessions.
     """
 
     run: str
@@ -54,6 +65,8 @@ class TrainingReport:
     best_epoch: int
     best_correlation: float
     duration_s: float
+    resumed_step: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def train(
@@ -62,13 +75,19 @@ def train(
     sessions: Sequence[str] | None,
     runs: str | Path,
     *,
+    resume: bool = False,
+    restart: bool = False,
     progress: Progress = ignore_progress,
     on_epoch: Callable[[EpochMetrics], None] | None = None,
 ) -> TrainingReport:
     """Train a model and leave a run folder, ``<runs>/<preset>-<digest>``.
 
     A run is known by its recipe and the content of its data: if it exists, nothing is done. While it is trained
-    its folder is called ``<name>.partial``; a run that was interrupted starts over.
+    its folder is called ``<name>.partial``; a run that was interrupted, at whatever point, goes on from its last
+    checkpoint and ends, on a CPU, with the weights that it would have had, bit by bit. Ctrl-C and SIGTERM are heeded
+    after the step that is under way.
+
+    Under torchrun, every process calls this with the same arguments; the first one writes and reports.
 
     Parameters
     ----------
@@ -80,6 +99,10 @@ def train(
         Aliases, full names, ``new``, ``old`` or ``all``; None for every session of the store.
     runs : str or Path
         The folder that runs are kept in.
+    resume : bool
+        Refuse to begin anew: there has to be an unfinished or a finished run of this recipe and data.
+    restart : bool
+        Begin anew in any case, and throw away what an interrupted attempt left. A finished run stays.
     progress : Progress
         Told after every optimizer step. Training usually stops before its last epoch, so the end comes suddenly.
     on_epoch : callable, optional
@@ -93,64 +116,180 @@ def train(
         If a session has no trials to train or validate on, if its trials are shorter than the windows, or if the
         device is not there. No folder has been made then.
     RunError
-        If another process trains this run, or the loss stops being a number.
+        If another process trains this run, if its checkpoints cannot be used, if there is nothing to resume, if
+        the loss stops being a number, if the GPU's memory does not suffice, if the store changes meanwhile, or after
+        SIGTERM.
+    KeyboardInterrupt
+        After Ctrl-C.
     """
+    if resume and restart:
+        raise UsageError("to resume and to restart exclude each other", remedy="choose one")
+    chosen = _choose_sessions(store, sessions)
+    names = [session.name for session in chosen]
+    with open_ranks(config.n_devices, choose_device(config.device)) as (ranks, device):
+        data = describe_data(store, chosen)
+        teacher = load_teacher(config, data)
+        # What cannot be trained on is refused here, before a folder is made.
+        batches = TrainingBatches(config, store, names, device)
+        data = _complete(data, config, teacher, batches.split)
+        identity = identify_run(config, data)
+        path = Path(runs) / run_name(config, identity)
+        if ranks.broadcast(path.exists()):
+            return _report_existing(path, identity)
+        if resume and not ranks.broadcast(path.with_name(f"{path.name}.partial").is_dir()):
+            raise explain_no_unfinished(Path(runs), config, data)
+        with repeatable(config.seed, device), _explained_memory(config):
+            trainer = Trainer(
+                config,
+                data,
+                batches,
+                device,
+                ranks=ranks,
+                teacher=None if teacher is None else teacher.model(device),
+            )
+            if ranks.is_first:
+                with publish_run(path, identity, config, data, restart=restart) as folder:
+                    report = _train_into(folder, trainer, batches, data, path, ranks, device, progress, on_epoch)
+                # Only now: another rank that is done ends its process, and torchrun all others with it.
+                return ranks.broadcast(report)
+            return _assist(path, identity, config, trainer, ranks)
+
+
+def find_finished_run(
+    config: TrainingConfig, store: str, sessions: Sequence[str] | None, runs: str | Path
+) -> TrainingReport | None:
+    """Return the report of the run that :func:`train` would find finished, None if it would train.
+
+    Nothing is trained or written.
+
+    Parameters
+    ----------
+    config, store, sessions, runs
+        As in :func:`train`.
+
+    Raises
+    ------
+    StoreError, UsageError
+        As in :func:`train`.
+    RunError
+        If the run is damaged.
+    """
+    chosen = _choose_sessions(store, sessions)
+    data = describe_data(store, chosen)
+    split = None
+    if config.n_folds is not None:
+        split = split_trials(config, TrialReader(store, [session.name for session in chosen], cache_bytes=0))
+    identity = identify_run(config, _complete(data, config, load_teacher(config, data), split))
+    path = Path(runs) / run_name(config, identity)
+    # Another run that happens to have the name: training says what to do about it.
+    if not path.exists() or load_run(path).identity != identity:
+        return None
+    return _report_existing(path, identity)
+
+
+def _choose_sessions(store: str, sessions: Sequence[str] | None) -> tuple[Session, ...]:
     chosen = stored_sessions(store) if sessions is None else find_sessions(sessions)
     if not chosen:
         raise UsageError("no session to train on", path=store, remedy="name sessions, or ingest some")
-    names = [session.name for session in chosen]
-    device = choose_device(config.device)
-    data = describe_data(store, chosen)
-    identity = identify_run(config, data)
-    path = Path(runs) / run_name(config, identity)
-    if path.exists():
-        return _report_existing(path, identity)
+    return tuple(chosen)
 
-    started = time.perf_counter()
-    reader = TrialReader(store, names, cache_bytes=config.cache_bytes)
-    loader = WindowLoader(reader, open_normalizers(config.normalization, store, names))
-    with repeatable(config.seed, device):
-        trainer = Trainer(config, data, loader, device)
-        with publish_run(path, identity, config, data) as folder:
-            folder.write_environment(device)
-            metrics = []
-            with MetricsLog(folder.path) as log:
-                for epoch in trainer.fit(progress):
-                    metrics.append(epoch)
-                    log.append(epoch)
-                    if on_epoch is not None:
-                        on_epoch(epoch)
-            schedule = trainer.schedule
-            draw_curves(metrics, folder.path / "curves.png", title=path.name, best_epoch=schedule.best_epoch)
-            write_summary(
-                metrics,
-                folder.path / "summary.md",
-                title=path.name,
-                best_epoch=schedule.best_epoch,
-                n_parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
-                n_trials=trainer.n_trials,
-                device=str(device),
-            )
-            duration_s = time.perf_counter() - started
-            folder.write_model(
-                trainer.model,
-                best_epoch=schedule.best_epoch,
-                best_correlation=schedule.best_score,
-                duration_s=duration_s,
-            )
+
+def _complete(data: RunData, config: TrainingConfig, teacher: Run | None, split: Split | None) -> RunData:
+    """Return a run's data with what its config adds to it."""
+    return data.model_copy(
+        update={
+            "split": None if config.n_folds is None or split is None else split.digest,
+            "teacher": None if teacher is None else teacher.digest,
+        }
+    )
+
+
+def _train_into(
+    folder: RunFolder,
+    trainer: Trainer,
+    batches: TrainingBatches,
+    data: RunData,
+    path: Path,
+    ranks: Ranks,
+    device: torch.device,
+    progress: Progress,
+    on_epoch: Callable[[EpochMetrics], None] | None,
+) -> TrainingReport:
+    """Train, and fill the run's folder."""
+    ranks.broadcast("the folder is there")
+    checkpoints = folder.open_checkpoints()
+    checkpoint = checkpoints.load()
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    resumed_step = trainer.position.n_steps
+    folder.write_environment(device, n_ranks=ranks.n_ranks, resumed_step=resumed_step)
+    with MetricsLog(folder.path, trainer.metrics) as log, Interruption() as interruption:
+        for epoch in trainer.fit(progress, checkpoints=checkpoints, interruption=interruption):
+            log.append(epoch)
+            if on_epoch is not None:
+                on_epoch(epoch)
+    require_unchanged(data)
+    metrics, best_epoch = trainer.metrics, trainer.schedule.best_epoch
+    notes = (*batches.split.notes, *checkpoints.notes)
+    draw_curves(metrics, folder.path / "curves.png", title=path.name, best_epoch=best_epoch)
+    write_summary(
+        metrics,
+        folder.path / "summary.md",
+        title=path.name,
+        best_epoch=best_epoch,
+        n_parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+        n_trials=sum(len(trials) for trials in batches.split.training),
+        device=str(device) if ranks.n_ranks == 1 else f"{ranks.n_ranks} × {device.type}",
+        notes=notes,
+    )
+    duration_s = sum(epoch.duration_s for epoch in metrics)
+    folder.write_model(
+        trainer.model, best_epoch=best_epoch, best_correlation=trainer.best_correlation, duration_s=duration_s
+    )
     return TrainingReport(
         run=str(path),
         status="trained",
-        sessions=tuple(names),
+        sessions=batches.sessions,
         n_epochs=len(metrics),
-        best_epoch=schedule.best_epoch,
-        best_correlation=schedule.best_score,
+        best_epoch=best_epoch,
+        best_correlation=trainer.best_correlation,
         duration_s=duration_s,
+        resumed_step=resumed_step,
+        notes=notes,
     )
+
+
+def _assist(path: Path, identity: str, config: TrainingConfig, trainer: Trainer, ranks: Ranks) -> TrainingReport:
+    """Train along with the first rank, and write nothing."""
+    ranks.broadcast("the folder is there")
+    checkpoint = open_checkpoints(path.with_name(f"{path.name}.partial"), identity, config).load()
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    with Interruption() as interruption:
+        for _ in trainer.fit(interruption=interruption):
+            pass
+    report: Any = None
+    return cast(TrainingReport, ranks.broadcast(report))
+
+
+@contextmanager
+def _explained_memory(config: TrainingConfig) -> Iterator[None]:
+    """Say what to lower if the GPU's memory does not suffice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            "out of GPU memory",
+            found=str(error).partition(". ")[0],
+            remedy=f"lower batch_size ({config.batch_size}) or n_frames_window ({config.n_frames_window}), set "
+            f"precision to bf16-mixed ({config.precision} now), or cache to memory or none ({config.cache} now)",
+        ) from error
 
 
 def _report_existing(path: Path, identity: str) -> TrainingReport:
     run = load_run(path)
+    # Left by a process that was killed when all else was done.
+    remove_checkpoints(path)
     if run.identity != identity:
         raise RunError(
             "another run has this name",

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 from prefect.context import TaskRunContext
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
 from fixtures.command_line import run_command
+from models.training import load_run
 from sensorium_data.errors import SensoriumError
 from sensorium_data.sessions import find_session
 
@@ -36,6 +44,16 @@ def prefect_server() -> Iterator[None]:
 def artifact_keys() -> set[str]:
     with get_client(sync_client=True) as client:
         return {artifact.key for artifact in client.read_artifacts() if artifact.key}
+
+
+def latest_artifact(key: str) -> str:
+    """What the newest artifact of a key holds."""
+    with get_client(sync_client=True) as client:
+        (artifact,) = client.read_latest_artifacts(
+            artifact_filter=ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[key]))
+        )
+    assert isinstance(artifact.data, str)
+    return artifact.data
 
 
 def contents(root: Path) -> dict[str, int]:
@@ -63,7 +81,8 @@ def test_pipeline_end_to_end_and_again(archives: Path, tmp_path: Path) -> None:
     assert names == {"submission_main.zip", "submission_bonus_live.zip", "submission_bonus_final.zip"}
     keys = {"ingest", "quality", "quality-f", "leakage", "training-factorized3d-debug", "scores"}
     assert keys <= artifact_keys()
-    keys = {"submission-checks-main", "progress-convert-d", "progress-convert-f", "progress-train", "progress-score"}
+    keys = {"submission-checks-main", "progress-convert-d", "progress-convert-f", "progress-training-windows"}
+    keys |= {"curves-factorized3d-debug", "run-factorized3d-debug", "progress-score"}
     assert keys <= artifact_keys()
 
     before = contents(tmp_path)
@@ -72,6 +91,96 @@ def test_pipeline_end_to_end_and_again(archives: Path, tmp_path: Path) -> None:
     assert second.trained.status == "already done"
     assert [submission.status for submission in second.submissions] == ["already done", "already done"]
     assert contents(tmp_path) == before
+
+
+def tiny_training(store: Path, runs: Path, **overrides: object) -> dict[str, Any]:
+    """Arguments of the flow `train` for a run that takes a second an epoch."""
+    small = {"model.channels": "2,2", "n_windows_per_trial": 1} | overrides
+    return {
+        "preset": "factorized3d-debug",
+        "store": str(store),
+        "sessions": ["F"],
+        "runs": str(runs),
+        "overrides": {name: str(value) for name, value in small.items()},
+        "device": "cpu",
+    }
+
+
+def test_training_leaves_its_epochs_and_curves_and_is_done_once(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from flows import train as train_module
+
+    arguments = tiny_training(store, tmp_path, max_epochs=2)
+    first = train_module.train(**arguments)
+    assert first.status == "trained"
+    table, curves, summary = (latest_artifact(f"{name}-factorized3d-debug") for name in ("training", "curves", "run"))
+    rows = json.loads(table)
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert rows[-1]["correlation F"] == pytest.approx(load_run(first.run).metrics()[-1].correlation, abs=1e-5)
+    for text in (curves, summary):
+        (picture,) = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
+        assert base64.b64decode(picture).startswith(b"\x89PNG")
+
+    monkeypatch.setattr(train_module, "supervise_training", lambda *_, **__: pytest.fail("a process is started"))
+    caplog.clear()
+    second = train_module.train(**arguments)
+    assert second == dataclasses.replace(first, status="already done")
+    assert "already done" in caplog.text
+    assert latest_artifact("run-factorized3d-debug").startswith("Already done")
+
+
+def test_a_flow_that_is_asked_to_end_leaves_a_run_to_continue_and_no_process(store: Path, tmp_path: Path) -> None:
+    arguments = tiny_training(store, tmp_path / "runs", max_epochs=1_000_000)
+    code = f"from flows.train import train\ntrain(**{arguments!r})"
+    environment = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True
+    ) as flow_process:
+        assert flow_process.stderr is not None
+        log = ""
+        for line in flow_process.stderr:
+            log += line
+            if "epoch 1:" in line:
+                flow_process.terminate()
+        # The pipe is at its end, so that whoever wrote to it is gone: the flow, and the training with it.
+        assert flow_process.wait(30) == -signal.SIGTERM, log
+    (pid,) = re.findall(r"training in process (\d+)", log)
+    assert not Path(f"/proc/{pid}").exists()
+    (unfinished,) = (tmp_path / "runs").iterdir()
+    assert unfinished.suffix == ".partial"
+    assert "Traceback" not in log
+
+
+def test_wrong_settings_are_refused_in_one_line(store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from flows.train import train
+
+    with pytest.raises(SensoriumError, match="did you mean learning_rate"):
+        train(**tiny_training(store, tmp_path, learning_rat=1))
+    assert "Traceback" not in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_limit_on_gpu_tasks_is_kept_where_the_server_has_one(caplog: pytest.LogCaptureFixture) -> None:
+    from flows.gpu_limit import GPU_LIMIT, gpu_slot
+
+    def count_taken() -> int:
+        with get_client(sync_client=True) as client:
+            return client.read_global_concurrency_limit_by_name(GPU_LIMIT).active_slots
+
+    @flow
+    def two_gpu_tasks() -> list[int]:
+        taken = []
+        with gpu_slot():
+            pass
+        with get_client(sync_client=True) as client:
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_LIMIT, limit=1))
+        with gpu_slot():
+            taken.append(count_taken())
+        return [*taken, count_taken()]
+
+    assert two_gpu_tasks() == [1, 0]
+    assert sum("no concurrency limit gpu" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_progress_told_by_threads_belongs_to_the_task_that_started_them() -> None:
@@ -151,9 +260,11 @@ def test_every_deployment_is_accepted(tmp_path: Path) -> None:
         deployments = {deployment.name: deployment for deployment in client.read_deployments()}
     assert set(deployments) == {"ingest", "train", "evaluate", "submit", "pipeline"}
     # Nothing starts by itself on a machine that only tries the project out.
-    assert [schedule.active for schedule in deployments["ingest"].schedules] == [False]
-    parameters = deployments["pipeline"].parameter_openapi_schema["properties"]
-    assert all("description" in parameter for parameter in parameters.values())
+    for name in ("ingest", "train"):
+        assert [schedule.active for schedule in deployments[name].schedules] == [False]
+    for name in ("pipeline", "train"):
+        parameters = deployments[name].parameter_openapi_schema["properties"]
+        assert all("description" in parameter for parameter in parameters.values())
 
 
 def test_ingest_leaves_the_quality_report(archives: Path, tmp_path: Path) -> None:

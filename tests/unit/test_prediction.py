@@ -101,6 +101,32 @@ def test_an_ensemble_is_the_mean_of_its_runs(world, tmp_path):
         np.testing.assert_allclose(both, (first + second) / 2, rtol=1e-5)
 
 
+def test_runs_of_different_normalizations_predict_together_in_the_competitions_units(world, tmp_path):
+    store, made, (run, _) = world
+    raw_run = train(tiny_config(max_epochs=1, normalization="dwiseneuro"), store, None, tmp_path / "runs").run
+    predict([run, raw_run], store, ["oracle"], str(tmp_path / "both"), device="cpu")
+    predict([run], store, ["oracle"], str(tmp_path / "competition"), device="cpu")
+    for name, session in made.items():
+        model = load_run(raw_run).model()
+        std = session.statistics["responses"][1]
+        threshold = 0.01 * std.mean()
+        precision = 1 / np.where(std > threshold, std, threshold)
+        both, competition = (
+            open_predictions(str(tmp_path / part), name).predictions for part in ("both", "competition")
+        )
+        for trial in both.trial.values.tolist():
+            position = session.position(trial)
+            n_frames = session.n_frames[position]
+            # DwiseNeuro's inputs are what was recorded.
+            planes = np.broadcast_to(session.behavior[position][:, :n_frames, None, None], (2, n_frames, 36, 64))
+            inputs = np.concatenate([session.videos[position, :n_frames][None], planes])[None]
+            with torch.no_grad():
+                pupil = torch.tensor(session.pupil_center[position][None, :, :n_frames])
+                raw = model(torch.tensor(inputs), pupil, name)[0].numpy()
+            expected = (competition.sel(trial=trial).values[:, 3:n_frames] + raw * precision[:, 3:n_frames]) / 2
+            np.testing.assert_allclose(both.sel(trial=trial).values[:, 3:n_frames], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_what_was_predicted_is_on_record(world, tmp_path):
     store, _, runs = world
     predict(runs, store, ["oracle"], str(tmp_path / "out"), device="cpu")

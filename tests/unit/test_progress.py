@@ -13,8 +13,15 @@ from rich.console import Console
 import flows.artifacts
 from flows.artifacts import artifact_progress
 from flows.pace import Pace, describe_pace
-from flows.progress import join_progress, listening_progress, show_progress, throttled_lines
-from sensorium_data.progress import Progress, ignore_progress
+from flows.progress import (
+    NotedProgress,
+    ignore_note,
+    join_progress,
+    listening_progress,
+    show_progress,
+    throttled_lines,
+)
+from sensorium_data.progress import Progress
 
 
 class Clock:
@@ -132,17 +139,17 @@ def test_a_label_may_begin_anew(clock: Clock) -> None:
 def test_everybody_who_listens_is_told() -> None:
     told: list[tuple[object, ...]] = []
 
-    def note(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:
-        told.append((label, n_done, n_total, n_bytes))
+    def listen(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None, note: str = "") -> None:
+        told.append((label, n_done, n_total, n_bytes, note))
 
-    join_progress(note, ignore_progress, note)("score", 1, 2, n_bytes=3)
-    assert told == [("score", 1, 2, 3)] * 2
+    join_progress(listen, ignore_note, listen)("score", 1, 2, n_bytes=3, note="epoch 2")
+    assert told == [("score", 1, 2, 3, "epoch 2")] * 2
 
 
 # The terminal
 
 
-def show_on(console: Console, work: Callable[[Progress], None]) -> str:
+def show_on(console: Console, work: Callable[[NotedProgress], None]) -> str:
     with show_progress(console) as progress:
         assert listening_progress() is progress
         work(progress)
@@ -178,6 +185,36 @@ def test_bars_fit_the_terminal(width: int) -> None:
     assert "50 of 100" in verify
     assert len(convert) == len(verify) == width
     assert ("1.2 MB" in convert) == (width >= 100)
+
+
+@pytest.mark.parametrize(
+    ("width", "shown", "left_out"),
+    [
+        (60, "12 of 120", "epoch"),
+        (80, "epoch 2 of 12", "waiting"),
+        (100, "epoch 2 of 12, 5% waiting for data", "GPU"),
+        (140, "epoch 2 of 12, 5% waiting for data, 3.1 GB GPU memory", "…"),
+    ],
+)
+def test_a_note_is_shown_as_far_as_the_terminal_has_room(width: int, shown: str, left_out: str) -> None:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+
+    def work(progress: NotedProgress) -> None:
+        progress("training windows", 0, 120, note="epoch 1 of 12")
+        progress("training windows", 12, 120, note="epoch 2 of 12, 5% waiting for data, 3.1 GB GPU memory")
+
+    row = [row for row in without_codes(show_on(console, work)).splitlines() if "12 of 120" in row][-1]
+    assert len(row) == width
+    assert shown in row
+    assert left_out not in row
+
+
+def test_lines_and_artifacts_tell_the_whole_note(server: Server, clock: Clock) -> None:
+    lines: list[str] = []
+    progress = join_progress(throttled_lines(lines.append, clock=clock), artifact_progress(pytest.fail, clock=clock))
+    progress("training windows", 4, 4, note="epoch 1 of 1")
+    assert lines == ["training windows: 4 of 4, epoch 1 of 1"]
+    assert server.descriptions == lines
 
 
 def test_a_full_bar_makes_place_for_a_line() -> None:
@@ -216,6 +253,7 @@ class Server:
         self.requests: list[tuple[str, float]] = []
         self.keys: dict[UUID, str] = {}
         self.refuses = False
+        self.descriptions: list[str] = []
 
     def create(self, progress: float, key: str, description: str) -> UUID:
         artifact = uuid4()
@@ -225,6 +263,7 @@ class Server:
 
     def update(self, artifact: UUID, progress: float, description: str) -> None:
         self.requests.append((self.keys[artifact], progress))
+        self.descriptions.append(description)
         if self.refuses:
             raise ConnectionError("nobody there")
 

@@ -16,10 +16,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fixtures.recorded_stores import record_session
 from fixtures.tiny_training import tiny_config
+from models.config import override
+from models.registry import get_preset
 from models.training import load_run, train
 from models.training.curves import draw_curves, write_summary
 from models.training.metrics import EpochMetrics
-from models.training.run import describe_data, identify_run
+from models.training.run import identify_run
+from models.training.run_data import describe_data
+from models.training.run_folder import describe_given
 from sensorium_data.errors import RunError
 from sensorium_data.sessions import find_sessions
 from sensorium_data.store import open_session, session_digest
@@ -60,7 +64,13 @@ def test_the_folder_says_what_was_trained_on_what_and_how_it_went(finished):
     np.testing.assert_array_equal(session.unit_ids, made.unit_ids)
     np.testing.assert_array_equal(session.positions_um, made.positions[:, :2])
     assert run.metrics() == epochs
+    given = json.loads((run.path / "config-given.json").read_text())
+    assert given["preset"] == "tiny"
+    assert given["settings"]["batch_size"] == 3
+    assert not (run.path / "checkpoints").exists()
     environment = json.loads((run.path / "environment.json").read_text())
+    assert environment["n_ranks"] == 1
+    assert environment["resumed_step"] == 0
     assert environment["device"] == "cpu"
     assert environment["packages"]["torch"] == torch.__version__
     assert run.n_parameters == sum(parameter.numel() for parameter in run.model().parameters())
@@ -111,6 +121,14 @@ def test_recipe_and_data_decide_a_runs_identity_and_nothing_else(finished, tmp_p
     assert identify_run(tiny_config(), describe_data(str(other), find_sessions(["F"]))) != identity
 
 
+def test_a_preset_is_given_by_its_name_and_what_was_changed():
+    changed = override(get_preset("factorized3d-debug"), {"max_epochs": "3", "model.channels": "4,4"})
+    assert describe_given(changed) == {
+        "preset": "factorized3d-debug",
+        "settings": {"max_epochs": 3, "model.channels": (4, 4)},
+    }
+
+
 def test_a_run_that_is_not_there_is_told_from_an_unfinished_one(copied, tmp_path):
     with pytest.raises(RunError, match="there is no run here"):
         load_run(tmp_path / "nothing")
@@ -151,7 +169,8 @@ def test_a_record_that_was_changed_after_training_is_refused(copied, name, chang
 
 def test_a_run_of_before_a_setting_existed_is_still_read(copied):
     content = json.loads((copied / "config.json").read_text())
-    del content["n_windows_per_trial"]
+    for name in ("n_windows_per_trial", "ema_decay", "tiers", "cache", "n_devices"):
+        del content[name]
     (copied / "config.json").write_text(json.dumps(content))
     digest = hashlib.sha256((copied / "config.json").read_bytes()).hexdigest()
     edit_json(copied / "model.json", config_sha256=digest)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -123,3 +125,50 @@ def test_a_cosine_that_would_rise_is_refused():
         CosineSchedule(initial_score=0.0, learning_rate=0.001, min_learning_rate=0.01, max_epochs=3)
     with pytest.raises(UsageError, match="epochs"):
         CosineSchedule(initial_score=0.0, learning_rate=0.01, min_learning_rate=0.001, max_epochs=0)
+
+
+def test_a_cosine_falls_at_every_step_as_torchs_does_after_a_linear_warmup():
+    n_steps, warmup_epochs, max_epochs = 5, 3, 9
+    schedule = CosineSchedule(
+        initial_score=0.0, learning_rate=2.4e-3, min_learning_rate=2.4e-5, max_epochs=9, warmup_epochs=3
+    )
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.4e-3)
+    warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / (n_steps * warmup_epochs)))
+    falling = None
+    for epoch in range(max_epochs):
+        for step in range(n_steps):
+            if epoch == warmup_epochs and not step:
+                falling = torch.optim.lr_scheduler.CosineAnnealingLR(
+                    optimizer, n_steps * (max_epochs - warmup_epochs), eta_min=2.4e-5
+                )
+            rate = optimizer.param_groups[0]["lr"]
+            assert schedule.learning_rate_at(step / n_steps) == pytest.approx(rate, rel=1e-6, abs=1e-12)
+            optimizer.step()
+            (falling or warmup).step()
+        schedule.update(0.1)
+
+
+def test_a_plateaus_rate_rises_first():
+    schedule = PlateauSchedule(**STARTER_KIT | {"warmup_epochs": 2})
+    rates = []
+    for _ in range(3):
+        rates += [schedule.learning_rate_at(share) for share in (0, 0.5)]
+        schedule.update(0.1)
+    np.testing.assert_allclose(rates, [0, 0.00125, 0.0025, 0.00375, 0.005, 0.005])
+
+
+@pytest.mark.parametrize("kind", ["cosine", "plateau"])
+def test_a_restored_schedule_decides_alike(kind):
+    config = get_preset("factorized3d").model_copy(update={"schedule": kind, "max_epochs": 20, "warmup_epochs": 2})
+    scores = np.random.default_rng(0).normal(0.1, 0.01, 20)
+    whole = make_schedule(config, initial_score=0.05)
+    for number, score in enumerate(scores):
+        halfway = make_schedule(config, initial_score=float("-inf"))
+        halfway.restore(json.loads(json.dumps(whole.state())))
+        if number == 0:
+            assert halfway.best_score == 0.05
+        decision = whole.update(score)
+        assert halfway.update(score) == decision
+        if decision.stops:
+            break
+    assert number > 5

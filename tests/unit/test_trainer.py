@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from fixtures.recorded_stores import record_session
+from fixtures.session_stores import write_ledger
 from fixtures.tiny_training import tiny_config
 from models.devices import choose_device, repeatable
 from models.inputs import open_normalizers
 from models.registry import build_model
 from models.training import load_run, train
+from models.training.batches import TrainingBatches
 from models.training.evaluation import Evaluation
-from models.training.run import describe_data
+from models.training.run_data import describe_data
 from models.training.trainer import Trainer
 from sensorium_data.errors import RunError, StoreError, UnknownNameError, UsageError
 from sensorium_data.loader import WindowLoader
+from sensorium_data.sampling import Windows, plan_in_turn
 from sensorium_data.sessions import Tier, find_sessions
 from sensorium_data.trial_reader import TrialReader
 
@@ -55,6 +61,13 @@ def open_loader(store):
     return WindowLoader(reader, open_normalizers("competition", store, [s.name for s in reader.sessions]))
 
 
+def make_trainer(store, config, **changes):
+    """A trainer of sessions F and G on a CPU."""
+    sessions = find_sessions(["F", "G"])
+    batches = TrainingBatches(config, store, [session.name for session in sessions], CPU)
+    return Trainer(config, describe_data(store, sessions), batches, CPU, **changes)
+
+
 def weights_of(report):
     return load_run(report.run).model().state_dict()
 
@@ -70,13 +83,15 @@ def test_an_epoch_moves_the_weights_as_a_plain_torch_loop_does(store):
     data = describe_data(store, find_sessions(["F", "G"]))
     loader = open_loader(store)
     with repeatable(config.seed, CPU):
-        trainer = Trainer(config, data, loader, CPU)
-        trainer.train_epoch(1)
+        trainer = make_trainer(store, config)
+        trainer.train_epoch()
 
     torch.manual_seed(config.seed)
     model = build_model(config, data.neurons)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.005, weight_decay=0.01)
-    batches = list(loader.iter_batches([Tier.TRAIN], n_frames=30, batch_size=3, seed=config.seed, epoch=0))
+    trials = [loader.reader.select_trials(s.name, [Tier.TRAIN], labelled=True) for s in loader.reader.sessions]
+    plan = plan_in_turn(trials, Windows(30), batch_size=3, seed=config.seed, epoch=0)
+    batches = [batch for (batch,) in loader.iter_batches(plan)]
     for batch in batches[:2]:
         model.initialize_readout_bias(batch.session, torch.tensor(batch.responses.mean(axis=(0, 2))))
     n_trials = {session.name: session.n_trials for session in data.sessions}
@@ -107,10 +122,9 @@ def test_an_epoch_moves_the_weights_as_a_plain_torch_loop_does(store):
 
 def test_the_core_can_learn_more_slowly_than_the_readouts(store):
     config = tiny_config(core_learning_rate_factor=1e-9, weight_decay=0.0)
-    data = describe_data(store, find_sessions(["F", "G"]))
-    trainer = Trainer(config, data, open_loader(store), CPU)
+    trainer = make_trainer(store, config)
     before = {name: tensor.clone() for name, tensor in trainer.model.named_parameters()}
-    trainer.train_epoch(1)
+    trainer.train_epoch()
     for name, after in trainer.model.named_parameters():
         moved = float((after - before[name]).abs().max().detach())
         # Three steps of AdamW at 0.01 move a parameter by about 0.01 each.
@@ -177,15 +191,19 @@ def test_weights_that_only_got_worse_are_taken_back(store, monkeypatch):
     scores = iter([0.0, 0.3, 0.1, 0.2])  # of the untrained model and after three epochs
     scored_weights = []
 
-    def score(model, loader, *_, **__):
+    def score(model, batches, *_, **__):
         scored_weights.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        score_now = np.array([next(scores)])
-        return Evaluation(correlations={session.name: score_now for session in loader.reader.sessions}, loss=1.0)
+        score_now = next(scores)
+        return Evaluation(
+            correlations={session: np.array([score_now]) for session in batches.sessions},
+            loss=1.0,
+            scores={"single_trial_correlation": score_now},
+        )
 
     monkeypatch.setattr("models.training.trainer.evaluate", score)
     config = tiny_config(max_epochs=9, early_stopping_patience=1, n_rounds=2)
     with repeatable(config.seed, CPU):
-        trainer = Trainer(config, describe_data(store, find_sessions(["F", "G"])), open_loader(store), CPU)
+        trainer = make_trainer(store, config)
         after_epochs = []
         for _ in trainer.fit():
             after_epochs.append({name: tensor.clone() for name, tensor in trainer.model.state_dict().items()})
@@ -228,7 +246,7 @@ def test_a_finished_run_is_not_trained_again(store, trained, monkeypatch):
     )
 
 
-def test_an_interrupted_run_starts_over_and_comes_out_the_same(store, trained, tmp_path):
+def test_an_interrupted_run_comes_out_the_same(store, trained, tmp_path):
     report, _ = trained
 
     def interrupt(metrics):
@@ -269,6 +287,107 @@ def test_all_sessions_of_the_store_are_trained_on_by_default(store, tmp_path):
     )
 
 
+def test_the_average_of_the_weights_is_what_is_scored_and_kept(store, tmp_path):
+    config = tiny_config(max_epochs=1, ema_decay=0.5)
+    report = train(config, store, ["F", "G"], tmp_path)
+    with repeatable(config.seed, CPU):
+        trainer = make_trainer(store, config)
+
+        def copy_weights():
+            return {name: tensor.double().clone() for name, tensor in trainer.model.state_dict().items()}
+
+        weights = [copy_weights()]
+        trainer.train_epoch(lambda *_: weights.append(copy_weights()))
+    assert len(weights) == 4  # three steps
+    assert report.best_epoch == 1
+    for name, kept in weights_of(report).items():
+        if kept.is_floating_point():
+            average = weights[0][name] / 8 + weights[1][name] / 8 + weights[2][name] / 4 + weights[3][name] / 2
+            torch.testing.assert_close(kept.double(), average, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_run_learns_from_a_teacher_and_is_known_by_its_weights(store, tmp_path):
+    teacher = train(tiny_config(max_epochs=1, seed=1), store, ["F", "G"], tmp_path).run
+    taught = train(tiny_config(max_epochs=1, teacher=teacher, distillation_ratio=0.36), store, ["F", "G"], tmp_path)
+    untaught = train(tiny_config(max_epochs=1), store, ["F", "G"], tmp_path)
+    assert len({taught.run, untaught.run, teacher}) == 3
+    assert load_run(taught.run).data.teacher == load_run(teacher).digest
+    assert not torch.equal(
+        weights_of(taught)["core.layers.0.spatial.weight"], weights_of(untaught)["core.layers.0.spatial.weight"]
+    )
+    moved = tmp_path / "moved"
+    Path(teacher).rename(moved)
+    again = train(tiny_config(max_epochs=1, teacher=str(moved), distillation_ratio=0.36), store, ["F", "G"], tmp_path)
+    assert again.status == "already done"
+    for settings, sessions, message in (
+        ({"normalization": "dwiseneuro"}, ["F", "G"], "another normalization: found competition, expected dwiseneuro"),
+        ({"n_folds": 2, "fold": 0}, ["F", "G"], "another n_folds: found None, expected 2"),
+    ):
+        config = tiny_config(teacher=str(moved), distillation_ratio=0.36, **settings)
+        with pytest.raises(RunError, match=message):
+            train(config, store, sessions, tmp_path)
+
+
+@pytest.mark.parametrize("normalization", ["dwiseneuro", "vivit", "vivit-closed-loop", "none"])
+def test_every_normalization_trains(store, tmp_path, normalization):
+    settings = {"normalization": normalization, "loss_scale": "dwiseneuro", "learning_rate": 1e-4}
+    report = train(tiny_config(max_epochs=1, **settings), store, ["F"], tmp_path)
+    (epoch,) = load_run(report.run).metrics()
+    assert np.isfinite([epoch.train_loss, *epoch.scores.values()]).all()
+
+
+def test_every_fold_is_a_run_of_its_own(store, tmp_path):
+    config = tiny_config(max_epochs=1, tiers=("train", "oracle"), n_folds=3, fold=2)
+    run = load_run(train(config, store, ["F", "G"], tmp_path).run)
+    other = train(config.model_copy(update={"fold": 1}), store, ["F", "G"], tmp_path)
+    assert run.data.split
+    assert other.run != str(run.path)
+
+
+def test_too_little_gpu_memory_says_what_to_lower(store, tmp_path, monkeypatch):
+    def run_out(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has …")
+
+    monkeypatch.setattr("models.training.optimization.Optimization.accumulate", run_out)
+    with pytest.raises(RunError, match=r"out of GPU memory: found CUDA out of memory; lower batch_size \(3\)"):
+        train(tiny_config(), store, ["F"], tmp_path)
+
+
+def test_sessions_of_different_precisions_are_not_trained_together(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    for alias, precision in (("F", "exact"), ("G", "compact")):
+        name = record_session(store, alias).name
+        path = store / name / "zarr.json"
+        metadata = json.loads(path.read_text())
+        metadata["attributes"]["precision"] = precision
+        path.write_text(json.dumps(metadata))
+        (store / name / "ledger.json").unlink()
+        write_ledger(store / name)
+    with pytest.raises(RunError, match="different precisions: found F exact, G compact"):
+        train(tiny_config(), str(store), None, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+# Of torch's own compiler, on itself.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
+def test_a_compiled_core_learns_alike(store, tmp_path):
+    config = tiny_config(max_epochs=1)
+    with repeatable(config.seed, CPU):
+        eager = make_trainer(store, config)
+        eager.train_epoch()
+    with repeatable(config.seed, CPU):
+        compiled = make_trainer(store, config.model_copy(update={"compile": True}))
+        compiled.train_epoch()
+    assert compiled.model.state_dict().keys() == eager.model.state_dict().keys()
+    for session in find_sessions(["F", "G"]):
+        name = f"readouts.{session.name}.bias"
+        torch.testing.assert_close(
+            compiled.model.state_dict()[name], eager.model.state_dict()[name], rtol=1e-3, atol=1e-3
+        )
+
+
 def test_torchs_random_state_and_settings_are_left_alone(store, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -279,7 +398,9 @@ def test_torchs_random_state_and_settings_are_left_alone(store, tmp_path):
 
 
 def test_a_loss_that_is_no_number_ends_training_with_an_error(store, tmp_path):
-    with pytest.raises(RunError, match=r"loss is no longer a number.*epoch 1.*lower the learning rate"):
+    with pytest.raises(
+        RunError, match=r"trial \d+: the loss is no longer a number.*first at frame \d+; lower the learning rate"
+    ):
         train(tiny_config(learning_rate=1e30), store, ["F"], tmp_path)
 
 

@@ -1,0 +1,240 @@
+"""What a run is trained and validated on: which trials, and their batches.
+
+All that training asks of the loader is here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+
+import torch
+
+from models.config import TrainingConfig
+from models.inputs import ModelInputs
+from models.layouts import find_layout
+from models.windows import open_windows
+from sensorium_data.errors import UsageError
+from sensorium_data.folds import split_by_movie
+from sensorium_data.normalizations import open_normalizer
+from sensorium_data.sampling import EpochPlan, SessionTrials, Windows, plan_in_turn, plan_mixed
+from sensorium_data.sessions import Tier, find_session
+from sensorium_data.store import open_session
+from sensorium_data.trial_reader import TrialReader
+
+__all__ = ["Split", "TrainingBatch", "TrainingBatches", "split_trials"]
+
+# The same for runs of different seeds: an ensemble over folds and seeds is scored on the trials that none of a fold's
+# runs has seen.
+_FOLD_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Which trials are trained on, and which ones validate.
+
+    Attributes
+    ----------
+    training, validation : tuple of SessionTrials
+        One a session, in the run's order.
+    notes : tuple of str
+        What was asked for and is not there, a sentence each.
+    """
+
+    training: tuple[SessionTrials, ...]
+    validation: tuple[SessionTrials, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of both sides' trials."""
+        sides = [[[t.session, sorted(t.trials)] for t in side] for side in (self.training, self.validation)]
+        return hashlib.sha256(json.dumps(sides).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """A batch, of which this process has its rows.
+
+    Attributes
+    ----------
+    parts : tuple of ModelInputs
+        This process's windows, by session; a session may have none here.
+    n_windows : mapping of str to int
+        Windows of each session in the whole batch, over all processes.
+    """
+
+    parts: tuple[ModelInputs, ...]
+    n_windows: Mapping[str, int]
+
+
+class TrainingBatches:
+    """The batches of each epoch, and whole trials to validate on.
+
+    A batch is of one session where sessions take turns, or has parts of several.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The recipe.
+    store : str
+        Path or URL of the session store.
+    sessions : sequence of str
+        Full names.
+    device : torch.device
+        Where they are used.
+
+    Attributes
+    ----------
+    sessions : tuple of str
+        Full names.
+    split : Split
+        The trials.
+    normalizers : mapping of str to Normalizer
+        By session.
+    n_batches : int
+        Of an epoch.
+
+    Raises
+    ------
+    UsageError
+        If a session has no trial of an asked tier, or none on one side of the fold; if the responses of a tier are
+        withheld; if a trial is shorter than a window; if trials shall be kept on a GPU that is not there.
+    StoreError
+        If a session cannot be opened.
+    """
+
+    def __init__(self, config: TrainingConfig, store: str, sessions: Sequence[str], device: torch.device) -> None:
+        self.sessions = tuple(sessions)
+        self._config = config
+        # How much is kept where is decided below.
+        reader = TrialReader(store, sessions, cache_bytes=0)
+        self.split = split_trials(config, reader)
+        self._windows = Windows(
+            config.n_frames_window, config.window_stride, config.window_position, config.n_windows_per_trial
+        )
+        # What the first epoch would raise is raised now, before anything is written.
+        self.n_batches = len(self._plan(1))
+        self.normalizers = {name: open_normalizer(config.normalization, store, name) for name in sessions}
+        self._source = open_windows(
+            reader,
+            self.normalizers,
+            find_layout(config.input_layout),
+            device,
+            (*self.split.training, *self.split.validation),
+            cache=config.cache,
+            cache_bytes=config.cache_bytes,
+        )
+
+    def iter_batches(
+        self, epoch: int, first_batch: int = 0, *, rank: int = 0, n_ranks: int = 1
+    ) -> Generator[TrainingBatch, None, None]:
+        """Yield the batches of an epoch, from some batch on.
+
+        Parameters
+        ----------
+        epoch : int
+            From 1. It decides the windows, whatever was drawn before.
+        first_batch : int
+            From 0.
+        rank, n_ranks : int
+            Which of several processes this is: it reads its own rows of each batch, and no others.
+        """
+        plan = self._plan(epoch)
+        batches = self._source.iter_batches(plan, first_batch=first_batch, rank=rank, n_ranks=n_ranks)
+        with closing(batches):
+            for number, parts in enumerate(batches, start=first_batch):
+                yield TrainingBatch(parts, {part.session: len(part) for part in plan[number].parts})
+
+    def validation_trials(self, session: str) -> tuple[int, ...]:
+        """Return the ids of a session's validation trials."""
+        return next(trials.trials for trials in self.split.validation if trials.session == session)
+
+    def iter_validation(self, session: str, only: Collection[int] | None = None) -> Generator[ModelInputs, None, None]:
+        """Yield a session's validation trials whole, a batch each; all of them, or ``only`` some."""
+        chosen = self.validation_trials(session)
+        if only is not None:
+            chosen = tuple(trial for trial in chosen if trial in only)
+        yield from self._source.iter_trials(session, tuple(Tier), labelled=True, only=chosen)
+
+    def _plan(self, epoch: int) -> EpochPlan:
+        config = self._config
+        # Epochs count from 1 for people and from 0 for sampling.
+        settings = {"batch_size": config.batch_size, "seed": config.seed, "epoch": epoch - 1}
+        if config.session_balance == "in_turn":
+            return plan_in_turn(
+                self.split.training, self._windows, n_trials_shuffled=config.n_trials_shuffled, **settings
+            )
+        return plan_mixed(
+            self.split.training,
+            self._windows,
+            n_windows_per_session=config.n_windows_per_session,
+            n_trials_shuffled=config.n_trials_shuffled,
+            **settings,
+        )
+
+
+def split_trials(config: TrainingConfig, reader: TrialReader) -> Split:
+    """Return the trials that a recipe trains and validates on.
+
+    Without folds, those of its tiers whose responses are published, and the oracle tier. With folds, its tiers split
+    by movie: no movie is on both sides, in any session. The split does not depend on the recipe's seed.
+
+    A tier whose responses are withheld in some sessions is trained on in the others.
+
+    Raises
+    ------
+    UsageError
+        If a session has no valid trial of an asked tier, or no published one on one of the sides; if a tier is
+        withheld in all sessions.
+    """
+    notes = _check_tiers(config, reader)
+    asked = tuple(reader.select_trials(session.name, config.tiers, labelled=True) for session in reader.sessions)
+    if config.n_folds is None or config.fold is None:
+        oracle = tuple(reader.select_trials(s.name, (Tier.ORACLE,), labelled=True) for s in reader.sessions)
+        return Split(training=asked, validation=oracle, notes=notes)
+    recordings = {session.name: open_session(reader.store, session.name) for session in reader.sessions}
+    fold = split_by_movie(recordings, config.n_folds, seed=_FOLD_SEED, tiers=config.tiers)[config.fold]
+    return Split(
+        training=tuple(_keep(trials, fold.train[trials.session], "train", config) for trials in asked),
+        validation=tuple(_keep(trials, fold.validation[trials.session], "validate", config) for trials in asked),
+        notes=notes,
+    )
+
+
+def _check_tiers(config: TrainingConfig, reader: TrialReader) -> tuple[str, ...]:
+    """Require every session to have trials of every tier, and every tier to be published in some session."""
+    notes = []
+    for tier in config.tiers:
+        withholding = []
+        for session in reader.sessions:
+            trials = reader.select_trials(session.name, (tier,)).trials
+            if not any(reader.has_responses(session.name, trial) for trial in trials):
+                withholding.append(session.name)
+        if len(withholding) == len(reader.sessions):
+            raise UsageError(
+                f"the responses of tier {tier} are withheld: they cannot be trained on",
+                session=withholding[0],
+                path=reader.store,
+                remedy="leave the tier out, or add a session that publishes it",
+            )
+        if withholding:
+            names = ", ".join(str(find_session(name)) for name in withholding)
+            notes.append(f"The responses of tier {tier} are withheld in {names}: not trained on there.")
+    return tuple(notes)
+
+
+def _keep(trials: SessionTrials, chosen: Iterable[int], purpose: str, config: TrainingConfig) -> SessionTrials:
+    chosen = set(chosen)
+    kept = [(t, n) for t, n in zip(trials.trials, trials.n_frames, strict=True) if t in chosen]
+    if not kept:
+        raise UsageError(
+            f"the fold leaves no trial to {purpose} on",
+            session=trials.session,
+            found=f"{len(trials)} trials in {config.n_folds} folds",
+            remedy="choose fewer folds",
+        )
+    return SessionTrials(trials.session, tuple(t for t, _ in kept), tuple(n for _, n in kept))

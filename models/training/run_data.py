@@ -1,0 +1,141 @@
+"""The data of a run: which sessions, with what content and which neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pydantic
+
+from models.neurons import NeuronInfo
+from sensorium_data.errors import RunError, StoreError
+from sensorium_data.sessions import Session
+from sensorium_data.store import open_session, session_digest
+
+__all__ = ["RunData", "RunSession", "describe_data", "require_unchanged"]
+
+
+class RunSession(pydantic.BaseModel):
+    """What a run must know of a session to rebuild its model and to tell that it is the same one.
+
+    Attributes
+    ----------
+    name : str
+        Full name.
+    digest : str
+        Of the session's content in the store it was trained from.
+    n_trials : int
+        Trials of all tiers.
+    unit_ids : tuple of int
+        The neurons, in the order of the model's outputs.
+    positions_um : tuple of (float, float)
+        Each neuron's x and y, in micrometers.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    digest: str
+    n_trials: int
+    unit_ids: tuple[int, ...]
+    positions_um: tuple[tuple[float, float], ...]
+
+    @property
+    def neurons(self) -> NeuronInfo:
+        """The session's neurons as models are built for them."""
+        return NeuronInfo(
+            n_neurons=len(self.unit_ids), positions=np.asarray(self.positions_um, dtype=np.float64).reshape(-1, 2)
+        )
+
+
+class RunData(pydantic.BaseModel):
+    """The data of a run.
+
+    Attributes
+    ----------
+    store : str
+        Where they were; they may have moved since.
+    sessions : tuple of RunSession
+        In the order in which they were trained on.
+    split : str or None
+        :attr:`models.training.batches.Split.digest` of a fold, which depends on which movies are the same.
+    teacher : str or None
+        Digest of the teacher's weights.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    store: str
+    sessions: tuple[RunSession, ...]
+    split: str | None = None
+    teacher: str | None = None
+
+    @property
+    def neurons(self) -> dict[str, NeuronInfo]:
+        """Each session's neurons, by full session name."""
+        return {session.name: session.neurons for session in self.sessions}
+
+
+def describe_data(store: str, sessions: Sequence[Session]) -> RunData:
+    """Return what a run records of its sessions.
+
+    Raises
+    ------
+    StoreError
+        If the store or a session cannot be opened.
+    RunError
+        If the sessions are stored in different precisions.
+    """
+    recordings = [(session, open_session(store, session.name)) for session in sessions]
+    precisions = {session: recording.attrs.get("precision") for session, recording in recordings}
+    if len(set(precisions.values())) > 1:
+        raise RunError(
+            "the sessions are stored in different precisions",
+            path=store,
+            found=", ".join(f"{session.alias} {precision}" for session, precision in precisions.items()),
+            expected="one of them",
+            remedy="train on those of one precision, or ingest the others again into another store",
+        )
+    return RunData(
+        store=store,
+        sessions=tuple(
+            RunSession(
+                name=session.name,
+                digest=session_digest(store, session.name),
+                n_trials=recording.sizes["trial"],
+                unit_ids=tuple(recording["neuron"].values.tolist()),
+                positions_um=tuple(zip(recording["x"].values.tolist(), recording["y"].values.tolist(), strict=True)),
+            )
+            for session, recording in recordings
+        ),
+    )
+
+
+def require_unchanged(data: RunData) -> None:
+    """Check that the sessions of the store are still those that a run was begun with.
+
+    Raises
+    ------
+    RunError
+        If one was replaced, or is gone; the message names it.
+    """
+    for session in data.sessions:
+        try:
+            found = session_digest(data.store, session.name)
+        except StoreError as error:
+            raise RunError(
+                "the session disappeared from the store during training",
+                session=session.name,
+                path=data.store,
+                found=error.problem,
+                remedy="restore it, and start the run again",
+            ) from error
+        if found != session.digest:
+            raise RunError(
+                "the session changed in the store during training",
+                session=session.name,
+                path=data.store,
+                found=f"digest {found[:12]}",
+                expected=session.digest[:12],
+                remedy="train again, on the store as it is now",
+            )

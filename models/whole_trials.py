@@ -1,0 +1,50 @@
+"""A model that was trained on windows, applied to whole trials.
+
+Shape suffixes: B trials of a batch, C channels, N neurons, T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from models.inputs import ModelInputs
+from models.response_model import ResponseModel
+
+__all__ = ["predict_whole"]
+
+
+def predict_whole(model: ResponseModel, inputs: ModelInputs, session: str, *, stride: int = 1) -> torch.Tensor:
+    """Return a model's predictions of whole trials of one session, on the scale that it was trained on.
+
+    A model that was trained on every ``stride``-th frame predicts the frames 0, stride, 2 stride, … from each other,
+    then 1, stride + 1, …, and so on, which together are all frames.
+
+    Parameters
+    ----------
+    model : ResponseModel
+        Which predicts as many frames as there are, but for those that it loses at the start.
+    inputs : ModelInputs
+        Trials of equal length, all frames of them.
+    session : str
+        Full name.
+    stride : int
+        The recipe's ``window_stride``.
+
+    Returns
+    -------
+    Tensor, shape (batch, neuron, time - n_frames_lost * stride)
+        Of the last frames.
+    """
+    if stride == 1:
+        predictions_BNT: torch.Tensor = model(inputs.videos, inputs.pupil_center, session)
+        return predictions_BNT
+    n_frames = inputs.videos.shape[2]
+    n_lost = model.n_frames_lost * stride
+    phases = [
+        model(inputs.videos[:, :, phase::stride], inputs.pupil_center[..., phase::stride], session)
+        for phase in range(stride)
+    ]
+    all_frames_BNT = phases[0].new_empty((*phases[0].shape[:2], n_frames))
+    for phase, phase_BNT in enumerate(phases):
+        all_frames_BNT[..., phase + n_lost :: stride] = phase_BNT
+    return all_frames_BNT[..., n_lost:]
