@@ -51,6 +51,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/loader.py --work $(BENCH)
 	$(BIN)/python benchmarks/ingest.py --work $(BENCH)
 	$(BIN)/python benchmarks/scoring.py --work $(BENCH) --sessions 5
+	$(BIN)/python benchmarks/submission.py --work $(BENCH)
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

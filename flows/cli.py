@@ -16,7 +16,8 @@ from cyclopts import App, CycloptsError, Parameter
 
 from flows.command_options import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, complain
 from flows.data_commands import ingest, inspect, simulate, verify
-from flows.model_commands import leaderboard, predict, score, submit, train, validate
+from flows.model_commands import leaderboard, predict, score, train
+from flows.submission_commands import from_arrays, submit, validate
 from sensorium_data.errors import SensoriumError
 
 __all__ = ["app", "main"]
@@ -79,5 +80,17 @@ def demo(
     return EXIT_DONE
 
 
-for command in (simulate, ingest, inspect, verify, train, predict, score, leaderboard, submit, validate):
+for command in (
+    simulate,
+    ingest,
+    inspect,
+    verify,
+    train,
+    predict,
+    score,
+    leaderboard,
+    from_arrays,
+    submit,
+    validate,
+):
     app.command(command)

@@ -1,4 +1,4 @@
-"""The commands on models, predictions and submissions.
+"""The commands on models and predictions.
 
 Prefect, torch and matplotlib are imported by the commands that need them, so that ``--help`` answers at once.
 """
@@ -14,7 +14,6 @@ from cyclopts import Parameter
 
 from flows.command_options import (
     EXIT_DONE,
-    EXIT_WRONG,
     FlowOption,
     JobsOption,
     JsonOption,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from flows.training_job import TrainingJob
     from models.training import EpochMetrics, TrainingReport
 
-__all__ = ["leaderboard", "predict", "score", "submit", "train", "validate"]
+__all__ = ["leaderboard", "predict", "score", "train"]
 
 ScoredTiersOption = Annotated[
     list[str] | None, ListOption, Parameter(name="--tier", help="Tiers to score. Default: all that were predicted.")
@@ -309,61 +308,3 @@ def leaderboard(
     for reason in next(iter(board.entries.values())).unscored:
         error_console().print(f"not scored: {reason}", markup=False, soft_wrap=True)
     return EXIT_DONE
-
-
-def submit(
-    predictions: Annotated[str, Parameter(help="The predictions store.")],
-    *,
-    store: StoreOption,
-    track: Annotated[Literal["main", "bonus"], Parameter(help="Which track's zips to write.")],
-    frames: Annotated[
-        Literal["official", "50-298", "51-299"],
-        Parameter(help="Which frames of a trial the file holds; official: all but the first 50."),
-    ] = "official",
-    out: Annotated[str, Parameter(help="Folder for the zips.")] = "submission",
-    flow: FlowOption = False,
-) -> int:
-    """Write a track's submission zips, validated before they get their names."""
-    from flows.summaries import print_submission
-    from flows.tables import error_console, table_console
-    from sensorium_data.sessions import Track
-
-    if runs_as_flow(flow):
-        from flows.submit import submit as submit_flow
-
-        reports = submit_flow(predictions, store, out, [Track(track)], frames)
-    else:
-        from sensorium_data.submission import write_submission
-
-        with terminal_progress() as progress:
-            reports = [
-                write_submission(predictions, store, track=Track(track), frames=frames, out=out, progress=progress)
-            ]
-    console = table_console()
-    for report in reports:
-        print_submission(console, report)
-        for note in (*report.notes, *report.validation.warnings):
-            error_console().print(note, markup=False, soft_wrap=True)
-    return EXIT_DONE
-
-
-def validate(
-    *files: Annotated[str, Parameter(help="Submission zips, or Parquet files of one.")],
-    store: StoreOption,
-    as_json: JsonOption = False,
-) -> int:
-    """Check anybody's submission files; every violation at once. Exit status 1 if there is any."""
-    from flows.tables import print_table, table_console
-    from sensorium_data.validation import validate_submission
-
-    if not files:
-        raise UsageError("no file named", expected="zips or Parquet files", remedy="name the files to validate")
-    with terminal_progress() as progress:
-        report = validate_submission(list(files), store, progress=progress)
-    if as_json:
-        sys.stdout.write(report.to_json() + "\n")
-    else:
-        print_table(table_console(), "Checks", report.to_frame())
-        for finding in (*report.violations, *report.warnings):
-            sys.stderr.write(f"{finding}\n")
-    return EXIT_WRONG if report.violations else EXIT_DONE

@@ -66,6 +66,12 @@ def pipeline(
     predictions = f"{out.rstrip('/')}/predictions-{Path(trained.run).name}"
     scores = evaluate([trained.run], store, tiers, predictions, truth)
     submissions = submit(
-        predictions, store, f"{out.rstrip('/')}/submission-{Path(trained.run).name}", [Track.MAIN, Track.BONUS], frames
+        predictions,
+        store,
+        f"{out.rstrip('/')}/submission-{Path(trained.run).name}",
+        [Track.MAIN, Track.BONUS],
+        frames,
+        runs=runs,
+        truth=truth,
     )
     return PipelineReport(ingested, trained, scores, submissions)

@@ -1,4 +1,4 @@
-"""Predictions → validated zips."""
+"""Predictions → validated zips, their model card, and the scores of what can be scored."""
 
 from __future__ import annotations
 
@@ -9,23 +9,60 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows.artifacts import publish_link, publish_table
+from flows.artifacts import publish_link, publish_markdown, publish_table
 from flows.run_logging import log_line, quiet_known_errors, run_progress
+from flows.settings import Settings
+from sensorium_data.scoring import ScoreTable, score_predictions
 from sensorium_data.sessions import Track
-from sensorium_data.submission import FramesProfile, SubmissionReport, write_submission
+from sensorium_data.submission import SubmissionReport, write_submission
+from sensorium_data.submission_format import FloatType, FramesProfile
 
 __all__ = ["submit"]
 
+PredictionsPaths = Annotated[list[str], Field(min_length=1)]
 Tracks = Annotated[list[Track], Field(min_length=1)]
 
 
 @task(name="write submission", task_run_name="write {track} submission", cache_policy=NO_CACHE)
-def submission_task(predictions: str, store: str, track: Track, frames: FramesProfile, out: str) -> SubmissionReport:
-    """Write one track's zips, validated before they get their names, and publish the checks."""
+def submission_task(
+    predictions: list[str],
+    store: str,
+    track: Track,
+    frames: FramesProfile,
+    float_type: FloatType,
+    weights: list[float] | None,
+    out: str,
+    runs: str,
+) -> SubmissionReport:
+    """Write one track's zips, validated before they get their names, and publish checks, digests, links and card."""
     quiet_known_errors()
-    report = write_submission(predictions, store, track=track, frames=frames, out=out, progress=run_progress())
+    report = write_submission(
+        predictions,
+        store,
+        track=track,
+        frames=frames,
+        float_type=float_type,
+        weights=weights,
+        out=out,
+        runs=runs,
+        progress=run_progress(),
+    )
     publish_table(
         f"submission-checks-{track}", report.validation.to_frame(), f"Checks of the {track} submission in `{out}`"
+    )
+    publish_table(
+        f"submission-files-{track}",
+        [
+            {
+                "zip": Path(file.path).name,
+                "bytes": file.size_bytes,
+                "sha256": file.sha256,
+                "rows": file.n_rows,
+                "holds": ", ".join(file.members),
+            }
+            for file in report.files
+        ],
+        f"Zips of the {track} submission in `{out}`, frames {frames}, {float_type}: {report.status}",
     )
     for note in (*report.notes, *report.validation.warnings):
         log_line(f"{track}: {note}")
@@ -37,25 +74,53 @@ def submission_task(predictions: str, store: str, track: Track, frames: FramesPr
             Path(file.path).name,
             f"{file.size_bytes:,} bytes, SHA-256 {file.sha256}",
         )
+    publish_markdown(
+        f"submission-card-{track}",
+        Path(report.card).read_text(encoding="utf-8"),
+        f"Model card of the {track} entry, `{report.card}`",
+    )
     return report
+
+
+@task(name="score entry", cache_policy=NO_CACHE)
+def score_task(predictions: str, store: str, truth: str | None) -> ScoreTable:
+    """Score one predictions store of the entry where responses are known, and publish the table."""
+    quiet_known_errors()
+    table = score_predictions(predictions, store, truth=truth, progress=run_progress())
+    unscored = "".join(f"\n- not scored: {reason}" for reason in table.unscored)
+    publish_table("submission-scores", table.to_frame(), f"Scores of `{predictions}`, which was submitted{unscored}")
+    return table
 
 
 @flow(name="submit")
 def submit(
-    predictions: str,
+    predictions: PredictionsPaths | str,
     store: str,
     out: str,
     tracks: Tracks = [Track.MAIN, Track.BONUS],  # noqa: B006 (Prefect shows the default in the form; nothing changes it)
     frames: FramesProfile = "official",
+    float_type: FloatType = "float32",
+    weights: list[float] | None = None,
+    runs: str | None = None,
+    truth: str | None = None,
 ) -> list[SubmissionReport]:
-    """Write and validate the submission zips of the given tracks.
+    """Write and validate the submission zips of the given tracks, and score what can be scored.
 
     Args:
-        predictions: The predictions store.
+        predictions: The predictions stores; several are averaged.
         store: Root of the session stores.
-        out: Folder for the zips.
+        out: Folder for the zips and their model cards.
         tracks: main, bonus or both.
         frames: Which frames of a trial the files hold; official is all but the first 50.
+        float_type: Type of the values; float64 doubles the size.
+        weights: How much each of several predictions stores counts. Unset: all the same.
+        runs: Folder of training runs, which the model card quotes. Unset: SENSORIUM_RUNS, or runs.
+        truth: Truth of simulated sessions: scores withheld tiers too.
     """
     quiet_known_errors()
-    return [submission_task(predictions, store, track, frames, out) for track in tracks]
+    members = [predictions] if isinstance(predictions, str) else predictions
+    folder = runs or Settings().runs
+    reports = [submission_task(members, store, track, frames, float_type, weights, out, folder) for track in tracks]
+    for member in members:
+        score_task(member, store, truth)
+    return reports

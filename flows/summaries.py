@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "describe_epoch",
     "describe_report",
+    "describe_submission",
     "print_leaderboard",
     "print_scores",
     "print_submission",
@@ -117,8 +119,22 @@ def _join_ends(frame: pd.DataFrame, name: str) -> list[str | None]:
     return [None if low != low else f"{low:.3f}{' to ' if low < 0 else '–'}{high:.3f}" for low, high in ends]
 
 
+def describe_submission(report: SubmissionReport) -> dict[str, object]:
+    """Return a track's zips, their digests and every check, as JSON values."""
+    return {
+        "track": str(report.track),
+        "frames": report.frames,
+        "dtype": report.float_type,
+        "status": report.status,
+        "card": report.card,
+        "files": [asdict(file) for file in report.files],
+        "notes": list(report.notes),
+        **report.validation.to_dict(),
+    }
+
+
 def print_submission(console: Console, report: SubmissionReport) -> None:
-    """Print a track's zips and every check they passed."""
+    """Print a track's zips, every check they passed, and where the model card is."""
     print_table(
         console,
         f"Submission, track {report.track}, frames {report.frames}: {report.status}",
@@ -128,3 +144,4 @@ def print_submission(console: Console, report: SubmissionReport) -> None:
         ],
     )
     print_table(console, f"Checks of the validator, track {report.track}", report.validation.to_frame())
+    console.print(f"Model card: {report.card}", markup=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sensorium_data.errors import SensoriumError
     from sensorium_data.predictions import from_arrays, open_predictions
+    from sensorium_data.predictions_folder import from_folder
     from sensorium_data.scoring import score_predictions
     from sensorium_data.sessions import SESSIONS, Session, Stimulus, Tier, Track, find_session, find_sessions
     from sensorium_data.store import open_session, open_sessions, open_statistics, stored_sessions
@@ -28,6 +29,7 @@ __all__ = [
     "find_session",
     "find_sessions",
     "from_arrays",
+    "from_folder",
     "open_predictions",
     "open_session",
     "open_sessions",
@@ -41,6 +43,7 @@ __all__ = [
 _MODULES = {
     "errors": ("SensoriumError",),
     "predictions": ("from_arrays", "open_predictions"),
+    "predictions_folder": ("from_folder",),
     "scoring": ("score_predictions",),
     "sessions": ("SESSIONS", "Session", "Stimulus", "Tier", "Track", "find_session", "find_sessions"),
     "store": ("open_session", "open_sessions", "open_statistics", "stored_sessions"),

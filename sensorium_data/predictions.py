@@ -28,9 +28,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from sensorium_data.errors import PredictionsError
+from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.objects import LocalObjects, open_objects
 from sensorium_data.predictions_writer import PREDICTIONS_KIND, PredictionsWriter, ResponseUnits, trial_key
+from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import SCHEMA_VERSION
 from sensorium_data.sessions import Session, Tier, find_session
 from sensorium_data.store import open_session
@@ -107,8 +108,12 @@ def from_arrays(
     *,
     response_units: ResponseUnits,
     attributes: Mapping[str, Any] | None = None,
+    progress: Progress = ignore_progress,
 ) -> None:
     """Write a predictions store from arrays, so that any model's predictions can be scored and submitted.
+
+    Arrays are asked for one at a time, in the mappings' order, and not kept: a mapping that loads or computes them when
+    they are asked for needs memory for one. :func:`sensorium_data.predictions_folder.from_folder` reads a folder so.
 
     Parameters
     ----------
@@ -124,12 +129,25 @@ def from_arrays(
         Their units.
     attributes : mapping, optional
         More attributes of the root, e.g. a title.
+    progress : Progress
+        Told after every trial.
 
     Raises
     ------
     PredictionsError
         If a trial does not exist, a tier of which there are trials misses others, or an array's shape is wrong.
+    UsageError
+        If there is no array, or a session is named twice.
+
+    Examples
+    --------
+    >>> def submit_mine(model, store, trials):  # model(session, trial) -> (neurons, frames)
+    ...     arrays = {"F": {trial: model("F", trial) for trial in trials}}
+    ...     from_arrays("mine", store, arrays, response_units="standardized")
+    ...     write_submission("mine", store, track="main", out="submission")
     """
+    if len({find_session(name) for name in arrays}) < len(arrays):
+        raise UsageError("a session is named twice", found=", ".join(arrays), remedy="name it by its alias or in full")
     lengths: dict[str, dict[int, int]] = {}
     tiers: set[str] = set()
     for name, trials in arrays.items():
@@ -145,7 +163,9 @@ def from_arrays(
                     path=store,
                     remedy="name trials by their ids in the archive",
                 )
-        tiers.update(tier for trial, tier in zip(ids, recorded["tier"].values.tolist(), strict=True) if trial in trials)
+        # By their keys: asking a mapping whether it holds a trial may make it load the array.
+        named = set(trials)
+        tiers.update(tier for trial, tier in zip(ids, recorded["tier"].values.tolist(), strict=True) if trial in named)
     writer = create_predictions(
         url,
         store=store,
@@ -155,11 +175,14 @@ def from_arrays(
         attributes=attributes,
     )
     with writer:
+        n_done, n_total = 0, sum(map(len, arrays.values()))
         for name, trials in arrays.items():
             for trial, values in trials.items():
                 prediction = np.asarray(values)
                 n_predicted = prediction.shape[-1] if prediction.ndim else 0
                 writer.write_trial(name, trial, prediction, first_frame=lengths[name][trial] - n_predicted)
+                n_done += 1
+                progress("write predictions", n_done, n_total)
 
 
 def find_predictions(url: str, identity: str) -> bool:

@@ -17,11 +17,15 @@ __all__ = [
     "MAX_UPLOAD_SIZE_BYTES",
     "MEMBER_NAMES",
     "N_SKIPPED_FRAMES",
-    "SUBMISSION_SCHEMA",
+    "PARQUET_MAGIC",
+    "ZIP_MAGIC",
+    "FloatType",
     "FramesProfile",
     "frames_of",
     "member_tiers",
+    "parse_float_type",
     "parse_frames_profile",
+    "submission_schema",
     "zip_members",
 ]
 
@@ -54,17 +58,15 @@ MEMBER_NAMES: Mapping[Tier, str] = MappingProxyType(
     }
 )
 
-#: The columns of a predictions file, one row a trial. Lists of lists are (neuron, frame).
-SUBMISSION_SCHEMA = pa.schema(
-    [
-        pa.field("mouse", pa.string()),
-        pa.field("trial_indices", pa.int64()),
-        pa.field("prediction", pa.list_(pa.list_(pa.float32()))),
-        pa.field("neuron_ids", pa.list_(pa.int64())),
-    ]
-)
+#: What a Parquet file, and a zip (an empty one too), begin with.
+PARQUET_MAGIC = b"PAR1"
+ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
-COLUMNS: tuple[str, ...] = tuple(SUBMISSION_SCHEMA.names)
+#: What a predictions file's values may be. Float32 halves the upload; no public source says that the server wants more.
+FloatType = Literal["float32", "float64"]
+
+#: The columns of a predictions file, one row a trial.
+COLUMNS: tuple[str, ...] = ("mouse", "trial_indices", "prediction", "neuron_ids")
 
 _CAPPED_AT = 300
 
@@ -81,6 +83,27 @@ def parse_frames_profile(name: str) -> FramesProfile:
         if name == profile:
             return profile
     raise UnknownNameError.of("frames profile", name, FRAMES_PROFILES)
+
+
+def parse_float_type(name: str) -> FloatType:
+    """Return the type of values called ``name``.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is none that a predictions file may hold.
+    """
+    for float_type in get_args(FloatType):
+        if name == float_type:
+            return float_type  # type: ignore[no-any-return]
+    raise UnknownNameError.of("type of values", name, get_args(FloatType))
+
+
+def submission_schema(float_type: FloatType = "float32") -> pa.Schema:
+    """Return the columns of a predictions file with values of a type. Lists of lists are (neuron, frame)."""
+    value = pa.float32() if float_type == "float32" else pa.float64()
+    types = (pa.string(), pa.int64(), pa.list_(pa.list_(value)), pa.list_(pa.int64()))
+    return pa.schema([pa.field(name, type_) for name, type_ in zip(COLUMNS, types, strict=True)])
 
 
 def frames_of(profile: FramesProfile, n_frames: int) -> range:

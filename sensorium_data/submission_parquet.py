@@ -118,7 +118,9 @@ class PredictionsFile:
     def _open(self) -> pq.ParquetFile:
         source = self._open_source()
         try:
-            return pq.ParquetFile(source, buffer_size=_READ_BUFFER_BYTES)
+            # Read page by page. With pre_buffer, which some versions of pyarrow take for granted, a column of a row
+            # group would be in memory as a whole, and buffer_size in vain.
+            return pq.ParquetFile(source, buffer_size=_READ_BUFFER_BYTES, pre_buffer=False)
         except BaseException:
             if not isinstance(source, Path):
                 source.close()

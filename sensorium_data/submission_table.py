@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,58 +13,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sensorium_data.errors import UnknownNameError
-from sensorium_data.sessions import SESSIONS, Release, Session, Tier, find_session
-from sensorium_data.store import open_session
+from sensorium_data.sessions import SESSIONS, Release, Tier
+from sensorium_data.submission_expectation import ExpectedSession, full_name_of, parse_trial
 from sensorium_data.submission_findings import Findings
 from sensorium_data.submission_format import COLUMNS, FRAMES_PROFILES, FramesProfile, frames_of
 from sensorium_data.submission_parquet import COLUMN_TYPES, PredictionsFile, describe_type
 
-__all__ = ["ExpectedSession", "TableChecker", "read_expected_session"]
+__all__ = ["TableChecker"]
 
 _MAX_EXAMPLES = 20
-
-
-@dataclass(frozen=True, eq=False)
-class ExpectedSession:
-    """What a submission has to say of one session.
-
-    Attributes
-    ----------
-    session : Session
-        The session.
-    neurons : np.ndarray
-        Unit ids, in the order of the store.
-    tiers : mapping of int to Tier
-        Of each trial id.
-    n_frames : mapping of int to int
-        Valid frames of each trial.
-    broken : frozenset of int
-        Trials whose stimulus is broken.
-    """
-
-    session: Session
-    neurons: npt.NDArray[np.int64]
-    tiers: Mapping[int, Tier]
-    n_frames: Mapping[int, int]
-    broken: frozenset[int]
-
-    def trials(self, tier: Tier) -> set[int]:
-        """Return the tier's valid trials."""
-        return {trial for trial, of in self.tiers.items() if of is tier and trial not in self.broken}
-
-
-def read_expected_session(store: str, session: Session) -> ExpectedSession:
-    """Read what a submission has to say of a session from its store; a :class:`StoreError` if it is not there."""
-    recording = open_session(store, session.name)
-    trials = recording["trial"].values.tolist()
-    return ExpectedSession(
-        session=session,
-        neurons=np.asarray(recording["neuron"].values, np.int64),
-        tiers=dict(zip(trials, map(Tier, recording["tier"].values.tolist()), strict=True)),
-        n_frames=dict(zip(trials, recording["n_frames"].values.tolist(), strict=True)),
-        broken=frozenset(t for t, valid in zip(trials, recording["valid"].values.tolist(), strict=True) if not valid),
-    )
 
 
 class TableChecker:
@@ -181,7 +136,7 @@ class TableChecker:
         tiers: Counter[Tier] = Counter()
         if {"mouse", "trial_indices"} <= usable:
             for mouse, trial in table.iterate_labels(["mouse", "trial_indices"]):
-                session, parsed = self._expected.get(_full_name(mouse)), _parse_trial(trial)
+                session, parsed = self._expected.get(full_name_of(mouse)), parse_trial(trial)
                 if session is not None and parsed is not None and parsed in session.tiers:
                     tiers[session.tiers[parsed]] += 1
         return tiers.most_common(1)[0][0] if tiers else None
@@ -190,7 +145,7 @@ class TableChecker:
         if "mouse" not in usable:
             return
         name = cells["mouse"].as_py()
-        full_name = _full_name(name)
+        full_name = full_name_of(name)
         if name != full_name or full_name not in self._expected:
             self._foreign_names.setdefault(str(name), []).append(row)
         session = self._expected.get(full_name)
@@ -210,7 +165,7 @@ class TableChecker:
 
     def _check_trial(self, session: ExpectedSession, value: object, place: Mapping[str, Any]) -> int | None:
         """Return the trial's id, if the session has it."""
-        trial = _parse_trial(value)
+        trial = parse_trial(value)
         row = place["row"]
         if trial is None or trial not in session.tiers:
             self._violate(
@@ -337,7 +292,7 @@ class TableChecker:
 
     def _conclude_sessions(self) -> None:
         for name, rows in self._foreign_names.items():
-            full_name = _full_name(name)
+            full_name = full_name_of(name)
             problem, expected, remedy = "unknown session", None, None
             if name != full_name:
                 problem, expected, remedy = "the session's name is not whole", full_name, "write it whole"
@@ -455,17 +410,3 @@ class _Range:
             np.minimum(self.lowest, values.min(axis=1), out=self.lowest)
             np.maximum(self.highest, values.max(axis=1), out=self.highest)
             self.n_negative += int(np.count_nonzero(values < 0))
-
-
-def _full_name(name: object) -> str:
-    """Return the full name of the session that is meant, or the name as it is."""
-    try:
-        return find_session(str(name)).name
-    except UnknownNameError:
-        return str(name)
-
-
-def _parse_trial(value: object) -> int | None:
-    """Return the trial id, of ``1``, ``'1'`` or ``'1.npy'``."""
-    match = re.fullmatch(r"([0-9]{1,9})(\.npy)?", str(value))
-    return int(match[1]) if match else None

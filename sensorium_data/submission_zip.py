@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from sensorium_data.errors import SubmissionError
 
-__all__ = ["open_member", "open_zip"]
+__all__ = ["is_predictions_file", "open_member", "open_zip", "printable_name", "split_member_name"]
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _COPY_BYTES = 1 << 20
@@ -80,6 +80,23 @@ def open_member(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo) -> 
                 remedy=f"make room in {tempfile.gettempdir()}, or zip without compression",
             ) from error
         yield open_source
+
+
+def split_member_name(member: str) -> tuple[str, str]:
+    """Return a member's folder and name; Windows tools have written backslashes."""
+    folder, slash, name = member.replace("\\", "/").rpartition("/")
+    return folder or slash, name
+
+
+def is_predictions_file(folder: str, name: str) -> bool:
+    """Whether a member, by its folder and name, is meant as a predictions file."""
+    # Finder adds a folder of files that are named like the others and hold nothing of theirs.
+    return name.endswith((".parquet", ".brotli")) and not folder.startswith("__MACOSX") and not name.startswith("._")
+
+
+def printable_name(name: str) -> str:
+    """Return a member's name without anything that a terminal would obey."""
+    return name if name.isprintable() else repr(name)[1:-1]
 
 
 def _check(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo, copy_path: Path) -> Callable[[], IO[bytes]]:

@@ -14,22 +14,28 @@ from typing import IO
 from sensorium_data.errors import SubmissionError, UsageError
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Release, Tier
-from sensorium_data.store import stored_sessions
+from sensorium_data.submission_expectation import ExpectedSession, read_expectation
 from sensorium_data.submission_findings import Check, Findings, ValidationReport, Violation
 from sensorium_data.submission_format import (
     MAX_UPLOAD_SIZE_BYTES,
     MEMBER_NAMES,
+    PARQUET_MAGIC,
+    ZIP_MAGIC,
     FramesProfile,
     member_tiers,
     parse_frames_profile,
 )
-from sensorium_data.submission_table import ExpectedSession, TableChecker, read_expected_session
-from sensorium_data.submission_zip import open_member, open_zip
+from sensorium_data.submission_table import TableChecker
+from sensorium_data.submission_zip import (
+    is_predictions_file,
+    open_member,
+    open_zip,
+    printable_name,
+    split_member_name,
+)
 
 __all__ = ["Check", "ValidationReport", "Violation", "validate_files", "validate_submission"]
 
-_ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
-_PARQUET_MAGIC = b"PAR1"
 _MAIN_TIERS = (Tier.LIVE_TEST_MAIN, Tier.FINAL_TEST_MAIN)
 
 
@@ -92,15 +98,7 @@ def validate_files(
     """
     if frames is not None:
         frames = parse_frames_profile(frames)
-    scored = [session for session in stored_sessions(store) if session.release is Release.NEW]
-    if not scored:
-        raise SubmissionError(
-            "the store holds no session that the competition scores",
-            path=store,
-            expected="at least one of F to J",
-            remedy="ingest the new sessions",
-        )
-    expected = {session.name: read_expected_session(store, session) for session in scored}
+    expected = read_expectation(store)
     checker = _Validator(expected, frames, progress)
     for label, path in files.items():
         checker.check_file(label, path)
@@ -143,9 +141,9 @@ class _Validator:
                 remedy="write float32 values, and each bonus stage in a zip of its own",
             )
         self.findings.conclude(label, "size", f"{size_bytes:,} bytes")
-        if magic in _ZIP_MAGIC:
+        if magic in ZIP_MAGIC:
             self._check_zip(label, path)
-        elif magic == _PARQUET_MAGIC:
+        elif magic == PARQUET_MAGIC:
             self._check_table(label, lambda: path, Path(label).name)
         else:
             self.findings.violate(
@@ -169,10 +167,10 @@ class _Validator:
             infos = archive.infolist()
             self._check_members(label, [info.filename for info in infos])
             for info in infos:
-                folder, name = _split(info.filename)
-                if not _is_predictions_file(folder, name):
+                folder, name = split_member_name(info.filename)
+                if not is_predictions_file(folder, name):
                     continue
-                member = f"{label}: {_printable(info.filename)}"
+                member = f"{label}: {printable_name(info.filename)}"
                 try:
                     with open_member(archive, path, info) as open_source:
                         tables[member] = self._check_table(member, open_source, name)
@@ -185,7 +183,7 @@ class _Validator:
     def _check_members(self, label: str, members: Sequence[str]) -> None:
         violate = partial(self.findings.violate, label, "members")
         for member in dict.fromkeys(members):
-            folder, name = _split(member)
+            folder, name = split_member_name(member)
             if members.count(member) > 1:
                 violate("a member is in the zip twice", found=repr(member), remedy="zip the files again")
             if folder:
@@ -195,9 +193,9 @@ class _Validator:
                     expected=repr(name) if name else "files only",
                     remedy="zip the files without their folder, e.g. with `zip -j`",
                 )
-            elif not _is_predictions_file(folder, name):
+            elif not is_predictions_file(folder, name):
                 violate("a member that is no predictions file", found=repr(member), remedy="leave it out")
-        names = [name for folder, name in map(_split, members) if _is_predictions_file(folder, name)]
+        names = [name for folder, name in map(split_member_name, members) if is_predictions_file(folder, name)]
         main = [tier for tier in Tier if tier in _MAIN_TIERS and MEMBER_NAMES[tier] in names]
         bonus = [tier for tier in Tier if tier.is_bonus and MEMBER_NAMES[tier] in names]
         if main and bonus:
@@ -223,7 +221,7 @@ class _Validator:
                 )
         if not names:
             violate("no predictions file in the zip", expected=" or ".join(MEMBER_NAMES.values()))
-        self.findings.conclude(label, "members", ", ".join(map(_printable, members)))
+        self.findings.conclude(label, "members", ", ".join(map(printable_name, members)))
 
     def _check_table(self, label: str, open_source: Callable[[], Path | IO[bytes]], name: str) -> TableChecker:
         tier = member_tiers().get(name)
@@ -261,19 +259,3 @@ class _Validator:
                 remedy="write all files with one profile",
             )
         self.findings.conclude(label, "one profile", "all files are of one frames profile")
-
-
-def _split(member: str) -> tuple[str, str]:
-    """Return a member's folder and name; Windows tools have written backslashes."""
-    folder, slash, name = member.replace("\\", "/").rpartition("/")
-    return folder or slash, name
-
-
-def _is_predictions_file(folder: str, name: str) -> bool:
-    # Finder adds a folder of files that are named like the others and hold nothing of theirs.
-    return name.endswith((".parquet", ".brotli")) and not folder.startswith("__MACOSX") and not name.startswith("._")
-
-
-def _printable(name: str) -> str:
-    """Return a member's name without anything that a terminal would obey."""
-    return name if name.isprintable() else repr(name)[1:-1]

@@ -94,3 +94,14 @@ def test_scoring_finds_the_usual_ways_score(work: Path, tmp_path: Path) -> None:
     assert 0.1 < document["measured"]["score"] < 1
     assert all(row["GB"] > 0 for row in sizes)
     shutil.rmtree(work / f"scored-2x{N_TRIALS}x{N_NEURONS}")
+
+
+def test_submission_passes_the_validator_and_the_readmes_lacks_only_trials(work: Path, tmp_path: Path) -> None:
+    document = run_benchmark("submission", work, tmp_path, "--readme-trials", "3")
+    writing, validating = document["tables"].values()
+    assert [row["trials"] for row in writing] == [5 * N_TRIALS, 3, 5 * N_TRIALS, 1, 3]
+    assert writing[-1]["faster than README, a trial"] == 1
+    ours, *readme = validating
+    assert (ours["violations"], ours["trials"]) == (0, 5 * N_TRIALS)
+    # Four sessions have no row, and the first lacks the other trials.
+    assert [row["violations"] for row in readme] == [4 + N_TRIALS - 1, 4 + N_TRIALS - 3]

@@ -5,66 +5,25 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import sensorium_data.submission as submission_module
-from fixtures.session_stores import HandMadeSession, TrialFacts, write_session_store
+import sensorium_data.submission_plan as plan_module
+import sensorium_data.submission_writer as writer_module
+from fixtures.session_stores import TrialFacts, write_session_store
+from fixtures.submissions import FINAL, FINAL_BONUS, LIVE, LIVE_BONUS, PREDICTED_TRIALS, Predicted, read_member, submit
 from sensorium_data.errors import PredictionsError, SubmissionError, UnknownNameError
 from sensorium_data.predictions import from_arrays
-from sensorium_data.sessions import Tier
-from sensorium_data.submission import SubmissionReport, write_submission
+from sensorium_data.sessions import Tier, Track
+from sensorium_data.submission import write_submission
 from sensorium_data.submission_format import FRAMES_PROFILES, frames_of
-
-TRIALS = (
-    TrialFacts(7, "oracle", 70, "m0"),
-    TrialFacts(5, "live_test_main", 310, "m3"),
-    TrialFacts(2, "live_test_main", 72, "m3"),
-    TrialFacts(6, "final_test_main", 71, "m4"),
-    TrialFacts(8, "live_test_bonus", 300, "m5", "GaussianDot"),
-    TrialFacts(3, "live_test_bonus", 0, "", "GaussianDot", valid=False),
-    TrialFacts(1, "final_test_bonus", 64, "m6", "RandomDots"),
-    TrialFacts(10, "final_test_bonus", 80, "m7", "Gabor"),
-)
-LIVE_MAIN = "predictions_live_main.parquet.brotli"
-FINAL_MAIN = "predictions_final_main.parquet.brotli"
-LIVE_BONUS = "predictions_live_test_bonus_ood.parquet.brotli"
-FINAL_BONUS = "predictions_final_test_bonus_ood.parquet.brotli"
-
-
-class Predicted:
-    """Sessions A (old), F and G (new), and standardized predictions of them that lack the first 16 frames."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.store = str(root / "store")
-        self.sessions: dict[str, HandMadeSession] = {
-            alias: write_session_store(root / "store", alias, TRIALS, n_neurons=n, n_frames_padded=324)
-            for alias, n in (("A", 3), ("F", 4), ("G", 5))
-        }
-        rng = np.random.default_rng(0)
-        self.values = {a: rng.gamma(1, 1, s.responses.shape).astype(np.float32) for a, s in self.sessions.items()}
-        self.path = self.write("predictions")
-
-    def write(
-        self, name: str, aliases: str = "AFG", units: str = "standardized", tiers: tuple[str, ...] = (), first: int = 16
-    ) -> str:
-        arrays = {
-            alias: {
-                f.trial: self.values[alias][i, :, first : f.n_frames]
-                for i, f in enumerate(self.sessions[alias].trials)
-                if f.valid and (not tiers or f.tier in tiers)
-            }
-            for alias in aliases
-        }
-        from_arrays(str(self.root / name), self.store, arrays, response_units=units)
-        return str(self.root / name)
-
-    def value(self, alias: str, trial: int) -> np.ndarray:
-        return self.values[alias][self.sessions[alias].position(trial)]
+from sensorium_data.submission_plan import make_plan
+from sensorium_data.submission_sources import open_entry
 
 
 @pytest.fixture(scope="module")
@@ -72,23 +31,16 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> Predicted:
     return Predicted(tmp_path_factory.mktemp("submission"))
 
 
-def submit(predicted: Predicted, out: Path, track: str = "main", **options: object) -> SubmissionReport:
-    predictions = options.pop("predictions", predicted.path)
-    return write_submission(str(predictions), predicted.store, track=track, out=str(out), **options)
-
-
-def read_member(path: Path, member: str) -> pd.DataFrame:
-    """Read a predictions file as anybody would, with zipfile and pandas alone."""
-    with zipfile.ZipFile(path) as archive:
-        return pd.read_parquet(io.BytesIO(archive.read(member)))
-
-
 def test_main_track_is_one_zip_of_both_files(predicted: Predicted, tmp_path: Path) -> None:
     report = submit(predicted, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["submission_main.json", "submission_main.zip"]
-    assert zipfile.ZipFile(tmp_path / "submission_main.zip").namelist() == [LIVE_MAIN, FINAL_MAIN]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "submission_main.json",
+        "submission_main.md",
+        "submission_main.zip",
+    ]
+    assert zipfile.ZipFile(tmp_path / "submission_main.zip").namelist() == [LIVE, FINAL]
     assert [Path(file.path).name for file in report.files] == ["submission_main.zip"]
-    assert report.files[0].members == (LIVE_MAIN, FINAL_MAIN)
+    assert report.files[0].members == (LIVE, FINAL)
     assert report.files[0].n_rows == 2 * (2 + 1)
 
 
@@ -102,7 +54,7 @@ def test_bonus_stages_are_zipped_apart(predicted: Predicted, tmp_path: Path) -> 
 
 def test_pandas_reads_back_the_predictions_bit_by_bit(predicted: Predicted, tmp_path: Path) -> None:
     submit(predicted, tmp_path)
-    table = read_member(tmp_path / "submission_main.zip", LIVE_MAIN)
+    table = read_member(tmp_path / "submission_main.zip", LIVE)
     assert table.columns.tolist() == ["mouse", "trial_indices", "prediction", "neuron_ids"]
     rows = [(name, trial) for name, trial in zip(table["mouse"], table["trial_indices"], strict=True)]
     f, g = predicted.sessions["F"].session.name, predicted.sessions["G"].session.name
@@ -121,7 +73,7 @@ def test_parquet_is_as_the_server_wants_it(predicted: Predicted, tmp_path: Path)
     submit(predicted, tmp_path)
     with zipfile.ZipFile(tmp_path / "submission_main.zip") as archive:
         assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
-        file = pq.ParquetFile(io.BytesIO(archive.read(LIVE_MAIN)))
+        file = pq.ParquetFile(io.BytesIO(archive.read(LIVE)))
     assert str(file.schema_arrow.field("trial_indices").type) == "int64"
     assert str(file.schema_arrow.field("mouse").type) == "string"
     assert file.schema_arrow.metadata is None
@@ -146,7 +98,7 @@ def test_each_profile_holds_its_frames(
 ) -> None:
     report = submit(predicted, tmp_path, frames=profile)
     assert report.frames == profile
-    table = read_member(tmp_path / "submission_main.zip", LIVE_MAIN)
+    table = read_member(tmp_path / "submission_main.zip", LIVE)
     for trial, prediction in zip(table["trial_indices"][:2], table["prediction"][:2], strict=True):
         first, end = frames[trial]
         assert np.array_equal(np.stack(prediction.tolist()), predicted.value("F", trial)[:, first:end])
@@ -160,7 +112,7 @@ def test_profiles_give_the_published_numbers_of_frames() -> None:
 def test_raw_predictions_are_multiplied_by_the_precision(predicted: Predicted, tmp_path: Path) -> None:
     raw = predicted.write("raw", units="raw")
     submit(predicted, tmp_path, predictions=raw)
-    table = read_member(tmp_path / "submission_main.zip", FINAL_MAIN)
+    table = read_member(tmp_path / "submission_main.zip", FINAL)
     std = predicted.sessions["F"].std
     floor = 0.01 * np.nanmean(std)
     precision = np.where(std > floor, 1 / np.where(std > floor, std, 1), 1 / floor)
@@ -184,7 +136,8 @@ def test_same_predictions_give_the_same_bytes(predicted: Predicted, tmp_path: Pa
         submit(predicted, tmp_path / name, predictions=predictions)
         submit(predicted, tmp_path / name, "bonus", predictions=predictions)
     for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+        if path.suffix == ".zip":
+            assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
 def test_rerun_does_nothing(predicted: Predicted, tmp_path: Path) -> None:
@@ -259,7 +212,7 @@ def test_every_scored_session_of_the_store_has_to_be_predicted(predicted: Predic
 
 
 def test_trial_that_the_store_gained_is_an_error(predicted: Predicted, tmp_path: Path) -> None:
-    more = (*TRIALS, TrialFacts(20, "final_test_main", 71, "m4"))
+    more = (*PREDICTED_TRIALS, TrialFacts(20, "final_test_main", 71, "m4"))
     for alias, n_neurons in (("F", 4), ("G", 5)):
         write_session_store(tmp_path / "store", alias, more, n_neurons=n_neurons, n_frames_padded=324)
     with pytest.raises(PredictionsError, match=r"trial 20, .*trials of final_test_main are not predicted: found 1"):
@@ -282,32 +235,68 @@ def test_failure_keeps_the_zips_that_were_there(predicted: Predicted, tmp_path: 
 
 
 def test_zip_over_the_limit_is_refused(predicted: Predicted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submission_module, "MAX_UPLOAD_SIZE_BYTES", 100)
+    size_bytes = submit(predicted, tmp_path / "whole").files[0].size_bytes
+    monkeypatch.setattr(writer_module, "MAX_UPLOAD_SIZE_BYTES", size_bytes // 2)
     with pytest.raises(SubmissionError, match=r"submission_main.zip: the zip is too large to upload: found about"):
         submit(predicted, tmp_path / "before")
-    assert not (tmp_path / "before").exists()
-    # Predictions that might have been compressed into it, and were not.
-    monkeypatch.setattr(submission_module, "MAX_UPLOAD_SIZE_BYTES", 9_000)
-    with pytest.raises(SubmissionError, match=r"found more than .* expected at most 9,000"):
+    assert list((tmp_path / "before").iterdir()) == []
+    # What the estimate from a few rows lets through is noticed while it is written.
+    monkeypatch.setattr(submission_module, "_ESTIMATE_ERROR", 1.0)
+    with pytest.raises(SubmissionError, match=rf"found more than .* expected at most {size_bytes // 2:,}"):
         submit(predicted, tmp_path / "during")
     assert list((tmp_path / "during").iterdir()) == []
+
+
+def test_full_disk_is_noticed_before_writing(
+    predicted: Predicted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=3000))
+    with pytest.raises(SubmissionError, match=r"does not fit on the disk: found 3,000 bytes free, expected about"):
+        submit(predicted, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("float_type", ["float32", "float64"])
+def test_estimated_size_is_near_the_written_one(tmp_path: Path, float_type: str) -> None:
+    trials = [TrialFacts(i, "live_test_main" if i % 2 else "final_test_main", 240 + 10 * i) for i in range(9)]
+    store, predictions = str(tmp_path / "store"), str(tmp_path / "p")
+    write_session_store(tmp_path / "store", "F", trials, n_neurons=60)
+    rng = np.random.default_rng(0)
+    arrays = {"F": {facts.trial: rng.random((60, facts.n_frames), np.float32) for facts in trials}}
+    from_arrays(predictions, store, arrays, response_units="standardized")
+    plan = make_plan(open_entry(predictions), store, Track.MAIN, "official", float_type)
+    report = write_submission(predictions, store, track="main", float_type=float_type, out=str(tmp_path / "out"))
+    assert plan.estimate_size_bytes("submission_main.zip") == pytest.approx(report.files[0].size_bytes, rel=0.05)
+
+
+def test_doubles_hold_the_same_numbers(predicted: Predicted, tmp_path: Path) -> None:
+    report = submit(predicted, tmp_path, float_type="float64")
+    assert report.float_type == "float64"
+    with zipfile.ZipFile(tmp_path / "submission_main.zip") as archive:
+        schema = pq.read_schema(io.BytesIO(archive.read(LIVE)))
+    assert schema.field("prediction").type == pa.list_(pa.list_(pa.float64()))
+    table = read_member(tmp_path / "submission_main.zip", LIVE)
+    prediction = np.stack(table["prediction"][0].tolist())
+    assert prediction.dtype == np.float64
+    assert np.array_equal(prediction, predicted.value("F", 2)[:, 50:72].astype(np.float64))
+    assert submit(predicted, tmp_path, float_type="float32").status == "written"
+    with pytest.raises(UnknownNameError, match="unknown type of values: found 'float16'"):
+        submit(predicted, tmp_path, float_type="float16")
 
 
 def test_what_does_not_pass_the_validator_gets_no_name(
     predicted: Predicted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        submission_module, "MEMBER_NAMES", {**submission_module.MEMBER_NAMES, Tier.LIVE_TEST_MAIN: "live.brotli"}
-    )
+    monkeypatch.setattr(plan_module, "MEMBER_NAMES", {**plan_module.MEMBER_NAMES, Tier.LIVE_TEST_MAIN: "live.brotli"})
     with pytest.raises(SubmissionError, match=r"does not pass the validator: found .*a main file is missing"):
         submit(predicted, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_large_members_are_zip64(predicted: Predicted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submission_module, "_ZIP64_SIZE_BYTES", 0)
+    monkeypatch.setattr(writer_module, "_ZIP64_SIZE_BYTES", 0)
     submit(predicted, tmp_path)
-    table = read_member(tmp_path / "submission_main.zip", LIVE_MAIN)
+    table = read_member(tmp_path / "submission_main.zip", LIVE)
     assert len(table) == 4
 
 
@@ -328,4 +317,4 @@ def test_progress_counts_rows_of_writing_and_of_checking(predicted: Predicted, t
     seen: dict[str, list[tuple[int, int]]] = {}
     submit(predicted, tmp_path, progress=lambda label, done, total: seen.setdefault(label, []).append((done, total)))
     assert seen["write main submission"] == [(n, 6) for n in range(1, 7)]
-    assert seen[f"validate {LIVE_MAIN}"] == [(n, 4) for n in range(1, 5)]
+    assert seen[f"validate {LIVE}"] == [(n, 4) for n in range(1, 5)]

@@ -1,0 +1,59 @@
+"""What the flow of a submission leaves in Prefect's database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from fixtures.submissions import Predicted
+
+pytestmark = pytest.mark.flows
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=90):
+        yield
+
+
+def read_artifacts() -> dict[str, list[Any]]:
+    with get_client(sync_client=True) as client:
+        artifacts: dict[str, list[Any]] = {}
+        for artifact in client.read_artifacts():
+            artifacts.setdefault(str(artifact.key), []).append(artifact)
+        return artifacts
+
+
+def test_artifacts_hold_checks_sizes_digests_links_scores_and_the_card(tmp_path: Path) -> None:
+    from flows.submit import submit
+
+    predicted = Predicted(tmp_path)
+    other = predicted.write("other", first=17)
+    reports = submit([predicted.path, other], predicted.store, str(tmp_path / "out"), weights=[1, 3])
+    assert [report.status for report in reports] == ["written", "written"]
+    artifacts = read_artifacts()
+    for report in reports:
+        (files,) = artifacts[f"submission-files-{report.track}"]
+        rows = json.loads(files.data)
+        assert [row["sha256"] for row in rows] == [file.sha256 for file in report.files]
+        assert [row["bytes"] for row in rows] == [file.size_bytes for file in report.files]
+        (checks,) = artifacts[f"submission-checks-{report.track}"]
+        assert all(row["passed"] for row in json.loads(checks.data))
+        (card,) = artifacts[f"submission-card-{report.track}"]
+        assert card.data == Path(report.card).read_text()
+        for file in report.files:
+            (link,) = artifacts[f"submission-{Path(file.path).stem.replace('_', '-')}"]
+            assert Path(file.path).as_uri() in link.data
+    # Each member by itself: the old session's tiers and the oracle tier of all sessions have responses.
+    scores = artifacts["submission-scores"]
+    assert len(scores) == 2
+    for table in scores:
+        scored = {(row["session"], row["tier"]) for row in json.loads(table.data) if row.get("session")}
+        assert {tier for _, tier in scored} >= {"oracle", "live_test_main"}
+        assert "not scored:" in table.description
