@@ -11,6 +11,7 @@ from pydantic import Field
 from flows.artifacts import publish_table
 from flows.gpu_limit import slot_for
 from flows.run_logging import log_line, quiet_known_errors, run_progress
+from flows.training_job import Device
 from models.prediction import PredictionReport
 from models.prediction import predict as predict_tiers
 from sensorium_data.bootstrap import LEAST_RESAMPLES, Bootstrap
@@ -23,6 +24,7 @@ __all__ = ["evaluate", "leaderboard", "predict", "score"]
 
 RunPaths = Annotated[list[str], Field(min_length=1)]
 Tiers = Annotated[list[str], Field(min_length=1)]
+Sessions = Annotated[list[str], Field(min_length=1)]
 Entries = Annotated[list[str], Field(min_length=2)]
 Resamples = Annotated[int, Field(ge=LEAST_RESAMPLES)]
 Count = Annotated[int, Field(ge=1)]
@@ -30,11 +32,28 @@ Seed = Annotated[int, Field(ge=0)]
 
 
 @task(name="predict", cache_policy=NO_CACHE, tags=["gpu"])
-def predict_task(runs: list[str], store: str, tiers: list[str], predictions: str) -> PredictionReport:
+def predict_task(
+    runs: list[str],
+    store: str,
+    tiers: list[str],
+    predictions: str,
+    sessions: list[str] | None = None,
+    weights: list[float] | None = None,
+    device: Device = "auto",
+) -> PredictionReport:
     """Predict tiers into a predictions store, or find that it is finished already."""
     quiet_known_errors()
-    with slot_for("auto"):
-        report = predict_tiers(runs, store, tiers, predictions, progress=run_progress())
+    with slot_for(device):
+        report = predict_tiers(
+            runs,
+            store,
+            tiers,
+            predictions,
+            sessions=sessions,
+            weights=weights,
+            device=device,
+            progress=run_progress(),
+        )
     log_line(f"predictions {report.predictions}: {report.status}, {report.n_trials} trials")
     return report
 
@@ -98,7 +117,15 @@ def leaderboard_task(
 
 
 @flow(name="predict")
-def predict(runs: RunPaths, store: str, tiers: Tiers, predictions: str) -> PredictionReport:
+def predict(
+    runs: RunPaths,
+    store: str,
+    tiers: Tiers,
+    predictions: str,
+    sessions: Sessions | None = None,
+    weights: list[float] | None = None,
+    device: Device = "auto",
+) -> PredictionReport:
     """Predict whole trials of some tiers.
 
     Args:
@@ -106,9 +133,12 @@ def predict(runs: RunPaths, store: str, tiers: Tiers, predictions: str) -> Predi
         store: Root of the session stores.
         tiers: Tiers to predict, e.g. oracle, live_test_main.
         predictions: The predictions store to write.
+        sessions: Aliases or names; by default, the sessions of the first run.
+        weights: How much each run counts. Unset: all the same.
+        device: Where to predict; auto takes a GPU if there is one.
     """
     quiet_known_errors()
-    return predict_task(runs, store, tiers, predictions)
+    return predict_task(runs, store, tiers, predictions, sessions, weights, device)
 
 
 @flow(name="score")

@@ -25,6 +25,7 @@ from flows.command_options import (
     runs_as_flow,
     terminal_progress,
 )
+from sensorium_data.averaging import parse_weights
 from sensorium_data.errors import UsageError
 
 if TYPE_CHECKING:
@@ -154,15 +155,29 @@ def _train_at_terminal(job: TrainingJob) -> TrainingReport:
 
 
 def predict(
-    *run: Annotated[str, Parameter(help="Training runs; several make an ensemble by their mean.")],
+    *run: Annotated[
+        str, Parameter(help="Training runs; several make an ensemble by their mean, weighted with --weights.")
+    ],
     store: StoreOption,
     tier: Annotated[
         list[str], ListOption, Parameter(help="Tiers: oracle, live_test_main, …; test for the four test tiers; all.")
     ],
     out: Annotated[str, Parameter(help="The predictions store to write.")],
+    sessions: Annotated[
+        list[str] | None, ListOption, Parameter(help="Sessions to predict. Default: all that the first run knows.")
+    ] = None,
+    weights: Annotated[
+        str | None, Parameter(help="How much each of several runs counts, e.g. 1,2. Default: all the same.")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Parameter(help="Where to predict; auto takes a GPU if there is one.")
+    ] = "auto",
     flow: FlowOption = False,
+    as_json: JsonOption = False,
 ) -> int:
-    """Predict whole trials of some tiers into a predictions store."""
+    """Predict whole trials of some tiers into a predictions store. Interrupted, it continues at the trial it was at."""
+    from dataclasses import asdict
+
     from flows.tables import table_console
     from sensorium_data.sessions import Tier
 
@@ -178,18 +193,24 @@ def predict(
             case _:
                 chosen.add(Tier.parse(name))
     tiers = [str(one) for one in Tier if one in chosen]
+    shares = parse_weights(weights)
     if runs_as_flow(flow):
         from flows.evaluate import predict as predict_flow
 
-        report = predict_flow(list(run), store, tiers, out)
+        report = predict_flow(list(run), store, tiers, out, sessions, shares, device)
     else:
         from models.prediction import predict as predict_tiers
 
         with terminal_progress() as progress:
-            report = predict_tiers(list(run), store, tiers, out, progress=progress)
-    table_console().print(
-        f"{report.predictions}: {report.status}, {report.n_trials} trials", markup=False, soft_wrap=True
-    )
+            report = predict_tiers(
+                list(run), store, tiers, out, sessions=sessions, weights=shares, device=device, progress=progress
+            )
+    if as_json:
+        print_json(asdict(report))
+    else:
+        table_console().print(
+            f"{report.predictions}: {report.status}, {report.n_trials} trials", markup=False, soft_wrap=True
+        )
     return EXIT_DONE
 
 

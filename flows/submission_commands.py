@@ -20,6 +20,7 @@ from flows.command_options import (
     runs_as_flow,
     terminal_progress,
 )
+from sensorium_data.averaging import parse_weights
 from sensorium_data.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def submit(
 
     if not predictions:
         raise UsageError("no predictions named", expected="one predictions store or more", remedy="name them")
-    shares = _parse_weights(weights)
+    shares = parse_weights(weights)
     runs = runs or Settings().runs
     if runs_as_flow(flow):
         from flows.submit import submit as submit_flow
@@ -122,17 +123,6 @@ def submit(
         for note in (*report.notes, *report.validation.warnings):
             error_console().print(note, markup=False, soft_wrap=True)
     return EXIT_DONE
-
-
-def _parse_weights(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(weight) for weight in text.split(",")]
-    except ValueError:
-        raise UsageError(
-            "--weights", found=repr(text), expected="numbers with commas between them", remedy="e.g. --weights 1,2"
-        ) from None
 
 
 def validate(

@@ -20,6 +20,7 @@ from models.layouts import find_layout
 from models.response_model import ResponseModel
 from models.training.run import Run, load_run
 from models.whole_trials import predict_whole
+from sensorium_data.averaging import choose_weights
 from sensorium_data.errors import UsageError
 from sensorium_data.loader import Batch, WindowLoader
 from sensorium_data.normalizations import open_normalizer
@@ -112,15 +113,16 @@ def predict(
     out: str,
     *,
     sessions: Sequence[str] | None = None,
+    weights: Sequence[float] | None = None,
     device: str = "auto",
     progress: Progress = ignore_progress,
 ) -> PredictionReport:
     """Predict every valid trial of some tiers, and write a predictions store.
 
-    Several runs are an ensemble, of whatever folds, seeds and normalizations: the mean of their predictions. They are
-    in standardized units, those that the competition scores, into which each run's are brought first; the frames that
-    a model loses at the start of a trial are NaN. Memory holds a few trials, whatever the number of trials and
-    sessions.
+    Several runs are an ensemble, of whatever folds, seeds and normalizations: the mean of their predictions, weighted
+    if weights are given. They are in standardized units, those that the competition scores, into which each run's are
+    brought first; the frames that a model loses at the start of a trial are NaN. Memory holds a few trials, whatever
+    the number of trials and sessions.
 
     Parameters
     ----------
@@ -134,6 +136,8 @@ def predict(
         Path or URL of the predictions store to write.
     sessions : sequence of str, optional
         Aliases, full names, ``new``, ``old`` or ``all``; by default, the sessions of the first run.
+    weights : sequence of float, optional
+        How much each run counts, positive, of any sum; by default equal.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     progress : Progress
@@ -146,12 +150,14 @@ def predict(
     StoreError
         If the store or a session cannot be opened.
     UsageError
-        If a session has no valid trial of these tiers.
+        If a session has no valid trial of these tiers, or the weights do not fit the runs.
     PredictionsError
         If something else lies at ``out``.
     """
     started = time.perf_counter()
     loaded = _load_runs(runs)
+    given = choose_weights(weights, len(loaded), of="runs")
+    shares = [weight / sum(given) for weight in given]
     chosen = loaded[0].sessions if sessions is None else find_sessions(sessions)
     chosen_tiers = tuple(dict.fromkeys(Tier.parse(tier) for tier in tiers))
     if not chosen or not chosen_tiers:
@@ -165,7 +171,7 @@ def predict(
             run.require_session(reader.coordinates(name), name)
     n_trials_by_session = {name: len(reader.select_trials(name, chosen_tiers)) for name in names}
 
-    identity = _identify(loaded, store, chosen, chosen_tiers)
+    identity = _identify(loaded, shares, store, chosen, chosen_tiers)
 
     def report(status: str, n_trials: int) -> PredictionReport:
         return PredictionReport(
@@ -181,7 +187,7 @@ def predict(
     if find_predictions(out, identity):
         return report("already done", 0)
 
-    ensemble = _Ensemble(loaded, reader, names, torch_device)
+    ensemble = _Ensemble(loaded, shares, reader, names, torch_device)
     n_total = sum(n_trials_by_session.values())
     n_done = n_predicted = 0
     with create_predictions(
@@ -192,6 +198,7 @@ def predict(
         response_units="standardized",
         runs=[run.digest for run in loaded],
         identity=identity,
+        attributes={} if weights is None else {"weights": list(given)},
     ) as writer:
         for name in names:
             missing = writer.missing_trials(name)
@@ -228,6 +235,8 @@ class _Ensemble:
     ----------
     runs : sequence of Run
         Each with its own normalization.
+    shares : sequence of float
+        How much each counts in the mean; they sum to 1.
     reader : TrialReader
         Where trials come from.
     sessions : sequence of str
@@ -236,8 +245,16 @@ class _Ensemble:
         Where to predict.
     """
 
-    def __init__(self, runs: Sequence[Run], reader: TrialReader, sessions: Sequence[str], device: torch.device) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        shares: Sequence[float],
+        reader: TrialReader,
+        sessions: Sequence[str],
+        device: torch.device,
+    ) -> None:
         self._device = device
+        self._shares = shares
         self._models = [(run.model(device), run.config) for run in runs]
         self._normalizers = {
             name: {session: open_normalizer(name, reader.store, session) for session in sessions}
@@ -272,15 +289,20 @@ class _Ensemble:
             normalizer = self._normalizers[config.normalization][batch.session]
             predictions.append(normalizer.responses_to_competition(prediction_NT, frames))
         n_frames = min(prediction.shape[1] for prediction in predictions)
-        mean_NT: np.ndarray = np.mean(
-            [prediction[:, prediction.shape[1] - n_frames :] for prediction in predictions], axis=0
-        )
+        common = [prediction[:, prediction.shape[1] - n_frames :] for prediction in predictions]
+        if len(common) == 1:
+            return common[0]
+        mean_NT = np.zeros(common[0].shape)
+        for share, prediction_NT in zip(self._shares, common, strict=True):
+            mean_NT += share * prediction_NT
         return mean_NT
 
 
-def _identify(runs: Sequence[Run], store: str, sessions: Sequence[Session], tiers: Sequence[Tier]) -> str:
+def _identify(
+    runs: Sequence[Run], shares: Sequence[float], store: str, sessions: Sequence[Session], tiers: Sequence[Tier]
+) -> str:
     parts = {
-        "runs": sorted(run.digest for run in runs),
+        "runs": sorted((run.digest, share) for run, share in zip(runs, shares, strict=True)),
         "tiers": sorted(tiers),
         "data": {session.name: session_digest(store, session.name) for session in sessions},
     }

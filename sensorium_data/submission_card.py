@@ -144,16 +144,21 @@ def _commands(record: Mapping[str, Any], digests: Sequence[str], runs: Mapping[s
         if folders:
             lines.append(
                 f"sensorium predict {' '.join(folders)} --store STORE "
-                f"--tier {' '.join(one['tiers'])} --out {one['url']}"
+                f"--tier {' '.join(one['tiers'])} --out {one['url']}{_weights(one['attributes'].get('weights', ()))}"
             )
-    weights = ""
-    if len({one["weight"] for one in predictions}) > 1:
-        weights = " --weights " + ",".join(repr(one["weight"]).removesuffix(".0") for one in predictions)
+    weights = _weights([one["weight"] for one in predictions])
     lines.append(
         f"sensorium submit {' '.join(one['url'] for one in predictions)} --store STORE --track {identity['track']} "
         f"--frames {identity['frames']} --dtype {identity['float_type']}{weights}"
     )
     return "\n".join(lines)
+
+
+def _weights(weights: Sequence[float]) -> str:
+    """Return the option that gives weights, or nothing where they are equal."""
+    if len(set(weights)) < 2:
+        return ""
+    return " --weights " + ",".join(repr(weight).removesuffix(".0") for weight in weights)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

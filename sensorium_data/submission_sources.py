@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sensorium_data.averaging import choose_weights
 from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.predictions import predicted_sessions, predictions_attributes
 from sensorium_data.sessions import Session, Tier
@@ -189,14 +189,7 @@ def open_entry(predictions: str | Sequence[str], weights: Sequence[float] | None
     urls = [predictions] if isinstance(predictions, str) else list(predictions)
     if not urls:
         raise UsageError("no predictions named", expected="one predictions store or more", remedy="name them")
-    given = [1.0] * len(urls) if weights is None else [float(weight) for weight in weights]
-    if len(given) != len(urls) or not all(math.isfinite(weight) and weight > 0 for weight in given):
-        raise UsageError(
-            "the weights do not fit the predictions",
-            found=", ".join(f"{weight:g}" for weight in given) or "none",
-            expected=f"{len(urls)} positive numbers",
-            remedy="give one weight for each predictions store, e.g. --weights 1,2",
-        )
+    given = choose_weights(weights, len(urls), of="predictions")
     members: list[EntryMember] = []
     for url, weight in zip(urls, given, strict=True):
         attributes = predictions_attributes(url)

@@ -101,6 +101,27 @@ def test_an_ensemble_is_the_mean_of_its_runs(world, tmp_path):
         np.testing.assert_allclose(both, (first + second) / 2, rtol=1e-5)
 
 
+def test_weights_say_how_much_each_run_counts(world, tmp_path):
+    store, made, runs = world
+    out = [str(tmp_path / name) for name in ("first", "second", "both")]
+    for run, url in zip(runs, out[:2], strict=True):
+        predict([run], store, ["oracle"], url, device="cpu")
+    predict(runs, store, ["oracle"], out[2], weights=[1, 3], device="cpu")
+    assert predictions_attributes(out[2])["weights"] == [1.0, 3.0]
+    for name in made:
+        first, second, both = (open_predictions(url, name).predictions.values for url in out)
+        np.testing.assert_allclose(both, 0.25 * first + 0.75 * second, rtol=1e-5)
+    # The same shares of the same runs are the same predictions; others are not.
+    assert predict(runs[::-1], store, ["oracle"], out[2], weights=[6, 2], device="cpu").status == "already done"
+    for weights in (None, [3, 1]):
+        with pytest.raises(PredictionsError, match="other predictions lie there"):
+            predict(runs, store, ["oracle"], out[2], weights=weights, device="cpu")
+    for weights in ([1], [1, 0], [1, float("inf")]):
+        with pytest.raises(UsageError, match=r"the weights do not fit the runs: found .* 2 positive numbers"):
+            predict(runs, store, ["oracle"], str(tmp_path / "wrong"), weights=weights)
+    assert not (tmp_path / "wrong").exists()
+
+
 def test_runs_of_different_normalizations_predict_together_in_the_competitions_units(world, tmp_path):
     store, made, (run, _) = world
     raw_run = train(tiny_config(max_epochs=1, normalization="dwiseneuro"), store, None, tmp_path / "runs").run

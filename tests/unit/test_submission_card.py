@@ -88,6 +88,18 @@ def test_card_of_a_mean_gives_the_weights(predicted: Predicted, tmp_path: Path) 
     assert "--weights 1,3" in card
 
 
+def test_card_gives_the_weights_of_an_ensembles_runs(
+    predicted: Predicted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = PredictionsWriter.__init__
+    made = {"runs": [DIGEST, UNKNOWN], "attributes": {"weights": [0.5, 2.0]}}
+    monkeypatch.setattr(PredictionsWriter, "__init__", lambda self, *args, **kw: begin(self, *args, **kw | made))
+    url = predicted.write(str(tmp_path / "of-runs"), "FG")
+    monkeypatch.undo()
+    card = Path(submit(predicted, tmp_path / "out", predictions=url).card).read_text()
+    assert f"--out {url} --weights 0.5,2\n" in card
+
+
 def test_card_of_arrays_from_elsewhere_quotes_their_maker(predicted: Predicted, tmp_path: Path) -> None:
     arrays = {
         alias: {f.trial: predicted.value(alias, f.trial)[:, : f.n_frames] for f in session.trials if f.valid}
