@@ -23,10 +23,11 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("bench")
 
 
-def run_benchmark(name: str, work: Path, results: Path, *arguments: str) -> dict[str, Any]:
-    """Run a benchmark once at a tiny size, and return the JSON that it wrote."""
+def run_benchmark(script: str, work: Path, results: Path, *arguments: str, name: str | None = None) -> dict[str, Any]:
+    """Run a benchmark once at a tiny size, and return the JSON that it wrote; its name is the script's unless given."""
+    name = name or script
     size = ["--trials", str(N_TRIALS), "--neurons", str(N_NEURONS), "--repeats", "1"]
-    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *size, "--work", str(work), "--results", str(results)]
+    command = [sys.executable, str(BENCHMARKS / f"{script}.py"), *size, "--work", str(work), "--results", str(results)]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=work, check=False)
     assert done.returncode == 0, done.stderr
     assert (results / f"{name}.md").read_text() in done.stdout
@@ -105,3 +106,29 @@ def test_submission_passes_the_validator_and_the_readmes_lacks_only_trials(work:
     assert (ours["violations"], ours["trials"]) == (0, 5 * N_TRIALS)
     # Four sessions have no row, and the first lacks the other trials.
     assert [row["violations"] for row in readme] == [4 + N_TRIALS - 1, 4 + N_TRIALS - 3]
+
+
+@pytest.mark.slow
+def test_loader_counts_windows_of_both_usual_ways_and_its_own(work: Path, tmp_path: Path) -> None:
+    document = run_benchmark("loader", work, tmp_path)
+    for frames, rows in zip(("80", "16"), document["tables"].values(), strict=True):
+        runs = {name: runs for name, runs in document["measured"]["runs"].items() if name.startswith(f"{frames}: ")}
+        assert len(rows) == len(runs)
+        assert all(run["windows_per_s"] == pytest.approx(run["n_windows"] / run["wall_s"]) for (run,) in runs.values())
+        usual, *others = (row for row in rows if not row["what"].startswith("ours"))
+        ours = {row["what"]: row["MB read a window"] for row in rows if row["what"].startswith("ours")}
+        for precision in ("exact", "compact"):
+            assert ours[f"ours, {precision}, trials kept"] < 0.01
+            # A trial is read once for several windows.
+            assert ours[f"ours, {precision}, nothing kept"] < usual["MB read a window"] / 2
+        assert others
+
+
+@pytest.mark.slow
+def test_training_measures_each_way_of_keeping_trials(work: Path, tmp_path: Path) -> None:
+    arguments = ["--preset", "factorized3d-debug", "--sessions", "F", "--epochs", "2", "--windows", "1"]
+    document = run_benchmark("training", work, tmp_path, *arguments, name="training_cpu")
+    (rows,) = document["tables"].values()
+    assert [row["cache"] for row in rows[:2]] == ["none", "memory"]
+    assert all(row["windows/s"] > 0 and row["operations/s, 1e12"] > 0 for row in rows)
+    assert all(0 <= run["data_wait_share"] < 1 and len(run["epochs"]) == 2 for run in document["measured"]["runs"])
