@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from flows.command_options import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, complain
 from flows.data_commands import ingest, inspect, simulate, verify
+from flows.lab_commands import deploy, ui
 from flows.model_commands import leaderboard, predict, score, train
 from flows.submission_commands import from_arrays, submit, validate
 from sensorium_data.errors import SensoriumError
@@ -92,5 +93,7 @@ for command in (
     from_arrays,
     submit,
     validate,
+    deploy,
+    ui,
 ):
     app.command(command)

@@ -9,22 +9,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows.artifacts import publish_markdown, publish_table
+from flows.artifacts import publish_table
+from flows.quality import link_task, quality_task, report_quality_task
 from flows.run_logging import log_line, quiet_known_errors, run_progress
 from flows.settings import Settings
 from sensorium_data.convert import ConversionReport
 from sensorium_data.errors import SensoriumError
 from sensorium_data.ingest import IngestReport, choose_sessions, ingest_sessions
-from sensorium_data.leakage import report_leakage
 from sensorium_data.mirrors import Mode
-from sensorium_data.movie_links import link_movies
 from sensorium_data.precision import Precision
-from sensorium_data.quality import QualityReport, StoreQuality, check_session
 from sensorium_data.sessions import find_session
 
 __all__ = ["Jobs", "SessionNames", "ingest"]
@@ -45,41 +42,6 @@ def convert_task(session: str, store: str, **options: Any) -> ConversionReport:
     for note in report.notes:
         log_line(f"session {report.alias}: {note}")
     return report
-
-
-@task(name="check quality", task_run_name="check quality of {session}", cache_policy=NO_CACHE)
-def quality_task(session: str, store: str) -> QualityReport:
-    """Check one published session and publish the report as a table."""
-    quiet_known_errors()
-    report = check_session(store, session, progress=run_progress())
-    publish_table(f"quality-{report.alias}", report.to_table(), f"Quality of session {report.alias} in `{store}`")
-    return report
-
-
-@task(name="report quality", task_run_name="report quality of {store}", cache_policy=NO_CACHE)
-def report_quality_task(store: str, reports: list[QualityReport], leakage: pd.DataFrame, html: str | None) -> None:
-    """Publish the sessions side by side as Markdown, and write the whole report where it is asked for."""
-    quiet_known_errors()
-    quality = StoreQuality(store, tuple(reports), leakage)
-    if html is not None:
-        from sensorium_data.quality_report import write_report
-
-        write_report(Path(html), quality)
-        log_line(f"quality report: {html}")
-    publish_markdown("quality", quality.to_markdown(html=html), f"Quality of the sessions in `{store}`")
-
-
-@task(name="link movies", cache_policy=NO_CACHE)
-def link_task(store: str) -> pd.DataFrame:
-    """Give movies that several sessions show common ids; publish and return which of them would leak."""
-    quiet_known_errors()
-    links = link_movies(store, progress=run_progress())
-    log_line(f"{links.n_linked_movies} movies of {len(links.sessions)} sessions are shown by another session too")
-    leaks = report_leakage(store)
-    publish_table(
-        "leakage", leaks.count_by_tiers(), f"Movies of `{store}` scored in one session and trained on in another"
-    )
-    return leaks.to_table()
 
 
 @flow(name="ingest", flow_run_name="ingest {sessions}")

@@ -10,7 +10,6 @@ Nothing heavy is imported before the process is bound to its parent.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -19,6 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+from flows.bound_process import bind_to_parent
 
 if TYPE_CHECKING:
     from flows.progress import NotedProgress
@@ -31,8 +32,6 @@ __all__ = ["GRACE_S", "main"]
 #: flow run 30 s after it asked it to end: there has to be time left for the flow to say how it went.
 GRACE_S = 20.0
 
-# From <linux/prctl.h>.
-_PR_SET_PDEATHSIG = 1
 _PARENT_POLL_S = 1.0
 # Progress is for people: a pipe full of it helps nobody.
 _PROGRESS_EVERY_S = 0.2
@@ -116,10 +115,7 @@ def _keep_stdout() -> int:
 
 def _die_with_parent(parent: int) -> None:
     """End when the parent does, orderly if that can be done in time, and leave nothing that this process started."""
-    is_told = sys.platform == "linux" and ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) == 0
-    # It may have died before the kernel was asked to tell.
-    if os.getppid() != parent:
-        sys.exit(1)
+    is_told = bind_to_parent(parent)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,0 +1,199 @@
+"""A Prefect server with its workers on this machine, for a first look: all of it ends with this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+from urllib.request import urlopen
+
+from flows.bound_process import bound_command
+from sensorium_data.errors import SensoriumError, UsageError
+
+__all__ = ["LocalServer", "ServerError", "run_server", "start_worker", "wait_for_end"]
+
+_HOST = "127.0.0.1"
+_START_TIMEOUT_S = 180.0
+_POLL_S = 0.2
+# A worker first ends its flow runs, and Prefect gives each of those 30 s.
+_STOP_TIMEOUT_S = 45.0
+
+
+class ServerError(SensoriumError):
+    """A server or worker did not start, or ended by itself."""
+
+
+class LocalServer:
+    """A running server. Made by :func:`run_server`.
+
+    Attributes
+    ----------
+    url : str
+        Of its pages; ``<url>/api`` is what clients take.
+    home : Path
+        Where its database and everybody's logs are.
+    """
+
+    def __init__(self, url: str, home: Path, stack: ExitStack) -> None:
+        self.url = url
+        self.home = home
+        self._stack = stack
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, command: list[str]) -> None:
+        """Start a program that ends with this one, and before those that were started earlier."""
+        log = self.log(name)
+        with log.open("ab") as output:
+            # In a session of its own: Ctrl-C is for this process, which then ends the others in order.
+            process = subprocess.Popen(  # noqa: S603 (our own)
+                bound_command(*command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        self.processes[name] = process
+        self._stack.callback(_stop, process)
+
+    def log(self, name: str) -> Path:
+        """Return the file that a program writes its log into."""
+        return self.home / f"{name.replace(' ', '-')}.log"
+
+    def require_running(self) -> None:
+        """Check that all that was started runs.
+
+        Raises
+        ------
+        ServerError
+            If something has ended; its last line is told.
+        """
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                lines = self.log(name).read_text(encoding="utf-8", errors="replace").split("\n")
+                last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing in its log")
+                raise ServerError(
+                    f"the {name} has ended",
+                    path=self.log(name),
+                    found=f"status {process.returncode}: {last}",
+                    remedy="read its log, and start again",
+                )
+
+
+def server_settings(home: Path, port: int) -> dict[str, str]:
+    """Return the environment of a server on loopback and of those that talk to it."""
+    return {
+        "PREFECT_HOME": str(home),
+        "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
+        "PREFECT_API_URL": f"http://{_HOST}:{port}/api",
+        "PREFECT_UI_API_URL": f"http://{_HOST}:{port}/api",
+        "PREFECT_SERVER_API_HOST": _HOST,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+@contextmanager
+def run_server(home: Path, port: int, environment: Mapping[str, str] | None = None) -> Iterator[LocalServer]:
+    """Run a server on loopback while the block runs; this process' environment names it from then on.
+
+    Prefect reads its settings once, when it is imported, so this has to come first.
+
+    Parameters
+    ----------
+    home : Path
+        Where its database and the logs go.
+    port : int
+        Its port.
+    environment : mapping, optional
+        More settings, of the server and of what is started beside it.
+
+    Raises
+    ------
+    UsageError
+        If the port is taken.
+    ServerError
+        If the server does not start.
+    """
+    if "prefect" in sys.modules:
+        raise RuntimeError("Prefect has been imported already: its settings are fixed")
+    _require_free(port)
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ.update(server_settings(home.absolute(), port) | dict(environment or {}))
+    with ExitStack() as stack:
+        server = LocalServer(f"http://{_HOST}:{port}", home, stack)
+        server.start("server", [sys.executable, "-m", "prefect", "server", "start"])
+        _wait_until_healthy(server)
+        yield server
+
+
+def start_worker(server: LocalServer, pool: str) -> None:
+    """Start a worker for a pool."""
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
+    server.start(f"{pool} worker", command)
+
+
+def wait_for_end(server: LocalServer, *, tick: Callable[[float], None] = time.sleep) -> NoReturn:
+    """Wait until somebody asks this process to end, or something of the server ends by itself.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM.
+    ServerError
+        If the server or a worker has ended.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    while True:
+        server.require_running()
+        tick(_POLL_S)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except (OSError, OverflowError) as error:
+            raise UsageError(
+                "the server cannot have this port",
+                found=f"{_HOST}:{port}, {error}",
+                remedy="end what listens there, or take another: --port 4201",
+            ) from error
+
+
+def _wait_until_healthy(server: LocalServer) -> None:
+    give_up_s = time.monotonic() + _START_TIMEOUT_S
+    while True:
+        server.require_running()
+        try:
+            urlopen(f"{server.url}/api/health", timeout=5).close()  # noqa: S310 (loopback, http)
+        except OSError:
+            if time.monotonic() > give_up_s:
+                raise ServerError(
+                    "the server does not answer",
+                    path=server.log("server"),
+                    found=f"nothing for {_START_TIMEOUT_S:.0f} s",
+                    remedy="read its log",
+                ) from None
+            time.sleep(_POLL_S)
+        else:
+            return
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        # Whatever is left of its session goes with it.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
