@@ -102,6 +102,8 @@ def ui(
 
     say(f"→ start the server, its log in {folder / 'server.log'}")
     with run_server(folder, port) as server:
+        # Prefect reads its settings once, when it is imported.
+        os.environ.update(server.environment)
         from flows.deployment import deploy as deploy_flows
         from flows.deployment import find_checkout
 

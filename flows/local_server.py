@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -37,24 +37,42 @@ class LocalServer:
     Attributes
     ----------
     url : str
-        Of its pages; ``<url>/api`` is what clients take.
+        Of its pages.
     home : Path
         Where its database and everybody's logs are.
+    environment : dict
+        What those who talk to it, and the server itself, have in their environment.
+    processes : dict
+        What was started, by name.
     """
 
-    def __init__(self, url: str, home: Path, stack: ExitStack) -> None:
-        self.url = url
+    def __init__(self, home: Path, port: int, stack: ExitStack) -> None:
+        self.url = f"http://{_HOST}:{port}"
         self.home = home
-        self._stack = stack
+        self.environment = {
+            "PREFECT_HOME": str(home.absolute()),
+            "PREFECT_PROFILES_PATH": str(home.absolute() / "profiles.toml"),
+            "PREFECT_API_URL": f"{self.url}/api",
+            "PREFECT_UI_API_URL": f"{self.url}/api",
+            "PREFECT_SERVER_API_HOST": _HOST,
+            "PREFECT_SERVER_API_PORT": str(port),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+        }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._stack = stack
 
     def start(self, name: str, command: list[str]) -> None:
         """Start a program that ends with this one, and before those that were started earlier."""
-        log = self.log(name)
-        with log.open("ab") as output:
-            # In a session of its own: Ctrl-C is for this process, which then ends the others in order.
+        with self.log(name).open("ab") as output:
             process = subprocess.Popen(  # noqa: S603 (our own)
-                bound_command(*command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                bound_command(*command),
+                env=os.environ | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # Ctrl-C is for this process, which then ends the others in order.
+                start_new_session=True,
             )
         self.processes[name] = process
         self._stack.callback(_stop, process)
@@ -83,25 +101,9 @@ class LocalServer:
                 )
 
 
-def server_settings(home: Path, port: int) -> dict[str, str]:
-    """Return the environment of a server on loopback and of those that talk to it."""
-    return {
-        "PREFECT_HOME": str(home),
-        "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
-        "PREFECT_API_URL": f"http://{_HOST}:{port}/api",
-        "PREFECT_UI_API_URL": f"http://{_HOST}:{port}/api",
-        "PREFECT_SERVER_API_HOST": _HOST,
-        "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
-
-
 @contextmanager
-def run_server(home: Path, port: int, environment: Mapping[str, str] | None = None) -> Iterator[LocalServer]:
-    """Run a server on loopback while the block runs; this process' environment names it from then on.
-
-    Prefect reads its settings once, when it is imported, so this has to come first.
+def run_server(home: Path, port: int) -> Iterator[LocalServer]:
+    """Run a server on loopback while the block runs.
 
     Parameters
     ----------
@@ -109,8 +111,6 @@ def run_server(home: Path, port: int, environment: Mapping[str, str] | None = No
         Where its database and the logs go.
     port : int
         Its port.
-    environment : mapping, optional
-        More settings, of the server and of what is started beside it.
 
     Raises
     ------
@@ -119,13 +119,10 @@ def run_server(home: Path, port: int, environment: Mapping[str, str] | None = No
     ServerError
         If the server does not start.
     """
-    if "prefect" in sys.modules:
-        raise RuntimeError("Prefect has been imported already: its settings are fixed")
     _require_free(port)
     home.mkdir(parents=True, exist_ok=True)
-    os.environ.update(server_settings(home.absolute(), port) | dict(environment or {}))
     with ExitStack() as stack:
-        server = LocalServer(f"http://{_HOST}:{port}", home, stack)
+        server = LocalServer(home, port, stack)
         server.start("server", [sys.executable, "-m", "prefect", "server", "start"])
         _wait_until_healthy(server)
         yield server
