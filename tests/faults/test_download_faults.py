@@ -132,7 +132,9 @@ def test_a_wrong_answer_is_an_error_and_the_next_run_goes_on(
             download(server, origin, target, jobs=1)
         assert not target.exists()
         report = download(server, origin, target)
-    assert report.n_bytes_resumed == (SEGMENT_SIZE_BYTES if at else 0)
+    # Segments that were asked for before the answer was looked at may have come too.
+    n_resumed, rest = divmod(report.n_bytes_resumed, SEGMENT_SIZE_BYTES)
+    assert (n_resumed > 0, rest) == (at > 0, 0)
     assert target.read_bytes() == origin.read_bytes()
 
 

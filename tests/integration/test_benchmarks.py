@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 N_TRIALS, N_NEURONS = 8, 24
 
@@ -36,7 +38,6 @@ def run_benchmark(script: str, work: Path, results: Path, *arguments: str, name:
     return document
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unzip") is None, reason="compares with unzip")
 def test_ingest_compares_both_precisions_with_unzip(work: Path, tmp_path: Path) -> None:
     document = run_benchmark("ingest", work, tmp_path)
@@ -75,7 +76,6 @@ def test_codecs_state_the_error_of_each_rounding(work: Path, tmp_path: Path) -> 
     assert 0.05 < absolute["float16"] <= 1 / 16
 
 
-@pytest.mark.slow
 def test_throttled_fetches_everything_once_whatever_the_connections(work: Path, tmp_path: Path) -> None:
     document = run_benchmark("throttled", work, tmp_path, "--jobs", "1", "2", "--rate", "3e7")
     (rows,) = document["tables"].values()
@@ -108,7 +108,6 @@ def test_submission_passes_the_validator_and_the_readmes_lacks_only_trials(work:
     assert [row["violations"] for row in readme] == [4 + N_TRIALS - 1, 4 + N_TRIALS - 3]
 
 
-@pytest.mark.slow
 def test_loader_counts_windows_of_both_usual_ways_and_its_own(work: Path, tmp_path: Path) -> None:
     document = run_benchmark("loader", work, tmp_path)
     for frames, rows in zip(("80", "16"), document["tables"].values(), strict=True):
@@ -124,7 +123,6 @@ def test_loader_counts_windows_of_both_usual_ways_and_its_own(work: Path, tmp_pa
         assert others
 
 
-@pytest.mark.slow
 def test_training_measures_each_way_of_keeping_trials(work: Path, tmp_path: Path) -> None:
     arguments = ["--preset", "factorized3d-debug", "--sessions", "F", "--epochs", "2", "--windows", "1"]
     document = run_benchmark("training", work, tmp_path, *arguments, name="training_cpu")

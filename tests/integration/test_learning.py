@@ -19,6 +19,8 @@ from sensorium_data.scoring import score_predictions
 from sensorium_data.sessions import Tier, find_session, find_sessions
 from sensorium_data.simulate import simulate
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 SCORED = ["oracle", "live_test_main", "final_test_main"]
 N_SKIPPED_FRAMES = 50
 
@@ -41,7 +43,6 @@ def run_of(root: Path) -> str:
     return str(run)
 
 
-@pytest.mark.timeout(900)
 def test_half_of_the_ceiling_is_reached(learned: Path) -> None:
     predictions = str(learned / "predictions")
     predict([run_of(learned)], str(learned / "store"), SCORED, predictions)
