@@ -22,11 +22,20 @@ from prefect.artifacts import (
 )
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 
 from flows.pace import Pace, describe_pace
 from flows.progress import NotedProgress
 
-__all__ = ["LiveArtifact", "artifact_key", "artifact_progress", "publish_link", "publish_markdown", "publish_table"]
+__all__ = [
+    "LiveArtifact",
+    "artifact_key",
+    "artifact_progress",
+    "publish_link",
+    "publish_markdown",
+    "publish_table",
+    "read_latest_table",
+]
 
 # A server that did not take an artifact is left alone for so long.
 _REST_S = 60.0
@@ -56,6 +65,20 @@ def publish_table(key: str, rows: pd.DataFrame | Iterable[Mapping[str, Any]], de
         Markdown shown above the table.
     """
     create_table_artifact(key=artifact_key(key), table=_to_json_rows(rows), description=description)
+
+
+def read_latest_table(key: str) -> tuple[pd.DataFrame, str] | None:
+    """Return the newest table that was published under a key, and its description; None if there is none."""
+    with get_client(sync_client=True) as client:
+        found = client.read_latest_artifacts(
+            artifact_filter=ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[artifact_key(key)]))
+        )
+    tables = [one for one in found if one.type == "table"]
+    if not tables:
+        return None
+    (table,) = tables
+    rows = json.loads(table.data) if isinstance(table.data, str) else table.data
+    return pd.DataFrame(rows), table.description or ""
 
 
 def publish_markdown(key: str, text: str, description: str) -> None:

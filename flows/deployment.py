@@ -9,27 +9,54 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
-from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture
+from prefect.automations import AutomationCore, CallWebhook, ChangeFlowRunState, EventTrigger, Posture
+from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate, GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.types import SecretDict
+from pydantic import SecretStr
 
 from flows.gpu_limit import GPU_LIMIT
 from sensorium_data.errors import UsageError
 
-__all__ = ["HEARTBEAT_S", "LOST_RUNS_AUTOMATION", "Deployed", "deploy", "find_checkout"]
+__all__ = [
+    "FAILURES_AUTOMATION",
+    "HEARTBEAT_S",
+    "LOST_RUNS_AUTOMATION",
+    "Deployed",
+    "deploy",
+    "find_checkout",
+    "notify_of_failures",
+]
 
 #: Every so many seconds a flow run says that it is alive; set for the runs in ``prefect.yaml``.
 HEARTBEAT_S = 30
 #: The name of the automation that ends runs of which nothing is heard any more.
 LOST_RUNS_AUTOMATION = "sensorium: runs that nothing is heard of have crashed"
+#: The name of the automation that tells of failures.
+FAILURES_AUTOMATION = "sensorium: tell of failures"
 
 _FILE = "prefect.yaml"
+_WEBHOOK_BLOCK = "sensorium-failures"
+#: Every deployment has it.
+_TAG = "sensorium"
 # The type of pools that do not exist yet; a pool that somebody made keeps its own.
 _POOL_TYPE = "process"
+# Whatever names and messages hold, it is JSON.
+_PAYLOAD = """{
+  "text": {{ ("sensorium: " ~ flow.name ~ ", " ~ flow_run.name ~ ": " ~ flow_run.state.name ~ ". "
+             ~ (flow_run.state.message or ""))|tojson }},
+  "flow": {{ flow.name|tojson }},
+  "run": {{ flow_run.name|tojson }},
+  "state": {{ flow_run.state.name|tojson }},
+  "message": {{ (flow_run.state.message or "")|tojson }},
+  "url": {{ (flow_run|ui_url)|tojson }}
+}"""
 _ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
 
 
@@ -108,6 +135,50 @@ def deploy(parameters: Mapping[str, Any], checkout: Path) -> list[Deployed]:
             status = "made" if switched[name] is None else "updated"
             done.append(Deployed("deployment", name, status, f"pool {one['work_pool']['name']}{detail}"))
     return done
+
+
+def notify_of_failures(url: str) -> Deployed:
+    """Have the server post to a URL when a run of a deployment fails or crashes.
+
+    What it posts is JSON: ``text``, a sentence as Slack and its like take it, and ``flow``, ``run``, ``state``,
+    ``message`` and ``url``. May be repeated, with another URL too.
+
+    Parameters
+    ----------
+    url : str
+        An http or https URL. It is kept as a secret, in a block of the server.
+
+    Raises
+    ------
+    UsageError
+        If it is no such URL.
+    """
+    host = urlsplit(url).hostname if url.startswith(("http://", "https://")) else None
+    if not host:
+        raise UsageError("--notify", expected="an http:// or https:// URL", remedy="e.g. the URL of a Slack webhook")
+    block = Webhook(method="POST", url=SecretStr(url), headers=SecretDict({"Content-Type": "application/json"}))
+    block_id = block.save(_WEBHOOK_BLOCK, overwrite=True)
+    with get_client(sync_client=True) as client:
+        for old in client.read_automations_by_name(FAILURES_AUTOMATION):
+            if any(isinstance(one, CallWebhook) and one.block_document_id == block_id for one in old.actions):
+                return Deployed("automation", FAILURES_AUTOMATION, "updated", f"posts to {host}")
+            client.delete_automation(old.id)
+        trigger = EventTrigger(
+            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{_TAG}"},
+            posture=Posture.Reactive,
+            threshold=1,
+        )
+        client.create_automation(
+            AutomationCore(
+                name=FAILURES_AUTOMATION,
+                description="Posts a line to a webhook when a run fails.",
+                trigger=trigger,
+                actions=[CallWebhook(block_document_id=block_id, payload=_PAYLOAD)],
+            )
+        )
+    return Deployed("automation", FAILURES_AUTOMATION, "made", f"posts to {host}")
 
 
 def _make_pool(client: SyncPrefectClient, name: str) -> Deployed:

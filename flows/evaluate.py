@@ -11,6 +11,7 @@ from pydantic import Field
 from flows.artifacts import publish_table
 from flows.gpu_limit import slot_for
 from flows.run_logging import log_line, quiet_known_errors, run_progress
+from flows.score_artifacts import publish_scores
 from flows.training_job import Device
 from models.prediction import PredictionReport
 from models.prediction import predict as predict_tiers
@@ -81,9 +82,7 @@ def score_task(
         jobs=jobs,
         progress=run_progress(),
     )
-    unscored = "".join(f"\n- not scored: {reason}" for reason in table.unscored)
-    doubts = "".join(f"\n- doubtful: {doubt}" for doubt in table.doubts)
-    publish_table("scores", table.to_frame(), f"Scores of `{predictions}`, frames {frames}{unscored}{doubts}")
+    publish_scores(table, store)
     return table
 
 

@@ -37,6 +37,9 @@ def deploy(
     out: DeployedOut = None,
     runs: DeployedRuns = None,
     source: SourceOption = None,
+    notify: Annotated[
+        str | None, Parameter(help="Webhook, e.g. Slack's, that is told when a run fails. Default: none is.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Put the deployments on the Prefect server of PREFECT_API_URL, with pools, GPU limit and an automation.
@@ -56,9 +59,11 @@ def deploy(
         )
     require_server()
     from flows.deployment import deploy as deploy_flows
-    from flows.deployment import find_checkout
+    from flows.deployment import find_checkout, notify_of_failures
 
     done = deploy_flows(_parameters(store, out, runs, source), find_checkout())
+    if notify is not None:
+        done.append(notify_of_failures(notify))
     if as_json:
         print_json([asdict(one) for one in done])
         return EXIT_DONE

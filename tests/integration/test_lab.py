@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import html
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from fixtures.lab import Lab, run_lab
+from fixtures.stores import read_files
+from sensorium_data.sessions import find_session
+from sensorium_data.testing.faults import Throttle
+from sensorium_data.testing.server import serve_directory
 
 pytestmark = pytest.mark.flows
+
+F = find_session("F")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 DEPLOYMENTS = {"ingest/ingest", "quality/quality", "train/train", "evaluate/evaluate", "submit/submit"}
 DEPLOYMENTS |= {"pipeline/pipeline"}
@@ -83,3 +97,133 @@ def test_pipeline_over_the_api_and_again(lab: Lab, archives: Path, tmp_path: Pat
     before = contents(tmp_path)
     lab.finish("pipeline/pipeline", **parameters)
     assert contents(tmp_path) == before
+
+
+def tiny_training(store: Path, runs: Path, **overrides: object) -> dict[str, Any]:
+    """Parameters of a training whose epochs take a second."""
+    small = {"model.channels": "2,2", "n_windows_per_trial": 1, "checkpoint_every_steps": 1} | overrides
+    return {
+        "preset": "factorized3d-debug",
+        "store": str(store),
+        "sessions": ["F"],
+        "runs": str(runs),
+        "overrides": {name: str(value) for name, value in small.items()},
+        "device": "cpu",
+    }
+
+
+def wait_until(happened: Callable[[], bool], what: str, timeout_s: float = 180.0) -> None:
+    give_up_s = time.monotonic() + timeout_s
+    while not happened():
+        assert time.monotonic() < give_up_s, what
+        time.sleep(0.2)
+
+
+def find_training(log: str) -> int:
+    """The process id of the last training that a log tells of."""
+    return int(re.findall(r"training in process (\d+)", log)[-1])
+
+
+def is_running(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def test_worker_killed_during_ingest(lab: Lab, archives: Path, store: Path, tmp_path: Path) -> None:
+    (ours,) = (path for path in store.iterdir() if path.name == F.name)
+    with serve_directory(archives, faults=[Throttle(200_000)]) as server:
+        parameters = {"sessions": ["F"], "store": str(tmp_path / "store"), "source": server.url, "jobs": 2}
+        run = lab.start("ingest/ingest", **parameters)
+        wait_until(lambda: any((tmp_path / "store").rglob("responses/c/*")), "a trial is written")
+        lab.kill_worker("cpu")
+        assert not (tmp_path / "store" / F.name).exists()
+        state = lab.wait_for(run, timeout_s=120).state
+    assert state is not None
+    assert state.is_crashed(), state
+    lab.start_worker("cpu")
+    lab.finish("ingest/ingest", **parameters | {"source": str(archives)})
+    found, expected = (read_files(root) for root in (tmp_path / "store" / F.name, ours))
+    assert found == expected
+
+
+def test_worker_killed_during_training(lab: Lab, store: Path, tmp_path: Path) -> None:
+    parameters = tiny_training(store, tmp_path / "killed", max_epochs=12)
+    run = lab.start("train/train", **parameters)
+    wait_until(lambda: "epoch 2:" in lab.log(run), "two epochs are trained")
+    training = find_training(lab.log(run))
+    lab.kill_worker("gpu")
+    state = lab.wait_for(run, timeout_s=120).state
+    assert state is not None
+    assert state.is_crashed(), state
+    wait_until(lambda: not is_running(training), "the training has ended with its flow")
+    lab.start_worker("gpu")
+    again = lab.finish("train/train", **parameters)
+    assert "epoch 1:" not in lab.log(again.id)
+    lab.finish("train/train", **parameters | {"runs": str(tmp_path / "undisturbed")})
+    (killed,), (undisturbed,) = (list((tmp_path / name).iterdir()) for name in ("killed", "undisturbed"))
+    assert killed.name == undisturbed.name
+    weights = [(path / "model.safetensors").read_bytes() for path in (killed, undisturbed)]
+    assert weights[0] == weights[1]
+
+
+def test_cancelled_training_leaves_no_process_and_goes_on(lab: Lab, store: Path, tmp_path: Path) -> None:
+    parameters = tiny_training(store, tmp_path / "runs", max_epochs=1_000_000)
+    for first_epoch in ("epoch 1:", "epoch "):
+        run = lab.start("train/train", **parameters)
+        wait_until(lambda run=run, first=first_epoch: first in lab.log(run), "an epoch is trained")  # type: ignore[misc]
+        training = find_training(lab.log(run))
+        assert is_running(training)
+        lab.cancel(run)
+        state = lab.wait_for(run, timeout_s=120).state
+        assert state is not None
+        assert state.is_cancelled(), state
+        wait_until(lambda training=training: not is_running(training), "the training has ended")  # type: ignore[misc]
+        (unfinished,) = (tmp_path / "runs").iterdir()
+        assert unfinished.suffix == ".partial"
+    assert "epoch 1:" not in lab.log(run)
+
+
+def test_two_pipelines_at_once(lab: Lab, archives: Path, tmp_path: Path) -> None:
+    parameters = pipeline_parameters(archives, tmp_path)
+    runs = [lab.start("pipeline/pipeline", **parameters) for _ in range(2)]
+    states = [lab.wait_for(run).state for run in runs]
+    assert all(state is not None and state.is_completed() for state in states), states
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="wants chromium")
+def test_pages_show_runs_and_artifacts(lab: Lab, store: Path, tmp_path: Path) -> None:
+    run = lab.finish("quality/quality", store=str(store), sessions=["F"])
+    page = look_at(f"{lab.server.url}/runs/flow-run/{run.id}")
+    assert f"quality of {store}" in page
+    assert "No check failed" in page
+    page = look_at(f"{lab.server.url}/artifacts")
+    assert "quality-f" in page
+
+
+def look_at(url: str) -> str:
+    """Return the text of a page after its scripts have run."""
+    assert CHROMIUM is not None
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=30000", "--dump-dom"]
+    done = subprocess.run([CHROMIUM, *flags, url], capture_output=True, text=True, check=True, timeout=120)
+    return html.unescape(re.sub(r"<[^>]*>", " ", done.stdout))
+
+
+def test_failure_is_told_in_one_line_and_to_the_webhook(lab: Lab, tmp_path: Path, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/hook", method="POST").respond_with_data("")
+    rows = lab.deploy("--notify", httpserver.url_for("/hook"))
+    assert [row["status"] for row in rows if "failures" in row["name"]] == ["made"]
+    rows = lab.deploy("--notify", httpserver.url_for("/hook"))
+    assert [row["status"] for row in rows if "failures" in row["name"]] == ["updated"]
+    run = lab.start("quality/quality", store=str(tmp_path / '<b>nothing"</b>'))
+    state = lab.wait_for(run).state
+    assert state is not None
+    assert state.is_failed()
+    assert "Traceback" not in lab.log(run)
+    assert '<b>nothing"</b>' in lab.log(run)
+    wait_until(lambda: bool(httpserver.log), "the webhook is called", 60)
+    told = json.loads(httpserver.log[0][0].data)
+    assert (told["flow"], told["state"]) == ("quality", "Failed")
+    assert '<b>nothing"</b>' in told["text"]
+    assert str(run) in told["url"]
