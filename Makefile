@@ -52,6 +52,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/layout.py --work $(BENCH)
 	$(BIN)/python benchmarks/throttled.py --work $(BENCH)
 	$(BIN)/python benchmarks/loader.py --work $(BENCH)
+	$(BIN)/python benchmarks/orchestration.py --work $(BENCH)
 	$(BIN)/python benchmarks/ingest.py --work $(BENCH)
 	$(BIN)/python benchmarks/scoring.py --work $(BENCH) --sessions 5
 	$(BIN)/python benchmarks/submission.py --work $(BENCH)

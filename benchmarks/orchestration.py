@@ -1,4 +1,4 @@
-"""What Prefect adds: the pipeline as a flow on the embedded server against the plain functions; reruns of finished work.
+"""What Prefect adds: the pipeline as a flow on the embedded server against plain functions; reruns of finished work.
 
     python benchmarks/orchestration.py
 

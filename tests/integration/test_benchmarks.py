@@ -123,6 +123,15 @@ def test_loader_counts_windows_of_both_usual_ways_and_its_own(work: Path, tmp_pa
         assert others
 
 
+def test_orchestration_compares_the_pipeline_with_the_plain_functions(work: Path, tmp_path: Path) -> None:
+    document = run_benchmark("orchestration", work, tmp_path, "--epochs", "1", "--rerun-trials", str(N_TRIALS))
+    rows, (added,) = document["tables"].values()
+    whole = {row["what"]: row["whole, s"] for row in rows}
+    assert len(whole) == 5
+    assert all(seconds > 0 for seconds in whole.values())
+    assert added["added by Prefect, s"] == pytest.approx(whole["flow"] - whole["plain functions"])
+
+
 def test_training_measures_each_way_of_keeping_trials(work: Path, tmp_path: Path) -> None:
     arguments = ["--preset", "factorized3d-debug", "--sessions", "F", "--epochs", "2", "--windows", "1"]
     document = run_benchmark("training", work, tmp_path, *arguments, name="training_cpu")
