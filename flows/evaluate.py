@@ -69,6 +69,7 @@ def score_task(
     resamples: int = 1000,
     seed: int = 0,
     jobs: int = 2,
+    dask: str | None = None,
 ) -> ScoreTable:
     """Score predictions against the recorded responses, and publish the table."""
     quiet_known_errors()
@@ -80,6 +81,7 @@ def score_task(
         tiers=tiers,
         bootstrap=Bootstrap(resamples, seed),
         jobs=jobs,
+        dask=dask,
         progress=run_progress(),
     )
     publish_scores(table, store)
@@ -150,6 +152,7 @@ def score(
     resamples: Resamples = 1000,
     seed: Seed = 0,
     jobs: Count = 2,
+    dask: str | None = None,
 ) -> ScoreTable:
     """Score predictions by session and tier.
 
@@ -162,9 +165,10 @@ def score(
         resamples: Bootstrap resamples behind each interval.
         seed: Seed of the resamples.
         jobs: Trials read at once.
+        dask: Address of a Dask scheduler whose workers score, a session each. Unset: this process does.
     """
     quiet_known_errors()
-    return score_task(predictions, store, truth, tiers, frames, resamples, seed, jobs)
+    return score_task(predictions, store, truth, tiers, frames, resamples, seed, jobs, dask)
 
 
 @flow(name="leaderboard")

@@ -230,6 +230,9 @@ def score(
         Path | None, Parameter(help="Draw the scores, where the neurons lie, and traces into this PNG. Default: none.")
     ] = None,
     jobs: JobsOption = None,
+    dask: Annotated[
+        str | None, Parameter(help="A Dask scheduler whose workers score, e.g. tcp://host:8786. Default: this process.")
+    ] = None,
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -247,7 +250,7 @@ def score(
     if runs_as_flow(flow):
         from flows.evaluate import score as score_flow
 
-        table = score_flow(predictions, store, truth, tier, frames, resamples, seed, count_jobs(jobs))
+        table = score_flow(predictions, store, truth, tier, frames, resamples, seed, count_jobs(jobs), dask)
     else:
         from sensorium_data.scoring import score_predictions
 
@@ -260,6 +263,7 @@ def score(
                 tiers=tier,
                 bootstrap=how,
                 jobs=count_jobs(jobs),
+                dask=dask,
                 progress=progress,
             )
     if parquet is not None:

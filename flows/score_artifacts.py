@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pandas as pd
@@ -54,7 +55,7 @@ def add_changes(frame: pd.DataFrame, last: pd.DataFrame) -> pd.DataFrame:
     before = last.reindex(columns=[*_SAME, *SCORES]).drop_duplicates(_SAME).set_index(_SAME).astype(float)
     for score in SCORES:
         old = before[score].reindex(pd.MultiIndex.from_frame(frame[_SAME])).to_numpy()
-        changed.insert(changed.columns.get_loc(score) + 1, f"{score}_change", frame[score].to_numpy() - old)
+        changed.insert(list(changed.columns).index(score) + 1, f"{score}_change", frame[score].to_numpy() - old)
     return changed
 
 
@@ -69,10 +70,9 @@ def _find_predictions(description: str, store: str, frames: str) -> str:
 
 
 def _log_changes(frame: pd.DataFrame, against: str) -> None:
-    for row in frame[frame["stimulus"] == "all"].itertuples():
-        change = row.single_trial_correlation_change
-        if change == change:
+    for row in frame[frame["stimulus"] == "all"].to_dict(orient="records"):
+        score, change = (float(row[f"single_trial_correlation{suffix}"]) for suffix in ("", "_change"))
+        if not math.isnan(change):
             log_line(
-                f"{row.alias}, {row.tier}: single-trial correlation {row.single_trial_correlation:.4f}, "
-                f"{change:+.4f} since {against}"
+                f"{row['alias']}, {row['tier']}: single-trial correlation {score:.4f}, {change:+.4f} since {against}"
             )

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sensorium_data.byte_source import RetryPolicy
+from sensorium_data.cluster import open_cluster
 from sensorium_data.convert import ConversionReport, convert_session
-from sensorium_data.errors import SensoriumError, SourceError, UnknownNameError, UsageError
+from sensorium_data.errors import SensoriumError, SourceError, UnknownNameError
 from sensorium_data.mirrors import Mode, list_sessions
 from sensorium_data.precision import Precision
 from sensorium_data.progress import Progress, ignore_progress
@@ -24,7 +25,6 @@ __all__ = ["IngestReport", "choose_sessions", "default_jobs", "ingest_sessions"]
 _SESSIONS_AT_ONCE = 2
 # A server that gives each connection little gives several more; a local disk does not.
 _LEAST_JOBS_OVER_A_NETWORK = 8
-_CLUSTER_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -196,23 +196,6 @@ def _trial_executor(jobs: int, dask: str | None) -> Iterator[Executor]:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         return
-    # Imported here: it takes a second, and only this needs it.
-    from distributed import Client
-
-    try:
-        client = Client(dask, timeout=_CLUSTER_TIMEOUT_S, set_as_default=False)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            "no Dask scheduler answers here",
-            path=dask,
-            found=str(error),
-            expected="an address such as tcp://host:8786",
-            remedy="start one with `dask scheduler`, and workers with `dask worker ADDRESS`; or leave out --dask",
-        ) from error
-    with client:
-        if not client.scheduler_info()["workers"]:
-            raise UsageError(
-                "the Dask scheduler has no workers", path=dask, remedy="start some with `dask worker ADDRESS`"
-            )
+    with open_cluster(dask) as client:
         # Pure tasks would be taken for done when the same call is made again, even if its result is lost.
         yield client.get_executor(pure=False)  # type: ignore[no-untyped-call]

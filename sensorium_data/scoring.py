@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +12,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from sensorium_data.bootstrap import Bootstrap, Resampled
+from sensorium_data.cluster import open_cluster
 from sensorium_data.correlation import (
     CorrelationAccumulator,
     correlation_to_average,
@@ -70,6 +71,7 @@ def score_predictions(
     tiers: Iterable[str] | None = None,
     bootstrap: Bootstrap | None = None,
     jobs: int = 2,
+    dask: str | None = None,
     progress: Progress = ignore_progress,
 ) -> ScoreTable:
     """Score predictions against recorded responses, in the competition's units.
@@ -96,8 +98,11 @@ def score_predictions(
         How intervals are made; by default from 1,000 resamples.
     jobs : int
         Trials read at once, 8 at most.
+    dask : str, optional
+        Address of a Dask scheduler whose workers score, a session each; they have to reach the stores under the same
+        names. The scores are the same.
     progress : Progress
-        Told after each trial.
+        Told after each trial, or after each session on a cluster.
 
     Raises
     ------
@@ -107,14 +112,67 @@ def score_predictions(
         If a session is not in the store.
     UnknownNameError
         If a tier or the profile of frames does not exist.
+    UsageError
+        If there is no such cluster.
     """
     profile = parse_frames_profile(frames)
     how = bootstrap or Bootstrap()
     order = choose_tiers(predictions, tiers)
     n_jobs = max(1, min(jobs, _MOST_JOBS))
-    sources = [
-        ScoredSession(predictions, store, truth, session, order, profile) for session in predicted_sessions(predictions)
+    jobs_to_do = [
+        _SessionJob(predictions, store, truth, session, tuple(order), profile, how, n_jobs)
+        for session in predicted_sessions(predictions)
     ]
+    scores = _Scores()
+    for part in _score_here(jobs_to_do, progress) if dask is None else _score_there(dask, jobs_to_do, progress):
+        scores.add_all(part)
+    return make_score_table(
+        trials=scores.trials,
+        resampled=scores.resampled,
+        neuron_scores=scores.neuron_scores,
+        unscored=scores.unscored,
+        doubts=scores.doubts,
+        predictions=predictions,
+        frames=profile,
+        bootstrap=how,
+    )
+
+
+@dataclass(frozen=True)
+class _SessionJob:
+    """A session to score; it travels to other processes."""
+
+    predictions: str
+    store: str
+    truth: str | None
+    session: Session
+    tiers: tuple[Tier, ...]
+    frames: FramesProfile
+    bootstrap: Bootstrap
+    n_jobs: int
+
+    def open(self) -> ScoredSession:
+        return ScoredSession(self.predictions, self.store, self.truth, self.session, self.tiers, self.frames)
+
+    def score(self, source: ScoredSession, count_trial: Callable[[], None]) -> _Scores:
+        scores = _Scores(unscored=list(source.unscored))
+        means = _Means()
+        # BLAS threads beside these would wait for each other by spinning.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(self.n_jobs, thread_name_prefix="score") as pool:
+            for tier, trials in source.scorable.items():
+                if trials:
+                    sums = _sum_tier(source, tier, pool, self.n_jobs, count_trial)
+                    means.add(sums)
+                    scores.add(source, tier, sums, self.bootstrap, self.n_jobs)
+        doubt = means.find_doubt(self.predictions, self.session)
+        if doubt is not None:
+            scores.doubts.append(doubt)
+        return scores
+
+
+def _score_here(jobs: Sequence[_SessionJob], progress: Progress) -> Iterator[_Scores]:
+    """Score the sessions one after the other, and tell of every trial."""
+    sources = [job.open() for job in jobs]
     n_total = sum(len(trials) for source in sources for trials in source.scorable.values())
     n_done = 0
 
@@ -123,29 +181,22 @@ def score_predictions(
         n_done += 1
         progress("score", n_done, n_total)
 
-    scores = _Scores()
-    # BLAS threads beside these would wait for each other by spinning.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_jobs, thread_name_prefix="score") as pool:
-        for source in sources:
-            means = _Means()
-            for tier in order:
-                if source.scorable[tier]:
-                    sums = _sum_tier(source, tier, pool, n_jobs, count_trial)
-                    means.add(sums)
-                    scores.add(source, tier, sums, how, n_jobs)
-            doubt = means.find_doubt(predictions, source.session)
-            if doubt is not None:
-                scores.doubts.append(doubt)
-    return make_score_table(
-        trials=scores.trials,
-        resampled=scores.resampled,
-        neuron_scores=scores.neuron_scores,
-        unscored=[reason for source in sources for reason in source.unscored],
-        doubts=scores.doubts,
-        predictions=predictions,
-        frames=profile,
-        bootstrap=how,
-    )
+    for job, source in zip(jobs, sources, strict=True):
+        yield job.score(source, count_trial)
+
+
+def _score_there(address: str, jobs: Sequence[_SessionJob], progress: Progress) -> Iterator[_Scores]:
+    """Score the sessions on a cluster's workers, one a task; a lost worker costs the time of its sessions."""
+    with open_cluster(address) as client:
+        # Pure tasks would be taken for done when the same call is made again, even if what they read has changed.
+        futures = [client.submit(_score_session, job, pure=False) for job in jobs]
+        for n_done, future in enumerate(futures, 1):
+            yield future.result()
+            progress("score sessions", n_done, len(futures))
+
+
+def _score_session(job: _SessionJob) -> _Scores:
+    return job.score(job.open(), lambda: None)
 
 
 def choose_tiers(predictions: str, tiers: Iterable[str] | None) -> list[Tier]:
@@ -264,6 +315,15 @@ class _Scores:
     resampled: dict[RowKey, dict[str, Resampled]] = field(default_factory=dict)
     neuron_scores: dict[RowKey, pd.DataFrame] = field(default_factory=dict)
     doubts: list[PredictionsError] = field(default_factory=list)
+    unscored: list[str] = field(default_factory=list)
+
+    def add_all(self, other: _Scores) -> None:
+        """Add another session's."""
+        self.trials |= other.trials
+        self.resampled |= other.resampled
+        self.neuron_scores |= other.neuron_scores
+        self.doubts += other.doubts
+        self.unscored += other.unscored
 
     def add(self, source: ScoredSession, tier: Tier, sums: _TierSums, how: Bootstrap, jobs: int) -> None:
         """Score a tier as a whole, and by stimulus where it shows several."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.clusters import run_cluster
 from fixtures.stores import read_files
 from sensorium_data.convert import convert_session
 from sensorium_data.errors import ArchiveError, SensoriumError, SourceChangedError, SourceError, UsageError
@@ -216,36 +216,9 @@ def test_an_archive_that_never_stays_the_same_is_an_error(recordings: list[Recor
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a scheduler with two workers, processes of their own."""
-    folder = tmp_path_factory.mktemp("cluster")
-    address_file = folder / "scheduler.json"
-    common = ["--no-dashboard", "--scheduler-file", str(address_file)]
-    commands = [["scheduler", "--host", "127.0.0.1", "--port", "0", *common]]
-    commands += [["worker", "--nthreads", "1", "--nworkers", "1", "--no-nanny", *common] for _ in range(2)]
-    processes = []
-    try:
-        for command in commands:
-            with (folder / f"{len(processes)}.log").open("w") as log:
-                processes.append(
-                    subprocess.Popen([sys.executable, "-m", "dask", *command], stdout=log, stderr=log, cwd=folder)
-                )
-            deadline = time.monotonic() + 60
-            while not address_file.exists() and time.monotonic() < deadline:
-                time.sleep(0.1)
-        from distributed import Client
-
-        with Client(scheduler_file=str(address_file), set_as_default=False, timeout=60) as client:
-            client.wait_for_workers(2, timeout=60)
-            yield client.scheduler.address
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            # A worker that is still closing its connections may take long on a busy machine.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=10)
-            process.kill()
-            process.wait()
+    """The address of a scheduler with two workers."""
+    with run_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster.address
 
 
 def test_a_cluster_gives_the_same_bytes(
@@ -270,6 +243,25 @@ def test_a_damaged_trial_is_named_from_a_cluster_too(
     report = ingest_sessions([bad.session], store, sources=[str(tmp_path / "archives")], dask=cluster)
     assert report.sessions[0].n_trials_resumed >= 1
     assert open_session(store, "F").sizes["trial"] == 5
+
+
+def test_a_worker_that_is_killed_costs_nothing_but_time(
+    recordings: list[Recording], archives: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    sessions = [recording.session for recording in recordings]
+    (tmp_path / "cluster").mkdir()
+    with run_cluster(tmp_path / "cluster") as cluster:
+
+        def kill_once(label: str, n_done: int, n_total: int, **_: object) -> None:
+            if n_done >= 2:
+                cluster.workers[0].kill()
+
+        report = ingest_sessions(
+            sessions, str(tmp_path / "s"), sources=[str(archives)], dask=cluster.address, jobs=2, progress=kill_once
+        )
+        assert cluster.workers[0].wait(10) == -signal.SIGKILL
+    assert [one.status for one in report.sessions] == ["converted"] * 3
+    assert read_files(tmp_path / "s") == undisturbed
 
 
 def test_a_cluster_that_is_not_there_is_told(recordings: list[Recording], archives: Path, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def is_running(pid: int) -> bool:
 
 def test_worker_killed_during_ingest(lab: Lab, archives: Path, store: Path, tmp_path: Path) -> None:
     (ours,) = (path for path in store.iterdir() if path.name == F.name)
-    with serve_directory(archives, faults=[Throttle(200_000)]) as server:
+    with serve_directory(archives, faults=[Throttle(1_000_000)]) as server:
         parameters = {"sessions": ["F"], "store": str(tmp_path / "store"), "source": server.url, "jobs": 2}
         run = lab.start("ingest/ingest", **parameters)
         wait_until(lambda: any((tmp_path / "store").rglob("responses/c/*")), "a trial is written")
