@@ -1,4 +1,4 @@
-"""Results as Prefect artifacts: small tables and short texts, never the data themselves."""
+"""Results as Prefect artifacts: small tables and short texts, never the data themselves, nor the secrets in URLs."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCol
 
 from flows.pace import Pace, describe_pace
 from flows.progress import NotedProgress
+from sensorium_data.redaction import hide_secrets
 
 __all__ = [
     "LiveArtifact",
@@ -64,7 +65,7 @@ def publish_table(key: str, rows: pd.DataFrame | Iterable[Mapping[str, Any]], de
     description : str
         Markdown shown above the table.
     """
-    create_table_artifact(key=artifact_key(key), table=_to_json_rows(rows), description=description)
+    create_table_artifact(key=artifact_key(key), table=_to_json_rows(rows), description=hide_secrets(description))
 
 
 def read_latest_table(key: str) -> tuple[pd.DataFrame, str] | None:
@@ -83,12 +84,12 @@ def read_latest_table(key: str) -> tuple[pd.DataFrame, str] | None:
 
 def publish_markdown(key: str, text: str, description: str) -> None:
     """Publish a text in Markdown."""
-    create_markdown_artifact(key=artifact_key(key), markdown=text, description=description)
+    create_markdown_artifact(key=artifact_key(key), markdown=hide_secrets(text), description=hide_secrets(description))
 
 
 def publish_link(key: str, link: str, text: str, description: str) -> None:
     """Publish a link to a file or page."""
-    create_link_artifact(key=artifact_key(key), link=link, link_text=text, description=description)
+    create_link_artifact(key=artifact_key(key), link=link, link_text=text, description=hide_secrets(description))
 
 
 class LiveArtifact:
@@ -164,7 +165,10 @@ class LiveArtifact:
 
 def _to_json_rows(rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
-    table: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=6))
+    table: list[dict[str, Any]] = json.loads(
+        frame.to_json(orient="records", double_precision=6),
+        object_hook=lambda row: {k: hide_secrets(v) if isinstance(v, str) else v for k, v in row.items()},
+    )
     return table
 
 

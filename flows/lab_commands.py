@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from flows.command_options import EXIT_DONE, JsonOption, SourceOption, print_json
 from sensorium_data.errors import UsageError
+from sensorium_data.redaction import hide_secrets
 
 __all__ = ["deploy", "ui"]
 
@@ -70,7 +71,7 @@ def deploy(
     from flows.tables import print_table, table_console
 
     console = table_console()
-    url = os.environ["PREFECT_API_URL"]
+    url = hide_secrets(os.environ["PREFECT_API_URL"])
     print_table(console, f"On the server {url}", [asdict(one) for one in done])
     console.print("\n[bold]Next[/bold]")
     for title, command in (

@@ -9,6 +9,7 @@ from prefect.logging import get_run_logger
 from flows.artifacts import artifact_progress
 from flows.progress import NotedProgress, join_progress, listening_progress, throttled_lines
 from sensorium_data.errors import SensoriumError
+from sensorium_data.redaction import hide_secrets
 
 __all__ = ["log_line", "quiet_known_errors", "run_progress"]
 
@@ -37,8 +38,8 @@ def quiet_known_errors() -> None:
 
 
 def log_line(line: str) -> None:
-    """Write one line into the log of the flow or task run around the caller."""
-    get_run_logger().info(line)
+    """Write one line, without the secrets in its URLs, into the log of the flow or task run around the caller."""
+    get_run_logger().info(hide_secrets(line))
 
 
 def run_progress() -> NotedProgress:
@@ -47,5 +48,5 @@ def run_progress() -> NotedProgress:
     That is the terminal that listens, else the run's log; and the run's progress artifacts.
     """
     logger = get_run_logger()
-    lines = listening_progress() or throttled_lines(logger.info)
+    lines = listening_progress() or throttled_lines(lambda line: logger.info(hide_secrets(line)))
     return join_progress(lines, artifact_progress(logger.warning))

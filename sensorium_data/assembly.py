@@ -11,6 +11,7 @@ from sensorium_data.archive import SessionArchive
 from sensorium_data.ledger import StatisticsRecord, TrialRecord
 from sensorium_data.movies import name_movie
 from sensorium_data.precision import Precision
+from sensorium_data.redaction import hide_secrets
 from sensorium_data.schema import (
     BEHAVIOR_CHANNELS,
     COORDINATES,
@@ -152,8 +153,8 @@ def compose_attributes(
         "alias": session.alias,
         # What was published of the ten sessions; another lab's say nothing of theirs.
         **({"institution": INSTITUTION, "references": REFERENCES, "license": LICENSE} if session.is_described else {}),
-        # Without the query, which may hold a token.
-        "source": archive.origin.partition("?")[0] if "://" in archive.origin else archive.origin,
+        # Without the query, which may hold a token, and without a login.
+        "source": hide_secrets(archive.origin.partition("?")[0]) if "://" in archive.origin else archive.origin,
         "source_size_bytes": archive.size_bytes,
         "source_digest": archive.digest,
         "schema_version": SCHEMA_VERSION,

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from sensorium_data.redaction import hide_secrets
+
 __all__ = [
     "ArchiveError",
     "DownloadError",
@@ -27,7 +29,7 @@ class SensoriumError(Exception):
     """Base of every error this project raises on bad input.
 
     The message is one line. It is put together from its parts, so that every error names the
-    session, the trial and the path in the same place and the same words.
+    session, the trial and the path in the same place and the same words. Logins and signatures in URLs are left out.
 
     Parameters
     ----------
@@ -87,7 +89,7 @@ class SensoriumError(Exception):
             message += f": {', '.join(details)}"
         if self.remedy is not None:
             message += f"; {self.remedy}"
-        return " ".join(message.split())
+        return hide_secrets(" ".join(message.split()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only arguments do not survive the default pickling of exceptions,
