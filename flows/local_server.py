@@ -18,7 +18,7 @@ from urllib.request import urlopen
 from flows.bound_process import bound_command
 from sensorium_data.errors import SensoriumError, UsageError
 
-__all__ = ["LocalServer", "ServerError", "run_server", "start_worker", "wait_for_end"]
+__all__ = ["LocalServer", "ServerError", "require_free_port", "run_server", "start_worker", "wait_for_end"]
 
 _HOST = "127.0.0.1"
 _START_TIMEOUT_S = 180.0
@@ -119,7 +119,7 @@ def run_server(home: Path, port: int) -> Iterator[LocalServer]:
     ServerError
         If the server does not start.
     """
-    _require_free(port)
+    require_free_port(port)
     home.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         server = LocalServer(home, port, stack)
