@@ -154,7 +154,14 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _require_free(port: int) -> None:
+def require_free_port(port: int) -> None:
+    """Check that a server can have a port.
+
+    Raises
+    ------
+    UsageError
+        If somebody listens there.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
