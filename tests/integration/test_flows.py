@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from fixtures.command_line import run_command
 from models.training import load_run
 from sensorium_data.errors import SensoriumError
 from sensorium_data.sessions import find_session
+from sensorium_data.simulate import simulate
 
 pytestmark = pytest.mark.flows
 
@@ -91,6 +93,38 @@ def test_pipeline_end_to_end_and_again(archives: Path, tmp_path: Path) -> None:
     assert second.trained.status == "already done"
     assert [submission.status for submission in second.submissions] == ["already done", "already done"]
     assert contents(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_a_changed_archive_alone_is_converted_and_only_then_is_trained_again(archives: Path, tmp_path: Path) -> None:
+    from flows.pipeline import pipeline
+
+    sources = tmp_path / "sources"
+    shutil.copytree(archives, sources)
+    arguments = {
+        "sessions": ["D", "F"],
+        "store": str(tmp_path / "store"),
+        "out": str(tmp_path / "out"),
+        "preset": "factorized3d-debug",
+        "source": str(sources),
+        "runs": str(tmp_path / "runs"),
+        "overrides": {"max_epochs": "1", "n_windows_per_trial": "1"},
+    }
+    first = pipeline(**arguments)
+    changed = find_session("D")
+    simulate(tmp_path / "new", sessions=[changed], n_trials=36, n_neurons=12, seed=4)
+    shutil.copy(tmp_path / "new" / f"{changed.name}.zip", sources)
+    untouched = contents(tmp_path / "store" / find_session("F").name)
+
+    second = pipeline(**arguments)
+    assert [report.status for report in second.ingested] == ["converted", "already done"]
+    assert contents(tmp_path / "store" / find_session("F").name) == untouched
+    assert second.trained.status == "trained"
+    assert second.trained.run != first.trained.run
+    assert Path(first.trained.run).is_dir()
+    third = pipeline(**arguments)
+    assert [report.status for report in third.ingested] == ["already done", "already done"]
+    assert (third.trained.status, third.trained.run) == ("already done", second.trained.run)
 
 
 def tiny_training(store: Path, runs: Path, **overrides: object) -> dict[str, Any]:
