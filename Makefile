@@ -36,7 +36,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 # A file's tests stay in one process, with what they share. In the files' order the long ones do not come last.
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20
 
 test: lint
 	$(PYTEST)

@@ -86,7 +86,11 @@ def interrupted(recording: Recording, store: Path, archives: str, n_trials: int 
 
 @pytest.mark.parametrize(
     ("jobs", "stride"),
-    [(1, 23), (3, 31), pytest.param(2, 1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+    [
+        pytest.param(1, 23, marks=pytest.mark.slow),
+        (3, 31),
+        pytest.param(2, 1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+    ],
     ids=["serial", "threads", "every step"],
 )
 def test_a_run_killed_at_any_step_is_finished_by_the_next_with_the_same_bytes(

@@ -63,6 +63,7 @@ def contents(root: Path) -> dict[str, int]:
     return {str(p.relative_to(root)): p.stat().st_mtime_ns for p in sorted(root.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.slow
 def test_pipeline_end_to_end_and_again(archives: Path, tmp_path: Path) -> None:
     from flows.pipeline import pipeline
 
@@ -277,28 +278,6 @@ def test_commands_run_their_flow_where_a_server_is_configured(
     assert "Traceback" not in refused.err
     assert refused.err.splitlines()[-1].startswith("sensorium: ")
     assert "nowhere" in refused.err.splitlines()[-1]
-
-
-def test_every_deployment_is_accepted(tmp_path: Path) -> None:
-    environment = os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value(), "PREFECT_HOME": str(tmp_path)}
-    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
-    for pool in ("cpu", "gpu"):
-        subprocess.run(
-            [*prefect, "work-pool", "create", pool, "--type", "process"], env=environment, cwd=CHECKOUT, check=True
-        )
-    deployed = subprocess.run(
-        [*prefect, "deploy", "--all"], env=environment, cwd=CHECKOUT, check=False, capture_output=True, text=True
-    )
-    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-    with get_client(sync_client=True) as client:
-        deployments = {deployment.name: deployment for deployment in client.read_deployments()}
-    assert set(deployments) == {"ingest", "train", "evaluate", "submit", "pipeline"}
-    # Nothing starts by itself on a machine that only tries the project out.
-    for name in ("ingest", "train"):
-        assert [schedule.active for schedule in deployments[name].schedules] == [False]
-    for name in ("pipeline", "train"):
-        parameters = deployments[name].parameter_openapi_schema["properties"]
-        assert all("description" in parameter for parameter in parameters.values())
 
 
 def test_ingest_leaves_the_quality_report(archives: Path, tmp_path: Path) -> None:

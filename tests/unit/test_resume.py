@@ -108,6 +108,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bytes(store, tmp_path):
     assert_killed_runs_end_alike(store, tmp_path, tiny_config(**STATEFUL), FEW_KILLS)
 
 
+@pytest.mark.slow
 def test_a_run_that_restores_its_best_weights_does_so_after_a_kill(store, tmp_path):
     # The untrained model's score is the one to beat, and by 2 no correlation does: rounds end, weights come back.
     config = tiny_config(
