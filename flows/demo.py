@@ -97,8 +97,8 @@ def _print_report(report: PipelineReport, directory: Path) -> None:
     for title, command in (
         ("open the stores in xarray", f'{programs}/python -c "{show_stores}"'),
         (
-            "look at the flow runs and artifacts, at http://127.0.0.1:4200",
-            f"PREFECT_HOME={directory.absolute() / 'prefect'} {programs}/prefect server start",
+            "look at the flow runs and artifacts, and start more of them",
+            f"{programs}/sensorium ui --home {directory / 'prefect'}",
         ),
         ("run on the real data, about 13 GB a session", f"{programs}/sensorium ingest F --store store"),
     ):
