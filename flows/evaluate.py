@@ -117,7 +117,7 @@ def leaderboard_task(
     return board
 
 
-@flow(name="predict")
+@flow(name="predict", flow_run_name="predict {predictions}")
 def predict(
     runs: RunPaths,
     store: str,
@@ -142,7 +142,7 @@ def predict(
     return predict_task(runs, store, tiers, predictions, sessions, weights, device)
 
 
-@flow(name="score")
+@flow(name="score", flow_run_name="score {predictions}")
 def score(
     predictions: str,
     store: str,
@@ -200,7 +200,7 @@ def leaderboard(
     return leaderboard_task(predictions, store, truth, tiers, frames, against, resamples, seed, jobs)
 
 
-@flow(name="evaluate")
+@flow(name="evaluate", flow_run_name="evaluate {predictions}")
 def evaluate(
     runs: RunPaths,
     store: str,

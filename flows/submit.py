@@ -69,7 +69,7 @@ def submission_task(
     for file in report.files:
         log_line(f"{track}: {report.status}, {file.path} ({file.size_bytes:,} bytes)")
         publish_link(
-            f"submission-{Path(file.path).stem}",
+            Path(file.path).stem,
             Path(file.path).resolve().as_uri(),
             Path(file.path).name,
             f"{file.size_bytes:,} bytes, SHA-256 {file.sha256}",
@@ -92,7 +92,7 @@ def score_task(predictions: str, store: str, truth: str | None) -> ScoreTable:
     return table
 
 
-@flow(name="submit")
+@flow(name="submit", flow_run_name="submit to {out}")
 def submit(
     predictions: PredictionsPaths | str,
     store: str,

@@ -118,7 +118,7 @@ def test_a_changed_archive_alone_is_converted_and_only_then_is_trained_again(arc
     untouched = contents(tmp_path / "store" / find_session("F").name)
 
     second = pipeline(**arguments)
-    assert [report.status for report in second.ingested] == ["converted", "already done"]
+    assert [report.status for report in second.ingested] == ["updated", "already done"]
     assert contents(tmp_path / "store" / find_session("F").name) == untouched
     assert second.trained.status == "trained"
     assert second.trained.run != first.trained.run

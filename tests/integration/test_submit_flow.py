@@ -48,7 +48,7 @@ def test_artifacts_hold_checks_sizes_digests_links_scores_and_the_card(tmp_path:
         (card,) = artifacts[f"submission-card-{report.track}"]
         assert card.data == Path(report.card).read_text()
         for file in report.files:
-            (link,) = artifacts[f"submission-{Path(file.path).stem.replace('_', '-')}"]
+            (link,) = artifacts[Path(file.path).stem.replace("_", "-")]
             assert Path(file.path).as_uri() in link.data
     # Each member by itself: the old session's tiers and the oracle tier of all sessions have responses.
     scores = artifacts["submission-scores"]
