@@ -35,7 +35,7 @@ def bound_command(*command: str) -> list[str]:
 
 if __name__ == "__main__":
     bind_to_parent(int(sys.argv[1]))
-    # Programs in a shell's background ignore Ctrl-C, and so does what they start; Prefect's workers send it to themselves
-    # to end.
+    # What runs in a shell's background ignores Ctrl-C, and so does what it starts.
+    # Prefect's workers send it to themselves to end.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 (a list of arguments, without a shell)
