@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -18,6 +18,7 @@ __all__ = [
     "EXIT_UNUSABLE",
     "EXIT_WRONG",
     "FlowOption",
+    "FramesName",
     "JobsOption",
     "JsonOption",
     "ListOption",
@@ -36,6 +37,8 @@ EXIT_WRONG = 1
 EXIT_UNUSABLE = 2
 EXIT_INTERRUPTED = 130
 
+#: As :data:`sensorium_data.submission_format.FramesProfile`, which takes pyarrow to import.
+FramesName = Literal["official", "50-298", "51-299"]
 StoreOption = Annotated[str, Parameter(name="--store", help="Root of the session stores: a folder or fsspec URL.")]
 SourceOption = Annotated[
     list[str] | None,

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from flows.command_options import (
     EXIT_DONE,
     FlowOption,
+    FramesName,
     JobsOption,
     JsonOption,
     ListOption,
@@ -42,7 +43,7 @@ TruthOption = Annotated[
     Parameter(help="Truth of simulated sessions: scores withheld tiers, and the best possible score beside each."),
 ]
 FramesOption = Annotated[
-    Literal["official", "50-298", "51-299"],
+    FramesName,
     Parameter(help="Which frames of a trial are scored; official: all but the first 50."),
 ]
 ResamplesOption = Annotated[int, Parameter(help="Bootstrap resamples behind each interval.")]

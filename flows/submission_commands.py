@@ -14,6 +14,7 @@ from flows.command_options import (
     EXIT_DONE,
     EXIT_WRONG,
     FlowOption,
+    FramesName,
     JsonOption,
     StoreOption,
     print_json,
@@ -63,7 +64,7 @@ def submit(
     store: StoreOption,
     track: Annotated[Literal["main", "bonus"], Parameter(help="Which track's zips to write.")],
     frames: Annotated[
-        Literal["official", "50-298", "51-299"],
+        FramesName,
         Parameter(help="Which frames of a trial the file holds; official: all but the first 50."),
     ] = "official",
     dtype: Annotated[
@@ -129,7 +130,7 @@ def validate(
     *files: Annotated[str, Parameter(help="Submission zips, or Parquet files of one.")],
     store: StoreOption,
     frames: Annotated[
-        Literal["official", "50-298", "51-299"] | None,
+        FramesName | None,
         Parameter(help="The frames to insist on. Default: any of the three, but one for all trials."),
     ] = None,
     fix: Annotated[

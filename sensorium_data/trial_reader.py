@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -164,10 +165,10 @@ class TrialReader:
         self._reads_responses = reads_responses
         self.pool = ArrayPool(_IDLE_BYTES)
         policy = policy or RetryPolicy()
-        self._recordings = {
-            session.name: _Recording.open(store, objects, session, object_cache, self.pool, policy)
-            for session in self.sessions
-        }
+        self._recordings: dict[str, _Recording] = {}
+        for session in self.sessions:
+            open_once = partial(_Recording.open, store, objects, session, object_cache, self.pool, policy)
+            self._recordings[session.name] = open_once() if is_local else _insist(open_once, policy)
 
     def coordinates(self, session: str) -> xr.Dataset:
         """Return a session's coordinates, in memory."""
@@ -280,21 +281,6 @@ class _Recording:
 
     @classmethod
     def open(
-        cls,
-        store: str,
-        objects: Objects,
-        session: Session,
-        object_cache: ObjectCache | None,
-        pool: ArrayPool,
-        policy: RetryPolicy,
-    ) -> _Recording:
-        def open_once() -> _Recording:
-            return cls._open(store, objects, session, object_cache, pool, policy)
-
-        return open_once() if isinstance(objects, LocalObjects) else _insist(open_once, policy)
-
-    @classmethod
-    def _open(
         cls,
         store: str,
         objects: Objects,

@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 from urllib.request import urlopen
 
 import pytest
+import yaml
 
 from fixtures.command_line import Outcome
 from fixtures.lab import COMMAND, free_port
@@ -91,3 +93,14 @@ def _is_alive(pid: int) -> bool:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
         return False
+
+
+def test_what_commands_and_deployments_repeat_is_what_it_is_elsewhere() -> None:
+    from flows.command_options import FramesName
+    from flows.deployment import HEARTBEAT_S, find_checkout
+    from sensorium_data.submission_format import FRAMES_PROFILES
+
+    assert get_args(FramesName) == tuple(FRAMES_PROFILES)
+    described = yaml.safe_load((find_checkout() / "prefect.yaml").read_text())["deployments"]
+    for one in described:
+        assert one["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_S)

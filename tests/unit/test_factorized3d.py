@@ -442,8 +442,11 @@ def test_a_truncated_checkpoint_is_refused(checkpoint):
 
 
 def test_the_starter_kits_state_can_come_from_memory():
-    stream = io.BytesIO()
-    torch.save(to_reference(make_model()), stream)
+    model, stream = make_model(), io.BytesIO()
+    torch.save(to_reference(model), stream)
     stream.seek(0)
     weights = from_reference(torch.load(stream))
-    make_model().load_state_dict(weights)
+    expected = model.state_dict()
+    assert set(weights) == set(expected)
+    for name, values in weights.items():
+        torch.testing.assert_close(values, expected[name], rtol=0, atol=0)
