@@ -56,8 +56,6 @@ predict([run], store, [str(tier) for tier in Tier if tier is not Tier.TRAIN], pr
 score_predictions(predictions, store, truth=f"{archives}/truth")
 for track in Track:
     write_submission(predictions, store, track=track, out=str(out / "submission"), runs=str(out / "runs"))
-# The flow scores what it submits.
-score_predictions(predictions, store, truth=f"{archives}/truth")
 print(json.dumps({"imports": imported - began, "server": 0.0, "work": time.perf_counter() - imported}))
 """
 

@@ -31,6 +31,7 @@ __all__ = [
     "Deployed",
     "deploy",
     "find_checkout",
+    "find_host",
     "notify_of_failures",
 ]
 
@@ -137,6 +138,20 @@ def deploy(parameters: Mapping[str, Any], checkout: Path) -> list[Deployed]:
     return done
 
 
+def find_host(webhook: str) -> str:
+    """Return the host of a webhook's URL, the only part of it that is no secret.
+
+    Raises
+    ------
+    UsageError
+        If it is no http or https URL.
+    """
+    host = urlsplit(webhook).hostname if webhook.startswith(("http://", "https://")) else None
+    if not host:
+        raise UsageError("--notify", expected="an http:// or https:// URL", remedy="e.g. the URL of a Slack webhook")
+    return host
+
+
 def notify_of_failures(url: str) -> Deployed:
     """Have the server post to a URL when a run of a deployment fails or crashes.
 
@@ -153,9 +168,7 @@ def notify_of_failures(url: str) -> Deployed:
     UsageError
         If it is no such URL.
     """
-    host = urlsplit(url).hostname if url.startswith(("http://", "https://")) else None
-    if not host:
-        raise UsageError("--notify", expected="an http:// or https:// URL", remedy="e.g. the URL of a Slack webhook")
+    host = find_host(url)
     block = Webhook(method="POST", url=SecretStr(url), headers=SecretDict({"Content-Type": "application/json"}))
     block_id = block.save(_WEBHOOK_BLOCK, overwrite=True)
     with get_client(sync_client=True) as client:

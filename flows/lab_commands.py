@@ -60,8 +60,11 @@ def deploy(
         )
     require_server()
     from flows.deployment import deploy as deploy_flows
-    from flows.deployment import find_checkout, notify_of_failures
+    from flows.deployment import find_checkout, find_host, notify_of_failures
 
+    if notify is not None:
+        # Before the half minute that deploying takes, not after it.
+        find_host(notify)
     done = deploy_flows(_parameters(store, out, runs, source), find_checkout())
     if notify is not None:
         done.append(notify_of_failures(notify))

@@ -72,6 +72,6 @@ def pipeline(
         [Track.MAIN, Track.BONUS],
         frames,
         runs=runs,
-        truth=truth,
+        score=False,
     )
     return PipelineReport(ingested, trained, scores, submissions)

@@ -103,6 +103,7 @@ def submit(
     weights: list[float] | None = None,
     runs: str | None = None,
     truth: str | None = None,
+    score: bool = True,
 ) -> list[SubmissionReport]:
     """Write and validate the submission zips of the given tracks, and score what can be scored.
 
@@ -116,11 +117,12 @@ def submit(
         weights: How much each of several predictions stores counts. Unset: all the same.
         runs: Folder of training runs, which the model card quotes. Unset: SENSORIUM_RUNS, or runs.
         truth: Truth of simulated sessions: scores withheld tiers too.
+        score: Score what can be scored; not needed where that has been done.
     """
     quiet_known_errors()
     members = [predictions] if isinstance(predictions, str) else predictions
     folder = runs or Settings().runs
     reports = [submission_task(members, store, track, frames, float_type, weights, out, folder) for track in tracks]
-    for member in members:
+    for member in members if score else ():
         score_task(member, store, truth)
     return reports
