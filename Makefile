@@ -53,6 +53,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/throttled.py --work $(BENCH)
 	$(BIN)/python benchmarks/loader.py --work $(BENCH)
 	$(BIN)/python benchmarks/orchestration.py --work $(BENCH)
+	$(BIN)/python benchmarks/cluster.py --work $(BENCH)
 	$(BIN)/python benchmarks/ingest.py --work $(BENCH)
 	$(BIN)/python benchmarks/scoring.py --work $(BENCH) --sessions 5
 	$(BIN)/python benchmarks/submission.py --work $(BENCH)

@@ -63,14 +63,14 @@ _FLOW = """
 import json, sys, time
 began = time.perf_counter()
 from pathlib import Path
-from flows.embedded import prefer_embedded_server, start_embedded_server
+from flows.embedded import start_embedded_server
 
 archives, out, names, overrides = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4])
-prefer_embedded_server(out / "prefect", log_level="WARNING")
+server = start_embedded_server(out / "prefect", log_level="WARNING")
 from flows.pipeline import pipeline
 
 imported = time.perf_counter()
-start_embedded_server()
+server.wait_until_healthy()
 served = time.perf_counter()
 pipeline(
     sessions=names, store=str(out / "store"), out=str(out / "out"), preset="factorized3d-debug", source=archives,
@@ -84,14 +84,14 @@ _NOTHING_NEW = """
 import json, sys, time
 began = time.perf_counter()
 from pathlib import Path
-from flows.embedded import prefer_embedded_server, start_embedded_server
+from flows.embedded import start_embedded_server
 
 archives, out = sys.argv[1], Path(sys.argv[2])
-prefer_embedded_server(out / "prefect", log_level="WARNING")
+server = start_embedded_server(out / "prefect", log_level="WARNING")
 from flows.ingest import ingest
 
 imported = time.perf_counter()
-start_embedded_server()
+server.wait_until_healthy()
 served = time.perf_counter()
 reports = ingest(sessions=["all"], store=str(out / "store"), source=archives)
 ended = time.perf_counter()
@@ -138,6 +138,7 @@ def measure(work: Path, options: argparse.Namespace) -> dict[str, list[dict[str,
         for suffix in ("", ", again"):
             for what, code in (("plain functions", _PLAIN), ("flow", _FLOW)):
                 taken = _time(code, str(two), str(scratch / what.split()[0]), *settings)
+                print(f"{what}{suffix}: {taken}", file=sys.stderr)
                 measured.setdefault(f"{what}{suffix}", []).append(taken)
         for state in ("first", "again"):
             taken = _time(_NOTHING_NEW, str(ten), str(scratch / "ten"), state)

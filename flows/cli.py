@@ -71,13 +71,13 @@ def demo(
     dir: Annotated[Path, Parameter(name="--dir", help="Where everything of the demo goes.")] = Path("demo"),
 ) -> int:
     """Run everything on simulated recordings: simulate, ingest, train, predict, score, submit."""
-    from flows.embedded import prefer_embedded_server, start_embedded_server
+    from flows.embedded import start_embedded_server
 
-    prefer_embedded_server(dir.absolute() / "prefect", log_level=os.environ.get("PREFECT_LOGGING_LEVEL", "WARNING"))
-    start_embedded_server()
+    log_level = os.environ.get("PREFECT_LOGGING_LEVEL", "WARNING")
+    server = start_embedded_server(dir.absolute() / "prefect", log_level=log_level)
     from flows.demo import run_demo
 
-    run_demo(dir)
+    run_demo(dir, server)
     return EXIT_DONE
 
 

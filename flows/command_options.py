@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -79,21 +80,17 @@ def count_jobs(jobs: int | None) -> int:
     return jobs or Settings().jobs or os.cpu_count() or 1
 
 
-def runs_as_flow(asked: bool) -> bool:
-    """Whether to run the flow, starting the embedded server if no server is named."""
-    from flows.embedded import (
-        prefer_embedded_server,
-        require_server,
-        server_is_configured,
-        start_embedded_server,
-    )
+def runs_as_flow(asked: bool, module: str) -> bool:
+    """Whether to run a flow of a module, with the embedded server running if no server is named."""
+    from flows.embedded import require_server, server_is_configured, start_embedded_server
 
     if server_is_configured():
         require_server()
         return True
     if asked:
-        prefer_embedded_server()
-        start_embedded_server()
+        server = start_embedded_server()
+        importlib.import_module(module)
+        server.wait_until_healthy()
     return asked
 
 

@@ -126,7 +126,7 @@ def ingest(
     sources = source or defaults.sources
     chosen = choose_sessions(session, sources)
     downloads = downloads or defaults.downloads
-    if runs_as_flow(flow):
+    if runs_as_flow(flow, "flows.ingest"):
         from flows.ingest import ingest as ingest_flow
 
         names = [s.name for s in chosen]

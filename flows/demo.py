@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from flows.local_server import LocalServer
 from flows.pipeline import PipelineReport, pipeline
 from flows.progress import show_progress
 from flows.summaries import print_scores, print_submission
@@ -26,7 +27,7 @@ N_TRIALS = 140
 N_NEURONS = 400
 
 
-def run_demo(directory: Path) -> PipelineReport:
+def run_demo(directory: Path, prefect_server: LocalServer) -> PipelineReport:
     """Simulate two sessions, serve them on loopback, and run the whole pipeline on them.
 
     Every step finds by itself what an earlier demo in the same directory has done.
@@ -34,7 +35,9 @@ def run_demo(directory: Path) -> PipelineReport:
     Parameters
     ----------
     directory : Path
-        Gets ``archives``, ``store``, ``runs``, ``out`` and Prefect's database.
+        Gets ``archives``, ``store``, ``runs`` and ``out``.
+    prefect_server : LocalServer
+        It may be starting still.
     """
     console = error_console()
     sessions = find_sessions(SESSIONS)
@@ -48,6 +51,7 @@ def run_demo(directory: Path) -> PipelineReport:
             serve_directory(archives) as server,
             _timed(console, f"run the flow `pipeline` on Prefect's embedded server, archives at {server.url}"),
         ):
+            prefect_server.wait_until_healthy()
             report = pipeline(
                 sessions=[session.name for session in sessions],
                 store=str(directory / "store"),

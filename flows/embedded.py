@@ -1,21 +1,23 @@
-"""Prefect's embedded server, and its settings, for commands that run flows on it."""
+"""The embedded server: Prefect's, for one command that runs a flow on it."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 import sys
-import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+from flows.local_server import LocalServer, default_home, find_free_port, start_server
 from sensorium_data.errors import UsageError
 
-__all__ = ["prefer_embedded_server", "require_server", "server_is_configured", "start_embedded_server"]
+__all__ = ["require_server", "server_is_configured", "start_embedded_server"]
 
 
 _ANSWER_TIMEOUT_S = 10.0
@@ -51,15 +53,17 @@ def require_server() -> None:
         ) from error
 
 
-def prefer_embedded_server(home: Path | None = None, *, log_level: str | None = None) -> None:
-    """Prepare the environment so that flows of this process run on the embedded server.
+def start_embedded_server(home: Path | None = None, *, log_level: str | None = None) -> LocalServer:
+    """Start the embedded server, on which flows of this process run, and which ends with this process.
 
-    Prefect reads its settings once, when it is imported, so this has to come first.
+    It takes as long to start as Prefect and torch to import: the caller imports them before it waits by
+    :meth:`~flows.local_server.LocalServer.wait_until_healthy`. Called in the main thread. Prefect reads its settings
+    once, when it is imported, so this has to come first.
 
     Parameters
     ----------
     home : Path, optional
-        Where Prefect keeps its database; its own default if not given.
+        Where Prefect keeps its database, and the server its log; Prefect's own default if not given.
     log_level : str, optional
         Least level of Prefect's lines on the terminal.
 
@@ -70,45 +74,18 @@ def prefer_embedded_server(home: Path | None = None, *, log_level: str | None = 
     """
     if "prefect" in sys.modules:
         raise RuntimeError("Prefect has been imported already: its settings are fixed")
-    os.environ.pop("PREFECT_API_URL", None)
-    os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
-    # On a busy machine the embedded server takes close to Prefect's own limit of 20 s.
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "90")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    if home is not None:
-        home.mkdir(parents=True, exist_ok=True)
-        os.environ["PREFECT_HOME"] = str(home)
-        os.environ["PREFECT_PROFILES_PATH"] = str(home / "profiles.toml")
     if log_level is not None:
         os.environ["PREFECT_LOGGING_LEVEL"] = log_level
-
-
-def start_embedded_server() -> None:
-    """Start the embedded server, which ends with this process, and later than the flows that run on it.
-
-    Ctrl-C reaches every process of a terminal's group. A server that ended at once would leave its flows trying for
-    minutes to tell it how they ended. Called in the main thread, after :func:`prefer_embedded_server`.
-    """
-    from prefect.server.api.server import SubprocessASGIServer
-
-    failures: list[BaseException] = []
-
-    def start() -> None:
-        # The server inherits what its starting thread does not listen to; this process still hears it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            SubprocessASGIServer().start()
-        except BaseException as failure:  # noqa: BLE001 (raised again below)
-            failures.append(failure)
-
-    # Without this, a process that is asked to end leaves its server behind.
+    # Nobody looks at its pages, and no worker asks it for runs.
+    without = {f"PREFECT_SERVER_{name}_ENABLED": "false" for name in ("UI", "SERVICES_SCHEDULER", "SERVICES_LATE_RUNS")}
+    stack = ExitStack()
+    # Prefect's own farewells come before it: they are registered later, and so called earlier.
+    atexit.register(stack.close)
+    server = stack.enter_context(start_server(home or default_home(), find_free_port(), settings=without))
+    os.environ.update(server.environment)
+    # Flows tell the server that they were interrupted.
     signal.signal(signal.SIGTERM, _exit_orderly)
-    thread = threading.Thread(target=start, daemon=True)
-    thread.start()
-    thread.join()
-    for failure in failures:
-        raise failure
+    return server
 
 
 def _exit_orderly(_number: int, _frame: FrameType | None) -> NoReturn:

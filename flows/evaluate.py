@@ -11,14 +11,13 @@ from pydantic import Field
 from flows.artifacts import publish_table
 from flows.gpu_limit import slot_for
 from flows.run_logging import log_line, quiet_known_errors, run_progress
-from flows.score_artifacts import publish_scores
+from flows.score_task import score_task
 from flows.training_job import Device
 from models.prediction import PredictionReport
 from models.prediction import predict as predict_tiers
 from sensorium_data.bootstrap import LEAST_RESAMPLES, Bootstrap
 from sensorium_data.leaderboard import Leaderboard, Reference, compare_predictions
 from sensorium_data.score_table import ScoreTable
-from sensorium_data.scoring import score_predictions
 from sensorium_data.submission_format import FramesProfile
 
 __all__ = ["evaluate", "leaderboard", "predict", "score"]
@@ -57,35 +56,6 @@ def predict_task(
         )
     log_line(f"predictions {report.predictions}: {report.status}, {report.n_trials} trials")
     return report
-
-
-@task(name="score", cache_policy=NO_CACHE)
-def score_task(
-    predictions: str,
-    store: str,
-    truth: str | None,
-    tiers: list[str] | None = None,
-    frames: FramesProfile = "official",
-    resamples: int = 1000,
-    seed: int = 0,
-    jobs: int = 2,
-    dask: str | None = None,
-) -> ScoreTable:
-    """Score predictions against the recorded responses, and publish the table."""
-    quiet_known_errors()
-    table = score_predictions(
-        predictions,
-        store,
-        truth=truth,
-        frames=frames,
-        tiers=tiers,
-        bootstrap=Bootstrap(resamples, seed),
-        jobs=jobs,
-        dask=dask,
-        progress=run_progress(),
-    )
-    publish_scores(table, store)
-    return table
 
 
 @task(name="leaderboard", cache_policy=NO_CACHE)

@@ -100,11 +100,11 @@ def ui(
     source: SourceOption = None,
 ) -> int:
     """Run a Prefect server with workers on this machine, with everything deployed; Ctrl-C ends them all."""
-    from flows.local_server import require_free_port, run_server, start_worker, wait_for_end
+    from flows.local_server import default_home, require_free_port, run_server, start_worker, wait_for_end
     from flows.tables import error_console, table_console
 
     require_free_port(port)
-    folder = home or Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
+    folder = home or default_home()
     console = error_console()
 
     def say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""A Prefect server with its workers on this machine, for a first look: all of it ends with this process."""
+"""A Prefect server on this machine, with or without workers: all of it ends with this process."""
 
 from __future__ import annotations
 
@@ -8,17 +8,27 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import NoReturn
 from urllib.request import urlopen
 
 from flows.bound_process import bound_command
 from sensorium_data.errors import SensoriumError, UsageError
 
-__all__ = ["LocalServer", "ServerError", "require_free_port", "run_server", "start_worker", "wait_for_end"]
+__all__ = [
+    "LocalServer",
+    "ServerError",
+    "default_home",
+    "find_free_port",
+    "require_free_port",
+    "run_server",
+    "start_server",
+    "start_worker",
+    "wait_for_end",
+]
 
 _HOST = "127.0.0.1"
 _START_TIMEOUT_S = 180.0
@@ -32,7 +42,7 @@ class ServerError(SensoriumError):
 
 
 class LocalServer:
-    """A running server. Made by :func:`run_server`.
+    """A server that runs or is about to. Made by :func:`run_server` and :func:`start_server`.
 
     Attributes
     ----------
@@ -46,7 +56,7 @@ class LocalServer:
         What was started, by name.
     """
 
-    def __init__(self, home: Path, port: int, stack: ExitStack) -> None:
+    def __init__(self, home: Path, port: int, stack: ExitStack, settings: Mapping[str, str]) -> None:
         self.url = f"http://{_HOST}:{port}"
         self.home = home
         self.environment = {
@@ -58,6 +68,7 @@ class LocalServer:
             "PREFECT_SERVER_API_PORT": str(port),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
+            **settings,
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stack = stack
@@ -80,6 +91,31 @@ class LocalServer:
     def log(self, name: str) -> Path:
         """Return the file that a program writes its log into."""
         return self.home / f"{name.replace(' ', '-')}.log"
+
+    def wait_until_healthy(self) -> None:
+        """Wait until the server answers.
+
+        Raises
+        ------
+        ServerError
+            If it has ended, or takes longer than a very slow machine.
+        """
+        give_up_s = time.monotonic() + _START_TIMEOUT_S
+        while True:
+            self.require_running()
+            try:
+                urlopen(f"{self.url}/api/health", timeout=5).close()  # noqa: S310 (loopback, http)
+            except OSError:
+                if time.monotonic() > give_up_s:
+                    raise ServerError(
+                        "the server does not answer",
+                        path=self.log("server"),
+                        found=f"nothing for {_START_TIMEOUT_S:.0f} s",
+                        remedy="read its log",
+                    ) from None
+                time.sleep(_POLL_S)
+            else:
+                return
 
     def require_running(self) -> None:
         """Check that all that was started runs.
@@ -119,12 +155,32 @@ def run_server(home: Path, port: int) -> Iterator[LocalServer]:
     ServerError
         If the server does not start.
     """
+    with start_server(home, port) as server:
+        server.wait_until_healthy()
+        yield server
+
+
+@contextmanager
+def start_server(home: Path, port: int, *, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[LocalServer]:
+    """Like :func:`run_server`, but the block begins before the server answers.
+
+    Parameters
+    ----------
+    home, port
+        As :func:`run_server` takes them.
+    settings : mapping of str to str
+        Prefect's settings, by the names of their environment variables.
+
+    Raises
+    ------
+    UsageError
+        If the port is taken.
+    """
     require_free_port(port)
     home.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        server = LocalServer(home, port, stack)
+        server = LocalServer(home, port, stack, settings)
         server.start("server", [sys.executable, "-m", "prefect", "server", "start"])
-        _wait_until_healthy(server)
         yield server
 
 
@@ -150,8 +206,21 @@ def wait_for_end(server: LocalServer, *, tick: Callable[[float], None] = time.sl
         tick(_POLL_S)
 
 
+def default_home() -> Path:
+    """Return the folder that Prefect keeps its database in unless it is told otherwise."""
+    return Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def find_free_port() -> int:
+    """Return a port on loopback that nobody has at this moment."""
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def require_free_port(port: int) -> None:
@@ -172,25 +241,6 @@ def require_free_port(port: int) -> None:
                 found=f"{_HOST}:{port}, {error}",
                 remedy="end what listens there, or take another: --port 4201",
             ) from error
-
-
-def _wait_until_healthy(server: LocalServer) -> None:
-    give_up_s = time.monotonic() + _START_TIMEOUT_S
-    while True:
-        server.require_running()
-        try:
-            urlopen(f"{server.url}/api/health", timeout=5).close()  # noqa: S310 (loopback, http)
-        except OSError:
-            if time.monotonic() > give_up_s:
-                raise ServerError(
-                    "the server does not answer",
-                    path=server.log("server"),
-                    found=f"nothing for {_START_TIMEOUT_S:.0f} s",
-                    remedy="read its log",
-                ) from None
-            time.sleep(_POLL_S)
-        else:
-            return
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -107,7 +107,7 @@ def train(
     )
     # What is wrong with it is told before a server is started for it.
     job.config()
-    report = _train_as_flow(job) if runs_as_flow(flow) else _train_at_terminal(job)
+    report = _train_as_flow(job) if runs_as_flow(flow, "flows.train") else _train_at_terminal(job)
     if as_json:
         print_json(asdict(report))
     else:
@@ -195,7 +195,7 @@ def predict(
                 chosen.add(Tier.parse(name))
     tiers = [str(one) for one in Tier if one in chosen]
     shares = parse_weights(weights)
-    if runs_as_flow(flow):
+    if runs_as_flow(flow, "flows.evaluate"):
         from flows.evaluate import predict as predict_flow
 
         report = predict_flow(list(run), store, tiers, out, sessions, shares, device)
@@ -248,7 +248,7 @@ def score(
             # Before minutes of reading, not after them.
             require_writable(path)
     how = Bootstrap(resamples, seed)
-    if runs_as_flow(flow):
+    if runs_as_flow(flow, "flows.evaluate"):
         from flows.evaluate import score as score_flow
 
         table = score_flow(predictions, store, truth, tier, frames, resamples, seed, count_jobs(jobs), dask)
@@ -306,7 +306,7 @@ def leaderboard(
     from sensorium_data.bootstrap import Bootstrap
 
     how = Bootstrap(resamples, seed)
-    if runs_as_flow(flow):
+    if runs_as_flow(flow, "flows.evaluate"):
         from flows.evaluate import leaderboard as leaderboard_flow
 
         board = leaderboard_flow(

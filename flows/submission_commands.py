@@ -90,7 +90,7 @@ def submit(
         raise UsageError("no predictions named", expected="one predictions store or more", remedy="name them")
     shares = parse_weights(weights)
     runs = runs or Settings().runs
-    if runs_as_flow(flow):
+    if runs_as_flow(flow, "flows.submit"):
         from flows.submit import submit as submit_flow
 
         reports = submit_flow(list(predictions), store, out, [Track(track)], frames, dtype, shares, runs)

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from flows.artifacts import publish_link, publish_markdown, publish_table
 from flows.run_logging import log_line, quiet_known_errors, run_progress
+from flows.score_task import score_task
 from flows.settings import Settings
-from sensorium_data.scoring import ScoreTable, score_predictions
 from sensorium_data.sessions import Track
 from sensorium_data.submission import SubmissionReport, write_submission
 from sensorium_data.submission_format import FloatType, FramesProfile
@@ -82,16 +82,6 @@ def submission_task(
     return report
 
 
-@task(name="score entry", cache_policy=NO_CACHE)
-def score_task(predictions: str, store: str, truth: str | None) -> ScoreTable:
-    """Score one predictions store of the entry where responses are known, and publish the table."""
-    quiet_known_errors()
-    table = score_predictions(predictions, store, truth=truth, progress=run_progress())
-    unscored = "".join(f"\n- not scored: {reason}" for reason in table.unscored)
-    publish_table("submission-scores", table.to_frame(), f"Scores of `{predictions}`, which was submitted{unscored}")
-    return table
-
-
 @flow(name="submit", flow_run_name="submit to {out}")
 def submit(
     predictions: PredictionsPaths | str,
@@ -124,5 +114,5 @@ def submit(
     folder = runs or Settings().runs
     reports = [submission_task(members, store, track, frames, float_type, weights, out, folder) for track in tracks]
     for member in members if score else ():
-        score_task(member, store, truth)
+        score_task(member, store, truth, frames=frames)
     return reports

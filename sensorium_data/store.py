@@ -442,7 +442,8 @@ def _load_coordinates(dataset: xr.Dataset, chunk_dim: str) -> xr.Dataset:
     chunk_dim : str
         The dimension along which the large variables are cut into chunks of length 1.
     """
-    coordinates = {name: _as_plain_text(coordinate.load()) for name, coordinate in dataset.coords.items()}
+    # Variables: a DataArray of one coordinate would bring copies of all the others.
+    coordinates = {name: _as_plain_text(dataset.variables[name].load()) for name in dataset.coords}
     variables = {
         name: variable.chunk(
             {dim: 1 if dim == chunk_dim and name in _CHUNKED_VARIABLES else -1 for dim in variable.dims}
@@ -452,7 +453,7 @@ def _load_coordinates(dataset: xr.Dataset, chunk_dim: str) -> xr.Dataset:
     return dataset.assign(variables).assign_coords(coordinates)
 
 
-def _as_plain_text(coordinate: xr.DataArray) -> xr.DataArray:
+def _as_plain_text(coordinate: xr.Variable) -> xr.Variable:
     """Return text as NumPy's fixed-width kind: what Zarr reads, StringDType, much of NumPy cannot take yet."""
     if not isinstance(coordinate.dtype, np.dtypes.StringDType):
         return coordinate

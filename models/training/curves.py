@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
 from models.training.metrics import EpochMetrics
 from sensorium_data.sessions import find_session
 
@@ -34,6 +30,10 @@ def draw_curves(metrics: Sequence[EpochMetrics], path: Path, *, title: str, best
     best_epoch : int
         The epoch whose weights are kept; 0 if none beat the untrained model.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     # A figure of its own canvas: pyplot would keep it alive and choose a window system.
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     FigureCanvasAgg(figure)

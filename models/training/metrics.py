@@ -11,8 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from torch.utils.tensorboard import SummaryWriter
-
 from sensorium_data.errors import RunError
 
 __all__ = ["EpochMetrics", "MetricsLog", "read_metrics"]
@@ -90,6 +88,8 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, epochs: Sequence[EpochMetrics] = ()) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
         self._path = folder / "metrics.jsonl"
         events = folder / "tensorboard"
         self._path.unlink(missing_ok=True)

@@ -8,12 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins import MixedPrecision, Precision
-from lightning_fabric.strategies import SingleDeviceStrategy
 
 from models.config import TrainingConfig
 from models.inputs import ModelInputs
@@ -26,6 +23,9 @@ from models.training.ema import WeightAverage
 from models.training.objective import Objective
 from models.training.ranks import Ranks
 from sensorium_data.errors import RunError
+
+if TYPE_CHECKING:
+    from lightning_fabric.plugins import Precision
 
 __all__ = ["BatchLoss", "Optimization"]
 
@@ -96,6 +96,10 @@ class Optimization:
         self._cutmix = CutMix(config.cutmix_probability, config.cutmix_alpha) if config.cutmix_probability > 0 else None
         self._clipping = make_clipping(config)
         self._scaler = torch.amp.GradScaler(device.type) if config.precision == "16-mixed" else None
+        # Fabric takes longer to import than torch: only those who train wait for it.
+        from lightning_fabric import Fabric
+        from lightning_fabric.strategies import SingleDeviceStrategy
+
         self._fabric = Fabric(
             accelerator=device.type,
             strategy=SingleDeviceStrategy(device, precision=_make_precision(config, device, self._scaler)),
@@ -298,6 +302,8 @@ def require_same_weights(model: ResponseModel, weights: Mapping[str, torch.Tenso
 
 
 def _make_precision(config: TrainingConfig, device: torch.device, scaler: torch.amp.GradScaler | None) -> Precision:
+    from lightning_fabric.plugins import MixedPrecision, Precision
+
     if config.precision == "32-true":
         return Precision()
     return MixedPrecision(config.precision, device.type, scaler=scaler)

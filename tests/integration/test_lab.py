@@ -17,6 +17,7 @@ from pytest_httpserver import HTTPServer
 
 from fixtures.lab import Lab, run_lab
 from fixtures.stores import read_files
+from flows.deployment import HEARTBEAT_S
 from sensorium_data.sessions import find_session
 from sensorium_data.testing.faults import Throttle
 from sensorium_data.testing.server import serve_directory
@@ -168,6 +169,27 @@ def test_worker_killed_during_training(lab: Lab, store: Path, tmp_path: Path) ->
     assert killed.name == undisturbed.name
     weights = [(path / "model.safetensors").read_bytes() for path in (killed, undisturbed)]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_run_on_a_machine_that_lost_power_is_ended(lab: Lab, store: Path, tmp_path: Path) -> None:
+    parameters = tiny_training(store, tmp_path / "runs", max_epochs=1_000_000)
+    run = lab.start("train/train", **parameters)
+    wait_until(lambda: "epoch 1:" in lab.log(run), "an epoch is trained")
+    training = find_training(lab.log(run))
+    lab.cut_power("gpu")
+    wait_until(lambda: not is_running(training), "the training has ended", 10)
+    assert lab.read(run).state_name == "Running"
+    ended = lab.wait_for(run, timeout_s=4 * HEARTBEAT_S + 60)
+    assert ended.state is not None
+    assert ended.state.is_crashed(), ended.state
+    assert "Run it again: it continues" in (ended.state.message or "")
+    lab.start_worker("gpu")
+    again = lab.start("train/train", **parameters)
+    wait_until(lambda: "epoch " in lab.log(again), "an epoch is trained")
+    assert "epoch 1:" not in lab.log(again)
+    lab.cancel(again)
+    assert lab.wait_for(again, timeout_s=120).state_name == "Cancelled"
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def test_artifacts_hold_checks_sizes_digests_links_scores_and_the_card(tmp_path:
             (link,) = artifacts[Path(file.path).stem.replace("_", "-")]
             assert Path(file.path).as_uri() in link.data
     # Each member by itself: the old session's tiers and the oracle tier of all sessions have responses.
-    scores = artifacts["submission-scores"]
+    scores = artifacts["scores"]
     assert len(scores) == 2
     for table in scores:
         scored = {(row["session"], row["tier"]) for row in json.loads(table.data) if row.get("session")}

@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from fixtures.command_line import Outcome
-from fixtures.lab import COMMAND, free_port
+from fixtures.lab import COMMAND
+from flows.local_server import find_free_port
 
 pytestmark = pytest.mark.flows
 
@@ -26,7 +27,7 @@ Command = Callable[..., Outcome]
 
 @pytest.mark.slow
 def test_ui_serves_until_ctrl_c_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", COMMAND, "ui", "--home", str(tmp_path / "home"), "--port", str(free_port())]
+    command = [sys.executable, "-c", COMMAND, "ui", "--home", str(tmp_path / "home"), "--port", str(find_free_port())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stdout is not None
         assert process.stderr is not None
