@@ -59,7 +59,7 @@ def train(
     sessions: Annotated[
         list[str] | None, ListOption, Parameter(help="Sessions to train on. Default: all in the store.")
     ] = None,
-    runs: Annotated[str | None, Parameter(help="Folder of training runs. Default: runs.")] = None,
+    runs: Annotated[str | None, Parameter(help="Folder of training runs, or any fsspec URL. Default: runs.")] = None,
     settings: Annotated[
         list[str] | None, ListOption, Parameter(name="--set", help="Settings to change, e.g. --set max_epochs=3.")
     ] = None,

@@ -49,10 +49,10 @@ def pipeline(
     Args:
         sessions: Aliases A to J, full names, or one of new, old, all.
         store: Root of the session stores: a folder or any fsspec URL.
-        out: Folder for predictions and submission zips.
+        out: Folder for predictions and submission zips, or any fsspec URL.
         preset: A model's name, e.g. factorized3d, or that with -debug for its small size.
         source: Where the archives are: folders or URLs holding <session>.zip, tried in this order. Unset: GIN.
-        runs: Folder of training runs. Unset: SENSORIUM_RUNS, or runs.
+        runs: Folder of training runs, or any fsspec URL. Unset: SENSORIUM_RUNS, or runs.
         overrides: Settings of the preset to change, by dotted name, e.g. learning_rate: 0.001.
         truth: Truth of simulated sessions: scores withheld tiers, and the best possible score beside each.
         frames: Which frames of a trial the submission holds; official is all but the first 50.

@@ -73,7 +73,7 @@ def submit(
     weights: Annotated[
         str | None, Parameter(help="How much each of several stores counts, e.g. 1,2. Default: all the same.")
     ] = None,
-    out: Annotated[str, Parameter(help="Folder for the zips.")] = "submission",
+    out: Annotated[str, Parameter(help="Folder for the zips, or any fsspec URL.")] = "submission",
     runs: Annotated[
         str | None, Parameter(help="Folder of training runs, which the model card quotes. Default: runs.")
     ] = None,

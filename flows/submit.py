@@ -13,6 +13,7 @@ from flows.artifacts import publish_link, publish_markdown, publish_table
 from flows.run_logging import log_line, quiet_known_errors, run_progress
 from flows.score_task import score_task
 from flows.settings import Settings
+from sensorium_data.objects import open_objects
 from sensorium_data.sessions import Track
 from sensorium_data.submission import SubmissionReport, write_submission
 from sensorium_data.submission_format import FloatType, FramesProfile
@@ -70,13 +71,13 @@ def submission_task(
         log_line(f"{track}: {report.status}, {file.path} ({file.size_bytes:,} bytes)")
         publish_link(
             Path(file.path).stem,
-            Path(file.path).resolve().as_uri(),
+            file.path if "://" in file.path else Path(file.path).resolve().as_uri(),
             Path(file.path).name,
             f"{file.size_bytes:,} bytes, SHA-256 {file.sha256}",
         )
     publish_markdown(
         f"submission-card-{track}",
-        Path(report.card).read_text(encoding="utf-8"),
+        open_objects(out).read(Path(report.card).name).decode(),
         f"Model card of the {track} entry, `{report.card}`",
     )
     return report
@@ -100,7 +101,7 @@ def submit(
     Args:
         predictions: The predictions stores; several are averaged.
         store: Root of the session stores.
-        out: Folder for the zips and their model cards.
+        out: Folder for the zips and their model cards, or any fsspec URL.
         tracks: main, bonus or both.
         frames: Which frames of a trial the files hold; official is all but the first 50.
         float_type: Type of the values; float64 doubles the size.

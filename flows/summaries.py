@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -52,7 +51,9 @@ def describe_report(report: TrainingReport) -> list[str]:
 
 def read_summary(report: TrainingReport) -> str:
     """Return the one-page summary of a run, in Markdown."""
-    return (Path(report.run) / "summary.md").read_text(encoding="utf-8")
+    from models.training import load_run
+
+    return (load_run(report.run).path / "summary.md").read_text(encoding="utf-8")
 
 
 def print_scores(console: Console, table: ScoreTable) -> None:

@@ -64,7 +64,7 @@ def train(
         preset: A model's name, e.g. factorized3d, or that with -debug for its small size.
         store: Root of the session stores: a folder or any fsspec URL.
         sessions: Sessions to train on. Unset: all sessions in the store.
-        runs: Folder of training runs. Unset: SENSORIUM_RUNS, or runs.
+        runs: Folder of training runs, or any fsspec URL. Unset: SENSORIUM_RUNS, or runs.
         overrides: Settings of the preset to change, by dotted name, e.g. learning_rate: 0.001.
         folds: In how many folds the movies are dealt for cross-validation; fold says which of them. Unset: none.
         fold: The fold to validate on, from 0; the others are trained on. Unset: the oracle tier.

@@ -63,7 +63,7 @@ class TrainingArtifacts:
 def publish_summary(report: TrainingReport, preset: str) -> None:
     """Publish a run's summary, with its curves, as ``run-<preset>``."""
     text = read_summary(report)
-    curves = Path(report.run) / "curves.png"
+    curves = load_run(report.run).path / "curves.png"
     if _PICTURE in text and curves.is_file():
         text = text.replace(_PICTURE, f"({_to_data_uri(curves) or curves.resolve().as_uri()})")
     if report.status == "already done":

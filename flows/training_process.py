@@ -89,7 +89,7 @@ def _devices(job: TrainingJob, messages: Messages) -> contextlib.AbstractContext
     uses_gpu = choose_device(job.config().device).type == "cuda"
     return hold_devices(
         list_gpus(job.n_devices) if uses_gpu else [],
-        f"training {job.preset} in {Path(job.runs).absolute()}",
+        f"training {job.preset} in {job.runs if '://' in job.runs else Path(job.runs).absolute()}",
         folder=Path(Settings().locks),
         write_line=messages.tell_line,
     )

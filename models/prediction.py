@@ -177,7 +177,7 @@ def predict(
         return PredictionReport(
             predictions=out,
             status=status,
-            runs=tuple(str(run.path) for run in loaded),
+            runs=tuple(run.location for run in loaded),
             sessions=tuple(names),
             tiers=tuple(str(tier) for tier in chosen_tiers),
             n_trials=n_trials,
@@ -220,8 +220,8 @@ def _load_runs(runs: Sequence[str]) -> list[Run]:
         if run.digest in by_digest:
             raise UsageError(
                 "the ensemble has the same run twice",
-                path=run.path,
-                found=f"the weights of {by_digest[run.digest].path}",
+                path=run.location,
+                found=f"the weights of {by_digest[run.digest].location}",
                 remedy="name each run once",
             )
         by_digest[run.digest] = run

@@ -13,6 +13,7 @@ import fsspec
 
 from sensorium_data.archive import Origin, SessionArchive, locate_archive
 from sensorium_data.byte_source import RetryPolicy, describe_error
+from sensorium_data.caches import cache_folder
 from sensorium_data.errors import ArchiveError, RangesRefusedError, SensoriumError, SourceError
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
@@ -103,7 +104,7 @@ def open_archive(
 
 def default_downloads() -> Path:
     """Return the folder that downloads are kept in: ``sensorium/archives`` in the user's folder for caches."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sensorium" / "archives"
+    return cache_folder("archives")
 
 
 def list_sessions(source: str, *, policy: RetryPolicy | None = None) -> tuple[str, ...]:

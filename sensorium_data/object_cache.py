@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from sensorium_data.caches import cache_folder
 from sensorium_data.errors import StoreError, UsageError
 from sensorium_data.ledger import StoredObject
 
@@ -132,5 +133,4 @@ class ObjectCache:
 
 def default_object_cache(limit_bytes: int) -> ObjectCache:
     """Return the cache in ``sensorium/objects`` in the user's folder for caches."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return ObjectCache(Path(root) / "sensorium" / "objects", limit_bytes)
+    return ObjectCache(cache_folder("objects"), limit_bytes)

@@ -242,6 +242,19 @@ class RemoteObjects:
     def write_durably(self, key: str, data: bytes) -> None:
         self.write(key, data)
 
+    def upload(self, path: Path, key: str) -> None:
+        """Make an object of a local file, whatever its size."""
+        try:
+            with self._reporting("written", key):
+                self._fs.put_file(str(path), self._full(key))
+        except (FileNotFoundError, NotImplementedError) as error:
+            raise _cannot("written", self.locate(key), error) from error
+
+    def download(self, key: str, path: Path) -> None:
+        """Make a local file of an object, whatever its size; raises what :meth:`read` raises."""
+        with self._reporting("read", key):
+            self._fs.get_file(self._full(key), str(path))
+
     def size(self, key: str) -> int | None:
         self._fs.invalidate_cache()
         try:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sensorium_data.errors import RunError
+from sensorium_data.errors import RunError, StoreError
+from sensorium_data.objects import Objects, open_objects
 
 __all__ = ["RunRecord", "find_runs"]
 
@@ -23,8 +24,8 @@ class RunRecord:
 
     Attributes
     ----------
-    path : Path
-        Its folder.
+    path : str
+        Its folder, or the URL of it.
     digest : str
         SHA-256 of the weights; predictions name their runs by it.
     model, config, environment : dict
@@ -34,7 +35,7 @@ class RunRecord:
         The digest of each session that it was trained on, by full name.
     """
 
-    path: Path
+    path: str
     digest: str
     model: dict[str, Any]
     config: dict[str, Any]
@@ -48,7 +49,7 @@ def find_runs(folder: str | Path, digests: Iterable[str]) -> dict[str, RunRecord
     Parameters
     ----------
     folder : path
-        The folder of training runs, or a run's own; it need not exist.
+        The folder of training runs, or a run's own, or any fsspec URL of it; it need not exist.
     digests : iterable of str
         What predictions call their runs.
 
@@ -61,41 +62,48 @@ def find_runs(folder: str | Path, digests: Iterable[str]) -> dict[str, RunRecord
     ------
     RunError
         If a file of such a run is missing or damaged.
+    StoreError
+        If a URL cannot be read.
     """
-    folder = Path(folder)
+    objects = open_objects(folder)
     wanted = set(digests)
     found: dict[str, RunRecord] = {}
-    for path in sorted([*folder.glob(_MODEL_FILE), *folder.glob(f"*/{_MODEL_FILE}")]):
-        model = _read_json(path)
+    for key in objects.keys() or ():
+        run, _, file = key.rpartition("/")
+        if file != _MODEL_FILE or "/" in run:
+            continue
+        files = objects.child(run) if run else objects
+        model = _read_json(files, _MODEL_FILE)
         digest = str(model.get(_DIGEST))
         if digest in wanted and digest not in found:
-            data = _read_json(path.parent / "data.json")
+            data = _read_json(files, "data.json")
             try:
                 sessions = {str(session["name"]): str(session["digest"]) for session in data["sessions"]}
             except (KeyError, TypeError) as error:
-                raise _damaged(path.parent / "data.json", f"no session's name and digest ({error})") from error
+                raise _damaged(files.locate("data.json"), f"no session's name and digest ({error})") from error
             found[digest] = RunRecord(
-                path=path.parent,
+                path=files.url,
                 digest=digest,
                 model=model,
-                config=_read_json(path.parent / "config.json"),
-                environment=_read_json(path.parent / "environment.json"),
+                config=_read_json(files, "config.json"),
+                environment=_read_json(files, "environment.json"),
                 sessions=sessions,
             )
     return found
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(files: Objects, key: str) -> dict[str, Any]:
+    path = files.locate(key)
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(files.read(key))
     except FileNotFoundError as error:
         raise _damaged(path, "no such file") from error
-    except (OSError, ValueError) as error:
+    except (StoreError, ValueError) as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(content, dict):
         raise _damaged(path, f"JSON of a {type(content).__name__}")
     return content
 
 
-def _damaged(path: Path, found: str) -> RunError:
+def _damaged(path: str, found: str) -> RunError:
     return RunError("the run is damaged", path=path, found=found, remedy="restore it, or train again")

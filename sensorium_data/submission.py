@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import SubmissionError, UnknownNameError
-from sensorium_data.objects import LocalObjects
+from sensorium_data.objects import LocalObjects, Objects, RemoteObjects, open_objects
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.publishing import exclusive_access
 from sensorium_data.run_records import RunRecord, find_runs
@@ -135,9 +136,10 @@ def write_submission(
     weights : sequence of float, optional
         One for each predictions store, of any sum; by default equal.
     out : str
-        Folder for the zips; made if it does not exist.
+        Folder for the zips, made if it does not exist, or any fsspec URL: they are written and validated in the
+        temporary folder then, and sent. Zips behind a URL are known by their sizes, and not read again.
     runs : path, optional
-        Folder of the training runs, whose recipes and versions the model card quotes.
+        Folder or URL of the training runs, whose recipes and versions the model card quotes.
     progress : Progress
         Told after each trial.
 
@@ -160,20 +162,23 @@ def write_submission(
     plan = make_plan(entry, store, track, frames, float_type)
     digests = [digest for member in entry.members for digest in member.attributes["runs"]]
     known_runs = find_runs(runs, digests) if runs is not None else {}
-    folder = Path(out)
+    place = open_objects(out)
+    if isinstance(place, RemoteObjects):
+        return _write_remotely(place, plan, store, known_runs, progress)
+    folder = place.root
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Who waits for another writer of the same submission finds it done.
         with exclusive_access(LocalObjects(folder), f"submission_{track}"):
             for leftover in folder.glob(f".submission_{track}.*.tmp"):  # Of a killed writer.
                 leftover.unlink()
-            record = _read_done(folder, plan)
+            record = _read_done(place, plan)
             status = "already done" if record is not None else "written"
             if record is None:
                 _require_room(folder, plan)
                 record = _write(folder, plan, store, progress)
-            card = _update_card(folder, plan, record, known_runs)
-            return _report(folder, plan, status, record, card)
+            card = _update_card(place, plan, record, known_runs)
+            return _report(place, plan, status, record, card)
     except OSError as error:
         raise SubmissionError(
             "the submission cannot be written",
@@ -181,6 +186,27 @@ def write_submission(
             found=error.strerror,
             remedy="check the space and the permissions there",
         ) from error
+
+
+def _write_remotely(
+    place: RemoteObjects, plan: SubmissionPlan, store: str, known_runs: Mapping[str, RunRecord], progress: Progress
+) -> SubmissionReport:
+    """Do what :func:`write_submission` does where nothing can be renamed: the record, sent last, makes it whole."""
+    record = _read_done(place, plan)
+    status = "already done" if record is not None else "written"
+    if record is None:
+        with tempfile.TemporaryDirectory(prefix="sensorium-submission-") as temporary:
+            folder = Path(temporary)
+            _require_room(folder, plan)
+            record = _write(folder, plan, store, progress)
+            place.delete(_record_name(plan))
+            for name in (*plan.zips, _record_name(plan)):
+                place.upload(folder / name, name)
+    return _report(place, plan, status, record, _update_card(place, plan, record, known_runs))
+
+
+def _record_name(plan: SubmissionPlan) -> str:
+    return f"submission_{plan.track}.json"
 
 
 def _parse_track(name: str) -> Track:
@@ -249,40 +275,42 @@ def _write(folder: Path, plan: SubmissionPlan, store: str, progress: Progress) -
         "predictions": describe_predictions(plan.entry),
         "software": describe_software(),
     }
-    LocalObjects(folder).write(f"submission_{plan.track}.json", _to_json(record))
+    LocalObjects(folder).write(_record_name(plan), _to_json(record))
     return record
 
 
-def _update_card(folder: Path, plan: SubmissionPlan, record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> Path:
+def _update_card(place: Objects, plan: SubmissionPlan, record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
     """Write the model card, unless it is there as it should be."""
     # Not into the zip: the server expects predictions files alone.
-    path = folder / f"submission_{plan.track}.md"
+    name = f"submission_{plan.track}.md"
     text = write_card(record, runs).encode()
-    if not path.exists() or path.read_bytes() != text:
-        LocalObjects(folder).write(path.name, text)
-    return path
+    if not place.exists(name) or place.read(name) != text:
+        place.write(name, text)
+    return place.locate(name)
 
 
-def _report(folder: Path, plan: SubmissionPlan, status: str, record: Mapping[str, Any], card: Path) -> SubmissionReport:
+def _report(
+    place: Objects, plan: SubmissionPlan, status: str, record: Mapping[str, Any], card: str
+) -> SubmissionReport:
     return SubmissionReport(
         track=plan.track,
         frames=plan.frames,
         float_type=plan.float_type,
         status=status,
         files=tuple(
-            SubmissionFile(**{**file, "path": str(folder / file["path"]), "members": tuple(file["members"])})
+            SubmissionFile(**{**file, "path": place.locate(file["path"]), "members": tuple(file["members"])})
             for file in record["files"]
         ),
         validation=ValidationReport.from_dict(record["validation"]),
         notes=plan.notes,
-        card=str(card),
+        card=card,
     )
 
 
-def _read_done(folder: Path, plan: SubmissionPlan) -> dict[str, Any] | None:
+def _read_done(place: Objects, plan: SubmissionPlan) -> dict[str, Any] | None:
     """Return the record of an earlier call, if it fits the plan and its zips are as it left them."""
     try:
-        record = json.loads((folder / f"submission_{plan.track}.json").read_bytes())
+        record = json.loads(place.read(_record_name(plan)))
         if record["identity"] != json.loads(_to_json(plan.identify())) or record.keys() != _RECORD_KEYS:
             return None
         if not ValidationReport.from_dict(record["validation"]).passed:
@@ -290,8 +318,10 @@ def _read_done(folder: Path, plan: SubmissionPlan) -> dict[str, Any] | None:
         if {file["path"] for file in record["files"]} != set(plan.zips):
             return None
         for file in record["files"]:
-            path = folder / SubmissionFile(**file).path
-            if path.stat().st_size != file["size_bytes"] or _digest_file(path) != file["sha256"]:
+            name = SubmissionFile(**file).path
+            if place.size(name) != file["size_bytes"]:
+                return None
+            if isinstance(place, LocalObjects) and _digest_file(place.root / name) != file["sha256"]:
                 return None
     # No record, a damaged one, or a zip that is gone: it is written again.
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):

@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from sensorium_data.run_records import RunRecord
@@ -113,7 +114,7 @@ def _find_differences(
 ) -> Iterable[str]:
     """Yield a line for each predictions store or run that was made from another version of a session."""
     sources = [(f"predictions `{one['url']}`", one["stores"]) for one in predictions]
-    sources += [(f"run `{run.path.name}`", run.sessions) for run in runs.values()]
+    sources += [(f"run `{Path(run.path).name}`", run.sessions) for run in runs.values()]
     for source, digests in sources:
         for name, digest in digests.items():
             if name in stores and stores[name] != digest:
@@ -125,7 +126,7 @@ def _describe_run(digest: str, run: RunRecord | None) -> Iterable[str]:
         yield f"### Weights {digest}"
         yield "The run's folder was not at hand. Add it: its `model.safetensors` has this SHA-256."
         return
-    yield f"### `{run.path.name}`"
+    yield f"### `{Path(run.path).name}`"
     yield f"Weights (`model.safetensors`): SHA-256 {digest}. Trained on:"
     yield _table(
         ["session", "digest of the session store"],
@@ -140,7 +141,7 @@ def _commands(record: Mapping[str, Any], digests: Sequence[str], runs: Mapping[s
     identity, predictions = record["identity"], record["predictions"]
     lines = []
     for one in predictions:
-        folders = [str(runs[d].path) if d in runs else f"RUN_OF_{d[:8]}" for d in one["runs"]]
+        folders = [runs[d].path if d in runs else f"RUN_OF_{d[:8]}" for d in one["runs"]]
         if folders:
             lines.append(
                 f"sensorium predict {' '.join(folders)} --store STORE "

@@ -107,6 +107,8 @@ class Checkpoints:
     ----------
     notes : list of str
         What was found damaged, a sentence each.
+    on_save : callable
+        Called after a checkpoint is written and the old ones are deleted.
     """
 
     def __init__(self, folder: Path, *, identity: str, n_kept: int) -> None:
@@ -115,6 +117,7 @@ class Checkpoints:
         self._n_kept = n_kept
         self._best: _File | None = None
         self.notes: list[str] = []
+        self.on_save: Callable[[], None] = lambda: None
         folder.mkdir(exist_ok=True)
 
     def save_best(self, weights: Mapping[str, torch.Tensor], epoch: int) -> None:
@@ -148,6 +151,7 @@ class Checkpoints:
         content = json.dumps(record.model_dump()).encode()
         _publish_file(self._folder / f"{name}.json", lambda path: path.write_bytes(content))
         self._delete_old()
+        self.on_save()
 
     def load(self) -> Checkpoint | None:
         """Return the newest checkpoint that is whole, None if none was ever saved.

@@ -9,7 +9,6 @@ Shape suffixes: B windows, C channels, N neurons, T frames, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 
@@ -87,13 +86,13 @@ def load_teacher(config: TrainingConfig, data: RunData) -> Run | None:
     """
     if config.teacher is None:
         return None
-    teacher = load_run(Path(config.teacher))
+    teacher = load_run(config.teacher)
     for name in ("normalization", "input_layout", "window_stride", "tiers", "n_folds", "fold"):
         found, expected = getattr(teacher.config, name), getattr(config, name)
         if found != expected:
             raise RunError(
                 f"the teacher has another {name}",
-                path=teacher.path,
+                path=teacher.location,
                 found=_show(found),
                 expected=_show(expected),
                 remedy="train a teacher of the same data, scale and fold",
@@ -106,7 +105,7 @@ def load_teacher(config: TrainingConfig, data: RunData) -> Run | None:
                 if session.name not in known
                 else "the teacher knows other neurons of the session",
                 session=session.name,
-                path=teacher.path,
+                path=teacher.location,
                 remedy="train the teacher on this store's sessions",
             )
     return teacher

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,8 @@ from models.response_model import ResponseModel
 from models.settings import MachineSettings
 from models.training.metrics import EpochMetrics, read_metrics
 from models.training.run_data import RunData
+from models.training.run_files import MODEL_FILE, REQUIRED_FILES, UNFINISHED
+from models.training.runs_folder import split_run
 from models.training.weights import digest_file, load_weights
 from sensorium_data.errors import RunError
 from sensorium_data.sessions import Session, find_session
@@ -39,7 +42,6 @@ _Record = TypeVar("_Record", bound=pydantic.BaseModel)
 FORMAT_VERSION = 1
 #: Raised whenever equal settings come to mean another training, or a default changes.
 RECIPE_VERSION = 2
-_FILES = ("config.json", "data.json", "environment.json", "metrics.jsonl", "model.json", "model.safetensors")
 
 
 class ModelRecord(pydantic.BaseModel):
@@ -112,7 +114,9 @@ class Run:
     Attributes
     ----------
     path : Path
-        Its folder.
+        Its folder on this machine.
+    location : str
+        The path or URL that it was opened by.
     identity : str
         Digest of its recipe and data.
     config : TrainingConfig
@@ -134,6 +138,7 @@ class Run:
     """
 
     path: Path
+    location: str
     identity: str
     config: TrainingConfig
     data: RunData
@@ -183,7 +188,7 @@ class Run:
             raise RunError(
                 "the run was not trained on this session",
                 session=name,
-                path=self.path,
+                path=self.location,
                 found=", ".join(known),
                 remedy="choose among the run's sessions, or train on this one too",
             )
@@ -194,7 +199,7 @@ class Run:
             raise RunError(
                 "the store's neurons are not those that the run was trained on",
                 session=name,
-                path=self.path,
+                path=self.location,
                 found=f"{len(found)} neurons, {n_same} of them the run's",
                 expected=f"the run's {len(expected)}, in their order",
                 remedy="use the store that the run was trained from, or train again",
@@ -207,20 +212,25 @@ def load_run(path: str | Path) -> Run:
     Parameters
     ----------
     path : str or Path
-        Its folder.
+        Its folder, or any fsspec URL of it: what lies there is first copied into the user's folder for caches.
 
     Raises
     ------
     RunError
         If there is none, if it is unfinished, or if a file is missing or damaged.
+    StoreError
+        If a URL cannot be read.
     """
-    path = Path(path)
-    unfinished = path if path.name.endswith(".partial") else path.with_name(path.name + ".partial")
-    if not path.is_dir() or path == unfinished:
-        if unfinished.is_dir():
-            raise RunError("the run is unfinished", path=unfinished, remedy="train it to its end first")
-        raise RunError("there is no run here", path=path, remedy="give the folder that `sensorium train` printed")
-    missing = [name for name in _FILES if not (path / name).is_file()]
+    runs, name = split_run(path)
+    name = name.removesuffix(UNFINISHED)
+    location, path = os.fspath(path), runs.path(name)
+    if location.endswith(UNFINISHED) or not runs.receive(name) or not path.is_dir():
+        if runs.has_unfinished(name):
+            raise RunError(
+                "the run is unfinished", path=runs.locate(name + UNFINISHED), remedy="train it to its end first"
+            )
+        raise RunError("there is no run here", path=location, remedy="give the folder that `sensorium train` printed")
+    missing = [name for name in REQUIRED_FILES if not (path / name).is_file()]
     if missing:
         raise RunError(
             "the run is damaged, or no run",
@@ -228,7 +238,7 @@ def load_run(path: str | Path) -> Run:
             found=f"no {', '.join(missing)}",
             remedy="give the folder that `sensorium train` printed, or train again",
         )
-    record = _read_record(path / "model.json", ModelRecord)
+    record = _read_record(path / MODEL_FILE, ModelRecord)
     if record.format_version != FORMAT_VERSION:
         raise RunError(
             "the run was written by another version",
@@ -245,6 +255,7 @@ def load_run(path: str | Path) -> Run:
             raise RunError("changed after training", path=path / name, remedy="restore it, or train again")
     return Run(
         path=path,
+        location=location,
         identity=record.identity,
         config=config,
         data=data,

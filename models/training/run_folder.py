@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +22,10 @@ from models.response_model import ResponseModel
 from models.training.checkpoints import Checkpoints
 from models.training.run import FORMAT_VERSION, ModelRecord
 from models.training.run_data import RunData
+from models.training.run_files import CHECKPOINTS_FOLDER, MODEL_FILE, UNFINISHED
+from models.training.runs_folder import RunsFolder
 from models.training.weights import digest_file, save_weights
-from sensorium_data.errors import RunError
+from sensorium_data.errors import RunError, StoreError
 
 try:
     import fcntl
@@ -39,8 +41,6 @@ __all__ = [
     "remove_checkpoints",
 ]
 
-CHECKPOINTS_FOLDER = "checkpoints"
-
 
 class RunFolder:
     """A run that is being trained: its files, in a folder that is not yet its own.
@@ -53,16 +53,31 @@ class RunFolder:
         Of the run.
     config : TrainingConfig
         The recipe.
+    send : callable
+        Brings what the folder holds to where runs are kept.
     """
 
-    def __init__(self, path: Path, identity: str, config: TrainingConfig) -> None:
+    def __init__(self, path: Path, identity: str, config: TrainingConfig, send: Callable[[], None]) -> None:
         self.path = path
         self._identity = identity
         self._config = config
+        self._send = send
 
     def open_checkpoints(self) -> Checkpoints:
-        """Return the checkpoints, of an interrupted attempt too."""
-        return open_checkpoints(self.path, self._identity, self._config)
+        """Return the checkpoints, of an interrupted attempt too; what is saved is sent."""
+        checkpoints = open_checkpoints(self.path, self._identity, self._config)
+
+        def send() -> None:
+            try:
+                self._send()
+            except StoreError as error:
+                # Days of training are worth more than a copy of their checkpoint; the next one may get through.
+                note = f"A checkpoint was not sent: {error}"
+                if note not in checkpoints.notes:
+                    checkpoints.notes.append(note)
+
+        checkpoints.on_save = send
+        return checkpoints
 
     def write_recipe(self, data: RunData) -> None:
         """Record what is asked for, what that comes to, and on which data."""
@@ -108,23 +123,25 @@ class RunFolder:
             config_sha256=digest_file(self.path / "config.json"),
             data_sha256=digest_file(self.path / "data.json"),
         )
-        _write_json(self.path / "model.json", record.model_dump(mode="json"))
+        _write_json(self.path / MODEL_FILE, record.model_dump(mode="json"))
 
 
 @contextmanager
 def publish_run(
-    path: Path, identity: str, config: TrainingConfig, data: RunData, *, restart: bool = False
+    runs: RunsFolder, name: str, identity: str, config: TrainingConfig, data: RunData, *, restart: bool = False
 ) -> Iterator[RunFolder]:
-    """Give a folder to train into, which becomes ``path`` when the block ends without an error.
+    """Give a folder to train into, which becomes the run when the block ends without an error.
 
-    It is ``<path>.partial``. What an interrupted attempt left there stays if there is a checkpoint among it, and is
+    It is ``<name>.partial``. What an interrupted attempt left there stays if there is a checkpoint among it, and is
     removed otherwise. A finished run needs its best weights alone: its checkpoints are removed. While the block
     runs, nobody else can train the same run.
 
     Parameters
     ----------
-    path : Path
-        The finished run's folder.
+    runs : RunsFolder
+        Where runs are kept.
+    name : str
+        The run's.
     identity, config, data
         Of the run.
     restart : bool
@@ -134,17 +151,21 @@ def publish_run(
     ------
     RunError
         If another process is training this run, or the folder cannot be written.
+    StoreError
+        If the finished run cannot be sent to where runs are kept; it is sent when it is asked for again.
     """
-    partial = path.with_name(path.name + ".partial")
+    path, partial = runs.path(name), runs.path(name + UNFINISHED)
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(partial, error) from error
     with _exclusive_access(partial):
         try:
+            if not restart:
+                runs.receive_unfinished(name)
             if restart or not has_checkpoint(partial):
                 _empty(partial)
-            folder = RunFolder(partial, identity, config)
+            folder = RunFolder(partial, identity, config, lambda: runs.send_unfinished(name))
             folder.write_recipe(data)
             yield folder
             partial.rename(path)
@@ -154,6 +175,7 @@ def publish_run(
             raise _cannot_write(partial, error) from error
     # Last: a kill before would leave neither a run nor anything to go on from.
     remove_checkpoints(path)
+    runs.send_finished(name)
 
 
 def open_checkpoints(partial: Path, identity: str, config: TrainingConfig) -> Checkpoints:

@@ -20,7 +20,9 @@ from models.training.metrics import EpochMetrics, MetricsLog
 from models.training.ranks import Ranks, open_ranks
 from models.training.run import Run, identify_run, load_run, run_name
 from models.training.run_data import RunData, describe_data, require_unchanged
+from models.training.run_files import UNFINISHED
 from models.training.run_folder import RunFolder, open_checkpoints, publish_run, remove_checkpoints
+from models.training.runs_folder import RunsFolder, open_runs
 from models.training.trainer import Trainer
 from models.training.unfinished import explain_no_unfinished
 from sensorium_data.errors import RunError, UsageError
@@ -98,7 +100,8 @@ def train(
     sessions : sequence of str, or None
         Aliases, full names, ``new``, ``old`` or ``all``; None for every session of the store.
     runs : str or Path
-        The folder that runs are kept in.
+        The folder that runs are kept in, or any fsspec URL of it. Behind a URL, checkpoints are sent as they are
+        saved, and another machine goes on from them.
     resume : bool
         Refuse to begin anew: there has to be an unfinished or a finished run of this recipe and data.
     restart : bool
@@ -126,6 +129,7 @@ def train(
         raise UsageError("to resume and to restart exclude each other", remedy="choose one")
     chosen = _choose_sessions(store, sessions)
     names = [session.name for session in chosen]
+    folder = open_runs(runs)
     with open_ranks(config.n_devices, choose_device(config.device)) as (ranks, device):
         data = describe_data(store, chosen)
         teacher = load_teacher(config, data)
@@ -133,11 +137,11 @@ def train(
         batches = TrainingBatches(config, store, names, device)
         data = _complete(data, config, teacher, batches.split)
         identity = identify_run(config, data)
-        path = Path(runs) / run_name(config, identity)
-        if ranks.broadcast(path.exists()):
-            return _report_existing(path, identity)
-        if resume and not ranks.broadcast(path.with_name(f"{path.name}.partial").is_dir()):
-            raise explain_no_unfinished(Path(runs), config, data)
+        name = run_name(config, identity)
+        if ranks.broadcast(ranks.is_first and _find(folder, name)):
+            return _report_existing(folder, name, identity)
+        if resume and not ranks.broadcast(ranks.is_first and folder.has_unfinished(name)):
+            raise explain_no_unfinished(folder, config, data)
         with repeatable(config.seed, device), _explained_memory(config):
             trainer = Trainer(
                 config,
@@ -148,11 +152,12 @@ def train(
                 teacher=None if teacher is None else teacher.model(device),
             )
             if ranks.is_first:
-                with publish_run(path, identity, config, data, restart=restart) as folder:
-                    report = _train_into(folder, trainer, batches, data, path, ranks, device, progress, on_epoch)
+                with publish_run(folder, name, identity, config, data, restart=restart) as files:
+                    run = folder.locate(name)
+                    report = _train_into(files, trainer, batches, data, run, ranks, device, progress, on_epoch)
                 # Only now: another rank that is done ends its process, and torchrun all others with it.
                 return ranks.broadcast(report)
-            return _assist(path, identity, config, trainer, ranks)
+            return _assist(folder.path(name + UNFINISHED), identity, config, trainer, ranks)
 
 
 def find_finished_run(
@@ -180,11 +185,21 @@ def find_finished_run(
     if config.n_folds is not None:
         split = split_trials(config, TrialReader(store, [session.name for session in chosen], cache_bytes=0))
     identity = identify_run(config, _complete(data, config, load_teacher(config, data), split))
-    path = Path(runs) / run_name(config, identity)
+    folder, name = open_runs(runs), run_name(config, identity)
     # Another run that happens to have the name: training says what to do about it.
-    if not path.exists() or load_run(path).identity != identity:
+    if not folder.receive(name) or load_run(folder.path(name)).identity != identity:
         return None
-    return _report_existing(path, identity)
+    return _report_existing(folder, name, identity)
+
+
+def _find(folder: RunsFolder, name: str) -> bool:
+    """Whether there is a finished run; one that was not sent when it was finished is sent now."""
+    if folder.receive(name):
+        return True
+    if not folder.path(name).exists():
+        return False
+    folder.send_finished(name)
+    return True
 
 
 def _choose_sessions(store: str, sessions: Sequence[str] | None) -> tuple[Session, ...]:
@@ -209,7 +224,7 @@ def _train_into(
     trainer: Trainer,
     batches: TrainingBatches,
     data: RunData,
-    path: Path,
+    run: str,
     ranks: Ranks,
     device: torch.device,
     progress: Progress,
@@ -230,12 +245,13 @@ def _train_into(
                 on_epoch(epoch)
     require_unchanged(data)
     metrics, best_epoch = trainer.metrics, trainer.schedule.best_epoch
+    title = Path(run).name
     notes = (*batches.split.notes, *checkpoints.notes)
-    draw_curves(metrics, folder.path / "curves.png", title=path.name, best_epoch=best_epoch)
+    draw_curves(metrics, folder.path / "curves.png", title=title, best_epoch=best_epoch)
     write_summary(
         metrics,
         folder.path / "summary.md",
-        title=path.name,
+        title=title,
         best_epoch=best_epoch,
         n_parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         n_trials=sum(len(trials) for trials in batches.split.training),
@@ -247,7 +263,7 @@ def _train_into(
         trainer.model, best_epoch=best_epoch, best_correlation=trainer.best_correlation, duration_s=duration_s
     )
     return TrainingReport(
-        run=str(path),
+        run=run,
         status="trained",
         sessions=batches.sessions,
         n_epochs=len(metrics),
@@ -259,10 +275,10 @@ def _train_into(
     )
 
 
-def _assist(path: Path, identity: str, config: TrainingConfig, trainer: Trainer, ranks: Ranks) -> TrainingReport:
+def _assist(partial: Path, identity: str, config: TrainingConfig, trainer: Trainer, ranks: Ranks) -> TrainingReport:
     """Train along with the first rank, and write nothing."""
     ranks.broadcast("the folder is there")
-    checkpoint = open_checkpoints(path.with_name(f"{path.name}.partial"), identity, config).load()
+    checkpoint = open_checkpoints(partial, identity, config).load()
     if checkpoint is not None:
         trainer.restore(checkpoint)
     with Interruption() as interruption:
@@ -286,20 +302,21 @@ def _explained_memory(config: TrainingConfig) -> Iterator[None]:
         ) from error
 
 
-def _report_existing(path: Path, identity: str) -> TrainingReport:
+def _report_existing(folder: RunsFolder, name: str, identity: str) -> TrainingReport:
+    path = folder.path(name)
     run = load_run(path)
     # Left by a process that was killed when all else was done.
     remove_checkpoints(path)
     if run.identity != identity:
         raise RunError(
             "another run has this name",
-            path=path,
+            path=folder.locate(name),
             found=f"identity {run.identity[:12]}",
             expected=identity[:12],
             remedy="move it, or choose another folder for runs",
         )
     return TrainingReport(
-        run=str(path),
+        run=folder.locate(name),
         status="already done",
         sessions=tuple(session.name for session in run.sessions),
         n_epochs=len(run.metrics()),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pydantic
 
 from models.config import TrainingConfig, list_settings
 from models.settings import MachineSettings
 from models.training.run_data import RunData
+from models.training.runs_folder import RunsFolder
 from sensorium_data.errors import RunError
 
 __all__ = ["explain_no_unfinished", "list_differences"]
@@ -17,35 +16,36 @@ _MOST_RUNS_NAMED = 3
 _MOST_DIFFERENCES_NAMED = 4
 
 
-def explain_no_unfinished(runs: Path, config: TrainingConfig, data: RunData) -> RunError:
+def explain_no_unfinished(runs: RunsFolder, config: TrainingConfig, data: RunData) -> RunError:
     """Return the error that says why there is nothing to go on from.
 
     Parameters
     ----------
-    runs : Path
-        The folder of runs.
+    runs : RunsFolder
+        Where runs are kept.
     config : TrainingConfig
         What is asked for.
     data : RunData
         On which data.
     """
     found = []
-    for folder in sorted(runs.glob(f"{config.name}-*.partial")):
+    for name, files in runs.read_unfinished(config.name, ("config.json", "data.json")):
         try:
-            other = TrainingConfig.model_validate_json((folder / "config.json").read_bytes())
-            other_data = RunData.model_validate_json((folder / "data.json").read_bytes())
-        except (OSError, pydantic.ValidationError):
-            found.append(f"{folder.name}: its config or data cannot be read")
+            given, given_data = files or (b"", b"")
+            other = TrainingConfig.model_validate_json(given)
+            other_data = RunData.model_validate_json(given_data)
+        except pydantic.ValidationError:
+            found.append(f"{name}: its config or data cannot be read")
             continue
         differences = list_differences(other, other_data, config, data)
         shown = "; ".join(differences[:_MOST_DIFFERENCES_NAMED]) or "of another version of this package"
         if len(differences) > _MOST_DIFFERENCES_NAMED:
             shown += f"; and {len(differences) - _MOST_DIFFERENCES_NAMED} more"
-        found.append(f"{folder.name}: {shown}")
+        found.append(f"{name}: {shown}")
     if not found:
         return RunError(
             "there is no run to resume",
-            path=runs,
+            path=runs.url,
             found=f"no unfinished run of {config.name}",
             remedy="train without resuming, or name the folder that the run is in",
         )
@@ -53,7 +53,7 @@ def explain_no_unfinished(runs: Path, config: TrainingConfig, data: RunData) -> 
         found = [*found[:_MOST_RUNS_NAMED], f"and {len(found) - _MOST_RUNS_NAMED} more"]
     return RunError(
         f"no unfinished run of {config.name} is the one asked for",
-        path=runs,
+        path=runs.url,
         found=", ".join(found),
         remedy="ask for the same settings and data, or train without resuming",
     )

@@ -220,6 +220,7 @@ def test_two_pipelines_at_once(lab: Lab, archives: Path, tmp_path: Path) -> None
     assert not list(tmp_path.rglob("*.partial"))
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="wants chromium")
 def test_pages_show_runs_and_artifacts(lab: Lab, store: Path, tmp_path: Path) -> None:

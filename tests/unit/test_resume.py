@@ -34,7 +34,7 @@ STATEFUL = {
     "checkpoint_every_steps": 2,
 }
 #: Three steps an epoch; 5 validation trials for each evaluation; a checkpoint is two or three files.
-FEW_KILLS = ["step:1", "step:5", "file:9", "trial:13"]
+FEW_KILLS = ["step:5", "file:9"]
 ALL_KILLS = [
     *(f"step:{n}" for n in range(1, 10)),
     *(f"file:{n}" for n in range(1, 20)),

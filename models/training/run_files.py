@@ -1,0 +1,16 @@
+"""What the files of a run are called."""
+
+from __future__ import annotations
+
+__all__ = ["CHECKPOINTS_FOLDER", "MODEL_FILE", "REQUIRED_FILES", "SHOWN_FILES", "UNFINISHED"]
+
+#: The last file that a run gets.
+MODEL_FILE = "model.json"
+#: Without these it is no run.
+REQUIRED_FILES = ("config.json", "data.json", "environment.json", "metrics.jsonl", MODEL_FILE, "model.safetensors")
+#: For people.
+SHOWN_FILES = ("config-given.json", "curves.png", "summary.md")
+#: What the name of a run's folder ends with until it is finished.
+UNFINISHED = ".partial"
+#: In an unfinished run's folder.
+CHECKPOINTS_FOLDER = "checkpoints"
