@@ -232,21 +232,26 @@ class RemoteObjects:
             return bytes(self._fs.cat_file(self._full(key)))
 
     def write(self, key: str, data: bytes | memoryview) -> None:
-        try:
-            with self._reporting("written", key):
-                # An object store shows an object only when its upload is complete.
-                self._fs.pipe_file(self._full(key), bytes(data))
-        except (FileNotFoundError, NotImplementedError) as error:
-            raise _cannot("written", self.locate(key), error) from error
+        # An object store shows an object only when its upload is complete.
+        self._put(key, lambda path: self._fs.pipe_file(path, bytes(data)))
 
     def write_durably(self, key: str, data: bytes) -> None:
         self.write(key, data)
 
     def upload(self, path: Path, key: str) -> None:
         """Make an object of a local file, whatever its size."""
+        self._put(key, lambda target: self._fs.put_file(str(path), target))
+
+    def _put(self, key: str, put: Callable[[str], object]) -> None:
+        path = self._full(key)
         try:
             with self._reporting("written", key):
-                self._fs.put_file(str(path), self._full(key))
+                try:
+                    put(path)
+                except FileNotFoundError:
+                    # Object stores have no folders, but servers of files do.
+                    self._fs.makedirs(self._fs._parent(path), exist_ok=True)
+                    put(path)
         except (FileNotFoundError, NotImplementedError) as error:
             raise _cannot("written", self.locate(key), error) from error
 

@@ -111,3 +111,18 @@ def test_a_lock_is_held_by_one_and_dies_with_its_process(tmp_path: Path) -> None
         with exclusive_access(LocalObjects(tmp_path), "F", waiting="wait for F", progress=kill):
             assert waited == [("wait for F", 0, 1), ("wait for F", 1, 1)]
     assert not (tmp_path / ".partial").exists()
+
+
+def test_files_go_to_remote_folders_that_are_not_there_yet_and_back(tmp_path: Path) -> None:
+    remote = open_objects(f"local://{tmp_path}/server")
+    assert isinstance(remote, RemoteObjects)
+    (tmp_path / "sent").write_bytes(b"content")
+    remote.upload(tmp_path / "sent", "a/b/sent")
+    remote.write("c/d/written", b"other")
+    assert remote.keys() == ["a/b/sent", "c/d/written"]
+    remote.download("a/b/sent", tmp_path / "received")
+    assert (tmp_path / "received").read_bytes() == b"content"
+    with pytest.raises(FileNotFoundError):
+        remote.download("nothing", tmp_path / "nothing")
+    with pytest.raises(StoreError, match="server/a/b/sent/x: cannot be written"):
+        remote.upload(tmp_path / "sent", "a/b/sent/x")
