@@ -89,7 +89,9 @@ def publish_markdown(key: str, text: str, description: str) -> None:
 
 def publish_link(key: str, link: str, text: str, description: str) -> None:
     """Publish a link to a file or page."""
-    create_link_artifact(key=artifact_key(key), link=link, link_text=text, description=hide_secrets(description))
+    create_link_artifact(
+        key=artifact_key(key), link=hide_secrets(link), link_text=text, description=hide_secrets(description)
+    )
 
 
 class LiveArtifact:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sensorium_data.redaction import hide_secrets
 from sensorium_data.run_records import RunRecord
 from sensorium_data.sessions import find_session
 from sensorium_data.submission_sources import Entry
@@ -31,7 +32,7 @@ def describe_predictions(entry: Entry) -> list[dict[str, Any]]:
     """Return what made each predictions store of an entry, as JSON values."""
     return [
         {
-            "url": member.url,
+            "url": hide_secrets(member.url),
             "weight": member.weight,
             **member.identify(),
             "tiers": [str(tier) for tier in member.tiers],
@@ -141,7 +142,7 @@ def _commands(record: Mapping[str, Any], digests: Sequence[str], runs: Mapping[s
     identity, predictions = record["identity"], record["predictions"]
     lines = []
     for one in predictions:
-        folders = [runs[d].path if d in runs else f"RUN_OF_{d[:8]}" for d in one["runs"]]
+        folders = [hide_secrets(runs[d].path) if d in runs else f"RUN_OF_{d[:8]}" for d in one["runs"]]
         if folders:
             lines.append(
                 f"sensorium predict {' '.join(folders)} --store STORE "

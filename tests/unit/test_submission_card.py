@@ -10,6 +10,7 @@ import pytest
 
 from fixtures.submissions import Predicted, submit
 from sensorium_data.errors import RunError
+from sensorium_data.objects import RemoteObjects, open_objects
 from sensorium_data.predictions import from_arrays, predictions_attributes
 from sensorium_data.predictions_writer import PredictionsWriter
 from sensorium_data.run_records import find_runs
@@ -149,3 +150,17 @@ def test_damaged_run_is_named(runs: Path, name: str, damage: str | None) -> None
 
 def test_folder_of_runs_need_not_exist(tmp_path: Path) -> None:
     assert find_runs(tmp_path / "nothing", [DIGEST]) == {}
+
+
+def test_card_quotes_runs_behind_a_url_without_its_login(
+    predicted: Predicted, of_runs: str, runs: Path, tmp_path: Path
+) -> None:
+    url = "memory://lab:sesame@host/runs"
+    memory = open_objects(url)
+    assert isinstance(memory, RemoteObjects)
+    for path in runs.rglob("*.json"):
+        memory.upload(path, path.relative_to(runs).as_posix())
+    card = Path(submit(predicted, tmp_path / "out", predictions=of_runs, runs=url).card).read_text()
+    assert "0.00321" in card
+    assert "memory://…@host/runs/mine-1" in card
+    assert "sesame" not in card
