@@ -75,7 +75,7 @@ def submit(
     ] = None,
     out: Annotated[str, Parameter(help="Folder for the zips, or any fsspec URL.")] = "submission",
     runs: Annotated[
-        str | None, Parameter(help="Folder of training runs, which the model card quotes. Default: runs.")
+        str | None, Parameter(help="Folder or URL of training runs, which the model card quotes. Default: runs.")
     ] = None,
     flow: FlowOption = False,
     as_json: JsonOption = False,

@@ -106,7 +106,7 @@ def submit(
         frames: Which frames of a trial the files hold; official is all but the first 50.
         float_type: Type of the values; float64 doubles the size.
         weights: How much each of several predictions stores counts. Unset: all the same.
-        runs: Folder of training runs, which the model card quotes. Unset: SENSORIUM_RUNS, or runs.
+        runs: Folder or URL of training runs, which the model card quotes. Unset: SENSORIUM_RUNS, or runs.
         truth: Truth of simulated sessions: scores withheld tiers too.
         score: Score what can be scored; not needed where that has been done.
     """

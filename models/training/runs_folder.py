@@ -103,7 +103,8 @@ class RemoteRuns:
     """Runs behind a URL.
 
     They are trained in a copy in the user's folder for caches, and sent from there. Nobody keeps two machines from
-    training the same run: on a CPU they come to the same weights, and who ends last is kept.
+    training the same run: on a CPU they come to the same weights, and who ends last is kept. Copies stay in the
+    cache: a run that is deleted behind the URL comes back from a machine that has it, unless its copy is deleted too.
 
     Parameters
     ----------

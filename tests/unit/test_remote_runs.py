@@ -15,6 +15,7 @@ from models.training.run_files import MODEL_FILE, REQUIRED_FILES
 from sensorium_data.errors import RunError, StoreError
 from sensorium_data.objects import RemoteObjects
 from sensorium_data.run_records import find_runs
+from sensorium_data.testing.server import serve_directory
 
 URL = "memory://lab/runs"
 CONFIG = {"checkpoint_every_steps": 1, "max_epochs": 2}
@@ -164,6 +165,21 @@ def test_a_run_that_could_not_be_sent_whole_is_none_and_is_sent_by_the_next(
     assert train(tiny_config(**CONFIG), store, None, URL).status == "already done"
     use_machine(monkeypatch, tmp_path / "second")
     assert weights(f"{URL}/{name}") == weights(run_here(store, tmp_path).run)
+
+
+def test_a_run_is_read_from_a_web_server(store, tmp_path):
+    report = run_here(store, tmp_path)
+    name = Path(report.run).name
+    with serve_directory(tmp_path / "here") as server:
+        run = load_run(f"{server.url}/{name}")
+        assert run.metrics() == load_run(report.run).metrics()
+        assert weights(f"{server.url}/{name}") == weights(report.run)
+        with pytest.raises(RunError, match="there is no run here"):
+            load_run(f"{server.url}/nothing")
+        (tmp_path / "here" / name / "data.json").unlink()
+        (tmp_path / "here" / name / "model.json").write_text("{}")
+        with pytest.raises(RunError, match=r"damaged, or no run.*no data.json"):
+            load_run(f"{server.url}/{name}")
 
 
 def test_what_is_wrong_is_said(store, memory):
