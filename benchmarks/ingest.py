@@ -21,8 +21,8 @@ import workbench
 
 _CONVERT = """
 import sys
-from sensorium_data.convert import convert_session
-from sensorium_data.precision import Precision
+from sensorium_data.ingest import convert_session
+from sensorium_data.store import Precision
 from sensorium_data.sessions import find_session
 
 archive, store, jobs, precision = sys.argv[1:]

@@ -22,7 +22,7 @@ import zarr
 import zarr.codecs
 import zarr.storage
 
-from sensorium_data.testing.server import DirectoryServer, serve_directory
+from sensorium_data.testing import DirectoryServer, serve_directory
 
 _FLOOR = 1e-6
 _N_READS = 8

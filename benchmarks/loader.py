@@ -22,7 +22,7 @@ from typing import Any
 
 import workbench
 
-from sensorium_data.convert import convert_session
+from sensorium_data.ingest import convert_session
 
 #: Windows of 80 frames from one trial of 300.
 _PER_TRIAL_80 = 3
@@ -175,11 +175,9 @@ def _usual_epochs(job: dict[str, Any]) -> tuple[list[Callable[[], Iterable[int]]
 
 
 def _our_epochs(job: dict[str, Any]) -> tuple[list[Callable[[], Iterable[int]]], list[Path], None]:
-    from sensorium_data.loader import WindowLoader
-    from sensorium_data.normalizations import open_normalizer
-    from sensorium_data.sampling import Windows, plan_in_turn
     from sensorium_data.sessions import Tier
-    from sensorium_data.trial_reader import TrialReader
+    from sensorium_data.statistics import open_normalizer
+    from sensorium_data.windows import TrialReader, WindowLoader, Windows, plan_in_turn
 
     store = Path(job["store"])
     reader = TrialReader(str(store), [workbench.SESSION.name], cache_bytes=job["cache"])
@@ -266,7 +264,7 @@ def _unpack(archive: Path) -> Path:
 
 
 def _convert(archive: Path, precision: str) -> Path:
-    from sensorium_data.precision import Precision
+    from sensorium_data.store import Precision
 
     store = archive.parent / f"store-{precision}"
     convert_session(workbench.SESSION, str(store), source=str(archive.parent), precision=Precision(precision))

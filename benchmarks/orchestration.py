@@ -32,8 +32,8 @@ from models.prediction import predict
 from models.registry import get_preset
 from models.training import train
 from sensorium_data.ingest import ingest_sessions
-from sensorium_data.leakage import report_leakage
-from sensorium_data.movie_links import link_movies
+from sensorium_data.movies import report_leakage
+from sensorium_data.movies import link_movies
 from sensorium_data.quality import check_session
 from sensorium_data.scoring import score_predictions
 from sensorium_data.sessions import Tier, Track, find_sessions
@@ -63,7 +63,7 @@ _FLOW = """
 import json, sys, time
 began = time.perf_counter()
 from pathlib import Path
-from flows.embedded import start_embedded_server
+from flows.lab import start_embedded_server
 
 archives, out, names, overrides = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4])
 server = start_embedded_server(out / "prefect", log_level="WARNING")
@@ -84,7 +84,7 @@ _NOTHING_NEW = """
 import json, sys, time
 began = time.perf_counter()
 from pathlib import Path
-from flows.embedded import start_embedded_server
+from flows.lab import start_embedded_server
 
 archives, out = sys.argv[1], Path(sys.argv[2])
 server = start_embedded_server(out / "prefect", log_level="WARNING")

@@ -48,9 +48,9 @@ out.write_text(json.dumps(table.rows.set_index("alias")["single_trial_correlatio
 _STREAMED = """
 import json, sys
 from pathlib import Path
-from sensorium_data.correlation import CorrelationAccumulator
+from sensorium_data.scoring import CorrelationAccumulator
 from sensorium_data.predictions import predicted_sessions
-from sensorium_data.scoring_trials import ScoredSession
+from sensorium_data.scoring.trials import ScoredSession
 from sensorium_data.sessions import Tier
 
 work, out = map(Path, sys.argv[1:])

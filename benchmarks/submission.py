@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import workbench
 
-from sensorium_data.convert import convert_session
+from sensorium_data.ingest import convert_session
 from sensorium_data.predictions import from_arrays
 from sensorium_data.sessions import Release, Session, Tier, find_sessions
-from sensorium_data.testing.recordings import Recording, Trial, make_movie
+from sensorium_data.testing import Recording, Trial, make_movie
 
 _SESSIONS = [session for session in find_sessions(["new"]) if session.release is Release.NEW]
 # A stage that has a zip of its own, so that one stage's file can be written alone.
@@ -64,8 +64,8 @@ _WRITE_ARRAYS = """
 import sys
 from pathlib import Path
 import numpy as np
-from sensorium_data.submission_format import MEMBER_NAMES
-from sensorium_data.submission_writer import PredictionsTable, SubmissionRow, write_zip
+from sensorium_data.frames import MEMBER_NAMES
+from sensorium_data.submission.writer import PredictionsTable, SubmissionRow, write_zip
 
 arrays, unit_ids, n_trials, out = sys.argv[1:]
 arrays, unit_ids = np.load(arrays, mmap_mode="r"), np.load(unit_ids)
@@ -85,7 +85,7 @@ main(["submit", predictions, "--store", store, "--track", "bonus", "--out", out,
 
 _VALIDATE = """
 import json, sys
-from sensorium_data.validation import validate_submission
+from sensorium_data.submission import validate_submission
 
 store, out, path = sys.argv[1:]
 report = validate_submission([path], store)

@@ -16,12 +16,11 @@ from typing import Any
 
 import workbench
 
-from sensorium_data.testing.faults import Throttle
-from sensorium_data.testing.server import serve_directory
+from sensorium_data.testing import Throttle, serve_directory
 
 _CONVERT = """
 import sys
-from sensorium_data.convert import convert_session
+from sensorium_data.ingest import convert_session
 from sensorium_data.sessions import find_session
 
 url, store, jobs = sys.argv[1:]

@@ -139,7 +139,7 @@ def _count_operations(config: Any, store: str) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     from models.registry import build_model
-    from models.training.run_data import describe_data
+    from models.runs import describe_data
     from sensorium_data.store import stored_sessions
 
     data = describe_data(store, stored_sessions(store)[:1])
@@ -151,10 +151,10 @@ def _count_operations(config: Any, store: str) -> float:
 
 
 def _prepare_store(work: Path, options: argparse.Namespace) -> Path:
-    from sensorium_data.convert import convert_session
-    from sensorium_data.precision import Precision
+    from sensorium_data.ingest import convert_session
     from sensorium_data.sessions import find_sessions
     from sensorium_data.simulate import simulate
+    from sensorium_data.store import Precision
 
     sessions = find_sessions(options.sessions)
     folder = work / f"training-{len(sessions)}x{options.trials}x{options.neurons or 'all'}"

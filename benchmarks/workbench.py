@@ -30,8 +30,7 @@ from typing import Any
 import numpy as np
 
 from sensorium_data.sessions import find_session
-from sensorium_data.simulate import simulate
-from sensorium_data.simulate.zip_writer import ZipMember, ZipWriter
+from sensorium_data.simulate import ZipMember, ZipWriter, simulate
 
 __all__ = [
     "Usage",

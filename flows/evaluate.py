@@ -8,17 +8,12 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows.artifacts import publish_table
-from flows.gpu_limit import slot_for
-from flows.run_logging import log_line, quiet_known_errors, run_progress
-from flows.score_task import score_task
-from flows.training_job import Device
+from flows.reporting import log_line, publish_table, quiet_known_errors, run_progress, score_task
+from flows.training import Device, slot_for
 from models.prediction import PredictionReport
 from models.prediction import predict as predict_tiers
-from sensorium_data.bootstrap import LEAST_RESAMPLES, Bootstrap
-from sensorium_data.leaderboard import Leaderboard, Reference, compare_predictions
-from sensorium_data.score_table import ScoreTable
-from sensorium_data.submission_format import FramesProfile
+from sensorium_data.frames import FramesProfile
+from sensorium_data.scoring import LEAST_RESAMPLES, Bootstrap, Leaderboard, Reference, ScoreTable, compare_predictions
 
 __all__ = ["evaluate", "leaderboard", "predict", "score"]
 

@@ -13,16 +13,14 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows.artifacts import publish_table
 from flows.quality import link_task, quality_task, report_quality_task
-from flows.run_logging import log_line, quiet_known_errors, run_progress
+from flows.reporting import log_line, publish_table, quiet_known_errors, run_progress
 from flows.settings import Settings
-from sensorium_data.convert import ConversionReport
+from sensorium_data.archive import Mode
 from sensorium_data.errors import SensoriumError
-from sensorium_data.ingest import IngestReport, choose_sessions, ingest_sessions
-from sensorium_data.mirrors import Mode
-from sensorium_data.precision import Precision
+from sensorium_data.ingest import ConversionReport, IngestReport, choose_sessions, ingest_sessions
 from sensorium_data.sessions import find_session
+from sensorium_data.store import Precision
 
 __all__ = ["Jobs", "SessionNames", "ingest"]
 
@@ -75,7 +73,7 @@ def ingest(
     """
     quiet_known_errors()
     if quality_report is not None:
-        from sensorium_data.quality_report import require_writable
+        from sensorium_data.quality import require_writable
 
         require_writable(Path(quality_report))
     settings = Settings()

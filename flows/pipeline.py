@@ -9,14 +9,15 @@ from prefect import flow
 
 from flows.evaluate import evaluate
 from flows.ingest import Jobs, SessionNames, ingest
-from flows.run_logging import quiet_known_errors
+from flows.reporting import quiet_known_errors
 from flows.submit import submit
 from flows.train import train
 from models.training import TrainingReport
-from sensorium_data.convert import ConversionReport
+from sensorium_data.frames import FramesProfile
+from sensorium_data.ingest import ConversionReport
 from sensorium_data.scoring import ScoreTable
 from sensorium_data.sessions import Tier, Track
-from sensorium_data.submission import FramesProfile, SubmissionReport
+from sensorium_data.submission import SubmissionReport
 
 __all__ = ["PipelineReport", "pipeline"]
 

@@ -10,11 +10,9 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows.artifacts import publish_link, publish_markdown, publish_table
-from flows.run_logging import log_line, quiet_known_errors, run_progress
+from flows.reporting import log_line, publish_link, publish_markdown, publish_table, quiet_known_errors, run_progress
 from sensorium_data.errors import StoreError
-from sensorium_data.leakage import report_leakage
-from sensorium_data.movie_links import link_movies
+from sensorium_data.movies import link_movies, report_leakage
 from sensorium_data.quality import QualityReport, StoreQuality, check_session
 from sensorium_data.sessions import find_sessions
 from sensorium_data.store import stored_sessions
@@ -41,7 +39,7 @@ def report_quality_task(
     quiet_known_errors()
     quality = StoreQuality(store, tuple(reports), leakage)
     if html is not None:
-        from sensorium_data.quality_report import write_report
+        from sensorium_data.quality import write_report
 
         write_report(Path(html), quality)
         log_line(f"quality report: {html}")
@@ -79,7 +77,7 @@ def quality(
     """
     quiet_known_errors()
     if quality_report is not None:
-        from sensorium_data.quality_report import require_writable
+        from sensorium_data.quality import require_writable
 
         require_writable(Path(quality_report))
     chosen = stored_sessions(store) if sessions is None else find_sessions(sessions)

@@ -9,14 +9,20 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows.artifacts import publish_link, publish_markdown, publish_table
-from flows.run_logging import log_line, quiet_known_errors, run_progress
-from flows.score_task import score_task
+from flows.reporting import (
+    log_line,
+    publish_link,
+    publish_markdown,
+    publish_table,
+    quiet_known_errors,
+    run_progress,
+    score_task,
+)
 from flows.settings import Settings
-from sensorium_data.objects import open_objects
+from sensorium_data.files import open_objects
+from sensorium_data.frames import FloatType, FramesProfile
 from sensorium_data.sessions import Track
 from sensorium_data.submission import SubmissionReport, write_submission
-from sensorium_data.submission_format import FloatType, FramesProfile
 
 __all__ = ["submit"]
 

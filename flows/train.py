@@ -9,14 +9,21 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from pydantic import Field
 
-from flows.gpu_limit import slot_for
-from flows.run_logging import log_line, quiet_known_errors, run_progress
+from flows.reporting import describe_epoch, describe_report, log_line, quiet_known_errors, run_progress
 from flows.settings import Settings
-from flows.summaries import describe_epoch, describe_report
-from flows.training_artifacts import TrainingArtifacts, publish_summary
-from flows.training_job import Cache, Device, TrainingJob, find_finished, merge_settings
-from flows.training_supervisor import supervise_training
-from models.training import EpochMetrics, TrainingReport
+from flows.training import (
+    Cache,
+    Device,
+    TrainingArtifacts,
+    TrainingJob,
+    find_finished,
+    merge_settings,
+    publish_summary,
+    slot_for,
+    supervise_training,
+)
+from models.runs import EpochMetrics
+from models.training import TrainingReport
 
 __all__ = ["train"]
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from models.factorized3d.config import Factorized3dConfig
+from models.factorized3d import Factorized3dConfig
 from models.settings import (
     DataSettings,
     EvaluationSettings,

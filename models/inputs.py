@@ -14,9 +14,8 @@ import torch
 from torch.nn import functional
 
 from models.layouts import InputLayout
-from sensorium_data.loader import Batch
-from sensorium_data.normalizations import open_normalizer
-from sensorium_data.statistics import Normalizer
+from sensorium_data.statistics import Normalizer, open_normalizer
+from sensorium_data.windows import Batch
 
 __all__ = [
     "DeviceNormalizer",
@@ -210,7 +209,7 @@ def open_normalizers(normalization: str, store: str, sessions: Sequence[str]) ->
     Parameters
     ----------
     normalization : str
-        One of :data:`sensorium_data.normalizations.NORMALIZATIONS`.
+        One of :data:`sensorium_data.statistics.normalizations.NORMALIZATIONS`.
     store : str
         Path or URL of the store's root.
     sessions : sequence of str
@@ -219,6 +218,6 @@ def open_normalizers(normalization: str, store: str, sessions: Sequence[str]) ->
     Raises
     ------
     UnknownNameError, StoreError, UsageError
-        As :func:`sensorium_data.normalizations.open_normalizer` does.
+        As :func:`sensorium_data.statistics.open_normalizer` does.
     """
     return {session: open_normalizer(normalization, store, session) for session in sessions}

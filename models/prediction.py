@@ -18,17 +18,15 @@ from models.devices import choose_device
 from models.inputs import InputPreparer
 from models.layouts import find_layout
 from models.response_model import ResponseModel
-from models.training.run import Run, load_run
+from models.runs import Run, load_run
 from models.whole_trials import predict_whole
-from sensorium_data.averaging import choose_weights
 from sensorium_data.errors import UsageError
-from sensorium_data.loader import Batch, WindowLoader
-from sensorium_data.normalizations import open_normalizer
-from sensorium_data.predictions import create_predictions, find_predictions
+from sensorium_data.predictions import choose_weights, create_predictions, find_predictions
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, Tier, find_sessions
+from sensorium_data.statistics import open_normalizer
 from sensorium_data.store import session_digest
-from sensorium_data.trial_reader import TrialReader
+from sensorium_data.windows import Batch, TrialReader, WindowLoader
 
 __all__ = ["PredictionReport", "predict", "predict_trial"]
 
@@ -78,7 +76,7 @@ def predict_trial(
     model : ResponseModel
         In evaluation mode, on ``device``.
     trial : Batch
-        One window, as :meth:`sensorium_data.loader.WindowLoader.iter_trials` yields it.
+        One window, as :meth:`sensorium_data.windows.WindowLoader.iter_trials` yields it.
     device : str or torch.device
         Where the model is.
     layout : str

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from models.config import TrainingConfig
-from models.factorized3d.config import Factorized3dConfig
+from models.factorized3d import Factorized3dConfig
 from models.layouts import find_layout
 from models.neurons import NeuronInfo
 from sensorium_data.errors import UnknownNameError
@@ -56,7 +56,7 @@ def build_model(config: TrainingConfig, neurons: Mapping[str, NeuronInfo]) -> Re
     neurons : mapping of str to NeuronInfo
         By full session name; their order is that of the model's readouts.
     """
-    from models.factorized3d.model import Factorized3d
+    from models.factorized3d import Factorized3d
 
     return Factorized3d(config.model, neurons, n_input_channels=len(find_layout(config.input_layout).channels))
 

@@ -11,8 +11,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from models.inputs import InputPreparer, ModelInputs
 from models.layouts import InputLayout
 from sensorium_data.errors import UsageError
-from sensorium_data.loader import WindowLoader
-from sensorium_data.sampling import EpochPlan
+from sensorium_data.windows import EpochPlan, WindowLoader
 
 __all__ = ["WindowDataset"]
 

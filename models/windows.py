@@ -16,15 +16,22 @@ import torch
 
 from models.inputs import InputPreparer, ModelInputs
 from models.layouts import InputLayout
-from sensorium_data.block_cache import BlockCache, default_cache_bytes
 from sensorium_data.errors import UsageError
-from sensorium_data.loader import WindowLoader
-from sensorium_data.precision import Precision
-from sensorium_data.sampling import BatchPart, EpochPlan, SessionTrials, Windows
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 from sensorium_data.sessions import Tier
 from sensorium_data.statistics import Normalizer
-from sensorium_data.trial_reader import RecordedTrial, TrialReader
+from sensorium_data.store import Precision
+from sensorium_data.windows import (
+    BatchPart,
+    BlockCache,
+    EpochPlan,
+    RecordedTrial,
+    SessionTrials,
+    TrialReader,
+    WindowLoader,
+    Windows,
+    default_cache_bytes,
+)
 
 __all__ = ["CacheMode", "DeviceWindows", "HostWindows", "WindowSource", "open_windows"]
 
@@ -58,7 +65,7 @@ class WindowSource(Protocol):
         labelled: bool = False,
         only: Collection[int] | None = None,
     ) -> Generator[ModelInputs, None, None]:
-        """Yield whole trials, as :meth:`sensorium_data.loader.WindowLoader.iter_trials` does."""
+        """Yield whole trials, as :meth:`sensorium_data.windows.WindowLoader.iter_trials` does."""
 
 
 def open_windows(
@@ -153,7 +160,7 @@ class HostWindows:
         labelled: bool = False,
         only: Collection[int] | None = None,
     ) -> Generator[ModelInputs, None, None]:
-        """Yield whole trials, as :meth:`sensorium_data.loader.WindowLoader.iter_trials` does."""
+        """Yield whole trials, as :meth:`sensorium_data.windows.WindowLoader.iter_trials` does."""
         with closing(self._loader.iter_trials(session, tiers, labelled=labelled, only=only)) as trials:
             for trial in trials:
                 yield self._preparer.prepare(trial)

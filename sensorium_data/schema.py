@@ -1,8 +1,8 @@
 """The session store's schema: dimensions, variables, dtypes, chunks, attributes and version.
 
 A session is one Zarr v3 group. This module is the only place that says what is in it and how
-it is cut into chunks and shards; :mod:`sensorium_data.convert` writes it and
-:mod:`sensorium_data.store` reads it.
+it is cut into chunks and shards; :mod:`sensorium_data.ingest.convert` writes it and
+:mod:`sensorium_data.store.open` reads it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Field:
         sizes : mapping of str to int
             Length of every dimension in ``dims``.
         compact : bool
-            The values are rounded (:attr:`sensorium_data.precision.Precision.COMPACT`), so that compression pays.
+            The values are rounded (:attr:`sensorium_data.store.Precision.COMPACT`), so that compression pays.
         """
         from zarr.codecs import BloscCodec
 

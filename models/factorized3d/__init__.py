@@ -1,1 +1,5 @@
 """The factorized 3D convolutional baseline of SENSORIUM 2023."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,7 +15,7 @@ import torch
 
 from models.factorized3d.config import Factorized3dConfig
 from models.factorized3d.model import Factorized3d
-from models.layers.regularizers import SPATIAL_LAPLACIAN, TEMPORAL_LAPLACIAN
+from models.layers import SPATIAL_LAPLACIAN, TEMPORAL_LAPLACIAN
 from models.neurons import NeuronInfo
 from sensorium_data.errors import RunError
 

@@ -14,10 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from models.factorized3d.config import Factorized3dConfig
-from models.layers.outputs import elu1, invert_elu1
-from models.layers.readout import FullGaussianReadout
-from models.layers.regularizers import spatial_roughness, temporal_roughness
-from models.layers.shifter import Shifter
+from models.layers import FullGaussianReadout, Shifter, elu1, invert_elu1, spatial_roughness, temporal_roughness
 from models.neurons import NeuronInfo
 from models.response_model import ResponseModel
 from sensorium_data.errors import UnknownNameError, UsageError

@@ -1,1 +1,5 @@
-"""What more than one model is made of."""
+"""Layers and regularizers that more than one model uses."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,5 @@
 """Training: from a preset and session stores to a run."""
 
-from models.training.metrics import EpochMetrics
-from models.training.run import Run, load_run
-from models.training.training import TrainingReport, find_finished_run, train
+import lazy_loader
 
-__all__ = ["EpochMetrics", "Run", "TrainingReport", "find_finished_run", "load_run", "train"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

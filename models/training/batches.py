@@ -18,12 +18,11 @@ from models.inputs import ModelInputs
 from models.layouts import find_layout
 from models.windows import open_windows
 from sensorium_data.errors import UsageError
-from sensorium_data.folds import split_by_movie
-from sensorium_data.normalizations import open_normalizer
-from sensorium_data.sampling import EpochPlan, SessionTrials, Windows, plan_in_turn, plan_mixed
+from sensorium_data.movies import split_by_movie
 from sensorium_data.sessions import Tier, find_session
+from sensorium_data.statistics import open_normalizer
 from sensorium_data.store import open_session
-from sensorium_data.trial_reader import TrialReader
+from sensorium_data.windows import EpochPlan, SessionTrials, TrialReader, Windows, plan_in_turn, plan_mixed
 
 __all__ = ["Split", "TrainingBatch", "TrainingBatches", "split_trials"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.training.metrics import EpochMetrics
+from models.runs import EpochMetrics
 from sensorium_data.sessions import find_session
 
 __all__ = ["draw_curves", "write_summary"]

@@ -14,8 +14,7 @@ import torch
 
 from models.config import TrainingConfig
 from models.response_model import ResponseModel
-from models.training.run import Run, load_run
-from models.training.run_data import RunData
+from models.runs import Run, RunData, load_run
 from sensorium_data.errors import RunError
 
 __all__ = ["Distillation", "load_teacher"]

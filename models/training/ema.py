@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from models.training.weights import copy_weights
+from models.runs import copy_weights
 
 __all__ = ["WeightAverage"]
 

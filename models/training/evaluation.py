@@ -20,8 +20,8 @@ from models.training.objective import poisson_loss
 from models.training.ranks import Ranks
 from models.training.scores import SCORES, ScoreRule, score_names
 from models.whole_trials import predict_whole
-from sensorium_data.correlation import CorrelationAccumulator
 from sensorium_data.errors import UsageError
+from sensorium_data.scoring import CorrelationAccumulator
 from sensorium_data.statistics import Normalizer
 
 __all__ = ["Evaluation", "evaluate"]

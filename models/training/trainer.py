@@ -13,19 +13,16 @@ import torch
 from models.config import TrainingConfig
 from models.registry import build_model
 from models.response_model import ResponseModel
+from models.runs import Checkpoint, Checkpoints, EpochMetrics, Position, RunData, copy_weights
 from models.training.batches import TrainingBatches
-from models.training.checkpoints import Checkpoint, Checkpoints, Position
 from models.training.distillation import Distillation
 from models.training.evaluation import Evaluation, evaluate
 from models.training.interruption import Interruption
-from models.training.metrics import EpochMetrics
 from models.training.objective import Objective, SessionCount
 from models.training.optimization import Optimization
 from models.training.ranks import Ranks
-from models.training.run_data import RunData
 from models.training.schedule import Schedule, make_schedule
 from models.training.scores import deciding_score
-from models.training.weights import copy_weights
 from sensorium_data.progress import Progress, ignore_progress
 
 __all__ = ["EpochSums", "Trainer"]

@@ -12,24 +12,36 @@ import torch
 
 from models.config import TrainingConfig
 from models.devices import choose_device, repeatable
+from models.runs import (
+    UNFINISHED,
+    EpochMetrics,
+    MetricsLog,
+    Run,
+    RunData,
+    RunFolder,
+    RunsFolder,
+    describe_data,
+    explain_no_unfinished,
+    identify_run,
+    load_run,
+    open_checkpoints,
+    open_runs,
+    publish_run,
+    remove_checkpoints,
+    require_unchanged,
+    run_name,
+)
 from models.training.batches import Split, TrainingBatches, split_trials
 from models.training.curves import draw_curves, write_summary
 from models.training.distillation import load_teacher
 from models.training.interruption import Interruption
-from models.training.metrics import EpochMetrics, MetricsLog
 from models.training.ranks import Ranks, open_ranks
-from models.training.run import Run, identify_run, load_run, run_name
-from models.training.run_data import RunData, describe_data, require_unchanged
-from models.training.run_files import UNFINISHED
-from models.training.run_folder import RunFolder, open_checkpoints, publish_run, remove_checkpoints
-from models.training.runs_folder import RunsFolder, open_runs
 from models.training.trainer import Trainer
-from models.training.unfinished import explain_no_unfinished
 from sensorium_data.errors import RunError, UsageError
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, find_sessions
 from sensorium_data.store import stored_sessions
-from sensorium_data.trial_reader import TrialReader
+from sensorium_data.windows import TrialReader
 
 __all__ = ["TrainingReport", "find_finished_run", "train"]
 

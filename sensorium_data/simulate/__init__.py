@@ -1,6 +1,5 @@
 """Simulated recordings: archives in GIN's layout, with every quirk, and a known truth behind them."""
 
-from sensorium_data.simulate.simulation import SimulatedSession, SimulationReport, simulate
-from sensorium_data.simulate.truth import open_truth
+import lazy_loader
 
-__all__ = ["SimulatedSession", "SimulationReport", "open_truth", "simulate"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

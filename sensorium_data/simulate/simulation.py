@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import StoreError, UsageError
-from sensorium_data.objects import LocalObjects
+from sensorium_data.files import LocalObjects
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 from sensorium_data.simulate.plan import plan_session
 from sensorium_data.simulate.recording import record_session
 from sensorium_data.simulate.truth import TRUTH_FOLDER, publish_truth_root
-from sensorium_data.template import METADATA_KEY
+from sensorium_data.store import METADATA_KEY
 
 __all__ = ["RECORD_NAME", "SimulatedSession", "SimulationReport", "simulate"]
 

@@ -5,3 +5,7 @@
 fail, or the process die, at the n-th step. :mod:`~sensorium_data.testing.recordings` makes small archives array by
 array. Nothing here is imported by the rest of the package.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

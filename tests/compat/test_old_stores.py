@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sensorium_data.convert import convert_session
-from sensorium_data.movie_links import link_movies
-from sensorium_data.precision import Precision
+from sensorium_data.ingest import convert_session, verify_session
+from sensorium_data.movies import link_movies
 from sensorium_data.schema import SCHEMA_VERSION
-from sensorium_data.store import open_session, open_signatures, open_statistics
-from sensorium_data.testing.recordings import Recording, make_recording
-from sensorium_data.verification import verify_session
+from sensorium_data.store import Precision, open_session, open_signatures, open_statistics
+from sensorium_data.testing import Recording
+from sensorium_data.testing.recordings import make_recording
 
 HERE = Path(__file__).parent
 TIERS = ["train", "oracle", "oracle", "none", "live_test_main"]

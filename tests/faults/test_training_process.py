@@ -12,25 +12,24 @@ from pathlib import Path
 
 import pytest
 
-import flows.training_supervisor
+import flows.training.supervisor
 from fixtures.recorded_stores import record_session
-from flows.progress import ignore_note
-from flows.training_job import TrainingJob, train_here
-from flows.training_supervisor import supervise_training
-from models.training import EpochMetrics
+from flows.reporting import ignore_note
+from flows.training import TrainingJob, supervise_training, train_here
+from models.runs import EpochMetrics
 from sensorium_data.errors import RunError, UsageError
 
 # Leaves a process behind whenever a training process starts, as libraries do, with the training's pipes open.
 LEAVE_A_PROCESS = """
 import subprocess, sys
-if "flows.training_process" in sys.orig_argv:
+if "flows.training.process" in sys.orig_argv:
     left = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
     print("left process", left.pid, file=sys.stderr)
 """
 SUPERVISE = """
 import sys
-from flows.training_job import TrainingJob
-from flows.training_supervisor import supervise_training
+from flows.training import TrainingJob
+from flows.training import supervise_training
 say = lambda *said, **more: print(*said, flush=True)
 job = TrainingJob.model_validate_json(sys.argv[1])
 supervise_training(job, progress=say, on_epoch=say, write_line=say)
@@ -138,7 +137,7 @@ def test_a_process_that_is_killed_is_told_of(store: Path, tmp_path: Path) -> Non
 def test_one_that_does_not_end_when_asked_is_killed(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flows.training_supervisor, "GRACE_S", 0.5)
+    monkeypatch.setattr(flows.training.supervisor, "GRACE_S", 0.5)
     lines: list[str] = []
 
     def interrupt(_metrics: EpochMetrics) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.command_line import Outcome, run_command
-from sensorium_data.convert import convert_session
+from sensorium_data.ingest import convert_session
 from sensorium_data.sessions import find_sessions
 from sensorium_data.simulate import simulate
 

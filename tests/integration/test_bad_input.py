@@ -14,7 +14,7 @@ from pytest_httpserver import HTTPServer
 from fixtures.command_line import Outcome
 from sensorium_data.schema import SCHEMA_VERSION
 from sensorium_data.sessions import find_session
-from sensorium_data.testing.server import serve_directory
+from sensorium_data.testing import serve_directory
 
 Command = Callable[..., Outcome]
 F = find_session("F")

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fixtures.places import CHECKOUT
+
 pytestmark = pytest.mark.slow
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = CHECKOUT / "benchmarks"
 N_TRIALS, N_NEURONS = 8, 24
 
 

@@ -27,14 +27,13 @@ from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
 from fixtures.command_line import run_command
-from models.training import load_run
+from fixtures.places import CHECKOUT
+from models.runs import load_run
 from sensorium_data.errors import SensoriumError
 from sensorium_data.sessions import find_session
 from sensorium_data.simulate import simulate
 
 pytestmark = pytest.mark.flows
-
-CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -197,7 +196,8 @@ def test_wrong_settings_are_refused_in_one_line(store: Path, tmp_path: Path, cap
 
 
 def test_the_limit_on_gpu_tasks_is_kept_where_the_server_has_one(caplog: pytest.LogCaptureFixture) -> None:
-    from flows.gpu_limit import GPU_LIMIT, gpu_slot
+    from flows.training import GPU_LIMIT
+    from flows.training.gpu_limit import gpu_slot
 
     def count_taken() -> int:
         with get_client(sync_client=True) as client:
@@ -219,7 +219,7 @@ def test_the_limit_on_gpu_tasks_is_kept_where_the_server_has_one(caplog: pytest.
 
 
 def test_progress_told_by_threads_belongs_to_the_task_that_started_them() -> None:
-    from flows.run_logging import run_progress
+    from flows.reporting import run_progress
 
     @task(cache_policy=NO_CACHE)
     def step(name: str) -> str:

@@ -17,10 +17,9 @@ from pytest_httpserver import HTTPServer
 
 from fixtures.lab import Lab, run_lab
 from fixtures.stores import read_files
-from flows.deployment import HEARTBEAT_S
+from flows.lab.deployment import HEARTBEAT_S
 from sensorium_data.sessions import find_session
-from sensorium_data.testing.faults import Throttle
-from sensorium_data.testing.server import serve_directory
+from sensorium_data.testing import Throttle, serve_directory
 
 pytestmark = pytest.mark.flows
 

@@ -12,12 +12,14 @@ from models.config import override
 from models.inputs import open_normalizers
 from models.prediction import predict, predict_trial
 from models.registry import get_preset
-from models.training import load_run, train
-from sensorium_data.convert import convert_session
-from sensorium_data.loader import TrialReader, WindowLoader
+from models.runs import load_run
+from models.training import train
+from sensorium_data.ingest import convert_session
 from sensorium_data.scoring import score_predictions
 from sensorium_data.sessions import Tier, find_session, find_sessions
 from sensorium_data.simulate import simulate
+from sensorium_data.windows import WindowLoader
+from sensorium_data.windows.loader import TrialReader
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

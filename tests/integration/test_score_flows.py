@@ -12,9 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from fixtures.predicted_sessions import PredictedSessions
-from sensorium_data.bootstrap import Bootstrap
-from sensorium_data.leaderboard import compare_predictions
-from sensorium_data.scoring import score_predictions
+from sensorium_data.scoring import Bootstrap, compare_predictions, score_predictions
 
 pytestmark = pytest.mark.flows
 
@@ -33,8 +31,8 @@ def read_table(key: str) -> list[dict[str, object]]:
 
 
 def test_flows_find_what_the_plain_functions_find_and_publish_it(tmp_path: Path) -> None:
-    from flows.artifacts import read_latest_table
     from flows.evaluate import leaderboard, score
+    from flows.reporting.artifacts import read_latest_table
 
     recorded = PredictedSessions(tmp_path)
     noisy = {a: p + 20 * np.random.default_rng(0).random(p.shape) for a, p in recorded.predictions.items()}

@@ -11,15 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sensorium_data.convert import convert_session
-from sensorium_data.folds import split_by_movie
-from sensorium_data.leakage import report_leakage
-from sensorium_data.movie_ids import LINKS_KEY
-from sensorium_data.movie_links import link_movies
+from sensorium_data.ingest import convert_session
+from sensorium_data.movies import link_movies, report_leakage, split_by_movie
 from sensorium_data.sessions import Tier, find_session, find_sessions
 from sensorium_data.simulate import simulate
 from sensorium_data.simulate.plan import TrialPlan, plan_session
-from sensorium_data.store import open_session
+from sensorium_data.store import LINKS_KEY, open_session
 
 PAIR = ("A", "F")
 SIZE = {"n_trials": 48, "n_neurons": 2, "seed": 4}

@@ -18,7 +18,7 @@ import yaml
 
 from fixtures.command_line import Outcome
 from fixtures.lab import COMMAND
-from flows.local_server import find_free_port
+from flows.lab.local_server import find_free_port
 
 pytestmark = pytest.mark.flows
 
@@ -57,7 +57,7 @@ def test_deploy_without_a_server_says_how_to_get_one(sensorium: Command) -> None
 
 
 def test_deploy_refuses_a_webhook_that_is_none() -> None:
-    from flows.deployment import notify_of_failures
+    from flows.lab import notify_of_failures
     from sensorium_data.errors import UsageError
 
     for url in ("hooks.slack.com/services", "ftp://host/x", "http://", ""):
@@ -68,7 +68,7 @@ def test_deploy_refuses_a_webhook_that_is_none() -> None:
 def test_programs_end_with_whoever_started_them(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys\n"
-        "from flows.bound_process import bound_command\n"
+        "from flows.training.bound_process import bound_command\n"
         "child = subprocess.Popen(bound_command(sys.executable, '-c', 'import time; time.sleep(600)'))\n"
         "print(child.pid, flush=True)\n"
         "child.wait()\n"
@@ -97,9 +97,10 @@ def _is_alive(pid: int) -> bool:
 
 
 def test_what_commands_and_deployments_repeat_is_what_it_is_elsewhere() -> None:
-    from flows.command_options import FramesName
-    from flows.deployment import HEARTBEAT_S, find_checkout
-    from sensorium_data.submission_format import FRAMES_PROFILES
+    from flows.cli.options import FramesName
+    from flows.lab import find_checkout
+    from flows.lab.deployment import HEARTBEAT_S
+    from sensorium_data.frames import FRAMES_PROFILES
 
     assert get_args(FramesName) == tuple(FRAMES_PROFILES)
     described = yaml.safe_load((find_checkout() / "prefect.yaml").read_text())["deployments"]

@@ -16,14 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fixtures.stores import read_files
-from sensorium_data.convert import ConversionReport, convert_session
 from sensorium_data.errors import StoreError
-from sensorium_data.objects import open_objects
-from sensorium_data.precision import Precision
-from sensorium_data.store import open_session, stored_sessions
-from sensorium_data.testing.recordings import Recording, make_recording, make_trial
-from sensorium_data.verification import verify_session
-from sensorium_data.versions import current_group, next_group
+from sensorium_data.files import open_objects
+from sensorium_data.ingest import ConversionReport, convert_session, verify_session
+from sensorium_data.store import Precision, current_group, next_group, open_session, stored_sessions
+from sensorium_data.testing import Recording
+from sensorium_data.testing.recordings import make_recording, make_trial
 
 TIERS = ["train", "oracle", "oracle", "live_test_main"]
 N_FRAMES, N_PADDED = 20, 24

@@ -10,8 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from sensorium_data.ledger import StoredObject
-from sensorium_data.object_cache import ObjectCache
+from sensorium_data.files import ObjectCache, StoredObject
 
 NUMBERS = st.integers(0, 9)
 

@@ -1,0 +1,2 @@
+from .main import app as app
+from .main import main as main

@@ -1,0 +1,313 @@
+"""The commands on archives and session stores.
+
+Prefect, torch and matplotlib are imported by the commands that need them, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from flows.cli.options import (
+    EXIT_DONE,
+    EXIT_WRONG,
+    FlowOption,
+    JobsOption,
+    JsonOption,
+    ListOption,
+    SourceOption,
+    StoreOption,
+    complain,
+    count_jobs,
+    print_json,
+    runs_as_flow,
+    terminal_progress,
+)
+from sensorium_data.errors import SensoriumError, UsageError
+
+__all__ = ["ingest", "inspect", "simulate", "verify"]
+
+
+def simulate(
+    directory: Annotated[Path, Parameter(help="Where the archives go; the truth goes into its folder truth.")],
+    *,
+    sessions: Annotated[list[str], ListOption, Parameter(help="Aliases, full names, new, old or all.")] = ["new"],  # noqa: B006
+    trials: Annotated[int | None, Parameter(help="Trials a session. Default: as many as published.")] = None,
+    neurons: Annotated[int | None, Parameter(help="Neurons a session. Default: as many as published.")] = None,
+    seed: Annotated[int, Parameter(help="The same seed gives the same bytes.")] = 0,
+    zip64: Annotated[bool, Parameter(negative="", help="Write Zip64 fields as archives over 4 GB have them.")] = False,
+    jobs: JobsOption = None,
+) -> int:
+    """Write simulated archives in GIN's layout, and their truth beside them."""
+    from flows.cli.tables import error_console, print_table, table_console
+    from flows.reporting import format_size
+    from sensorium_data.sessions import find_sessions
+    from sensorium_data.simulate import simulate as simulate_archives
+
+    chosen = find_sessions(sessions)
+    with terminal_progress() as progress:
+        report = simulate_archives(
+            directory,
+            sessions=chosen,
+            n_trials=trials,
+            n_neurons=neurons,
+            seed=seed,
+            jobs=count_jobs(jobs),
+            zip64=zip64,
+            progress=progress,
+        )
+    error_console().print(f"{report.directory}: {report.status}")
+    print_table(
+        table_console(),
+        "Simulated archives",
+        [
+            {
+                "session": row.alias,
+                "trials": row.n_trials,
+                "neurons": row.n_neurons,
+                "archive": row.path,
+                "size": format_size(row.size_bytes),
+            }
+            for row in report.sessions
+        ],
+    )
+    return EXIT_DONE
+
+
+def ingest(
+    *session: Annotated[str, Parameter(help="Aliases A to J, full names, or new, old, all.")],
+    store: StoreOption,
+    source: SourceOption = None,
+    mode: Annotated[
+        Literal["auto", "stream", "download"],
+        Parameter(
+            help="Read archives in place, or download them first. auto: in place where the server answers byte ranges."
+        ),
+    ] = "auto",
+    downloads: Annotated[str | None, Parameter(help="Where downloads are kept. Default: ~/.cache/sensorium.")] = None,
+    precision: Annotated[
+        Literal["exact", "exact64", "compact"] | None,
+        Parameter(help="exact: float32. exact64: float64. compact: rounded. Default: as the store has it, or exact."),
+    ] = None,
+    repair: Annotated[
+        bool, Parameter(negative="", help="Read every object of finished stores, and convert anew what is damaged.")
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        Parameter(name="--jobs", help="Trials at the same time, about 100 MB each. Default: one a core, 8 by network."),
+    ] = None,
+    dask: Annotated[
+        str | None, Parameter(help="Address of a Dask scheduler whose workers convert, e.g. tcp://host:8786.")
+    ] = None,
+    flow: FlowOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Convert archives into session stores; finished sessions are left alone, interrupted ones continued."""
+    from dataclasses import asdict
+
+    from flows.cli.tables import error_console, print_table, table_console
+    from flows.reporting import format_size
+    from flows.settings import Settings
+    from sensorium_data.archive import Mode
+    from sensorium_data.ingest import choose_sessions, ingest_sessions
+    from sensorium_data.movies import link_movies
+    from sensorium_data.store import Precision
+
+    if not session:
+        raise UsageError(
+            "no session named",
+            expected="aliases A to J, full names, or new, old, all",
+            remedy="e.g. sensorium ingest F",
+        )
+    if jobs is not None and jobs < 1:
+        raise UsageError("--jobs", found=jobs, expected="a number from 1 up")
+    defaults = Settings()
+    sources = source or defaults.sources
+    chosen = choose_sessions(session, sources)
+    downloads = downloads or defaults.downloads
+    if runs_as_flow(flow, "flows.ingest"):
+        from flows.ingest import ingest as ingest_flow
+
+        names = [s.name for s in chosen]
+        kept = None if precision is None else Precision(precision)
+        reports = ingest_flow(names, store, sources, jobs, Mode(mode), downloads, kept, repair, dask)
+        failures: list[SensoriumError] = []
+    else:
+        with terminal_progress() as progress:
+            done = ingest_sessions(
+                chosen,
+                store,
+                sources=sources,
+                mode=Mode(mode),
+                downloads=downloads,
+                precision=None if precision is None else Precision(precision),
+                repairs=repair,
+                jobs=jobs if jobs is not None else defaults.jobs,
+                dask=dask,
+                progress=progress,
+            )
+            reports, failures = list(done.sessions), list(done.failures)
+            if reports:
+                link_movies(store, progress=progress)
+    if as_json:
+        print_json([asdict(report) for report in reports])
+    elif reports:
+        print_table(
+            table_console(),
+            f"Sessions in {store}",
+            [
+                {
+                    "session": report.alias,
+                    "status": report.status,
+                    "trials": report.n_trials,
+                    "size": format_size(report.store_size_bytes),
+                    "precision": report.precision,
+                    "seconds": f"{report.duration_s:.1f}",
+                    "store": report.path,
+                }
+                for report in reports
+            ],
+        )
+        for report in reports:
+            for note in report.notes:
+                error_console().print(f"session {report.alias}: {note}", markup=False, soft_wrap=True)
+    for failure in failures:
+        complain(str(failure))
+    return max((failure.exit_status for failure in failures), default=EXIT_DONE)
+
+
+def inspect(
+    store: Annotated[str, Parameter(help="Root of the session stores.")],
+    session: Annotated[str | None, Parameter(help="One session: its trials by tier and its quality checks.")] = None,
+    *,
+    report: Annotated[
+        Path | None, Parameter(help="Write the quality report, with pictures, to this HTML file. Default: none.")
+    ] = None,
+    jobs: Annotated[int, Parameter(help="Trials read at the same time; each takes about 50 MB.")] = 4,
+    as_json: JsonOption = False,
+) -> int:
+    """Show what is in a store; with a session or --report, check its quality.
+
+    Checking reads every video and response once. Exit status 1 if a check failed: a defect, or a contradiction to
+    what is known of the session. Counts that differ from the published ones are noted and do not fail: a part of
+    a session is no defect.
+    """
+    from flows.cli.tables import error_console, print_table, table_console
+    from sensorium_data.store import describe_session, describe_store
+
+    if session is None and report is None:
+        frame = describe_store(store)
+        if as_json:
+            print_json(json.loads(frame.to_json(orient="records")))
+        else:
+            print_table(table_console(), f"Sessions in {store}", frame)
+        return EXIT_DONE
+
+    from sensorium_data.movies import report_leakage, unlinked_sessions
+    from sensorium_data.quality import StoreQuality, check_session, check_store
+
+    if report is not None:
+        from sensorium_data.quality import require_writable, write_report
+
+        # Before an hour of reading, not after it.
+        require_writable(report)
+    with terminal_progress() as progress:
+        if session is None:
+            unlinked = unlinked_sessions(store)
+            leakage = None if unlinked else report_leakage(store).to_table()
+            quality = check_store(store, leakage=leakage, jobs=count_jobs(jobs), progress=progress)
+        else:
+            only = check_session(store, session, jobs=count_jobs(jobs), progress=progress)
+            quality = StoreQuality(store, (only,))
+    if report is not None:
+        write_report(report, quality)
+    status = EXIT_DONE if quality.passed else EXIT_WRONG
+    if session is None:
+        if as_json:
+            print_json(quality.to_dict())
+        else:
+            print_table(table_console(), f"Quality of {store}", quality.to_table())
+    else:
+        (only,) = quality.sessions
+        tiers = describe_session(store, session)
+        if as_json:
+            print_json({"tiers": json.loads(tiers.to_json(orient="records")), "quality": only.to_dict()})
+        else:
+            print_table(table_console(), f"Trials of session {session}", tiers)
+            print_table(table_console(), "Quality", only.to_table())
+    if not as_json:
+        table_console().print(f"\n{quality.describe()}.", markup=False, soft_wrap=True)
+    if session is None and unlinked:
+        error_console().print(
+            "leakage is left out: the sessions' movies have not been compared; `sensorium ingest` does it",
+            markup=False,
+            soft_wrap=True,
+        )
+    if report is not None:
+        error_console().print(f"{report}: written", markup=False, soft_wrap=True)
+    return status
+
+
+def verify(
+    store: Annotated[str, Parameter(help="Root of the session stores.")],
+    *session: Annotated[str, Parameter(help="Sessions to verify. Default: all in the store.")],
+    source: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="Compare every trial with the archives as well: folders or URLs, or gin for where they are published.",
+        ),
+    ] = None,
+    jobs: JobsOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Recompute the digest of every stored object and compare it with the ledger. Exit status 1 if any differs."""
+    from dataclasses import asdict
+
+    from flows.cli.tables import error_console, print_table, table_console
+    from flows.reporting import format_size
+    from sensorium_data.archive import open_archive
+    from sensorium_data.errors import StoreError
+    from sensorium_data.ingest import compare_with_archive, verify_session
+    from sensorium_data.sessions import find_session, find_sessions
+    from sensorium_data.store import stored_sessions
+
+    reports = []
+    n_jobs = count_jobs(jobs)
+    try:
+        chosen = find_sessions(session) if session else stored_sessions(store)
+        with terminal_progress() as progress:
+            for one in chosen:
+                reports.append(verify_session(store, one.name, jobs=n_jobs, progress=progress))
+                if source is not None:
+                    with open_archive(one, [] if source == ["gin"] else source) as archive:
+                        reports.append(compare_with_archive(store, one.name, archive, jobs=n_jobs, progress=progress))
+    except StoreError as error:
+        # A store that cannot be opened is a store found wrong.
+        complain(str(error))
+        return EXIT_WRONG
+    problems = [f"session {report.session}: {problem}" for report in reports for problem in report.problems]
+    if as_json:
+        print_json([asdict(report) for report in reports])
+    else:
+        print_table(
+            table_console(),
+            f"Verification of {store}",
+            [
+                {
+                    "session": find_session(report.session).alias,
+                    "compared with": report.compared_with,
+                    "objects or trials": report.n_objects,
+                    "size": format_size(report.size_bytes),
+                    "result": f"{len(report.problems)} problems" if report.problems else "as it should be",
+                }
+                for report in reports
+            ],
+        )
+    for problem in problems:
+        error_console().print(problem, markup=False, soft_wrap=True)
+    return EXIT_WRONG if problems else EXIT_DONE

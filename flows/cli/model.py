@@ -1,0 +1,335 @@
+"""The commands on models and predictions.
+
+Prefect, torch and matplotlib are imported by the commands that need them, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from flows.cli.options import (
+    EXIT_DONE,
+    FlowOption,
+    FramesName,
+    JobsOption,
+    JsonOption,
+    ListOption,
+    StoreOption,
+    count_jobs,
+    key_values,
+    print_json,
+    runs_as_flow,
+    terminal_progress,
+)
+from sensorium_data.errors import UsageError
+from sensorium_data.predictions import parse_weights
+
+if TYPE_CHECKING:
+    from flows.training import TrainingJob
+    from models.runs import EpochMetrics
+    from models.training import TrainingReport
+
+__all__ = ["leaderboard", "predict", "score", "train"]
+
+ScoredTiersOption = Annotated[
+    list[str] | None, ListOption, Parameter(name="--tier", help="Tiers to score. Default: all that were predicted.")
+]
+TruthOption = Annotated[
+    str | None,
+    Parameter(help="Truth of simulated sessions: scores withheld tiers, and the best possible score beside each."),
+]
+FramesOption = Annotated[
+    FramesName,
+    Parameter(help="Which frames of a trial are scored; official: all but the first 50."),
+]
+ResamplesOption = Annotated[int, Parameter(help="Bootstrap resamples behind each interval.")]
+SeedOption = Annotated[int, Parameter(help="Seed of the resamples.")]
+
+
+def train(
+    preset: Annotated[
+        str, Parameter(help="A model's name, e.g. factorized3d, or that with -debug for its small size.")
+    ],
+    *,
+    store: StoreOption,
+    sessions: Annotated[
+        list[str] | None, ListOption, Parameter(help="Sessions to train on. Default: all in the store.")
+    ] = None,
+    runs: Annotated[str | None, Parameter(help="Folder of training runs, or any fsspec URL. Default: runs.")] = None,
+    settings: Annotated[
+        list[str] | None, ListOption, Parameter(name="--set", help="Settings to change, e.g. --set max_epochs=3.")
+    ] = None,
+    resume: Annotated[
+        bool,
+        Parameter(
+            negative="", help="Demand that there is an unfinished run; without this, one is continued if it is there."
+        ),
+    ] = False,
+    restart: Annotated[bool, Parameter(negative="", help="Throw away what an unfinished run has done.")] = False,
+    folds: Annotated[
+        int | None, Parameter(help="Cross-validate: deal the movies of the training trials in so many folds.")
+    ] = None,
+    fold: Annotated[
+        int | None, Parameter(help="The fold to validate on, from 0; the others are trained on. Goes with --folds.")
+    ] = None,
+    cache: Annotated[
+        Literal["auto", "none", "memory", "device"] | None,
+        Parameter(help="Where decoded trials are kept. Default: as the preset has it."),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None,
+        Parameter(help="Where to train; auto takes a GPU if there is one. Default: as the preset has it."),
+    ] = None,
+    flow: FlowOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Train a model. A finished run of the same configuration on the same data is left alone."""
+    from dataclasses import asdict
+
+    from flows.cli.tables import table_console
+    from flows.reporting import describe_report, read_summary
+    from flows.settings import Settings
+    from flows.training import TrainingJob, merge_settings
+    from sensorium_data.sessions import find_sessions
+
+    job = TrainingJob(
+        preset=preset,
+        settings=merge_settings(key_values(settings or []), folds=folds, fold=fold, cache=cache, device=device),
+        store=store,
+        sessions=None if sessions is None else tuple(session.name for session in find_sessions(sessions)),
+        runs=runs or Settings().runs,
+        resume=resume,
+        restart=restart,
+    )
+    # What is wrong with it is told before a server is started for it.
+    job.config()
+    report = _train_as_flow(job) if runs_as_flow(flow, "flows.train") else _train_at_terminal(job)
+    if as_json:
+        print_json(asdict(report))
+    else:
+        for line in describe_report(report):
+            table_console().print(line, markup=False, soft_wrap=True)
+        table_console().print(read_summary(report), markup=False)
+    return EXIT_DONE
+
+
+def _train_as_flow(job: TrainingJob) -> TrainingReport:
+    from flows.train import train as train_flow
+
+    return train_flow(
+        job.preset,
+        job.store,
+        None if job.sessions is None else list(job.sessions),
+        job.runs,
+        dict(job.settings),
+        resume=job.resume,
+        restart=job.restart,
+    )
+
+
+def _train_at_terminal(job: TrainingJob) -> TrainingReport:
+    """Train in this process, or with several devices in processes of their own."""
+    from flows.cli.tables import error_console
+    from flows.reporting import describe_epoch, show_progress
+    from flows.training import supervise_training, train_here
+
+    # One console for both: a line of another one would tear the bars.
+    console = error_console()
+
+    def write_line(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    def take_epoch(metrics: EpochMetrics) -> None:
+        write_line(describe_epoch(metrics))
+
+    with show_progress(console) as progress:
+        # Whoever has started several processes with torchrun is one of them.
+        if job.n_devices > 1 and "WORLD_SIZE" not in os.environ:
+            return supervise_training(job, progress=progress, on_epoch=take_epoch, write_line=write_line)
+        return train_here(job, progress=progress, on_epoch=take_epoch)
+
+
+def predict(
+    *run: Annotated[
+        str, Parameter(help="Training runs; several make an ensemble by their mean, weighted with --weights.")
+    ],
+    store: StoreOption,
+    tier: Annotated[
+        list[str], ListOption, Parameter(help="Tiers: oracle, live_test_main, …; test for the four test tiers; all.")
+    ],
+    out: Annotated[str, Parameter(help="The predictions store to write.")],
+    sessions: Annotated[
+        list[str] | None, ListOption, Parameter(help="Sessions to predict. Default: all that the first run knows.")
+    ] = None,
+    weights: Annotated[
+        str | None, Parameter(help="How much each of several runs counts, e.g. 1,2. Default: all the same.")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Parameter(help="Where to predict; auto takes a GPU if there is one.")
+    ] = "auto",
+    flow: FlowOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Predict whole trials of some tiers into a predictions store. Interrupted, it continues at the trial it was at."""
+    from dataclasses import asdict
+
+    from flows.cli.tables import table_console
+    from sensorium_data.sessions import Tier
+
+    if not run:
+        raise UsageError("no run named", expected="one training run or more", remedy="name the folders of the runs")
+    chosen: set[Tier] = set()
+    for name in tier:
+        match name:
+            case "all":
+                chosen.update(Tier)
+            case "test":
+                chosen.update(one for one in Tier if one.is_test)
+            case _:
+                chosen.add(Tier.parse(name))
+    tiers = [str(one) for one in Tier if one in chosen]
+    shares = parse_weights(weights)
+    if runs_as_flow(flow, "flows.evaluate"):
+        from flows.evaluate import predict as predict_flow
+
+        report = predict_flow(list(run), store, tiers, out, sessions, shares, device)
+    else:
+        from models.prediction import predict as predict_tiers
+
+        with terminal_progress() as progress:
+            report = predict_tiers(
+                list(run), store, tiers, out, sessions=sessions, weights=shares, device=device, progress=progress
+            )
+    if as_json:
+        print_json(asdict(report))
+    else:
+        table_console().print(
+            f"{report.predictions}: {report.status}, {report.n_trials} trials", markup=False, soft_wrap=True
+        )
+    return EXIT_DONE
+
+
+def score(
+    predictions: Annotated[str, Parameter(help="The predictions store.")],
+    *,
+    store: StoreOption,
+    tier: ScoredTiersOption = None,
+    truth: TruthOption = None,
+    frames: FramesOption = "official",
+    resamples: ResamplesOption = 1000,
+    seed: SeedOption = 0,
+    parquet: Annotated[
+        Path | None, Parameter(help="Write the metrics of every neuron to this Parquet file. Default: none.")
+    ] = None,
+    picture: Annotated[
+        Path | None, Parameter(help="Draw the scores, where the neurons lie, and traces into this PNG. Default: none.")
+    ] = None,
+    jobs: JobsOption = None,
+    dask: Annotated[
+        str | None, Parameter(help="A Dask scheduler whose workers score, e.g. tcp://host:8786. Default: this process.")
+    ] = None,
+    flow: FlowOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Score predictions by session and tier, in the competition's units, with ceilings and bootstrap intervals."""
+    from flows.cli.summaries import print_scores
+    from flows.cli.tables import error_console, table_console
+    from sensorium_data.quality import require_writable
+    from sensorium_data.scoring import Bootstrap
+
+    for path in (parquet, picture):
+        if path is not None:
+            # Before minutes of reading, not after them.
+            require_writable(path)
+    how = Bootstrap(resamples, seed)
+    if runs_as_flow(flow, "flows.evaluate"):
+        from flows.evaluate import score as score_flow
+
+        table = score_flow(predictions, store, truth, tier, frames, resamples, seed, count_jobs(jobs), dask)
+    else:
+        from sensorium_data.scoring import score_predictions
+
+        with terminal_progress() as progress:
+            table = score_predictions(
+                predictions,
+                store,
+                truth=truth,
+                frames=frames,
+                tiers=tier,
+                bootstrap=how,
+                jobs=count_jobs(jobs),
+                dask=dask,
+                progress=progress,
+            )
+    if parquet is not None:
+        table.write_parquet(parquet)
+    if picture is not None:
+        from sensorium_data.scoring import draw_scores
+
+        draw_scores(table, store, picture, truth=truth)
+    if as_json:
+        sys.stdout.write(table.to_json() + "\n")
+        return EXIT_DONE
+    print_scores(table_console(), table)
+    for reason in table.unscored:
+        error_console().print(f"not scored: {reason}", markup=False, soft_wrap=True)
+    for doubt in table.doubts:
+        error_console().print(f"doubtful: {doubt}", markup=False, soft_wrap=True)
+    return EXIT_DONE
+
+
+def leaderboard(
+    *predictions: Annotated[str, Parameter(help="Two or more predictions stores.")],
+    store: StoreOption,
+    tier: ScoredTiersOption = None,
+    truth: TruthOption = None,
+    frames: FramesOption = "official",
+    against: Annotated[
+        Literal["best", "first"],
+        Parameter(help="What differences are taken to: the best entry of each tier, or the one named first."),
+    ] = "best",
+    resamples: ResamplesOption = 1000,
+    seed: SeedOption = 0,
+    jobs: JobsOption = None,
+    flow: FlowOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Compare several predictions on the same trials, with paired intervals of their differences."""
+    from flows.cli.summaries import print_leaderboard
+    from flows.cli.tables import error_console, table_console
+    from sensorium_data.scoring import Bootstrap
+
+    how = Bootstrap(resamples, seed)
+    if runs_as_flow(flow, "flows.evaluate"):
+        from flows.evaluate import leaderboard as leaderboard_flow
+
+        board = leaderboard_flow(
+            list(predictions), store, truth, tier, frames, against, resamples, seed, count_jobs(jobs)
+        )
+    else:
+        from sensorium_data.scoring import compare_predictions
+
+        with terminal_progress() as progress:
+            board = compare_predictions(
+                predictions,
+                store,
+                truth=truth,
+                frames=frames,
+                tiers=tier,
+                reference=against,
+                bootstrap=how,
+                jobs=count_jobs(jobs),
+                progress=progress,
+            )
+    if as_json:
+        sys.stdout.write(board.to_json() + "\n")
+        return EXIT_DONE
+    print_leaderboard(table_console(), board)
+    for reason in next(iter(board.entries.values())).unscored:
+        error_console().print(f"not scored: {reason}", markup=False, soft_wrap=True)
+    return EXIT_DONE

@@ -1,0 +1,112 @@
+"""What the commands share: their options, exit statuses, and what they print."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from sensorium_data.errors import UsageError
+
+__all__ = [
+    "EXIT_DONE",
+    "EXIT_INTERRUPTED",
+    "EXIT_UNUSABLE",
+    "EXIT_WRONG",
+    "FlowOption",
+    "FramesName",
+    "JobsOption",
+    "JsonOption",
+    "ListOption",
+    "SourceOption",
+    "StoreOption",
+    "complain",
+    "count_jobs",
+    "key_values",
+    "print_json",
+    "runs_as_flow",
+    "terminal_progress",
+]
+
+EXIT_DONE = 0
+EXIT_WRONG = 1
+EXIT_UNUSABLE = 2
+EXIT_INTERRUPTED = 130
+
+#: As :data:`sensorium_data.frames.FramesProfile`, which takes pyarrow to import.
+FramesName = Literal["official", "50-298", "51-299"]
+StoreOption = Annotated[str, Parameter(name="--store", help="Root of the session stores: a folder or fsspec URL.")]
+SourceOption = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--source",
+        consume_multiple=True,
+        negative="",
+        help="Where archives are: folders or URLs with SESSION.zip, tried in this order. Default: GIN.",
+    ),
+]
+JobsOption = Annotated[
+    int | None, Parameter(name="--jobs", help="Trials worked on at the same time. Default: one a CPU core.")
+]
+FlowOption = Annotated[
+    bool,
+    Parameter(
+        name="--flow",
+        negative="",
+        help="Run as a Prefect flow on the embedded server. A server named by PREFECT_API_URL is used without asking.",
+    ),
+]
+JsonOption = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of a table.")]
+ListOption = Parameter(consume_multiple=True, negative="")
+
+
+def terminal_progress() -> Any:
+    from flows.cli.tables import error_console
+    from flows.reporting import show_progress
+
+    return show_progress(error_console())
+
+
+def count_jobs(jobs: int | None) -> int:
+    from flows.settings import Settings
+
+    if jobs is not None and jobs < 1:
+        raise UsageError("--jobs", found=jobs, expected="a number from 1 up")
+    return jobs or Settings().jobs or os.cpu_count() or 1
+
+
+def runs_as_flow(asked: bool, module: str) -> bool:
+    """Whether to run a flow of a module, with the embedded server running if no server is named."""
+    from flows.lab import require_server, server_is_configured, start_embedded_server
+
+    if server_is_configured():
+        require_server()
+        return True
+    if asked:
+        server = start_embedded_server()
+        importlib.import_module(module)
+        server.wait_until_healthy()
+    return asked
+
+
+def key_values(settings: Sequence[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator or not key:
+            raise UsageError("--set", found=repr(setting), expected="key=value", remedy="e.g. --set max_epochs=3")
+        pairs[key] = value
+    return pairs
+
+
+def complain(message: str, hint: str = "") -> None:
+    sys.stderr.write(f"sensorium: {message}{hint}\n")
+
+
+def print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")

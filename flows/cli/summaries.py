@@ -1,0 +1,102 @@
+"""Tables of scores, leaderboards and submissions on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from flows.cli.tables import print_table
+from flows.reporting import format_size
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sensorium_data.scoring import Leaderboard, ScoreTable
+    from sensorium_data.submission import SubmissionReport
+
+__all__ = [
+    "print_leaderboard",
+    "print_scores",
+    "print_submission",
+]
+
+_ALWAYS_SHOWN = ("alias", "tier", "stimulus", "n_trials", "single_trial_correlation")
+
+
+def print_scores(console: Console, table: ScoreTable) -> None:
+    """Print scores by session and tier, their intervals, and the ceilings where they are known."""
+    frame = table.to_frame()
+    for score in ("single_trial_correlation", "correlation_to_average"):
+        frame[f"{score}_interval"] = _join_ends(frame, score)
+    confidence = f"{table.bootstrap.confidence:.0%}"
+    columns = {
+        "alias": "session",
+        "tier": "tier",
+        "stimulus": "stimulus",
+        "n_trials": "trials",
+        "single_trial_correlation": "single-trial\ncorrelation",
+        "single_trial_correlation_interval": confidence,
+        "oracle_correlation": "oracle",
+        "correlation_to_average": "correlation\nto average",
+        "correlation_to_average_interval": confidence,
+    }
+    # What a simulation knows says more than what its repeats tell.
+    if frame["ceiling_single_trial_correlation"].notna().any():
+        columns |= {"ceiling_single_trial_correlation": "ceiling", "fraction_of_ceiling": "share of\nceiling"}
+    else:
+        columns |= {"attainable_correlation_to_average": "attainable", "explainable_variance": "explainable"}
+    shown = {name: heading for name, heading in columns.items() if frame[name].notna().any() or name in _ALWAYS_SHOWN}
+    title = f"Scores of {table.predictions}, frames {table.frames}"
+    print_table(console, title, frame, columns=shown)
+
+
+def print_leaderboard(console: Console, board: Leaderboard) -> None:
+    """Print entries side by side, a table for each tier, with their differences to the reference."""
+    rows = board.rows
+    several = rows["aggregation"].isin(("mean over neurons", "mean over mice"))
+    confidence = f"{next(iter(board.entries.values())).bootstrap.confidence:.0%}"
+    for (tier, stimulus), group in rows.groupby(["tier", "stimulus"], sort=False):
+        shown = group.copy()
+        # Sessions one by one are for programs; of one alone they are all there is.
+        if several[group.index].any():
+            shown = shown[several[group.index]]
+        for name in ("single_trial_correlation", "single_trial_correlation_difference", "correlation_to_average"):
+            shown[f"{name}_interval"] = _join_ends(shown, name)
+        columns = {
+            "aggregation": "aggregation",
+            "rank": "rank",
+            "entry": "entry",
+            "single_trial_correlation": "single-trial\ncorrelation",
+            "single_trial_correlation_interval": confidence,
+            "single_trial_correlation_difference": f"difference\nto the {board.reference}",
+            "single_trial_correlation_difference_interval": confidence,
+            "correlation_to_average": "correlation\nto average",
+            "correlation_to_average_interval": confidence,
+        }
+        if shown["correlation_to_average"].isna().all():
+            columns = {name: heading for name, heading in columns.items() if "to_average" not in name}
+        n_sessions, n_trials = int(shown["n_sessions"].max()), int(shown["n_trials"].max())
+        sessions = "1 session" if n_sessions == 1 else f"{n_sessions} sessions"
+        what = tier if stimulus == "all" else f"{tier}, {stimulus}"
+        print_table(console, f"{what}: {sessions}, {n_trials} trials", shown, columns=columns)
+
+
+def _join_ends(frame: pd.DataFrame, name: str) -> list[str | None]:
+    """Return an interval's ends in one cell, empty where they are not known."""
+    ends = zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
+    return [None if low != low else f"{low:.3f}{' to ' if low < 0 else '–'}{high:.3f}" for low, high in ends]
+
+
+def print_submission(console: Console, report: SubmissionReport) -> None:
+    """Print a track's zips, every check they passed, and where the model card is."""
+    print_table(
+        console,
+        f"Submission, track {report.track}, frames {report.frames}: {report.status}",
+        [
+            {"zip": file.path, "size": format_size(file.size_bytes), "holds": ", ".join(file.members)}
+            for file in report.files
+        ],
+    )
+    print_table(console, f"Checks of the validator, track {report.track}", report.validation.to_frame())
+    console.print(f"Model card: {report.card}", markup=False, soft_wrap=True)

@@ -1,0 +1,81 @@
+"""Tables on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["error_console", "print_table", "table_console"]
+
+# Tables that are piped into a file or a pager keep their columns apart from the pager's width.
+_PLAIN_WIDTH = 160
+
+
+def table_console() -> Console:
+    """Return a console on standard output that does not squeeze tables when it is no terminal."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+
+
+def error_console() -> Console:
+    """Return a console on standard error, for progress and messages."""
+    return Console(file=sys.stderr, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False)
+
+
+def print_table(
+    console: Console,
+    title: str,
+    rows: pd.DataFrame | Sequence[Mapping[str, object]],
+    *,
+    columns: Mapping[str, str] | None = None,
+) -> None:
+    """Print rows as a table; floats with three decimals, missing values empty.
+
+    Parameters
+    ----------
+    console : Console
+        Where to.
+    title : str
+        Shown above the table.
+    rows : DataFrame or sequence of mappings
+        The table.
+    columns : mapping of str to str, optional
+        The columns to show, and the headings to show them under; by default all, with ``_`` as a space.
+    """
+    records: Sequence[Mapping[str, object]] = (
+        rows
+        if isinstance(rows, Sequence)
+        else [dict(zip(rows.columns, row, strict=True)) for row in rows.itertuples(index=False)]
+    )
+    if columns is None:
+        names = (
+            dict.fromkeys(name for record in rows for name in record) if isinstance(rows, Sequence) else rows.columns
+        )
+        columns = {str(name): str(name).replace("_", " ") for name in names}
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", show_edge=False)
+    for name, heading in columns.items():
+        values = [record[name] for record in records if record.get(name) is not None]
+        numeric = bool(values) and all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for record in records:
+        table.add_row(*(_cell(record.get(name)) for name in columns))
+    console.print()
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    # Square brackets in data would be read as markup.
+    return str(value).replace("[", r"\[")

@@ -1,0 +1,5 @@
+"""Deployments, and the Prefect server and workers that this software starts itself."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

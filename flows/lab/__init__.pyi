@@ -1,0 +1,13 @@
+from .deployment import deploy as deploy
+from .deployment import find_checkout as find_checkout
+from .deployment import find_host as find_host
+from .deployment import notify_of_failures as notify_of_failures
+from .embedded import require_server as require_server
+from .embedded import server_is_configured as server_is_configured
+from .embedded import start_embedded_server as start_embedded_server
+from .local_server import LocalServer as LocalServer
+from .local_server import default_home as default_home
+from .local_server import require_free_port as require_free_port
+from .local_server import run_server as run_server
+from .local_server import start_worker as start_worker
+from .local_server import wait_for_end as wait_for_end

@@ -1,0 +1,92 @@
+"""The embedded server: Prefect's, for one command that runs a flow on it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from flows.lab.local_server import LocalServer, default_home, find_free_port, start_server
+from sensorium_data.errors import UsageError
+
+__all__ = ["require_server", "server_is_configured", "start_embedded_server"]
+
+
+_ANSWER_TIMEOUT_S = 10.0
+_EXIT_TERMINATED = 143
+
+
+def server_is_configured() -> bool:
+    """Whether the environment names a Prefect server."""
+    return bool(os.environ.get("PREFECT_API_URL"))
+
+
+def require_server() -> None:
+    """Check that the server which the environment names answers.
+
+    Raises
+    ------
+    UsageError
+        If it does not.
+    """
+    url = os.environ["PREFECT_API_URL"]
+    try:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("no http:// or https:// URL")
+        # A server that wants a login answers too.
+        with contextlib.suppress(HTTPError):
+            urlopen(f"{url.rstrip('/')}/health", timeout=_ANSWER_TIMEOUT_S).close()  # noqa: S310 (checked above)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            "no Prefect server answers at PREFECT_API_URL",
+            path=url,
+            found=error,
+            remedy="start it with `prefect server start`, or unset PREFECT_API_URL to run without one",
+        ) from error
+
+
+def start_embedded_server(home: Path | None = None, *, log_level: str | None = None) -> LocalServer:
+    """Start the embedded server, on which flows of this process run, and which ends with this process.
+
+    It takes as long to start as Prefect and torch to import: the caller imports them before it waits by
+    :meth:`~flows.lab.LocalServer.wait_until_healthy`. Called in the main thread. Prefect reads its settings
+    once, when it is imported, so this has to come first.
+
+    Parameters
+    ----------
+    home : Path, optional
+        Where Prefect keeps its database, and the server its log; Prefect's own default if not given.
+    log_level : str, optional
+        Least level of Prefect's lines on the terminal.
+
+    Raises
+    ------
+    RuntimeError
+        If Prefect has been imported already.
+    """
+    if "prefect" in sys.modules:
+        raise RuntimeError("Prefect has been imported already: its settings are fixed")
+    if log_level is not None:
+        os.environ["PREFECT_LOGGING_LEVEL"] = log_level
+    # Nobody looks at its pages, and no worker asks it for runs.
+    without = {f"PREFECT_SERVER_{name}_ENABLED": "false" for name in ("UI", "SERVICES_SCHEDULER", "SERVICES_LATE_RUNS")}
+    stack = ExitStack()
+    # Prefect's own farewells come before it: they are registered later, and so called earlier.
+    atexit.register(stack.close)
+    server = stack.enter_context(start_server(home or default_home(), find_free_port(), settings=without))
+    os.environ.update(server.environment)
+    # Flows tell the server that they were interrupted.
+    signal.signal(signal.SIGTERM, _exit_orderly)
+    return server
+
+
+def _exit_orderly(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(_EXIT_TERMINATED)

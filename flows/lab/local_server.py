@@ -1,0 +1,253 @@
+"""A Prefect server on this machine, with or without workers: all of it ends with this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType, MappingProxyType
+from typing import NoReturn
+from urllib.request import urlopen
+
+from flows.training import bound_command
+from sensorium_data.errors import SensoriumError, UsageError
+
+__all__ = [
+    "LocalServer",
+    "ServerError",
+    "default_home",
+    "find_free_port",
+    "require_free_port",
+    "run_server",
+    "start_server",
+    "start_worker",
+    "wait_for_end",
+]
+
+_HOST = "127.0.0.1"
+_START_TIMEOUT_S = 180.0
+_POLL_S = 0.2
+# A worker first ends its flow runs, and Prefect gives each of those 30 s.
+_STOP_TIMEOUT_S = 45.0
+
+
+class ServerError(SensoriumError):
+    """A server or worker did not start, or ended by itself."""
+
+
+class LocalServer:
+    """A server that runs or is about to. Made by :func:`run_server` and :func:`start_server`.
+
+    Attributes
+    ----------
+    url : str
+        Of its pages.
+    home : Path
+        Where its database and everybody's logs are.
+    environment : dict
+        What those who talk to it, and the server itself, have in their environment.
+    processes : dict
+        What was started, by name.
+    """
+
+    def __init__(self, home: Path, port: int, stack: ExitStack, settings: Mapping[str, str]) -> None:
+        self.url = f"http://{_HOST}:{port}"
+        self.home = home
+        self.environment = {
+            "PREFECT_HOME": str(home.absolute()),
+            "PREFECT_PROFILES_PATH": str(home.absolute() / "profiles.toml"),
+            "PREFECT_API_URL": f"{self.url}/api",
+            "PREFECT_UI_API_URL": f"{self.url}/api",
+            "PREFECT_SERVER_API_HOST": _HOST,
+            "PREFECT_SERVER_API_PORT": str(port),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            **settings,
+        }
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._stack = stack
+
+    def start(self, name: str, command: list[str]) -> None:
+        """Start a program that ends with this one, and before those that were started earlier."""
+        with self.log(name).open("ab") as output:
+            process = subprocess.Popen(  # noqa: S603 (our own)
+                bound_command(*command),
+                env=os.environ | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # Ctrl-C is for this process, which then ends the others in order.
+                start_new_session=True,
+            )
+        self.processes[name] = process
+        self._stack.callback(_stop, process)
+
+    def log(self, name: str) -> Path:
+        """Return the file that a program writes its log into."""
+        return self.home / f"{name.replace(' ', '-')}.log"
+
+    def wait_until_healthy(self) -> None:
+        """Wait until the server answers.
+
+        Raises
+        ------
+        ServerError
+            If it has ended, or takes longer than a very slow machine.
+        """
+        give_up_s = time.monotonic() + _START_TIMEOUT_S
+        while True:
+            self.require_running()
+            try:
+                urlopen(f"{self.url}/api/health", timeout=5).close()  # noqa: S310 (loopback, http)
+            except OSError:
+                if time.monotonic() > give_up_s:
+                    raise ServerError(
+                        "the server does not answer",
+                        path=self.log("server"),
+                        found=f"nothing for {_START_TIMEOUT_S:.0f} s",
+                        remedy="read its log",
+                    ) from None
+                time.sleep(_POLL_S)
+            else:
+                return
+
+    def require_running(self) -> None:
+        """Check that all that was started runs.
+
+        Raises
+        ------
+        ServerError
+            If something has ended; its last line is told.
+        """
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                lines = self.log(name).read_text(encoding="utf-8", errors="replace").split("\n")
+                last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing in its log")
+                raise ServerError(
+                    f"the {name} has ended",
+                    path=self.log(name),
+                    found=f"status {process.returncode}: {last}",
+                    remedy="read its log, and start again",
+                )
+
+
+@contextmanager
+def run_server(home: Path, port: int) -> Iterator[LocalServer]:
+    """Run a server on loopback while the block runs.
+
+    Parameters
+    ----------
+    home : Path
+        Where its database and the logs go.
+    port : int
+        Its port.
+
+    Raises
+    ------
+    UsageError
+        If the port is taken.
+    ServerError
+        If the server does not start.
+    """
+    with start_server(home, port) as server:
+        server.wait_until_healthy()
+        yield server
+
+
+@contextmanager
+def start_server(home: Path, port: int, *, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[LocalServer]:
+    """Like :func:`run_server`, but the block begins before the server answers.
+
+    Parameters
+    ----------
+    home, port
+        As :func:`run_server` takes them.
+    settings : mapping of str to str
+        Prefect's settings, by the names of their environment variables.
+
+    Raises
+    ------
+    UsageError
+        If the port is taken.
+    """
+    require_free_port(port)
+    home.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        server = LocalServer(home, port, stack, settings)
+        server.start("server", [sys.executable, "-m", "prefect", "server", "start"])
+        yield server
+
+
+def start_worker(server: LocalServer, pool: str) -> None:
+    """Start a worker for a pool."""
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
+    server.start(f"{pool} worker", command)
+
+
+def wait_for_end(server: LocalServer, *, tick: Callable[[float], None] = time.sleep) -> NoReturn:
+    """Wait until somebody asks this process to end, or something of the server ends by itself.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM.
+    ServerError
+        If the server or a worker has ended.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    while True:
+        server.require_running()
+        tick(_POLL_S)
+
+
+def default_home() -> Path:
+    """Return the folder that Prefect keeps its database in unless it is told otherwise."""
+    return Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def find_free_port() -> int:
+    """Return a port on loopback that nobody has at this moment."""
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def require_free_port(port: int) -> None:
+    """Check that a server can have a port.
+
+    Raises
+    ------
+    UsageError
+        If somebody listens there.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except (OSError, OverflowError) as error:
+            raise UsageError(
+                "the server cannot have this port",
+                found=f"{_HOST}:{port}, {error}",
+                remedy="end what listens there, or take another: --port 4201",
+            ) from error
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        # Whatever is left of its session goes with it.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -1,0 +1,16 @@
+from .artifacts import LiveArtifact as LiveArtifact
+from .artifacts import publish_link as publish_link
+from .artifacts import publish_markdown as publish_markdown
+from .artifacts import publish_table as publish_table
+from .pace import format_size as format_size
+from .progress import NotedProgress as NotedProgress
+from .progress import ignore_note as ignore_note
+from .progress import show_progress as show_progress
+from .run_logging import log_line as log_line
+from .run_logging import quiet_known_errors as quiet_known_errors
+from .run_logging import run_progress as run_progress
+from .scoring import score_task as score_task
+from .summaries import describe_epoch as describe_epoch
+from .summaries import describe_report as describe_report
+from .summaries import describe_submission as describe_submission
+from .summaries import read_summary as read_summary

@@ -1,0 +1,52 @@
+"""What a flow run writes into its log: one readable line a step, and no tracebacks of bad input."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect.logging import get_run_logger
+
+from flows.reporting.artifacts import artifact_progress
+from flows.reporting.progress import NotedProgress, join_progress, listening_progress, throttled_lines
+from sensorium_data.errors import SensoriumError
+from sensorium_data.redaction import hide_secrets
+
+__all__ = ["log_line", "quiet_known_errors", "run_progress"]
+
+
+class _KnownErrorFilter(logging.Filter):
+    """Drops the traceback of a :class:`SensoriumError`: its message says what there is to say."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], SensoriumError):
+            record.msg = str(record.exc_info[1])
+            record.args = ()
+            record.exc_info = None
+            record.exc_text = None
+        return True
+
+
+def quiet_known_errors() -> None:
+    """Let failing runs log the one-line reason of a known error instead of its traceback.
+
+    Called by every flow and task that can meet bad input; calling it again changes nothing.
+    """
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(f, _KnownErrorFilter) for f in logger.filters):
+            logger.addFilter(_KnownErrorFilter())
+
+
+def log_line(line: str) -> None:
+    """Write one line, without the secrets in its URLs, into the log of the flow or task run around the caller."""
+    get_run_logger().info(hide_secrets(line))
+
+
+def run_progress() -> NotedProgress:
+    """Return where a step inside a run reports its progress.
+
+    That is the terminal that listens, else the run's log; and the run's progress artifacts.
+    """
+    logger = get_run_logger()
+    lines = listening_progress() or throttled_lines(lambda line: logger.info(hide_secrets(line)))
+    return join_progress(lines, artifact_progress(logger.warning))

@@ -1,0 +1,55 @@
+"""What runs and submissions come to, in words for logs, artifacts and the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from flows.reporting.pace import format_size
+from sensorium_data.sessions import find_session
+
+if TYPE_CHECKING:
+    from models.runs import EpochMetrics
+    from models.training import TrainingReport
+    from sensorium_data.submission import SubmissionReport
+
+__all__ = ["describe_epoch", "describe_report", "describe_submission", "read_summary"]
+
+
+def describe_epoch(epoch: EpochMetrics) -> str:
+    """Return one line on an epoch of training."""
+    sessions = ", ".join(f"{find_session(name).alias} {value:.3f}" for name, value in epoch.correlations.items())
+    memory = f", {format_size(epoch.gpu_memory_bytes)} GPU memory" if epoch.gpu_memory_bytes else ""
+    return (
+        f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, validation correlation {epoch.correlation:.3f} "
+        f"({sessions}), learning rate {epoch.learning_rate:.2g}, "
+        f"{epoch.windows_per_s:.0f} windows/s, "
+        f"{epoch.data_wait_share:.0%} waiting for data{memory}{', best so far' if epoch.improved else ''}"
+    )
+
+
+def describe_report(report: TrainingReport) -> list[str]:
+    """Return lines on what a training came to: where the run is, and what is to be known of it."""
+    step = report.resumed_step
+    return [f"{report.run}: {report.status}{f', continued at step {step}' if step else ''}", *report.notes]
+
+
+def read_summary(report: TrainingReport) -> str:
+    """Return the one-page summary of a run, in Markdown."""
+    from models.runs import load_run
+
+    return (load_run(report.run).path / "summary.md").read_text(encoding="utf-8")
+
+
+def describe_submission(report: SubmissionReport) -> dict[str, object]:
+    """Return a track's zips, their digests and every check, as JSON values."""
+    return {
+        "track": str(report.track),
+        "frames": report.frames,
+        "dtype": report.float_type,
+        "status": report.status,
+        "card": report.card,
+        "files": [asdict(file) for file in report.files],
+        "notes": list(report.notes),
+        **report.validation.to_dict(),
+    }

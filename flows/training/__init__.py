@@ -1,0 +1,5 @@
+"""A training job: in this process, or supervised in a process of its own."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

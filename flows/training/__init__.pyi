@@ -1,0 +1,12 @@
+from .artifacts import TrainingArtifacts as TrainingArtifacts
+from .artifacts import publish_summary as publish_summary
+from .bound_process import bound_command as bound_command
+from .gpu_limit import GPU_LIMIT as GPU_LIMIT
+from .gpu_limit import slot_for as slot_for
+from .job import Cache as Cache
+from .job import Device as Device
+from .job import TrainingJob as TrainingJob
+from .job import find_finished as find_finished
+from .job import merge_settings as merge_settings
+from .job import train_here as train_here
+from .supervisor import supervise_training as supervise_training

@@ -1,0 +1,187 @@
+"""What is to be trained, as a command or flow was asked for it, and the training of it in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from models.config import TrainingConfig, override
+from models.registry import get_preset
+from sensorium_data.errors import UsageError
+
+if TYPE_CHECKING:
+    from flows.reporting import NotedProgress
+    from models.runs import EpochMetrics
+    from models.training import TrainingReport
+
+__all__ = ["Cache", "Device", "TrainingJob", "find_finished", "merge_settings", "train_here"]
+
+Cache = Literal["auto", "none", "memory", "device"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class TrainingJob(BaseModel):
+    """A preset, the settings changed in it, the data, and what becomes of an unfinished run.
+
+    Looks nothing up by itself: a job can be written as JSON and read in another process.
+
+    Attributes
+    ----------
+    preset : str
+        Its name.
+    settings : mapping of str to str
+        What to change in it, as :func:`models.config.override` takes it.
+    store : str
+        Root of the session stores.
+    sessions : tuple of str, or None
+        What to train on; None for every session of the store.
+    runs : str
+        The folder that runs are kept in.
+    resume : bool
+        Whether there has to be an unfinished run to continue.
+    restart : bool
+        Whether an unfinished run is thrown away.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: str
+    settings: Mapping[str, str] = {}
+    store: str
+    sessions: tuple[str, ...] | None = None
+    runs: str
+    resume: bool = False
+    restart: bool = False
+
+    def config(self) -> TrainingConfig:
+        """Return what to train and how.
+
+        Raises
+        ------
+        UsageError
+            If the preset or a setting does not exist, settings do not fit each other, or the job contradicts itself.
+        """
+        if self.resume and self.restart:
+            raise UsageError(
+                "a run is continued or started over, not both",
+                found="resume and restart",
+                remedy="give one of them, or neither to continue if there is something to continue",
+            )
+        return override(get_preset(self.preset), self.settings)
+
+    @property
+    def n_devices(self) -> int:
+        """Of how many GPUs or processes the run takes."""
+        return self.config().n_devices
+
+
+def merge_settings(
+    settings: Mapping[str, str],
+    *,
+    folds: int | None = None,
+    fold: int | None = None,
+    cache: Cache | None = None,
+    device: Device | None = None,
+) -> dict[str, str]:
+    """Return settings of a preset, those with an option of their own among them.
+
+    Parameters
+    ----------
+    settings : mapping of str to str
+        Given by name.
+    folds, fold : int, optional
+        In how many folds the movies are dealt, and which of them, from 0, is validated on.
+    cache, device : str, optional
+        As the settings of that name.
+
+    Raises
+    ------
+    UsageError
+        If a setting is given both ways, a fold has no number of folds or the other way round, or it is none of them.
+    """
+    if (folds is None) != (fold is None):
+        raise UsageError(
+            "the number of folds and the fold to validate on go together",
+            found=f"folds {folds}" if fold is None else f"fold {fold}",
+            expected="both",
+            remedy="e.g. --folds 7 --fold 0",
+        )
+    if folds is not None and fold is not None:
+        if folds < 2:
+            raise UsageError("the number of folds makes no sense", found=folds, expected="at least 2")
+        if not 0 <= fold < folds:
+            raise UsageError("there is no such fold", found=f"fold {fold}", expected=f"0 to {folds - 1}")
+    options = {"n_folds": folds, "fold": fold, "cache": cache, "device": device}
+    merged = dict(settings)
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name in settings:
+            raise UsageError(
+                f"setting {name} is given twice",
+                found=f"{settings[name]!r} by its name and {str(value)!r} by its own option",
+                remedy="give it once",
+            )
+        merged[name] = str(value)
+    return merged
+
+
+def find_finished(job: TrainingJob) -> TrainingReport | None:
+    """Return the report of a job's run if that is finished already, else None; nothing is trained or written.
+
+    Raises
+    ------
+    SensoriumError
+        If the store cannot be opened, or the run is damaged.
+    """
+    from models.training import find_finished_run
+
+    return find_finished_run(job.config(), job.store, job.sessions, job.runs)
+
+
+def train_here(
+    job: TrainingJob,
+    *,
+    progress: NotedProgress,
+    on_epoch: Callable[[EpochMetrics], None],
+) -> TrainingReport:
+    """Train a job in this process.
+
+    Parameters
+    ----------
+    job : TrainingJob
+        What to train.
+    progress : NotedProgress
+        Told of windows, not batches, with a note on the epoch, the wait for data and the GPU's memory.
+    on_epoch : callable
+        Given every epoch's metrics.
+
+    Raises
+    ------
+    SensoriumError
+        As :func:`models.training.train` does.
+    """
+    from flows.training.progress import TrainingProgress
+    from models.training import train
+
+    config = job.config()
+    shown = TrainingProgress(config, progress)
+
+    def take_epoch(metrics: EpochMetrics) -> None:
+        shown.take_epoch(metrics)
+        on_epoch(metrics)
+
+    report = train(
+        config,
+        job.store,
+        job.sessions,
+        job.runs,
+        resume=job.resume,
+        restart=job.restart,
+        progress=shown,
+        on_epoch=take_epoch,
+    )
+    shown.finish()
+    return report

@@ -1,0 +1,223 @@
+"""Training in a process of its own: started, listened to, and ended with the one that waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.reporting import ignore_note
+from flows.training.job import TrainingJob
+from flows.training.messages import Listener
+from flows.training.process import GRACE_S
+from sensorium_data.errors import RunError
+
+if TYPE_CHECKING:
+    from flows.reporting import NotedProgress
+    from models.runs import EpochMetrics
+    from models.training import TrainingReport
+
+__all__ = ["supervise_training"]
+
+_CHECKOUT = Path(__file__).parents[2]
+_POLL_S = 0.5
+_N_LAST_LINES = 20
+
+
+def supervise_training(
+    job: TrainingJob,
+    *,
+    progress: NotedProgress,
+    on_epoch: Callable[[EpochMetrics], None],
+    write_line: Callable[[str], None],
+) -> TrainingReport:
+    """Train a job in a process of its own, which is gone when this returns or raises.
+
+    Whatever interrupts the caller (Ctrl-C, a flow run that is canceled) first asks the process to end: it has
+    :data:`flows.training.process.GRACE_S` seconds to leave a checkpoint, and is killed after that, with all that it
+    has started. If the caller is killed, the same happens without it.
+
+    Parameters
+    ----------
+    job : TrainingJob
+        What to train.
+    progress, on_epoch
+        As in :func:`flows.training.train_here`; called in this thread.
+    write_line : callable
+        Given what the process says or prints otherwise, line by line.
+
+    Raises
+    ------
+    SensoriumError
+        The known errors of the training itself, as they are raised in a process.
+    RunError
+        If the process died, or failed of something else.
+    """
+    listener = Listener(progress, on_epoch, write_line)
+    # A file and no pipe: with several devices, each of their processes reads it.
+    with tempfile.TemporaryFile() as description:
+        description.write(job.model_dump_json().encode())
+        description.flush()
+        process = subprocess.Popen(  # noqa: S603 (this module, by this interpreter)
+            [sys.executable, "-m", "flows.training.process", str(os.getpid())],
+            stdin=description,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(),
+            # Ctrl-C on a terminal reaches the caller alone, and what the process starts can be ended with it.
+            start_new_session=True,
+        )
+    with process, _ended(process):
+        write_line(f"training in process {process.pid}")
+        output = _Output(process)
+
+        def write_error_line(line: str) -> None:
+            # After a known error there come only the reports of how processes were ended for it.
+            if listener.error is None:
+                write_line(line)
+
+        try:
+            for line in output.read_messages(write_error_line):
+                listener.take(line)
+            _wait(process)
+        except BaseException:
+            write_line(f"asked process {process.pid} to end; it has {GRACE_S:.0f} s to leave a checkpoint")
+            process.terminate()
+            # It has to be listened to still: a full pipe would keep it from ending.
+            last_words = Listener(ignore_note, lambda _metrics: None, write_line)
+            # torchrun says at length that it was asked to.
+            write_last = write_line if job.n_devices == 1 else _ignore_line
+            for line in output.read_messages(write_last, for_s=GRACE_S):
+                last_words.take(line)
+            if last_words.error is not None:
+                write_line(str(last_words.error))
+            raise
+    if listener.error is not None:
+        raise listener.error
+    if process.returncode != 0 or listener.report is None:
+        raise _explain(process.returncode, output.last_error_lines)
+    return listener.report
+
+
+def _ignore_line(_line: str) -> None:
+    """Do nothing."""
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Leave no process of the group behind."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait(process: subprocess.Popen[bytes], *options: int) -> bool:
+    """Wait until a process is over, and return whether it is; its id stays its own until the group was ended."""
+    flags = os.WEXITED | os.WNOWAIT
+    for option in options:
+        flags |= option
+    return os.waitid(os.P_PID, process.pid, flags) is not None
+
+
+class _Output:
+    """What a process writes to standard output and standard error, in lines.
+
+    Attributes
+    ----------
+    last_error_lines : deque of str
+        The last lines of standard error.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._selector = selectors.DefaultSelector()
+        self._rests: dict[int, bytes] = {}
+        self.last_error_lines: deque[str] = deque(maxlen=_N_LAST_LINES)
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                self._selector.register(stream, selectors.EVENT_READ)
+                self._rests[stream.fileno()] = b""
+
+    def read_messages(self, write_line: Callable[[str], None], *, for_s: float = math.inf) -> Iterator[str]:
+        """Yield the lines of standard output until the process is over, and write those of standard error.
+
+        Parameters
+        ----------
+        write_line : callable
+            Given the lines of standard error.
+        for_s : float
+            After so many seconds it ends in any case.
+        """
+        until_s = time.monotonic() + for_s
+        while self._selector.get_map() and (left_s := until_s - time.monotonic()) > 0:
+            ready = self._selector.select(min(left_s, _POLL_S))
+            if not ready and _wait(self._process, os.WNOHANG):
+                # What the process has left behind may keep its pipes open.
+                return
+            for key, _events in ready:
+                for line in self._read(key.fd):
+                    if key.fileobj is self._process.stdout:
+                        yield line
+                    else:
+                        self.last_error_lines.append(line)
+                        write_line(line)
+
+    def _read(self, descriptor: int) -> list[str]:
+        chunk = os.read(descriptor, 65_536)
+        *lines, rest = (self._rests[descriptor] + chunk).split(b"\n")
+        if not chunk:
+            self._selector.unregister(descriptor)
+            lines, rest = [rest], b""
+        self._rests[descriptor] = rest
+        texts = (line.decode(errors="replace").rstrip() for line in lines)
+        return [text for text in texts if text]
+
+
+def _environment() -> dict[str, str]:
+    """Return an environment in which Python finds this very package, wherever the caller was started."""
+    paths = [str(_CHECKOUT), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        # The working folder may be a project of the user's with a `flows` of its own.
+        "PYTHONSAFEPATH": "1",
+    }
+
+
+def _explain(status: int, last_error_lines: deque[str]) -> RunError:
+    """Say what a process died of that has told neither report nor error."""
+    if status == -signal.SIGKILL:
+        return RunError(
+            "the training process was killed",
+            found=f"exit by {_name(-status)}",
+            remedy="if memory ran out (see `dmesg`), lower cache_bytes or batch_size; then run it again",
+        )
+    if status in (-signal.SIGTERM, 128 + signal.SIGTERM):
+        # By somebody else: whoever waits for it does not ask how it ended after asking for it.
+        return RunError("the training was asked to end", found=_name(signal.SIGTERM), remedy="run it again to go on")
+    if status < 0:
+        return RunError(
+            "the training process died",
+            found=f"exit by {_name(-status)}",
+            remedy="run it again; if it dies again, the lines that it wrote before may say why",
+        )
+    return RunError(
+        "the training process failed",
+        found=last_error_lines[-1] if last_error_lines else f"exit status {status}, and no report",
+        remedy="see the lines that it wrote before",
+    )
+
+
+def _name(number: int) -> str:
+    return f"{signal.Signals(number).name} (signal {number})"

@@ -1,0 +1,275 @@
+"""Writing a run: into a folder that gets its name when the run is finished."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.config import TrainingConfig, list_settings
+from models.registry import get_preset, preset_names
+from models.response_model import ResponseModel
+from models.runs.checkpoints import Checkpoints
+from models.runs.data import RunData
+from models.runs.files import CHECKPOINTS_FOLDER, MODEL_FILE, UNFINISHED
+from models.runs.location import RunsFolder
+from models.runs.run import FORMAT_VERSION, ModelRecord
+from models.runs.weights import digest_file, save_weights
+from sensorium_data.errors import RunError, StoreError
+
+try:
+    import fcntl
+except ImportError:  # Windows has none; training a run once at a time is the user's part there.
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    "RunFolder",
+    "describe_given",
+    "has_checkpoint",
+    "open_checkpoints",
+    "publish_run",
+    "remove_checkpoints",
+]
+
+
+class RunFolder:
+    """A run that is being trained: its files, in a folder that is not yet its own.
+
+    Parameters
+    ----------
+    path : Path
+        The unfinished folder.
+    identity : str
+        Of the run.
+    config : TrainingConfig
+        The recipe.
+    send : callable
+        Brings what the folder holds to where runs are kept.
+    """
+
+    def __init__(self, path: Path, identity: str, config: TrainingConfig, send: Callable[[], None]) -> None:
+        self.path = path
+        self._identity = identity
+        self._config = config
+        self._send = send
+
+    def open_checkpoints(self) -> Checkpoints:
+        """Return the checkpoints, of an interrupted attempt too; what is saved is sent."""
+        checkpoints = open_checkpoints(self.path, self._identity, self._config)
+
+        def send() -> None:
+            try:
+                self._send()
+            except StoreError as error:
+                # Days of training are worth more than a copy of their checkpoint; the next one may get through.
+                note = f"A checkpoint was not sent: {error}"
+                if note not in checkpoints.notes:
+                    checkpoints.notes.append(note)
+
+        checkpoints.on_save = send
+        return checkpoints
+
+    def write_recipe(self, data: RunData) -> None:
+        """Record what is asked for, what that comes to, and on which data."""
+        _write_json(self.path / "config-given.json", describe_given(self._config))
+        _write_json(self.path / "config.json", self._config.model_dump(mode="json"))
+        _write_json(self.path / "data.json", data.model_dump(mode="json"), indent=None)
+
+    def write_environment(self, device: torch.device, *, n_ranks: int, resumed_step: int) -> None:
+        """Record the versions and the machine."""
+        packages = ("torch", "lightning-fabric", "numpy", "xarray", "zarr", "dask", "sensorium-pipeline")
+        _write_json(
+            self.path / "environment.json",
+            {
+                "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "resumed_step": resumed_step,
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "packages": {name: version(name) for name in packages},
+                "git_commit": _find_commit(),
+                "device": str(device),
+                "device_name": (
+                    torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
+                ),
+                "n_ranks": n_ranks,
+                "n_cores": os.cpu_count(),
+                "n_torch_threads": torch.get_num_threads(),
+            },
+        )
+
+    def write_model(self, model: ResponseModel, *, best_epoch: int, best_correlation: float, duration_s: float) -> None:
+        """Write the weights, and the record that makes the run whole."""
+        digest = save_weights(model.state_dict(), self.path / "model.safetensors")
+        record = ModelRecord(
+            format_version=FORMAT_VERSION,
+            identity=self._identity,
+            preset=self._config.name,
+            n_parameters=sum(parameter.numel() for parameter in model.parameters()),
+            n_frames_lost=model.n_frames_lost * self._config.window_stride,
+            best_epoch=best_epoch,
+            best_correlation=best_correlation,
+            duration_s=duration_s,
+            weights_sha256=digest,
+            config_sha256=digest_file(self.path / "config.json"),
+            data_sha256=digest_file(self.path / "data.json"),
+        )
+        _write_json(self.path / MODEL_FILE, record.model_dump(mode="json"))
+
+
+@contextmanager
+def publish_run(
+    runs: RunsFolder, name: str, identity: str, config: TrainingConfig, data: RunData, *, restart: bool = False
+) -> Iterator[RunFolder]:
+    """Give a folder to train into, which becomes the run when the block ends without an error.
+
+    It is ``<name>.partial``. What an interrupted attempt left there stays if there is a checkpoint among it, and is
+    removed otherwise. A finished run needs its best weights alone: its checkpoints are removed. While the block
+    runs, nobody else can train the same run.
+
+    Parameters
+    ----------
+    runs : RunsFolder
+        Where runs are kept.
+    name : str
+        The run's.
+    identity, config, data
+        Of the run.
+    restart : bool
+        Remove what an interrupted attempt left in any case.
+
+    Raises
+    ------
+    RunError
+        If another process is training this run, or the folder cannot be written.
+    StoreError
+        If the finished run cannot be sent to where runs are kept; it is sent when it is asked for again.
+    """
+    path, partial = runs.path(name), runs.path(name + UNFINISHED)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(partial, error) from error
+    with _exclusive_access(partial):
+        try:
+            if not restart:
+                runs.receive_unfinished(name)
+            if restart or not has_checkpoint(partial):
+                _empty(partial)
+            folder = RunFolder(partial, identity, config, lambda: runs.send_unfinished(name))
+            folder.write_recipe(data)
+            yield folder
+            partial.rename(path)
+        except OSError as error:
+            if not str(error.filename or "").startswith(str(partial)):
+                raise
+            raise _cannot_write(partial, error) from error
+    # Last: a kill before would leave neither a run nor anything to go on from.
+    remove_checkpoints(path)
+    runs.send_finished(name)
+
+
+def open_checkpoints(partial: Path, identity: str, config: TrainingConfig) -> Checkpoints:
+    """Return the checkpoints in an unfinished run's folder."""
+    return Checkpoints(partial / CHECKPOINTS_FOLDER, identity=identity, n_kept=config.keep_checkpoints)
+
+
+def has_checkpoint(partial: Path) -> bool:
+    """Whether there is anything to go on from in an unfinished run's folder."""
+    return any((partial / CHECKPOINTS_FOLDER).glob("*.json"))
+
+
+def remove_checkpoints(path: Path) -> None:
+    """Remove the checkpoints of a finished run, if there are any."""
+    if (path / CHECKPOINTS_FOLDER).is_dir():
+        shutil.rmtree(path / CHECKPOINTS_FOLDER)
+
+
+def describe_given(config: TrainingConfig) -> dict[str, Any]:
+    """Return a config as a user gives it: a preset, and the settings that differ from it."""
+    preset = get_preset(config.name) if config.name in preset_names() else None
+    defaults = list_settings(preset) if preset is not None else {}
+    return {
+        "preset": config.name,
+        "settings": {
+            name: value
+            for name, value in list_settings(config).items()
+            if name not in defaults or defaults[name] != value
+        },
+    }
+
+
+@contextmanager
+def _exclusive_access(folder: Path) -> Iterator[None]:
+    """Lock a folder; the lock dies with its holder."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The one who held the lock a moment ago may have finished and renamed the folder.
+        held = folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat())
+    except BlockingIOError:
+        held = False
+    try:
+        if not held:
+            raise RunError(
+                "another process is training this run",
+                path=folder,
+                remedy="wait for it to finish, or stop it",
+            )
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _find_commit() -> str | None:
+    """Return the commit of this package's source, ``-dirty`` if it was changed since; None where there is none."""
+    source = Path(__file__).parent
+    try:
+        # A package that is installed below somebody else's repository is not of its commits.
+        subprocess.run(  # noqa: S603 - a fixed command
+            ["git", "-C", str(source), "ls-files", "--error-unmatch", Path(__file__).name],  # noqa: S607
+            check=True,
+            capture_output=True,
+        )
+        described = subprocess.run(  # noqa: S603 - a fixed command
+            ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+def _cannot_write(folder: Path, error: OSError) -> RunError:
+    return RunError(
+        "the run cannot be written",
+        path=folder,
+        found=error.strerror,
+        remedy="check the space and the permissions there, or choose another folder for runs",
+    )
+
+
+def _write_json(path: Path, content: Any, *, indent: int | None = 2) -> None:
+    path.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")

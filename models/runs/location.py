@@ -1,0 +1,251 @@
+"""The folder that runs are kept in: on this machine, or behind a URL, with a copy here to work in.
+
+Behind a URL nothing can be renamed. A finished run's ``model.json`` is sent last there and a checkpoint's record after
+its tensors, so that whoever finds these finds the rest too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from models.runs.files import CHECKPOINTS_FOLDER, MODEL_FILE, REQUIRED_FILES, SHOWN_FILES, UNFINISHED
+from sensorium_data.errors import RunError
+from sensorium_data.files import RemoteObjects, cache_folder, open_objects
+
+__all__ = ["LocalRuns", "RemoteRuns", "RunsFolder", "open_runs", "split_run"]
+
+
+class RunsFolder(Protocol):
+    """Runs by their names."""
+
+    @property
+    def url(self) -> str:
+        """The folder, as the user gave it."""
+
+    def path(self, name: str) -> Path:
+        """Return where a run is, or will be, on this machine."""
+
+    def locate(self, name: str) -> str:
+        """Return a run's path or URL."""
+
+    def receive(self, name: str) -> bool:
+        """Have a finished run on this machine as it is in the folder, and return whether it is there."""
+
+    def receive_unfinished(self, name: str) -> None:
+        """Have on this machine what an interrupted attempt left; called by the one who may write there."""
+
+    def has_unfinished(self, name: str) -> bool:
+        """Whether an interrupted attempt left anything."""
+
+    def read_unfinished(self, preset: str, files: tuple[str, ...]) -> Iterator[tuple[str, list[bytes] | None]]:
+        """Yield the folder's name and some files of each unfinished run of a preset; None if one cannot be read."""
+
+    def send_unfinished(self, name: str) -> None:
+        """Bring what there is of a run on this machine into the folder."""
+
+    def send_finished(self, name: str) -> None:
+        """Bring a finished run from this machine into the folder."""
+
+
+class LocalRuns:
+    """Runs in a folder of this machine: nothing is to be sent.
+
+    Parameters
+    ----------
+    folder : str or Path
+        It need not exist.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+
+    @property
+    def url(self) -> str:
+        return str(self._folder)
+
+    def path(self, name: str) -> Path:
+        return self._folder / name
+
+    def locate(self, name: str) -> str:
+        return str(self._folder / name)
+
+    def receive(self, name: str) -> bool:
+        return self.path(name).exists()
+
+    def receive_unfinished(self, name: str) -> None:
+        pass
+
+    def has_unfinished(self, name: str) -> bool:
+        return self.path(name + UNFINISHED).is_dir()
+
+    def read_unfinished(self, preset: str, files: tuple[str, ...]) -> Iterator[tuple[str, list[bytes] | None]]:
+        for folder in sorted(self._folder.glob(f"{preset}-*{UNFINISHED}")):
+            try:
+                yield folder.name, [(folder / file).read_bytes() for file in files]
+            except OSError:
+                yield folder.name, None
+
+    def send_unfinished(self, name: str) -> None:
+        pass
+
+    def send_finished(self, name: str) -> None:
+        pass
+
+
+class RemoteRuns:
+    """Runs behind a URL.
+
+    They are trained in a copy in the user's folder for caches, and sent from there. Nobody keeps two machines from
+    training the same run: on a CPU they come to the same weights, and who ends last is kept. Copies stay in the
+    cache: a run that is deleted behind the URL comes back from a machine that has it, unless its copy is deleted too.
+
+    Parameters
+    ----------
+    objects : RemoteObjects
+        The folder.
+    """
+
+    def __init__(self, objects: RemoteObjects) -> None:
+        self._objects = objects
+        self._copies = cache_folder("runs") / hashlib.sha256(objects.url.encode()).hexdigest()[:16]
+        self._sent: dict[Path, tuple[int, int]] = {}
+
+    @property
+    def url(self) -> str:
+        return self._objects.url
+
+    def path(self, name: str) -> Path:
+        return self._copies / name
+
+    def locate(self, name: str) -> str:
+        return self._objects.locate(name)
+
+    def receive(self, name: str) -> bool:
+        there, copy = self._objects.child(name), self.path(name)
+        try:
+            record = there.read(MODEL_FILE)
+        except FileNotFoundError:
+            return False
+        if not _holds(copy / MODEL_FILE, record):
+            received = self._download(there, required=REQUIRED_FILES)
+            if copy.is_dir():
+                shutil.rmtree(copy, ignore_errors=True)
+            try:
+                received.rename(copy)
+            except OSError:
+                # Another process has received it meanwhile.
+                shutil.rmtree(received)
+                if not _holds(copy / MODEL_FILE, record):
+                    raise
+        return True
+
+    def receive_unfinished(self, name: str) -> None:
+        there, copy = self._objects.child(name + UNFINISHED), self.path(name + UNFINISHED)
+        newest = max((key for key in there.keys() or () if _is_checkpoint(PurePosixPath(key))), default="")
+        ours = [path.relative_to(copy).as_posix() for path in copy.rglob("*") if _is_checkpoint(path)]
+        # Their names are in the order of the steps. Equal names: this machine sent it.
+        if newest > max(ours, default=""):
+            received = self._download(there, required=())
+            for entry in [*copy.iterdir()]:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            for entry in [*received.iterdir()]:
+                entry.rename(copy / entry.name)
+            received.rmdir()
+
+    def has_unfinished(self, name: str) -> bool:
+        return self.path(name + UNFINISHED).is_dir() or bool(self._objects.child(name + UNFINISHED).keys())
+
+    def read_unfinished(self, preset: str, files: tuple[str, ...]) -> Iterator[tuple[str, list[bytes] | None]]:
+        folders = {key.partition("/")[0] for key in self._objects.keys() or ()}
+        for folder in sorted(folders):
+            if folder.startswith(f"{preset}-") and folder.endswith(UNFINISHED):
+                try:
+                    yield folder, [self._objects.read(f"{folder}/{file}") for file in files]
+                except FileNotFoundError:
+                    yield folder, None
+
+    def send_unfinished(self, name: str) -> None:
+        self._upload(self.path(name + UNFINISHED), self._objects.child(name + UNFINISHED), last=_is_checkpoint)
+
+    def send_finished(self, name: str) -> None:
+        self._upload(self.path(name), self._objects.child(name), last=lambda path: path.name == MODEL_FILE)
+        self._objects.child(name + UNFINISHED).delete_all()
+
+    def _download(self, there: RemoteObjects, *, required: tuple[str, ...]) -> Path:
+        """Return a new folder with everything that is there."""
+        keys = there.keys()
+        folder = self._copies / f".{uuid.uuid4().hex}.tmp"
+        folder.mkdir(parents=True)
+        try:
+            # A web server does not say what it has.
+            for key in (*required, *SHOWN_FILES) if keys is None else keys:
+                if ".." in key.split("/"):
+                    raise RunError("a file of the run has a forbidden name", path=there.url, found=repr(key))
+                path = folder / key
+                path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    there.download(key, path)
+                except FileNotFoundError:
+                    if key in required:
+                        raise RunError(
+                            "the run is damaged, or no run",
+                            path=there.url,
+                            found=f"no {key}",
+                            remedy="give the URL that `sensorium train` printed, or train again",
+                        ) from None
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        return folder
+
+    def _upload(self, folder: Path, there: RemoteObjects, *, last: Callable[[Path], bool]) -> None:
+        """Send what has changed since it was last sent, then delete what is gone here."""
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        for path in sorted(files, key=last):
+            status = os.stat(path)
+            stamp = (status.st_size, status.st_mtime_ns)
+            if self._sent.get(path) != stamp:
+                there.upload(path, path.relative_to(folder).as_posix())
+                self._sent[path] = stamp
+        kept = {path.relative_to(folder).as_posix() for path in files}
+        for key in there.keys() or ():
+            if key not in kept:
+                there.delete(key)
+
+
+def open_runs(runs: str | Path) -> RunsFolder:
+    """Return the runs in a local folder or behind any fsspec URL.
+
+    Raises
+    ------
+    StoreError
+        If no file system serves the URL.
+    """
+    objects = open_objects(runs)
+    return RemoteRuns(objects) if isinstance(objects, RemoteObjects) else LocalRuns(objects.root)
+
+
+def split_run(run: str | Path) -> tuple[RunsFolder, str]:
+    """Return the folder that a run is in, and its name there."""
+    objects = open_objects(run)
+    if isinstance(objects, RemoteObjects):
+        folder, _, name = objects.url.rpartition("/")
+        return open_runs(folder), name
+    return LocalRuns(objects.root.parent), objects.root.name
+
+
+def _is_checkpoint(path: PurePosixPath) -> bool:
+    return path.parent.name == CHECKPOINTS_FOLDER and path.suffix == ".json"
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False

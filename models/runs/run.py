@@ -1,0 +1,286 @@
+"""A training run on disk: the model, what it was trained on, and how that went."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pydantic
+import torch
+import xarray as xr
+
+from models.config import TrainingConfig
+from models.registry import build_model
+from models.response_model import ResponseModel
+from models.runs.data import RunData
+from models.runs.files import MODEL_FILE, REQUIRED_FILES, UNFINISHED
+from models.runs.location import split_run
+from models.runs.metrics import EpochMetrics, read_metrics
+from models.runs.weights import digest_file, load_weights
+from models.settings import MachineSettings
+from sensorium_data.errors import RunError
+from sensorium_data.sessions import Session, find_session
+
+__all__ = [
+    "FORMAT_VERSION",
+    "RECIPE_VERSION",
+    "ModelRecord",
+    "Run",
+    "identify_run",
+    "load_run",
+    "run_name",
+]
+
+_Record = TypeVar("_Record", bound=pydantic.BaseModel)
+
+#: Raised whenever a run's files change their meaning.
+FORMAT_VERSION = 1
+#: Raised whenever equal settings come to mean another training, or a default changes.
+RECIPE_VERSION = 2
+
+
+class ModelRecord(pydantic.BaseModel):
+    """``model.json``, the last file that a run gets: its results, and what it is known by.
+
+    Attributes
+    ----------
+    format_version : int
+        Of the folder.
+    identity : str
+        :func:`identify_run`.
+    preset : str
+        Name of the preset.
+    n_parameters, n_frames_lost : int
+        Of the model.
+    best_epoch : int
+        Whose weights are kept.
+    best_correlation : float
+        Theirs, on the validation trials.
+    duration_s : float
+        Time that training took.
+    weights_sha256, config_sha256, data_sha256 : str
+        Digests of ``model.safetensors``, ``config.json`` and ``data.json``.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int
+    identity: str
+    preset: str
+    n_parameters: int
+    n_frames_lost: int
+    best_epoch: int
+    best_correlation: float
+    duration_s: float
+    weights_sha256: str
+    config_sha256: str
+    data_sha256: str
+
+
+def identify_run(config: TrainingConfig, data: RunData) -> str:
+    """Return the digest of everything that decides what a run learns: its recipe and its data's content.
+
+    Where the store and the teacher lie, the device that the run happens to get, the memory it may take and when it is
+    saved do not belong to it: :class:`models.settings.MachineSettings`. Settings that have their default are left out,
+    so that a setting that comes with a later version does not make another run of one that does not use it.
+    """
+    recipe = config.model_dump(mode="json", exclude={*MachineSettings.model_fields, "teacher"}, exclude_defaults=True)
+    recipe["model"]["kind"] = config.model.kind
+    content = [[session.name, session.digest] for session in data.sessions]
+    parts = {
+        "version": RECIPE_VERSION,
+        "recipe": recipe,
+        "data": content,
+        "split": data.split,
+        "teacher": data.teacher,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def run_name(config: TrainingConfig, identity: str) -> str:
+    """Return the name of a run's folder."""
+    return f"{config.name}-{identity[:8]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder on this machine.
+    location : str
+        The path or URL that it was opened by.
+    identity : str
+        Digest of its recipe and data.
+    config : TrainingConfig
+        As it was trained.
+    data : RunData
+        What it was trained on.
+    n_parameters : int
+        Of the model.
+    n_frames_lost : int
+        Frames at a trial's start that the model does not predict.
+    best_epoch : int
+        The epoch whose weights it keeps; 0 if none beat the untrained model.
+    best_correlation : float
+        Single-trial correlation of those weights on the validation trials, over all neurons.
+    duration_s : float
+        Time that training took.
+    digest : str
+        SHA-256 of the weights.
+    """
+
+    path: Path
+    location: str
+    identity: str
+    config: TrainingConfig
+    data: RunData
+    n_parameters: int
+    n_frames_lost: int
+    best_epoch: int
+    best_correlation: float
+    duration_s: float
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions that the model predicts."""
+        return tuple(find_session(session.name) for session in self.data.sessions)
+
+    def metrics(self) -> list[EpochMetrics]:
+        """Return what was measured in every epoch."""
+        return read_metrics(self.path / "metrics.jsonl")
+
+    def model(self, device: str | torch.device = "cpu") -> ResponseModel:
+        """Return the trained model, in evaluation mode.
+
+        Raises
+        ------
+        RunError
+            If the weights are missing, changed, or of another model.
+        """
+        model = build_model(self.config, self.data.neurons)
+        load_weights(model, self.path / "model.safetensors", digest=self.digest)
+        return model.to(device).eval()
+
+    def require_session(self, session: xr.Dataset, name: str) -> None:
+        """Check that the run knows a session, and that its neurons are those of ``session``.
+
+        Raises
+        ------
+        RunError
+            If it was not trained on the session, or on other neurons or another order of them.
+        """
+        known = {s.name: s for s in self.data.sessions}
+        if name not in known:
+            raise RunError(
+                "the run was not trained on this session",
+                session=name,
+                path=self.location,
+                found=", ".join(known),
+                remedy="choose among the run's sessions, or train on this one too",
+            )
+        expected = np.asarray(known[name].unit_ids)
+        found = session["neuron"].values
+        if not np.array_equal(expected, found):
+            n_same = len(np.intersect1d(expected, found))
+            raise RunError(
+                "the store's neurons are not those that the run was trained on",
+                session=name,
+                path=self.location,
+                found=f"{len(found)} neurons, {n_same} of them the run's",
+                expected=f"the run's {len(expected)}, in their order",
+                remedy="use the store that the run was trained from, or train again",
+            )
+
+
+def load_run(path: str | Path) -> Run:
+    """Open a finished run.
+
+    Parameters
+    ----------
+    path : str or Path
+        Its folder, or any fsspec URL of it: what lies there is first copied into the user's folder for caches.
+
+    Raises
+    ------
+    RunError
+        If there is none, if it is unfinished, or if a file is missing or damaged.
+    StoreError
+        If a URL cannot be read.
+    """
+    runs, name = split_run(path)
+    name = name.removesuffix(UNFINISHED)
+    location, path = os.fspath(path), runs.path(name)
+    if location.endswith(UNFINISHED) or not runs.receive(name) or not path.is_dir():
+        if runs.has_unfinished(name):
+            raise RunError(
+                "the run is unfinished", path=runs.locate(name + UNFINISHED), remedy="train it to its end first"
+            )
+        raise RunError("there is no run here", path=location, remedy="give the folder that `sensorium train` printed")
+    missing = [name for name in REQUIRED_FILES if not (path / name).is_file()]
+    if missing:
+        raise RunError(
+            "the run is damaged, or no run",
+            path=path,
+            found=f"no {', '.join(missing)}",
+            remedy="give the folder that `sensorium train` printed, or train again",
+        )
+    record = _read_record(path / MODEL_FILE, ModelRecord)
+    if record.format_version != FORMAT_VERSION:
+        raise RunError(
+            "the run was written by another version",
+            path=path,
+            found=f"format {record.format_version}",
+            expected=FORMAT_VERSION,
+            remedy="train again",
+        )
+    data = _read_record(path / "data.json", RunData)
+    config = _read_record(path / "config.json", TrainingConfig)
+    for name, digest in (("config.json", record.config_sha256), ("data.json", record.data_sha256)):
+        # The files' bytes and not the identity: a later version's config may have settings that this one lacks.
+        if digest_file(path / name) != digest:
+            raise RunError("changed after training", path=path / name, remedy="restore it, or train again")
+    return Run(
+        path=path,
+        location=location,
+        identity=record.identity,
+        config=config,
+        data=data,
+        n_parameters=record.n_parameters,
+        n_frames_lost=record.n_frames_lost,
+        best_epoch=record.best_epoch,
+        best_correlation=record.best_correlation,
+        duration_s=record.duration_s,
+        digest=record.weights_sha256,
+    )
+
+
+def _read_record(path: Path, kind: type[_Record]) -> _Record:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except pydantic.ValidationError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: pydantic.ValidationError) -> RunError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return RunError(
+        "a file of the run is damaged",
+        path=path,
+        found=f"{where}: {first['msg']}" if where else first["msg"],
+        remedy="restore it, or train again",
+    )

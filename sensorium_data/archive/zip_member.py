@@ -1,0 +1,191 @@
+"""One member of a zip file: read at once, inflated, and checked against what the index says of it."""
+
+from __future__ import annotations
+
+import deflate
+from isal import isal_zlib
+
+from sensorium_data.archive.sources import ByteSource
+from sensorium_data.archive.zip_index import DEFLATED, LOCAL_HEADER, LOCAL_SIGNATURE, STORED, ZipEntry
+from sensorium_data.errors import ArchiveError
+
+__all__ = ["DOWNLOAD_AGAIN", "check_readable", "describe_member_error", "is_junk", "read_zip_member", "trial_of"]
+
+#: What to do about an archive whose members cannot be trusted, for errors.
+DOWNLOAD_AGAIN = "download the archive again"
+
+#: No member is inflated beyond this; the largest published one has 27 MB.
+_MAX_MEMBER_SIZE_BYTES = 1 << 30
+
+
+def read_zip_member(source: ByteSource, entry: ZipEntry, *, session: str | None = None) -> bytes | bytearray:
+    """Return a member's content from one read.
+
+    Parameters
+    ----------
+    source : ByteSource
+        The archive.
+    entry : ZipEntry
+        What its index says of the member.
+    session : str, optional
+        Named in errors.
+
+    Raises
+    ------
+    ArchiveError
+        If the member is encrypted, compressed by another method than deflate or too large, or its header, size or
+        CRC are wrong.
+    SourceChangedError
+        If it is wrong because the archive was replaced since it was opened.
+    SourceError
+        If its bytes cannot be had.
+    """
+    return _MemberReader(source, entry, session).read()
+
+
+def check_readable(source: ByteSource, entry: ZipEntry, *, session: str | None = None) -> None:
+    """Refuse a member that could not be read however sound it is; nothing is read for it.
+
+    Raises
+    ------
+    ArchiveError
+        If it is encrypted, compressed by another method than deflate, or too large.
+    """
+    _MemberReader(source, entry, session).check_readable()
+
+
+def is_junk(name: str) -> bool:
+    """Whether a member is what operating systems leave in archives: ``__MACOSX/``, ``.DS_Store`` and the like."""
+    parts = name.split("/")
+    return "__MACOSX" in parts or parts[-1] in (".DS_Store", "Thumbs.db", "desktop.ini") or parts[-1].startswith("._")
+
+
+def trial_of(name: str) -> int | None:
+    """Return the trial that a member ``<session>/data/<modality>/<trial>.npy`` belongs to."""
+    match name.split("/"):
+        case [_, "data", _, file] if file.endswith(".npy") and file.removesuffix(".npy").isdecimal():
+            return int(file.removesuffix(".npy"))
+        case _:
+            return None
+
+
+def describe_member_error(
+    url: str,
+    name: str,
+    session: str | None,
+    problem: str,
+    *,
+    found: object = None,
+    expected: object = None,
+    remedy: str = DOWNLOAD_AGAIN,
+) -> ArchiveError:
+    """Return the error for what is wrong with a member; it names session, trial, archive and member."""
+    return ArchiveError(
+        problem,
+        session=session or None,
+        trial=trial_of(name),
+        path=f"{url}: {name}",
+        found=found,
+        expected=expected,
+        remedy=remedy,
+    )
+
+
+class _MemberReader:
+    def __init__(self, source: ByteSource, entry: ZipEntry, session: str | None) -> None:
+        self._source = source
+        self._entry = entry
+        self._session = session
+
+    def check_readable(self) -> None:
+        entry = self._entry
+        if entry.encrypted:
+            raise self._error("the member is encrypted", remedy="pack the archive again without a password")
+        if entry.method not in (STORED, DEFLATED):
+            raise self._error(
+                "the member is compressed in an unsupported way",
+                found=f"method {entry.method}",
+                expected=f"{STORED} (stored) or {DEFLATED} (deflated)",
+                remedy="pack the archive again with deflate",
+            )
+        if entry.size_bytes > _MAX_MEMBER_SIZE_BYTES:
+            raise self._error(
+                "the member is too large to be a session's",
+                found=f"{entry.size_bytes} bytes",
+                expected=f"at most {_MAX_MEMBER_SIZE_BYTES} bytes",
+            )
+
+    def read(self) -> bytes | bytearray:
+        self.check_readable()
+        entry = self._entry
+        raw = self._source.read(entry.header_offset, entry.stop_offset)
+        try:
+            return self._unpack(raw)
+        except ArchiveError:
+            # A server or file system that stamps no versions does not tell of a replaced file; its tail does.
+            self._source.check_unchanged()
+            raise
+
+    def _unpack(self, raw: bytes) -> bytes | bytearray:
+        entry = self._entry
+        packed = self._packed(raw)
+        content = bytes(packed) if entry.method == STORED else self._inflate(packed)
+        if len(content) != entry.size_bytes:
+            raise self._error(
+                "the member has another size than the index says",
+                found=f"{len(content)} bytes",
+                expected=f"{entry.size_bytes} bytes",
+            )
+        crc32 = isal_zlib.crc32(content)
+        if crc32 != entry.crc32:
+            raise self._error("the member is damaged", found=f"CRC {crc32:08x}", expected=f"CRC {entry.crc32:08x}")
+        return content
+
+    def _packed(self, raw: bytes) -> memoryview:
+        """Return the member's compressed bytes out of its local header, name, extra field and data."""
+        entry = self._entry
+        if not raw.startswith(LOCAL_SIGNATURE):
+            raise self._error(
+                "no member starts where the index says",
+                found=f"{raw[:4]!r} at {entry.header_offset}",
+                expected=f"{LOCAL_SIGNATURE!r}",
+            )
+        header = LOCAL_HEADER.unpack_from(raw)
+        method, n_name, n_extra = header[3], header[9], header[10]
+        start = LOCAL_HEADER.size + n_name + n_extra
+        local_name = raw[LOCAL_HEADER.size : LOCAL_HEADER.size + n_name]
+        if method != entry.method or entry.name not in (
+            local_name.decode("utf-8", "replace"),
+            local_name.decode("cp437"),
+        ):
+            raise self._error(
+                "another member is where the index says",
+                found=f"{local_name!r}, method {method}",
+                expected=f"{entry.name!r}, method {entry.method}",
+            )
+        if len(raw) < start + entry.compressed_size_bytes:
+            raise self._error(
+                "the member runs into the next one",
+                found=f"{len(raw) - start} bytes",
+                expected=f"{entry.compressed_size_bytes} bytes",
+            )
+        return memoryview(raw)[start : start + entry.compressed_size_bytes]
+
+    def _inflate(self, packed: memoryview) -> bytearray:
+        size_bytes = self._entry.size_bytes
+        try:
+            # Into a buffer of the declared size: a stream that is longer, as a zip bomb's, fails there.
+            return deflate.deflate_decompress(packed, size_bytes)
+        except deflate.DeflateError as error:
+            raise self._error(
+                "the member cannot be inflated, or has another size than the index says",
+                found="a damaged or longer stream",
+                expected=f"a stream of {size_bytes} bytes",
+            ) from error
+
+    def _error(
+        self, problem: str, *, found: object = None, expected: object = None, remedy: str = DOWNLOAD_AGAIN
+    ) -> ArchiveError:
+        return describe_member_error(
+            self._source.url, self._entry.name, self._session, problem, found=found, expected=expected, remedy=remedy
+        )

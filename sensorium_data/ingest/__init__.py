@@ -1,0 +1,5 @@
+"""Archives → session stores, resumable, and their verification against the archive."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

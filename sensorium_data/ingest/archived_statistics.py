@@ -1,0 +1,158 @@
+"""The archive's own statistics over trials: read, checked, and written beside the trials."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from sensorium_data.archive import SessionArchive
+from sensorium_data.errors import TrialError
+from sensorium_data.files import StoredObject
+from sensorium_data.ingest.assembly import STATISTICS_GROUP, declare_statistics
+from sensorium_data.ingest.previous_version import PreviousVersion
+from sensorium_data.ingest.trial_blocks import SessionContents
+from sensorium_data.ingest.workspace import Workspace
+from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_HEIGHT, FRAME_WIDTH, STATISTICS, VARIABLES
+from sensorium_data.store import Precision, StatisticsRecord, cast_values
+
+__all__ = ["convert_statistics", "read_statistic"]
+
+
+def convert_statistics(
+    archive: SessionArchive,
+    contents: SessionContents,
+    workspace: Workspace,
+    *,
+    precision: Precision,
+    previous: PreviousVersion | None = None,
+    jobs: int,
+) -> StatisticsRecord:
+    """Write the archive's statistics, unless they are written; they also say how long the frame axis is.
+
+    Parameters
+    ----------
+    archive : SessionArchive
+        Whose statistics.
+    contents : SessionContents
+        Of the same archive.
+    workspace : Workspace
+        Where they go.
+    precision : Precision
+        What to keep of the values.
+    previous : PreviousVersion, optional
+        The session's published version: what it was made from and has not changed is copied.
+    jobs : int
+        Arrays read at once.
+
+    Raises
+    ------
+    TrialError
+        If an array has the wrong dtype or shape.
+    ArchiveError, SourceError
+        If a member is missing or damaged, or cannot be had.
+    """
+    pairs = list(itertools.product(VARIABLES, STATISTICS))
+    members = archive.fingerprint_members(
+        {f"{variable}/{statistic}": f"meta/statistics/{variable}/all/{statistic}.npy" for variable, statistic in pairs}
+    )
+    record = workspace.read_statistics_record()
+    if record is not None and record.members == members:
+        return record
+    if previous is not None:
+        record = previous.copy_statistics(members, workspace.group)
+        if record is not None:
+            workspace.write_statistics_record(record)
+            return record
+    # Kept until its turn comes: no member travels twice.
+    first = {pairs[0]: archive.read_statistic(*pairs[0])}
+    shape = first[pairs[0]].shape
+    n_frames_padded = int(shape[-1]) if shape else 0
+    template = declare_statistics(contents, max(1, n_frames_padded), precision)
+
+    def convert(variable: str, statistic: str) -> tuple[str, StoredObject, float]:
+        pair = variable, statistic
+        values = first.pop(pair) if pair in first else archive.read_statistic(*pair)
+        block, error = _cast_statistic(values, archive, contents, variable, statistic, n_frames_padded, precision)
+        path, position = f"{STATISTICS_GROUP}/{variable}", STATISTICS.index(statistic)
+        key, data = template.encode_block(path, position, block)
+        workspace.group.write(key, data)
+        return key, StoredObject.of(data), error
+
+    objects: dict[str, StoredObject] = {}
+    errors = dict.fromkeys(VARIABLES, 0.0)
+    pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="statistics")
+    try:
+        for (variable, _), (key, stored, error) in zip(
+            pairs, pool.map(convert, *zip(*pairs, strict=True)), strict=True
+        ):
+            objects[key] = stored
+            errors[variable] = max(errors[variable], error)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    record = StatisticsRecord(n_frames_padded, errors, members, objects)
+    workspace.write_statistics_record(record)
+    return record
+
+
+def read_statistic(
+    archive: SessionArchive,
+    contents: SessionContents,
+    variable: str,
+    statistic: str,
+    n_frames_padded: int,
+    precision: Precision = Precision.EXACT,
+) -> tuple[np.ndarray, float]:
+    """Read one statistic of one variable, and bring it into the store's form.
+
+    Returns
+    -------
+    np.ndarray
+        In the store's precision, dimensions as the variable has them for one trial.
+    float
+        The largest absolute error of that precision.
+
+    Raises
+    ------
+    TrialError
+        If its dtype or shape is wrong.
+    """
+    values = archive.read_statistic(variable, statistic)
+    return _cast_statistic(values, archive, contents, variable, statistic, n_frames_padded, precision)
+
+
+def _cast_statistic(
+    values: np.ndarray,
+    archive: SessionArchive,
+    contents: SessionContents,
+    variable: str,
+    statistic: str,
+    n_frames_padded: int,
+    precision: Precision,
+) -> tuple[np.ndarray, float]:
+    shape = _archived_shape(variable, contents.n_neurons, n_frames_padded)
+    if values.shape == shape and values.dtype.kind == "f" and values.size:
+        ordered = values.transpose(2, 0, 1) if variable == "videos" else values
+        stored = np.empty(ordered.shape, precision.dtype)
+        error = cast_values(ordered, stored)
+        if np.isfinite(error):
+            return stored, error
+    raise TrialError(
+        "wrong statistics",
+        session=contents.session,
+        path=f"{archive.url}: {archive.member(f'meta/statistics/{variable}/all/{statistic}.npy')}",
+        found=f"{values.dtype} {values.shape}",
+        expected=f"float64 {shape} within the range of {precision.dtype}",
+        remedy="compare the archive with the published one, and download it again",
+    )
+
+
+def _archived_shape(variable: str, n_neurons: int, n_frames_padded: int) -> tuple[int, ...]:
+    first = {
+        "videos": (FRAME_HEIGHT, FRAME_WIDTH),
+        "responses": (n_neurons,),
+        "behavior": (len(BEHAVIOR_CHANNELS),),
+        "pupil_center": (len(EYE_AXES),),
+    }
+    return (*first[variable], n_frames_padded)

@@ -1,0 +1,477 @@
+"""Archive to session store: trial by trial, resumable, published whole.
+
+Each trial is read, checked, cut and encoded by itself; its objects are written, and last of all a record of it. A run
+that was interrupted continues with the trials that have no record. When every trial is there, all objects are brought
+to the disk, read back and compared with what was written, and the session appears under its name in one step.
+
+A published group is never changed. When the archive has changed, the session is converted into a group of another name,
+into which the blocks of unchanged trials are copied, and then the store's pointer moves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from sensorium_data.archive import Mode, SessionArchive, open_archive
+from sensorium_data.errors import SourceChangedError, StoreError
+from sensorium_data.files import Objects, RetryPolicy, StoredObject, open_objects
+from sensorium_data.ingest.archived_statistics import convert_statistics
+from sensorium_data.ingest.assembly import (
+    BLOCK_VARIABLES,
+    CONVERTER_VERSION,
+    STATISTICS_GROUP,
+    compose_attributes,
+    encode_rest,
+)
+from sensorium_data.ingest.targets import Target, find_target
+from sensorium_data.ingest.trial_blocks import SessionContents, read_session_contents
+from sensorium_data.ingest.trial_conversion import (
+    ConversionPlan,
+    ConvertedTrial,
+    Resources,
+    check_written,
+    convert_trial,
+)
+from sensorium_data.ingest.workspace import Workspace
+from sensorium_data.movies import group_movies
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.schema import SCHEMA_VERSION
+from sensorium_data.sessions import Session
+from sensorium_data.store import (
+    METADATA_KEY,
+    ROOT_LOCK,
+    Ledger,
+    Precision,
+    SessionTemplate,
+    StatisticsRecord,
+    TrialRecord,
+    exclusive_access,
+    is_locked,
+    list_root,
+    merge_objects,
+    next_group,
+    publish_root,
+    read_ledger,
+)
+
+__all__ = ["CONVERTER_VERSION", "ConversionReport", "convert_session"]
+
+_Result = TypeVar("_Result")
+
+# How often an archive may change under a run before the run gives up.
+_N_RESTARTS = 3
+# Objects that one task reads back: few enough to spread, many enough that a cluster's overhead does not count.
+_CHECKED_AT_ONCE = 16
+_N_NAMED = 3
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What :func:`convert_session` did.
+
+    Attributes
+    ----------
+    session : str
+        The session's full name.
+    alias : str
+        Its letter, or its scan.
+    status : str
+        ``"converted"``, ``"already done"``, or ``"updated"``: converted anew because the archive had changed, or
+        because the store was damaged and to be repaired.
+    path : str
+        Where the session's group is.
+    n_trials : int
+        Trials in the store.
+    n_trials_resumed : int
+        Those of them that an interrupted run had finished.
+    n_trials_copied : int
+        Those of them that were copied from the session's previous version.
+    n_bytes_read : int
+        Compressed size of the trials' members that were read.
+    store_size_bytes : int
+        Size of the session's objects.
+    precision : str
+        The store's precision.
+    source : str
+        Where the archive was read.
+    duration_s : float
+        Seconds it took.
+    notes : tuple of str
+        A sentence for each count that differs from the published one and each broken trial.
+    """
+
+    session: str
+    alias: str
+    status: str
+    path: str
+    n_trials: int
+    n_trials_resumed: int
+    n_trials_copied: int
+    n_bytes_read: int
+    store_size_bytes: int
+    precision: str
+    source: str
+    duration_s: float
+    notes: tuple[str, ...]
+
+
+def convert_session(
+    session: Session,
+    store: str,
+    *,
+    source: str | Sequence[str] | None = None,
+    mode: Mode = Mode.AUTO,
+    downloads: str | Path | None = None,
+    precision: Precision | None = None,
+    repairs: bool = False,
+    jobs: int = 2,
+    executor: Executor | None = None,
+    stopping: threading.Event | None = None,
+    policy: RetryPolicy | None = None,
+    progress: Progress = ignore_progress,
+) -> ConversionReport:
+    """Convert a session's archive into a store; do nothing if the store already holds it.
+
+    Two runs at once do no harm on a local disk: the second waits, and finds the work done.
+
+    Parameters
+    ----------
+    session : Session
+        Which session.
+    store : str
+        Path or fsspec URL of the store's root; made if it does not exist.
+    source : str or sequence of str, optional
+        Folders, URLs or archives to read from, tried in this order; by default where the session is published.
+    mode : Mode
+        Whether to read the archive in place or to download it first.
+    downloads : path, optional
+        The folder that downloaded archives are kept in.
+    precision : Precision, optional
+        What to keep of the values; by default what the store holds, or ``exact``.
+    repairs : bool
+        Read every object of a store that holds the session already, and convert anew what is damaged.
+    jobs : int
+        Trials converted at once, in threads; each needs about 100 MB. The result does not depend on it.
+    executor : Executor, optional
+        What converts the trials in place of ``jobs`` threads; may be in other processes or on other machines.
+    stopping : threading.Event, optional
+        Once set, no further trial is begun.
+    policy : RetryPolicy, optional
+        How long to insist where a server does not deliver.
+    progress : Progress
+        Told after each trial, and after each group of objects when the result is verified.
+
+    Raises
+    ------
+    SourceError, ArchiveError
+        If the archive cannot be read or is damaged.
+    TrialError
+        If an array in it has the wrong dtype or shape.
+    StoreError
+        If the store cannot be written, holds the session in another precision, or is damaged and not to be repaired.
+    """
+    started = time.monotonic()
+    stopping = stopping or threading.Event()
+    sources = () if source is None else (source,) if isinstance(source, str) else tuple(source)
+    objects = open_objects(store)
+    with contextlib.ExitStack() as stack:
+        if executor is None:
+            executor = stack.enter_context(_own_threads(jobs))
+        for n_changes in range(_N_RESTARTS + 1):
+            try:
+                with open_archive(
+                    session, sources, mode=mode, downloads=downloads, policy=policy, jobs=jobs, progress=progress
+                ) as archive:
+                    conversion = _Conversion(
+                        session,
+                        store,
+                        objects,
+                        archive,
+                        executor,
+                        jobs,
+                        stopping,
+                        policy,
+                        progress,
+                    )
+                    return conversion.run(precision, repairs, started)
+            except SourceChangedError:
+                # What is finished and has not changed is found by its members' CRC and kept.
+                if n_changes == _N_RESTARTS:
+                    raise
+    raise AssertionError("the loop returns or raises")
+
+
+@contextlib.contextmanager
+def _own_threads(jobs: int) -> Iterator[Executor]:
+    pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="convert")
+    try:
+        yield pool
+    finally:
+        # After an error or Ctrl-C the trials under way are finished, so that nothing is written once the lock is gone.
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    """One attempt to convert one session from one state of its archive."""
+
+    session: Session
+    store: str
+    objects: Objects
+    archive: SessionArchive
+    executor: Executor
+    jobs: int
+    stopping: threading.Event
+    policy: RetryPolicy | None
+    progress: Progress
+
+    def run(self, precision: Precision | None, repairs: bool, started: float) -> ConversionReport:
+        session, objects = self.session, self.objects
+
+        def find() -> Target:
+            return find_target(
+                objects, session, self.archive, precision=precision, repairs=repairs, jobs=self.jobs,
+                progress=self.progress,
+            )  # fmt: skip
+
+        # A finished store may lie on a read-only disk: where nothing is to be done nothing is written, not even a lock.
+        target = find()
+        # An interrupted run leaves work at the current group, or at the next if the archive changed and changed back.
+        leftovers = [Workspace(objects, session, group) for group in (target.group, next_group(target.group))]
+        if not target.done or any(one.has_leftovers() for one in leftovers) or is_locked(objects, session.name):
+            waiting = f"wait for another run to finish {session.alias}"
+            with exclusive_access(objects, session.name, waiting=waiting, progress=self.progress):
+                target = find()
+                if not target.done:
+                    report = self._convert(target, Workspace(objects, session, target.group), started)
+                    publish_root(objects, session=session, group=target.group)
+                    return report
+                for one in leftovers:
+                    one.tidy_up()
+        if target.is_to_be_pointed_to or session not in list_root(objects) or is_locked(objects, ROOT_LOCK):
+            publish_root(objects, session=session, group=target.group)
+        return self._report_done(target, started)
+
+    def _report_done(self, target: Target, started: float) -> ConversionReport:
+        ledger = read_ledger(self.objects, self.session, target.group)
+        return ConversionReport(
+            session=self.session.name,
+            alias=self.session.alias,
+            status="already done",
+            path=self.objects.locate(target.group),
+            n_trials=len(ledger.trials),
+            n_trials_resumed=0,
+            n_trials_copied=0,
+            n_bytes_read=0,
+            store_size_bytes=ledger.size_bytes,
+            precision=str(target.precision),
+            source=self.archive.origin,
+            duration_s=time.monotonic() - started,
+            notes=tuple(target.attributes.get("notes", ())),
+        )
+
+    def _convert(self, target: Target, workspace: Workspace, started: float) -> ConversionReport:
+        session, archive, precision = self.session, self.archive, target.precision
+        workspace.begin(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "converter_version": CONVERTER_VERSION,
+                "precision": str(precision),
+            }
+        )
+        contents = read_session_contents(archive, session)
+        previous = target.open_previous(self.objects)
+        statistics = convert_statistics(
+            archive, contents, workspace, precision=precision, previous=previous, jobs=self.jobs
+        )
+        plan = ConversionPlan(
+            session=session,
+            store=self.store,
+            group=target.group,
+            previous=target.previous if previous is not None else None,
+            archive=archive.url,
+            archive_digest=archive.digest,
+            n_trials=contents.n_trials,
+            n_neurons=contents.n_neurons,
+            n_frames_padded=statistics.n_frames_padded,
+            precision=precision,
+            policy=self.policy,
+        )
+        resources = Resources.of(plan, archive)
+        done = _read_records(plan, contents, resources)
+        n_resumed = len(done)
+        converted = self._convert_trials(plan, contents, resources, done)
+        records = [(converted[trial].record if trial in converted else done[trial]) for trial in contents.trials]
+        notes = (
+            *contents.describe_differences(statistics.n_frames_padded),
+            *_describe_unexpected(archive),
+            *(f"trial {record.trial} is broken: {record.broken}" for record in records if record.broken),
+        )
+        attributes = compose_attributes(session, archive, records, notes, precision)
+        movies = _find_movies(records, resources.template, workspace)
+        finished = encode_rest(contents, statistics, records, movies, attributes, precision)
+        ledger = _write_rest(finished, statistics, records, workspace)
+        self._verify(plan, ledger, records, workspace)
+        workspace.publish(ledger, finished[METADATA_KEY])
+        return ConversionReport(
+            session=session.name,
+            alias=session.alias,
+            status="converted" if target.previous is None else "updated",
+            path=self.objects.locate(target.group),
+            n_trials=contents.n_trials,
+            n_trials_resumed=n_resumed,
+            n_trials_copied=sum(one.n_bytes_read == 0 for one in converted.values()),
+            n_bytes_read=sum(one.n_bytes_read for one in converted.values()),
+            store_size_bytes=ledger.size_bytes,
+            precision=str(precision),
+            source=archive.origin,
+            duration_s=time.monotonic() - started,
+            notes=notes,
+        )
+
+    def _convert_trials(
+        self,
+        plan: ConversionPlan,
+        contents: SessionContents,
+        resources: Resources,
+        done: Mapping[int, TrialRecord],
+    ) -> dict[int, ConvertedTrial]:
+        """Convert the trials that are not done."""
+        label = f"convert {self.session.alias}"
+        converted: dict[int, ConvertedTrial] = {}
+        n_bytes = 0
+        self.progress(label, len(done), contents.n_trials, n_bytes=n_bytes)
+        pending = [(trial, position) for position, trial in enumerate(contents.trials) if trial not in done]
+        local = (resources,) if self._in_threads else ()
+        futures = [self._submit(convert_trial, plan, trial, position, *local) for trial, position in pending]
+        try:
+            for future in as_completed(futures):
+                one = future.result()
+                converted[one.record.trial] = one
+                n_bytes += one.n_bytes_read
+                self.progress(label, len(done) + len(converted), contents.n_trials, n_bytes=n_bytes)
+        finally:
+            # The trials under way are finished, so that nothing is written once the lock is gone.
+            for future in futures:
+                future.cancel()
+            wait(futures)
+        return converted
+
+    @property
+    def _in_threads(self) -> bool:
+        return isinstance(self.executor, ThreadPoolExecutor)
+
+    def _submit(self, function: Callable[..., _Result], *arguments: object) -> Future[_Result]:
+        if not self._in_threads:
+            return self.executor.submit(function, *arguments)
+
+        def run() -> _Result:
+            if self.stopping.is_set():
+                raise KeyboardInterrupt
+            return function(*arguments)
+
+        return self.executor.submit(run)
+
+    def _verify(
+        self, plan: ConversionPlan, ledger: Ledger, records: Iterable[TrialRecord], workspace: Workspace
+    ) -> None:
+        """Read every object back; forget the trials whose objects are not as they were written."""
+        label = f"verify {self.session.alias}"
+        written = [(key, stored) for key, stored in ledger.objects.items() if key != METADATA_KEY]
+        batches = [written[start : start + _CHECKED_AT_ONCE] for start in range(0, len(written), _CHECKED_AT_ONCE)]
+        futures = {self._submit(check_written, plan, batch): batch for batch in batches}
+        problems: dict[str, str] = {}
+        n_done = n_bytes = 0
+        try:
+            for future in as_completed(futures):
+                problems.update(future.result())
+                n_done += len(futures[future])
+                n_bytes += sum(stored.size_bytes for _, stored in futures[future])
+                self.progress(label, n_done, len(written), n_bytes=n_bytes)
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+        if not problems:
+            return
+        for record in records:
+            if not problems.keys().isdisjoint(record.objects):
+                workspace.forget_trial(record.trial)
+        if any(key.startswith(f"{STATISTICS_GROUP}/") for key in problems):
+            workspace.forget_statistics()
+        key, problem = min(problems.items())
+        others = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise StoreError(
+            f"what was written reads back differently: {problem}{others}",
+            session=self.session,
+            path=workspace.group.locate(key),
+            remedy="check the disk, and run it again: only what is damaged is converted again",
+        )
+
+
+def _read_records(plan: ConversionPlan, contents: SessionContents, resources: Resources) -> dict[int, TrialRecord]:
+    """Return the records of the trials that an interrupted run finished and that still are what they were, by trial."""
+    done = {}
+    for position, trial in enumerate(contents.trials):
+        record = resources.workspace.read_trial_record(trial)
+        if (
+            record is not None
+            and record.members == resources.archive.fingerprint_trial(trial)
+            and record.behavior.shape[-1] == plan.n_frames_padded
+            and record.objects.keys() == {resources.template.block_key(name, position) for name in BLOCK_VARIABLES}
+        ):
+            done[trial] = record
+    return done
+
+
+def _describe_unexpected(archive: SessionArchive) -> Iterator[str]:
+    names = archive.unexpected
+    if names:
+        shown = ", ".join(names[:_N_NAMED]) + (" and others" if len(names) > _N_NAMED else "")
+        yield f"{len(names)} members of the archive have no place in a session: {shown}"
+
+
+def _find_movies(records: Sequence[TrialRecord], template: SessionTemplate, workspace: Workspace) -> list[int]:
+    """Return for each trial the first trial that shows the same movie."""
+
+    def read_video(position: int) -> np.ndarray:
+        record = records[position]
+        data = workspace.group.read(template.block_key("videos", position))
+        video = template.decode_block("videos", position, data)[: record.n_frames]
+        return video.astype(np.float32, copy=False)
+
+    largest_error = max(record.largest_absolute_error["videos"] for record in records)
+    groups = group_movies([record.signature for record in records], read_video, largest_error=largest_error)
+    return [records[first].trial for first in groups]
+
+
+def _write_rest(
+    finished: Mapping[str, bytes],
+    statistics: StatisticsRecord,
+    records: Sequence[TrialRecord],
+    workspace: Workspace,
+) -> Ledger:
+    """Write everything but the group's own metadata, whose appearance publishes the session; return the ledger."""
+    stored = {key: StoredObject.of(data) for key, data in finished.items()}
+    ledger = Ledger(
+        objects=merge_objects([statistics.objects, *(record.objects for record in records), stored]),
+        trials={record.trial: record for record in records},
+        statistics=statistics,
+    )
+    for key, data in finished.items():
+        if key != METADATA_KEY:
+            workspace.group.write(key, data)
+    for key in workspace.group.keys() or ():
+        # A process killed while writing leaves a temporary file, an archive that changed leaves trials it lacks.
+        if key not in ledger.objects:
+            workspace.group.delete(key)
+    return ledger

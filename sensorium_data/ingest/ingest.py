@@ -1,0 +1,201 @@
+"""Many sessions into one store: side by side, on one machine or over a Dask cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from sensorium_data.archive import Mode, list_sessions
+from sensorium_data.cluster import open_cluster
+from sensorium_data.errors import SensoriumError, SourceError, UnknownNameError
+from sensorium_data.files import RetryPolicy
+from sensorium_data.ingest.convert import ConversionReport, convert_session
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.sessions import Session, find_session, find_sessions
+from sensorium_data.store import Precision
+
+__all__ = ["IngestReport", "choose_sessions", "default_jobs", "ingest_sessions"]
+
+# Two sessions at once: while one reads its index or is read back, the other keeps the threads busy.
+_SESSIONS_AT_ONCE = 2
+# A server that gives each connection little gives several more; a local disk does not.
+_LEAST_JOBS_OVER_A_NETWORK = 8
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What :func:`ingest_sessions` did.
+
+    Attributes
+    ----------
+    sessions : tuple of ConversionReport
+        Of the sessions that the store holds now, in the order asked for.
+    failures : tuple of SensoriumError
+        Why others could not be converted.
+    """
+
+    sessions: tuple[ConversionReport, ...]
+    failures: tuple[SensoriumError, ...]
+
+    def raise_failures(self) -> None:
+        """Raise the failure, or one error that names them all; nothing if there is none."""
+        if len(self.failures) == 1:
+            raise self.failures[0]
+        if self.failures:
+            raise SensoriumError(
+                f"{len(self.failures)} of {len(self.failures) + len(self.sessions)} sessions could not be converted",
+                found=" | ".join(str(failure) for failure in self.failures),
+                remedy="mend what each message says and run the same command again; finished sessions are kept",
+            )
+
+
+def choose_sessions(names: Iterable[str], sources: Sequence[str] = ()) -> tuple[Session, ...]:
+    """Return the sessions that ``names`` mean; ``all`` means every archive at sources that can be listed.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Aliases, full names, or ``new``, ``old`` and ``all``.
+    sources : sequence of str
+        Folders or URLs that hold archives.
+
+    Raises
+    ------
+    UnknownNameError
+        If a name means no session.
+    SourceError
+        If ``all`` is asked for and no source can be reached.
+    """
+    names = list(names)
+    found = _list_sources(sources) if "all" in map(str.lower, names) else set()
+    if not found:
+        return find_sessions(names)
+    chosen = set(find_sessions(name for name in names if name.lower() != "all"))
+    for name in found:
+        with contextlib.suppress(UnknownNameError):  # other zip files may lie there
+            chosen.add(find_session(name))
+    return tuple(sorted(chosen))
+
+
+def _list_sources(sources: Sequence[str]) -> set[str]:
+    """Return the names of all archives at sources that can be listed; an error if none of them can be reached."""
+    found: set[str] = set()
+    failures: list[SourceError] = []
+    for source in sources:
+        try:
+            found.update(list_sessions(source))
+        except SourceError as failure:
+            failures.append(failure)
+    if failures and len(failures) == len(sources):
+        raise failures[0]
+    return found
+
+
+def default_jobs(sources: Sequence[str] = ()) -> int:
+    """Return how many trials to convert at once: one a core, and at least 8 where archives come over a network."""
+    n_cores = os.cpu_count() or 1
+    are_local = bool(sources) and all("://" not in source or source.startswith("file:") for source in sources)
+    return n_cores if are_local else max(n_cores, _LEAST_JOBS_OVER_A_NETWORK)
+
+
+def ingest_sessions(
+    sessions: Sequence[Session],
+    store: str,
+    *,
+    sources: Sequence[str] = (),
+    mode: Mode = Mode.AUTO,
+    downloads: str | Path | None = None,
+    precision: Precision | None = None,
+    repairs: bool = False,
+    jobs: int | None = None,
+    dask: str | None = None,
+    policy: RetryPolicy | None = None,
+    progress: Progress = ignore_progress,
+) -> IngestReport:
+    """Convert the archives of sessions into a store; sessions that it holds already are left alone.
+
+    One session's failure does not keep the others from being converted.
+
+    Parameters
+    ----------
+    sessions : sequence of Session
+        Which sessions.
+    store : str
+        Path or fsspec URL of the store's root; made if it does not exist.
+    sources : sequence of str
+        Folders, URLs or archives to read from, tried in this order; by default where the sessions are published.
+    mode, downloads, precision, repairs, policy
+        As :func:`~sensorium_data.ingest.convert_session` takes them.
+    jobs : int, optional
+        Trials converted at once, of all sessions together; by default :func:`default_jobs`. Each needs about 100 MB.
+        With ``dask`` this many threads read statistics and the like here.
+    dask : str, optional
+        Address of a Dask scheduler, whose workers convert the trials. They have to have this package, and to reach the
+        archives and the store under the same names. The result does not depend on it.
+    progress : Progress
+        Told after each trial of each session.
+
+    Raises
+    ------
+    UsageError
+        If no Dask scheduler answers at the address.
+    """
+    n_jobs = jobs if jobs is not None else default_jobs(sources)
+    stopping = threading.Event()
+    reports: dict[Session, ConversionReport] = {}
+    failures: dict[Session, SensoriumError] = {}
+
+    with _trial_executor(n_jobs, dask) as executor:
+
+        def convert(session: Session) -> ConversionReport:
+            return convert_session(
+                session,
+                store,
+                source=sources or None,
+                mode=mode,
+                downloads=downloads,
+                precision=precision,
+                repairs=repairs,
+                jobs=n_jobs,
+                executor=executor,
+                stopping=stopping,
+                policy=policy,
+                progress=progress,
+            )
+
+        pool = ThreadPoolExecutor(_SESSIONS_AT_ONCE, thread_name_prefix="session")
+        try:
+            futures = {pool.submit(convert, session): session for session in sessions}
+            for future in as_completed(futures):
+                session = futures[future]
+                try:
+                    reports[session] = future.result()
+                except SensoriumError as error:
+                    failures[session] = error
+        finally:
+            # After Ctrl-C, trials that have begun are finished and the others are not begun.
+            stopping.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+    return IngestReport(
+        tuple(reports[session] for session in sessions if session in reports),
+        tuple(failures[session] for session in sessions if session in failures),
+    )
+
+
+@contextlib.contextmanager
+def _trial_executor(jobs: int, dask: str | None) -> Iterator[Executor]:
+    if dask is None:
+        pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="convert")
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        return
+    with open_cluster(dask) as client:
+        # Pure tasks would be taken for done when the same call is made again, even if its result is lost.
+        yield client.get_executor(pure=False)  # type: ignore[no-untyped-call]

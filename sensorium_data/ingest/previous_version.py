@@ -1,0 +1,120 @@
+"""A session's published version as a source of blocks: what did not change is copied, not converted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from sensorium_data.files import Objects, StoredObject
+from sensorium_data.schema import SIGNATURE
+from sensorium_data.store import Ledger, Members, StatisticsRecord, TrialRecord
+
+__all__ = ["PreviousVersion"]
+
+
+class PreviousVersion:
+    """A published group whose objects may be copied.
+
+    An object is copied only if its bytes are those that the ledger describes: damage is not handed on.
+
+    Parameters
+    ----------
+    group : Objects
+        The published group.
+    ledger : Ledger
+        Its ledger.
+    """
+
+    def __init__(self, group: Objects, ledger: Ledger) -> None:
+        self._group = group
+        self._ledger = ledger
+        self._rows = {trial: row for row, trial in enumerate(sorted(ledger.trials))}
+
+    def holds(self, trial: int, members: Members) -> bool:
+        """Whether a trial was made from the same members, so that it may be copied if it is sound."""
+        facts = self._ledger.trials.get(trial)
+        return facts is not None and facts.members == members
+
+    def copy_trial(self, trial: int, members: Members, keys: Mapping[str, str], group: Objects) -> TrialRecord | None:
+        """Copy the blocks of a trial, if it was made from the same members and they are sound.
+
+        Parameters
+        ----------
+        trial : int
+            The trial's id.
+        members : mapping of str to tuple of int
+            CRC-32 and size of the archive's members, by variable.
+        keys : mapping of str to str
+            The keys to copy to, by variable.
+        group : Objects
+            Where to copy to.
+
+        Returns
+        -------
+        TrialRecord or None
+            What to keep of the trial; ``None`` if it has to be converted.
+        """
+        if not self.holds(trial, members):
+            return None
+        facts = self._ledger.trials[trial]
+        copied: dict[str, StoredObject] = {}
+        for old_key, stored in facts.objects.items():
+            data = self._read_sound(old_key, stored)
+            if data is None:
+                return None
+            key = keys[old_key.partition("/")[0]]
+            group.write(key, data)
+            copied[key] = stored
+        row = self._rows[trial]
+        return TrialRecord(
+            trial=trial,
+            n_frames=facts.n_frames,
+            broken=facts.broken,
+            responses_withheld=facts.responses_withheld,
+            largest_absolute_error=facts.largest_absolute_error,
+            members=facts.members,
+            objects=copied,
+            behavior=self._small["behavior"][row],
+            pupil_center=self._small["pupil_center"][row],
+            signature=self._small["signature"][row][: facts.n_frames],
+        )
+
+    def copy_statistics(self, members: Members, group: Objects) -> StatisticsRecord | None:
+        """Copy the archive's statistics, if they were made from the same members and are sound."""
+        record = self._ledger.statistics
+        if record.members != members:
+            return None
+        for key, stored in record.objects.items():
+            data = self._read_sound(key, stored)
+            if data is None:
+                return None
+            group.write(key, data)
+        return record
+
+    @cached_property
+    def is_usable(self) -> bool:
+        """Whether the small arrays, which every trial needs, are sound; the blocks are looked at one by one."""
+        small = ("behavior/", "pupil_center/", "movies/", "trial/", "zarr.json")
+        return all(
+            self._read_sound(key, stored) is not None
+            for key, stored in self._ledger.objects.items()
+            if key.startswith(small)
+        )
+
+    @cached_property
+    def _small(self) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+        import zarr
+
+        store = self._group.zarr_store()
+        paths = {name: name for name in ("behavior", "pupil_center")} | {"signature": f"movies/{SIGNATURE.name}"}
+        return {name: np.asarray(zarr.open_array(store, path=path, mode="r")[...]) for name, path in paths.items()}
+
+    def _read_sound(self, key: str, stored: StoredObject) -> bytes | None:
+        try:
+            data = self._group.read(key)
+        except FileNotFoundError:
+            return None
+        return None if stored.find_difference(data) is not None else data

@@ -1,0 +1,150 @@
+"""What a conversion has to make: nothing, a session's first group, or a later version of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sensorium_data.archive import SessionArchive
+from sensorium_data.errors import StoreError
+from sensorium_data.files import Objects
+from sensorium_data.ingest.previous_version import PreviousVersion
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.sessions import Session
+from sensorium_data.store import (
+    Precision,
+    current_group,
+    find_object_problems,
+    next_group,
+    read_attributes,
+    read_ledger,
+    read_sound_attributes,
+    require_schema,
+)
+
+__all__ = ["Target", "find_target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The group that has to hold a session, as its archive is now.
+
+    Attributes
+    ----------
+    group : str
+        Its name.
+    precision : Precision
+        What it keeps of the values.
+    done : bool
+        Whether it is published.
+    is_to_be_pointed_to : bool
+        Whether it is published, and the store does not point to it yet.
+    previous : str or None
+        The published group that it replaces.
+    attributes : mapping
+        Of the published group, if it is done.
+    """
+
+    group: str
+    precision: Precision
+    done: bool = False
+    is_to_be_pointed_to: bool = False
+    previous: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    session: Session | None = None
+
+    def open_previous(self, objects: Objects) -> PreviousVersion | None:
+        """Return the replaced group to copy from; ``None`` if there is none, or none that can be read."""
+        if self.previous is None or self.session is None:
+            return None
+        try:
+            previous = PreviousVersion(objects.child(self.previous), read_ledger(objects, self.session, self.previous))
+        except StoreError:
+            return None  # It is to be repaired, and its ledger is what is damaged: everything is converted anew.
+        return previous if previous.is_usable else None
+
+
+def find_target(
+    objects: Objects,
+    session: Session,
+    archive: SessionArchive,
+    *,
+    precision: Precision | None = None,
+    repairs: bool = False,
+    jobs: int = 1,
+    progress: Progress = ignore_progress,
+) -> Target:
+    """Find out what is to be done for a store to hold a session.
+
+    Parameters
+    ----------
+    objects : Objects
+        The store's root.
+    session : Session
+        Which session.
+    archive : SessionArchive
+        Its archive.
+    precision : Precision, optional
+        The precision that is asked for; by default what the store holds, or ``exact``.
+    repairs : bool
+        Whether to read every object of a published group, and to replace a damaged one.
+    jobs : int
+        Objects read at once.
+    progress : Progress
+        Told after each object that is read.
+
+    Raises
+    ------
+    StoreError
+        If the store holds the session in another precision, in another schema version, or damaged while it is not to
+        be repaired.
+    """
+    group = current_group(objects, session)
+    try:
+        attributes = (read_attributes if repairs else read_sound_attributes)(objects, session, group)
+    except StoreError:
+        if not repairs:
+            raise
+        return Target(next_group(group), precision or Precision.EXACT, previous=group, session=session)
+    if attributes is None:
+        return Target(group, precision or Precision.EXACT)
+    require_schema(objects, session, group, attributes)
+    stored = Precision(attributes["precision"])
+    if precision is not None and precision != stored:
+        raise StoreError(
+            "the store holds the session in another precision",
+            session=session,
+            path=objects.locate(group),
+            found=str(stored),
+            expected=str(precision),
+            remedy="ingest into another store, or leave out --precision",
+        )
+    sound = not repairs or _is_sound(objects, session, group, jobs, progress)
+    if sound and _is_made_from(attributes, archive):
+        return Target(group, stored, done=True, attributes=attributes)
+    following = next_group(group)
+    found = read_attributes(objects, session, following)
+    if found is not None and found.get("precision") == str(stored) and _is_made_from(found, archive):
+        # Published by a run that was killed before it moved the store's pointer.
+        return Target(following, stored, done=True, is_to_be_pointed_to=True, attributes=found)
+    if found is not None:
+        # Nobody was ever pointed to it, and the archive has changed again since.
+        objects.child(following).delete_all()
+    return Target(following, stored, previous=group, session=session)
+
+
+def _is_made_from(attributes: Mapping[str, Any], archive: SessionArchive) -> bool:
+    return (attributes.get("source_size_bytes"), attributes.get("source_digest")) == (
+        archive.size_bytes,
+        archive.digest,
+    )
+
+
+def _is_sound(objects: Objects, session: Session, group: str, jobs: int, progress: Progress) -> bool:
+    try:
+        ledger = read_ledger(objects, session, group)
+    except StoreError:
+        return False
+    label = f"verify {session.alias}"
+    return not find_object_problems(objects.child(group), ledger, jobs=jobs, progress=progress, label=label)

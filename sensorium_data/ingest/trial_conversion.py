@@ -1,0 +1,243 @@
+"""One trial from the archive into the workspace: the unit of work that threads and a Dask cluster's workers share.
+
+A worker gets a plan of a few hundred bytes, opens the archive and the store by itself, and returns the trial's record.
+Everything it writes is named by the trial's place and holds the same bytes whoever writes it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from sensorium_data.archive import SessionArchive
+from sensorium_data.errors import SourceChangedError
+from sensorium_data.files import LocalObjects, Objects, RetryPolicy, StoredObject, open_objects
+from sensorium_data.ingest.assembly import BLOCK_VARIABLES, declare_variables
+from sensorium_data.ingest.previous_version import PreviousVersion
+from sensorium_data.ingest.trial_blocks import TrialBlock, read_trial_block
+from sensorium_data.ingest.workspace import Workspace
+from sensorium_data.sessions import Session
+from sensorium_data.store import Precision, SessionTemplate, TrialRecord, read_ledger
+
+__all__ = ["ConversionPlan", "ConvertedTrial", "Resources", "check_written", "convert_trial", "write_trial_block"]
+
+
+@dataclass(frozen=True)
+class ConversionPlan:
+    """What all trials of one conversion have in common; small, hashable, and the same in every process.
+
+    Attributes
+    ----------
+    session : Session
+        Which session.
+    store : str
+        The store's root.
+    group : str
+        The group that is being made.
+    previous : str or None
+        The published group whose unchanged blocks are copied.
+    archive : str
+        Where the archive is.
+    archive_digest : str
+        Of its central directory.
+    n_trials, n_neurons, n_frames_padded : int
+        Sizes of the session.
+    precision : Precision
+        What to keep of the values.
+    policy : RetryPolicy or None
+        How long to insist where a server does not deliver.
+    """
+
+    session: Session
+    store: str
+    group: str
+    previous: str | None
+    archive: str
+    archive_digest: str
+    n_trials: int
+    n_neurons: int
+    n_frames_padded: int
+    precision: Precision
+    policy: RetryPolicy | None = None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a process needs to convert trials of one plan."""
+
+    archive: SessionArchive
+    workspace: Workspace
+    template: SessionTemplate
+    previous: PreviousVersion | None
+
+    @classmethod
+    def of(cls, plan: ConversionPlan, archive: SessionArchive) -> Self:
+        """Open what the plan names beside the archive."""
+        objects = open_objects(plan.store)
+        template = declare_variables(plan.n_trials, plan.n_neurons, plan.n_frames_padded, plan.precision)
+        previous = None
+        if plan.previous is not None:
+            ledger = read_ledger(objects, plan.session, plan.previous)
+            previous = PreviousVersion(objects.child(plan.previous), ledger)
+        return cls(archive, Workspace(objects, plan.session, plan.group), template, previous)
+
+    @classmethod
+    def open(cls, plan: ConversionPlan) -> Self:
+        """Open everything the plan names.
+
+        Raises
+        ------
+        SourceChangedError
+            If the archive is not the one that the plan was made for.
+        """
+        archive = SessionArchive.open(plan.archive, plan.session, policy=plan.policy)
+        if archive.digest != plan.archive_digest:
+            archive.close()
+            raise SourceChangedError(
+                "the archive changed while it was being converted",
+                session=plan.session,
+                path=plan.archive,
+                found=f"index {archive.digest[:12]}",
+                expected=f"index {plan.archive_digest[:12]}",
+                remedy="start again",
+            )
+        return cls.of(plan, archive)
+
+
+@dataclass(frozen=True)
+class ConvertedTrial:
+    """A trial that has just been written.
+
+    Attributes
+    ----------
+    record : TrialRecord
+        The record of it.
+    n_bytes_read : int
+        Compressed size of the members that were read; 0 for a trial that was copied.
+    """
+
+    record: TrialRecord
+    n_bytes_read: int
+
+
+def convert_trial(
+    plan: ConversionPlan, trial: int, position: int, resources: Resources | None = None
+) -> ConvertedTrial:
+    """Convert one trial, write it, and write the record of it.
+
+    Parameters
+    ----------
+    plan : ConversionPlan
+        Of the session.
+    trial : int
+        The trial's id.
+    position : int
+        Its place along the trial dimension.
+    resources : Resources, optional
+        Opened for the plan; by default this process opens them once and keeps them.
+    """
+    resources = resources or _RESOURCES.get(plan)
+    archive, workspace, template = resources.archive, resources.workspace, resources.template
+    members = archive.fingerprint_trial(trial)
+    n_bytes_read = 0
+    record = None
+    if resources.previous is not None:
+        keys = {variable: template.block_key(variable, position) for variable in BLOCK_VARIABLES}
+        record = resources.previous.copy_trial(trial, members, keys, workspace.group)
+    if record is None:
+        block = read_trial_block(
+            archive,
+            plan.session,
+            trial,
+            n_neurons=plan.n_neurons,
+            n_frames_padded=plan.n_frames_padded,
+            precision=plan.precision,
+        )
+        record = write_trial_block(block, position, template, workspace.group, members)
+        n_bytes_read = archive.compressed_size_bytes(trial)
+    workspace.write_trial_record(record)
+    return ConvertedTrial(record, n_bytes_read)
+
+
+def write_trial_block(
+    block: TrialBlock,
+    position: int,
+    template: SessionTemplate,
+    group: Objects,
+    members: Mapping[str, tuple[int, int]],
+) -> TrialRecord:
+    """Write the large arrays of one trial, and return the record to keep of it.
+
+    Parameters
+    ----------
+    block : TrialBlock
+        The trial.
+    position : int
+        Its place along the trial dimension.
+    template : SessionTemplate
+        Declares ``videos`` and ``responses``.
+    group : Objects
+        Where the session's objects go.
+    members : mapping of str to tuple of int
+        CRC-32 and size of the archive's members that it was made from, by variable.
+    """
+    stored: dict[str, StoredObject] = {}
+    for variable, values in (("videos", block.videos), ("responses", block.responses)):
+        key, data = template.encode_block(variable, position, values)
+        group.write(key, data)
+        stored[key] = StoredObject.of(data)
+    return TrialRecord(
+        trial=block.trial,
+        n_frames=block.n_frames,
+        broken=block.broken,
+        responses_withheld=block.responses_withheld,
+        largest_absolute_error=block.largest_absolute_error,
+        members=members,
+        objects=stored,
+        behavior=block.behavior,
+        pupil_center=block.pupil_center,
+        signature=block.signature,
+    )
+
+
+def check_written(plan: ConversionPlan, objects: Iterable[tuple[str, StoredObject]]) -> dict[str, str]:
+    """Bring objects to the disk, read them back, and return what is wrong with each that is not as it was written."""
+    group = Workspace(open_objects(plan.store), plan.session, plan.group).group
+    problems: dict[str, str] = {}
+    for key, stored in objects:
+        try:
+            if isinstance(group, LocalObjects):
+                group.sync(key)
+            problem = stored.find_damage(group.read(key))
+        except FileNotFoundError:
+            problem = "missing"
+        if problem is not None:
+            problems[key] = problem
+    return problems
+
+
+class _OpenResources:
+    """The resources that a worker process has open: those of the plans used last."""
+
+    _LIMIT = 2
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[ConversionPlan, Resources] = OrderedDict()
+
+    def get(self, plan: ConversionPlan) -> Resources:
+        with self._lock:
+            resources = self._open.get(plan)
+            if resources is None:
+                resources = self._open[plan] = Resources.open(plan)
+            self._open.move_to_end(plan)
+            # The archive of a plan that is dropped closes with its last reader.
+            while len(self._open) > self._LIMIT:
+                self._open.popitem(last=False)
+            return resources
+
+
+_RESOURCES = _OpenResources()

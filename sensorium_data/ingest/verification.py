@@ -1,0 +1,200 @@
+"""Whether a published session is what was written, and whether that is what its archive holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sensorium_data.archive import SessionArchive
+from sensorium_data.errors import ArchiveError, TrialError
+from sensorium_data.files import open_objects
+from sensorium_data.ingest.archived_statistics import read_statistic
+from sensorium_data.ingest.assembly import STATISTICS_GROUP
+from sensorium_data.ingest.trial_blocks import TrialBlock, read_session_contents, read_trial_block
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.schema import STATISTICS, VARIABLES
+from sensorium_data.sessions import find_session
+from sensorium_data.store import LEDGER_KEY, Precision, find_object_problems, open_session, read_ledger, require_session
+
+__all__ = ["VerificationReport", "compare_with_archive", "verify_session"]
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """What :func:`verify_session` or :func:`compare_with_archive` found.
+
+    Attributes
+    ----------
+    session : str
+        The session's full name.
+    compared_with : str
+        ``"ledger"``, or where the archive is.
+    n_objects : int
+        Objects of the ledger, or trials of the archive, that were compared.
+    size_bytes : int
+        Size of what was read: the objects', or the compressed members'.
+    problems : tuple of str
+        One sentence for each object that is missing, changed or unknown, or for each difference from the archive; empty
+        for a sound store.
+    """
+
+    session: str
+    compared_with: str
+    n_objects: int
+    size_bytes: int
+    problems: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def verify_session(
+    store: str, session: str, *, jobs: int = 4, progress: Progress = ignore_progress
+) -> VerificationReport:
+    """Read every object of a published session and compare it with the ledger.
+
+    Parameters
+    ----------
+    store : str
+        Path or fsspec URL of the store's root.
+    session : str
+        Alias or full name.
+    jobs : int
+        Objects read at once.
+    progress : Progress
+        Told after each object.
+
+    Raises
+    ------
+    StoreError
+        If the session is not there, its ledger is damaged, or an object cannot be read.
+    """
+    found = find_session(session)
+    objects = open_objects(store)
+    name = require_session(objects, found)
+    ledger = read_ledger(objects, found, name)
+    group = objects.child(name)
+    problems = find_object_problems(group, ledger, jobs=jobs, progress=progress, label=f"verify {found.alias}")
+    sentences = [f"{key}: {problem}" for key, problem in problems.items()]
+    keys = group.keys()
+    if keys is not None:
+        sentences += [f"{key}: not in the ledger" for key in keys if key not in ledger.objects and key != LEDGER_KEY]
+    return VerificationReport(found.name, "ledger", len(ledger.objects), ledger.size_bytes, tuple(sentences))
+
+
+def compare_with_archive(
+    store: str, session: str, archive: SessionArchive, *, jobs: int = 4, progress: Progress = ignore_progress
+) -> VerificationReport:
+    """Read every trial of an archive and compare it, in the store's precision, with what the store holds.
+
+    Values are compared bit by bit: the same float64 value rounds to the same stored one. Labels of trials and neurons
+    and the archive's own statistics are compared as well.
+
+    Parameters
+    ----------
+    store : str
+        Path or fsspec URL of the store's root.
+    session : str
+        Alias or full name.
+    archive : SessionArchive
+        The session's archive, open.
+    jobs : int
+        Trials read at once; each needs about 150 MB.
+    progress : Progress
+        Told after each trial.
+
+    Raises
+    ------
+    StoreError
+        If the session is not there or damaged.
+    SourceError
+        If the archive's bytes cannot be had.
+    ArchiveError, TrialError
+        If the archive's own metadata are damaged; a damaged trial is a difference.
+    """
+    found = find_session(session)
+    dataset = open_session(store, found.name)
+    objects = open_objects(store)
+    import zarr
+
+    group: Any = zarr.open_group(objects.child(require_session(objects, found)).zarr_store(), mode="r")
+    contents = read_session_contents(archive, found)
+    precision = Precision(dataset.attrs["precision"])
+    labels = {
+        "trials": (dataset.trial.values.tolist(), list(contents.trials)),
+        "tiers": (dataset.tier.values.tolist(), [str(tier) for tier in contents.tiers]),
+        "unit ids": (dataset.neuron.values.tolist(), contents.unit_ids.tolist()),
+        "cell positions": (
+            np.stack([dataset.x, dataset.y, dataset.z], axis=1).tolist(),
+            contents.positions.tolist(),
+        ),
+    }
+    sentences = [f"{name} differ from the archive's" for name, (stored, there) in labels.items() if stored != there]
+    positions = {int(trial): position for position, trial in enumerate(dataset.trial.values.tolist())}
+    n_frames = dict(zip(positions, dataset.n_frames.values.tolist(), strict=True))
+    withheld = dict(zip(positions, dataset.responses_withheld.values.tolist(), strict=True))
+
+    def compare(trial: int) -> list[str]:
+        if trial not in positions:
+            return [f"trial {trial} is not in the store"]
+        try:
+            block = read_trial_block(
+                archive,
+                found,
+                trial,
+                n_neurons=contents.n_neurons,
+                n_frames_padded=dataset.sizes["time"],
+                precision=precision,
+            )
+        except (ArchiveError, TrialError) as error:
+            return [f"trial {trial} cannot be read from the archive: {error}"]
+        differences = []
+        if block.n_frames != n_frames[trial]:
+            differences.append(f"trial {trial} has {n_frames[trial]} valid frames, {block.n_frames} in the archive")
+        if block.responses_withheld != withheld[trial]:
+            differences.append(f"trial {trial}: the store and the archive disagree on whether responses are withheld")
+        arrays = {name: np.asarray(group[name][positions[trial]]) for name in VARIABLES}
+        differences += [f"trial {trial}: {difference}" for difference in _compare_arrays(arrays, block)]
+        return differences
+
+    label = f"compare {found.alias} with its archive"
+    n_bytes = 0
+    pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="compare")
+    try:
+        for n_done, (trial, differences) in enumerate(
+            zip(contents.trials, pool.map(compare, contents.trials), strict=True), start=1
+        ):
+            sentences += differences
+            n_bytes += archive.compressed_size_bytes(trial)
+            progress(label, n_done, contents.n_trials, n_bytes=n_bytes)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    for variable in VARIABLES:
+        for position, statistic in enumerate(STATISTICS):
+            there, _ = read_statistic(archive, contents, variable, statistic, dataset.sizes["time"], precision)
+            stored = np.asarray(group[f"{STATISTICS_GROUP}/{variable}"][position])
+            sentences += [f"statistics: {d}" for d in _describe_difference(f"{statistic} of {variable}", stored, there)]
+    return VerificationReport(found.name, archive.origin, contents.n_trials, n_bytes, tuple(sentences))
+
+
+def _compare_arrays(arrays: Mapping[str, np.ndarray], block: TrialBlock) -> Iterator[str]:
+    for variable, stored in arrays.items():
+        yield from _describe_difference(variable, stored, getattr(block, variable))
+
+
+def _describe_difference(name: str, stored: np.ndarray, there: np.ndarray) -> Iterator[str]:
+    if stored.shape != there.shape or stored.dtype != there.dtype:
+        yield f"{name} is {stored.dtype} {stored.shape}, {there.dtype} {there.shape} from the archive"
+        return
+    differs = stored != there
+    differs &= ~(np.isnan(stored) & np.isnan(there))
+    n_different = int(np.count_nonzero(differs))
+    if n_different:
+        largest = np.abs(stored[differs].astype(np.float64) - there[differs]).max()
+        yield f"{name} differs in {n_different} of {stored.size} values, by up to {largest:.4g}"

@@ -1,0 +1,12 @@
+from .averaging import choose_weights as choose_weights
+from .averaging import parse_weights as parse_weights
+from .folder import from_folder as from_folder
+from .predictions import create_predictions as create_predictions
+from .predictions import find_predictions as find_predictions
+from .predictions import from_arrays as from_arrays
+from .predictions import open_predictions as open_predictions
+from .predictions import predicted_sessions as predicted_sessions
+from .predictions import predictions_attributes as predictions_attributes
+from .run_records import RunRecord as RunRecord
+from .run_records import find_runs as find_runs
+from .standardized import StandardizedPredictions as StandardizedPredictions

@@ -1,0 +1,134 @@
+"""Predictions that another model has left as a folder of arrays, one file a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sensorium_data.errors import PredictionsError, UnknownNameError, UsageError
+from sensorium_data.predictions.predictions import from_arrays
+from sensorium_data.predictions.writer import ResponseUnits
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.sessions import Session, find_session
+
+__all__ = ["from_folder"]
+
+_SUFFIX = ".npy"
+
+
+def from_folder(
+    url: str,
+    store: str,
+    folder: str | Path,
+    *,
+    response_units: ResponseUnits,
+    attributes: Mapping[str, Any] | None = None,
+    progress: Progress = ignore_progress,
+) -> int:
+    """Write a predictions store from a folder of arrays; memory holds one.
+
+    Parameters
+    ----------
+    url : str
+        Where the store will be.
+    store : str
+        The session stores whose trials are predicted.
+    folder : path
+        Holds ``<session>/<trial>.npy``: the session by alias or full name, the trial by its id, the array as
+        :func:`sensorium_data.predictions.from_arrays` takes it. What begins with a dot is passed over, everything else
+        has to be of this form.
+    response_units, attributes, progress
+        As :func:`~sensorium_data.predictions.from_arrays` takes them.
+
+    Returns
+    -------
+    int
+        Number of trials.
+
+    Raises
+    ------
+    PredictionsError
+        If something else lies in the folder, a file is damaged, or the arrays do not fit the sessions.
+    UsageError
+        If there is no array, or a session is there twice.
+    StoreError
+        If a session is not in the store.
+    """
+    root = Path(folder)
+    arrays = {path.name: _TrialFiles(_session_of(path), path) for path in _visible_entries(root)}
+    n_trials = sum(map(len, arrays.values()))
+    if not n_trials:
+        raise UsageError(
+            "no array to read", path=root, expected="SESSION/TRIAL.npy", remedy="give the folder of sessions"
+        )
+    from_arrays(url, store, arrays, response_units=response_units, attributes=attributes, progress=progress)
+    return n_trials
+
+
+class _TrialFiles(Mapping[int, npt.NDArray[Any]]):
+    """The arrays of a session's folder by trial id, read when they are asked for."""
+
+    def __init__(self, session: Session, folder: Path) -> None:
+        self._session = session
+        self._paths = dict(sorted((_trial_of(session, path), path) for path in _visible_entries(folder)))
+
+    def __getitem__(self, trial: int) -> npt.NDArray[Any]:
+        path = self._paths[trial]
+        try:
+            values: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+        # What numpy raises depends on which bytes are damaged; objects are refused as a ValueError.
+        except (OSError, ValueError, EOFError) as error:
+            raise PredictionsError(
+                "an array cannot be read",
+                session=self._session,
+                trial=trial,
+                path=path,
+                found=str(error).splitlines()[0],
+                remedy="write it again with numpy.save",
+            ) from error
+        return values
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+def _visible_entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise PredictionsError(
+            "the folder of predictions cannot be read",
+            path=folder,
+            found=error.strerror,
+            expected="folders of sessions, with a file TRIAL.npy for each trial",
+        ) from error
+
+
+def _session_of(path: Path) -> Session:
+    try:
+        return find_session(path.name)
+    except UnknownNameError as error:
+        raise PredictionsError(
+            "neither a session's alias nor its full name", path=path, found=error.found, remedy=error.remedy
+        ) from error
+
+
+def _trial_of(session: Session, path: Path) -> int:
+    trial = path.name.removesuffix(_SUFFIX)
+    # No leading zeros: 1.npy and 01.npy would be the same trial.
+    if path.suffix != _SUFFIX or not trial.isascii() or not trial.isdigit() or str(int(trial)) != trial:
+        raise PredictionsError(
+            "no trial's array",
+            session=session,
+            path=path,
+            expected="the trial's number and .npy, as 12.npy",
+            remedy="rename it, or take it out of the folder",
+        )
+    return int(trial)

@@ -1,0 +1,318 @@
+"""The predictions store: what a model predicts for whole trials, with the session's own coordinates.
+
+A predictions store is a Zarr v3 group with one child group a session. Each holds the variable
+``predictions`` (trial, neuron, time), float32, over the trials of the predicted tiers, NaN where nothing was
+predicted: in the frames a model loses at the start of a trial, past a trial's last valid frame, and in
+broken trials. The root's attributes say what made it:
+
+``response_units``
+    ``standardized``, the competition's units, or ``raw``, those of the recorded responses.
+``runs``, ``tiers``, ``stores``
+    Digests of the training runs, the predicted tiers, and the digest of each session's store by its name.
+``identity``
+    What the maker calls it, so that a rerun finds its own work again; absent where none was given.
+``content_digest``
+    SHA-256 over all predicted values.
+
+It is written under ``<url>.partial`` and renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from sensorium_data.errors import PredictionsError, UsageError
+from sensorium_data.files import LocalObjects, open_objects
+from sensorium_data.predictions.writer import PREDICTIONS_KIND, PredictionsWriter, ResponseUnits, trial_key
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.schema import SCHEMA_VERSION
+from sensorium_data.sessions import Session, Tier, find_session
+from sensorium_data.store import METADATA_KEY, open_session
+
+__all__ = [
+    "PredictionsWriter",
+    "ResponseUnits",
+    "create_predictions",
+    "find_predictions",
+    "from_arrays",
+    "open_predictions",
+    "predicted_sessions",
+    "predictions_attributes",
+]
+
+
+def create_predictions(
+    url: str,
+    *,
+    store: str,
+    sessions: Iterable[str],
+    tiers: Iterable[str],
+    response_units: ResponseUnits,
+    runs: Iterable[str] = (),
+    identity: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> PredictionsWriter:
+    """Begin a predictions store; use the result in a ``with`` statement.
+
+    Parameters
+    ----------
+    url : str
+        Where the store will be: a path, or any URL that fsspec can write to. Nothing may be there.
+    store : str
+        The session stores whose trials are predicted.
+    sessions : iterable of str
+        Aliases or full names of the predicted sessions.
+    tiers : iterable of str
+        The predicted tiers; every valid trial of them has to be written.
+    response_units : {"standardized", "raw"}
+        Units of what will be written.
+    runs : iterable of str
+        Digests of the training runs that predict.
+    identity : str, optional
+        A digest of everything the predictions depend on. With it, a later call with equal arguments
+        continues an interrupted local store, and :func:`find_predictions` recognizes a finished one.
+    attributes : mapping, optional
+        More attributes of the root, JSON values.
+
+    Raises
+    ------
+    UsageError
+        If the units, a tier or a session do not exist, or an attribute's name is taken.
+    StoreError
+        If a session is not in the store.
+    """
+    return PredictionsWriter(
+        url,
+        store=store,
+        sessions=sessions,
+        tiers=tiers,
+        response_units=response_units,
+        runs=runs,
+        identity=identity,
+        attributes=attributes,
+    )
+
+
+def from_arrays(
+    url: str,
+    store: str,
+    arrays: Mapping[str, Mapping[int, npt.ArrayLike]],
+    *,
+    response_units: ResponseUnits,
+    attributes: Mapping[str, Any] | None = None,
+    progress: Progress = ignore_progress,
+) -> None:
+    """Write a predictions store from arrays, so that any model's predictions can be scored and submitted.
+
+    Arrays are asked for one at a time, in the mappings' order, and not kept: a mapping that loads or computes them when
+    they are asked for needs memory for one. :func:`sensorium_data.predictions.from_folder` reads a folder so.
+
+    Parameters
+    ----------
+    url : str
+        Where the store will be.
+    store : str
+        The session stores whose trials are predicted.
+    arrays : mapping of str to mapping of int to array_like
+        For each session (alias or full name), each trial's prediction by the trial's id:
+        (neurons, frames), the neurons in the session's order, the frames up to the trial's last valid
+        one. Frames that are fewer than the trial's are taken to lack the first ones.
+    response_units : {"standardized", "raw"}
+        Their units.
+    attributes : mapping, optional
+        More attributes of the root, e.g. a title.
+    progress : Progress
+        Told after every trial.
+
+    Raises
+    ------
+    PredictionsError
+        If a trial does not exist, a tier of which there are trials misses others, or an array's shape is wrong.
+    UsageError
+        If there is no array, or a session is named twice.
+
+    Examples
+    --------
+    >>> def submit_mine(model, store, trials):  # model(session, trial) -> (neurons, frames)
+    ...     arrays = {"F": {trial: model("F", trial) for trial in trials}}
+    ...     from_arrays("mine", store, arrays, response_units="standardized")
+    ...     write_submission("mine", store, track="main", out="submission")
+    """
+    if len({find_session(name) for name in arrays}) < len(arrays):
+        raise UsageError("a session is named twice", found=", ".join(arrays), remedy="name it by its alias or in full")
+    lengths: dict[str, dict[int, int]] = {}
+    tiers: set[str] = set()
+    for name, trials in arrays.items():
+        recorded = open_session(store, name)
+        ids = recorded["trial"].values.tolist()
+        lengths[name] = dict(zip(ids, recorded["n_frames"].values.tolist(), strict=True))
+        for trial in trials:
+            if trial not in lengths[name]:
+                raise PredictionsError(
+                    "no such trial",
+                    session=find_session(name),
+                    trial=trial,
+                    path=store,
+                    remedy="name trials by their ids in the archive",
+                )
+        # By their keys: asking a mapping whether it holds a trial may make it load the array.
+        named = set(trials)
+        tiers.update(tier for trial, tier in zip(ids, recorded["tier"].values.tolist(), strict=True) if trial in named)
+    writer = create_predictions(
+        url,
+        store=store,
+        sessions=arrays,
+        tiers=[tier for tier in Tier if tier in tiers],
+        response_units=response_units,
+        attributes=attributes,
+    )
+    with writer:
+        n_done, n_total = 0, sum(map(len, arrays.values()))
+        for name, trials in arrays.items():
+            for trial, values in trials.items():
+                prediction = np.asarray(values)
+                n_predicted = prediction.shape[-1] if prediction.ndim else 0
+                writer.write_trial(name, trial, prediction, first_frame=lengths[name][trial] - n_predicted)
+                n_done += 1
+                progress("write predictions", n_done, n_total)
+
+
+def find_predictions(url: str, identity: str) -> bool:
+    """Return whether the predictions with this identity are finished.
+
+    Raises
+    ------
+    PredictionsError
+        If something else lies there.
+    """
+    objects = open_objects(url.rstrip("/"))
+    there = objects.root.exists() if isinstance(objects, LocalObjects) else objects.exists(METADATA_KEY)
+    if not there:
+        return False
+    found = predictions_attributes(url).get("identity")
+    if found != identity:
+        raise PredictionsError(
+            "other predictions lie there",
+            path=url,
+            found=f"identity {found}",
+            expected=f"identity {identity}",
+            remedy="choose another name, or remove them",
+        )
+    return True
+
+
+def predictions_attributes(url: str) -> dict[str, Any]:
+    """Return the attributes of a predictions store's root.
+
+    Raises
+    ------
+    PredictionsError
+        If there is no finished predictions store, or one of another schema version.
+    """
+    objects = open_objects(url.rstrip("/"))
+    try:
+        attributes = dict(json.loads(objects.read(METADATA_KEY))["attributes"])
+    except FileNotFoundError:
+        unfinished = isinstance(objects, LocalObjects) and Path(f"{objects.root}.partial").exists()
+        raise PredictionsError(
+            "the predictions are unfinished" if unfinished else "no predictions store",
+            path=url,
+            remedy="run `sensorium predict` again" if unfinished else "write one with `sensorium predict`",
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise PredictionsError(
+            "the predictions store is damaged", path=url, found=f"unreadable metadata ({error})", remedy="predict again"
+        ) from error
+    if attributes.get("kind") != PREDICTIONS_KIND:
+        raise PredictionsError(
+            "no predictions store",
+            path=url,
+            found=f"a Zarr group titled {attributes.get('title')!r}",
+            remedy="give the store that `sensorium predict` wrote",
+        )
+    if attributes.get("schema_version") != SCHEMA_VERSION:
+        raise PredictionsError(
+            "predictions of another schema version",
+            path=url,
+            found=attributes.get("schema_version"),
+            expected=SCHEMA_VERSION,
+            remedy="predict again with this version",
+        )
+    return attributes
+
+
+def predicted_sessions(url: str) -> tuple[Session, ...]:
+    """Return the sessions of a predictions store, in catalogue order.
+
+    Raises
+    ------
+    PredictionsError
+        If there is no finished predictions store.
+    """
+    return tuple(sorted(find_session(name) for name in predictions_attributes(url)["stores"]))
+
+
+def open_predictions(url: str, session: str) -> xr.Dataset:
+    """Open the predictions of one session.
+
+    Parameters
+    ----------
+    url : str
+        The predictions store.
+    session : str
+        Alias or full name.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``predictions`` (trial, neuron, time), float32, a dask block a trial; coordinates in memory. The
+        root's attributes are among its attributes.
+
+    Raises
+    ------
+    PredictionsError
+        If there is no finished predictions store, it is damaged, or the session is not in it.
+    """
+    attributes = predictions_attributes(url)
+    found = find_session(session)
+    if found.name not in attributes["stores"]:
+        raise PredictionsError(
+            "the session is not predicted",
+            session=found,
+            path=url,
+            found=", ".join(find_session(name).alias for name in attributes["stores"]),
+            remedy="predict it, or choose another session",
+        )
+    group = open_objects(url.rstrip("/")).child(found.name)
+    try:
+        stored = xr.open_zarr(group.zarr_store(), consolidated=True, chunks=None)
+        loaded = stored.assign_coords({name: coordinate.load() for name, coordinate in stored.coords.items()})
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise PredictionsError(
+            "the predictions store is damaged", session=found, path=url, found=str(error), remedy="predict again"
+        ) from error
+    if isinstance(group, LocalObjects):
+        # Zarr reads an object that is lost or empty as NaN and says nothing.
+        valid = zip(loaded["trial"].values.tolist(), loaded["valid"].values.tolist(), strict=True)
+        for index, (trial, is_valid) in enumerate(valid):
+            if is_valid and not group.size(trial_key(index)):
+                raise PredictionsError(
+                    "the predictions store is damaged",
+                    session=found,
+                    trial=trial,
+                    path=url,
+                    found=f"no {trial_key(index)}",
+                    remedy="predict again",
+                )
+    # One dask block a trial: a trial is one object, and smaller blocks would each read it.
+    blocks = {"trial": 1, "neuron": -1, "time": -1}
+    chunked = loaded.assign({name: variable.chunk(blocks) for name, variable in loaded.data_vars.items()})
+    result: xr.Dataset = chunked.assign_attrs(attributes | loaded.attrs)
+    return result

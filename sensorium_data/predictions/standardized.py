@@ -1,0 +1,192 @@
+"""Predictions in the competition's units, checked against the recording that they predict."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from sensorium_data.errors import PredictionsError, StoreError
+from sensorium_data.predictions.predictions import open_predictions
+from sensorium_data.sessions import Session, Tier
+from sensorium_data.statistics import response_precision
+from sensorium_data.store import open_session, open_statistics
+
+__all__ = ["StandardizedPredictions"]
+
+_LABELS = ("tier", "n_frames", "movie", "stimulus", "responses_withheld", "valid")
+
+
+class StandardizedPredictions:
+    """One session's predictions beside its recording, trial by trial, in standardized units.
+
+    Parameters
+    ----------
+    predictions : str
+        Path or URL of the predictions store.
+    store : str
+        The session stores.
+    session : Session
+        A session of both.
+
+    Raises
+    ------
+    PredictionsError
+        If the session is not predicted, or its neurons, trials, tiers or trial lengths are not the recording's.
+    StoreError
+        If the session is not in the store.
+
+    Attributes
+    ----------
+    session : Session
+        The session.
+    recording : xarray.Dataset
+        The recorded session.
+    """
+
+    def __init__(self, predictions: str, store: str, session: Session) -> None:
+        self.session = session
+        self.recording = open_session(store, session.name)
+        self._path = predictions
+        self._store = store
+        self._predicted = open_predictions(predictions, session.name)
+        # Once, in memory: they are looked up for every trial.
+        self._labels = {name: self.recording[name].values for name in _LABELS}
+        self._rows = {trial: row for row, trial in enumerate(self.recording["trial"].values.tolist())}
+        self._predicted_rows = {trial: row for row, trial in enumerate(self._predicted["trial"].values.tolist())}
+        self._require_same_recording()
+
+    @property
+    def neurons(self) -> npt.NDArray[np.int64]:
+        """Unit ids, in the order of all arrays' neurons."""
+        return np.asarray(self.recording["neuron"].values, np.int64)
+
+    @cached_property
+    def precision(self) -> npt.NDArray[np.float32]:
+        """(neuron, time): what brings raw responses to standardized units."""
+        std = open_statistics(self._store, self.session.name)["responses"].sel(statistic="std").values
+        try:
+            return np.asarray(response_precision(std), np.float32)
+        except ValueError as error:
+            raise StoreError(
+                "the archive's statistics of the responses are unusable",
+                session=self.session,
+                path=self._store,
+                found=str(error),
+                remedy="`sensorium verify` checks the store",
+            ) from error
+
+    def trials(self, tier: Tier) -> list[int]:
+        """Return the ids of a tier's predicted trials, sorted; broken ones are among them."""
+        return sorted(trial for trial in self._predicted_rows if self.label(trial, "tier") == tier)
+
+    def unpredicted_trials(self, tier: Tier) -> list[int]:
+        """Return the ids of a tier's valid trials that were recorded and not predicted."""
+        return sorted(
+            trial
+            for trial in self._rows.keys() - self._predicted_rows.keys()
+            if self.label(trial, "tier") == tier and self.is_valid(trial)
+        )
+
+    def label(self, trial: int, coordinate: str) -> str:
+        """Return a trial's tier, movie or stimulus."""
+        return str(self._labels[coordinate][self._rows[trial]])
+
+    def n_frames(self, trial: int) -> int:
+        """Return a trial's number of valid frames."""
+        return int(self._labels["n_frames"][self._rows[trial]])
+
+    def is_valid(self, trial: int) -> bool:
+        """Whether a trial's stimulus is whole."""
+        return bool(self._labels["valid"][self._rows[trial]])
+
+    def is_withheld(self, trial: int) -> bool:
+        """Whether the archive holds no responses for a trial."""
+        return bool(self._labels["responses_withheld"][self._rows[trial]])
+
+    def block(self, trial: int) -> xr.DataArray:
+        """Return a trial's stored predictions, (neuron, time), not yet read or scaled."""
+        return self._predicted["predictions"][self._predicted_rows[trial]]
+
+    def finish(self, trial: int, block: npt.NDArray[np.float32], frames: range) -> npt.NDArray[np.float32]:
+        """Cut the frames out of what :meth:`block` read, and bring them to standardized units.
+
+        Parameters
+        ----------
+        trial : int
+            The trial's id.
+        block : np.ndarray
+            (neuron, time), the values of :meth:`block`.
+        frames : range
+            The frames to return.
+
+        Returns
+        -------
+        np.ndarray
+            (neuron, frame), float32.
+
+        Raises
+        ------
+        PredictionsError
+            If a value is not finite.
+        """
+        cut = block[:, frames.start : frames.stop]
+        finite = np.isfinite(cut)
+        if not finite.all():
+            missing = np.flatnonzero(~finite.all(axis=0)) + frames.start
+            row = int(np.argmin(finite[:, missing[0] - frames.start]))
+            n_neurons = int((~finite).any(axis=1).sum())
+            raise PredictionsError(
+                "frames that are needed were not predicted",
+                session=self.session,
+                trial=trial,
+                path=self._path,
+                found=f"no value at {missing.size} frames between {missing[0]} and {missing[-1]} "
+                f"of {n_neurons} neurons, first of neuron {self.neurons[row]} at frame {missing[0]}",
+                expected=f"every frame from {frames.start} to {frames.stop - 1}",
+                remedy="predict with a model that loses fewer frames at the start of a trial",
+            )
+        if self._predicted.attrs["response_units"] == "raw":
+            return np.asarray(cut * self.precision[:, frames.start : frames.stop], np.float32)
+        return np.asarray(cut, np.float32)
+
+    def read(self, trial: int, frames: range) -> npt.NDArray[np.float32]:
+        """Read a trial's frames in standardized units, (neuron, frame); see :meth:`finish`."""
+        # In this thread: a pool's would hold on to memory, and one block keeps none of them busy.
+        return self.finish(trial, self.block(trial).compute(scheduler="synchronous").values, frames)
+
+    def _require_same_recording(self) -> None:
+        predicted = self._predicted
+        if not np.array_equal(predicted["neuron"].values, self.recording["neuron"].values):
+            raise PredictionsError(
+                "the predictions are of other neurons than the recording",
+                session=self.session,
+                path=self._path,
+                found=f"{predicted.sizes['neuron']} neurons",
+                expected=f"the {self.recording.sizes['neuron']} of {self._store}, in their order",
+                remedy="give the store that was predicted",
+            )
+        labels = {name: predicted[name].values for name in ("tier", "n_frames")}
+        for trial, row in self._predicted_rows.items():
+            if trial not in self._rows:
+                raise PredictionsError(
+                    "a predicted trial is not in the recording",
+                    session=self.session,
+                    trial=trial,
+                    path=self._path,
+                    remedy="give the store that was predicted",
+                )
+            for name in ("tier", "n_frames"):
+                found, expected = labels[name][row], self._labels[name][self._rows[trial]]
+                if found != expected:
+                    raise PredictionsError(
+                        f"a predicted trial's {name} is not the recording's",
+                        session=self.session,
+                        trial=trial,
+                        path=self._path,
+                        found=found,
+                        expected=expected,
+                        remedy="give the store that was predicted",
+                    )

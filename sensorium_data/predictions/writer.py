@@ -1,0 +1,445 @@
+"""Writing a predictions store: trial by trial, resumable, named only when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from sensorium_data import schema
+from sensorium_data.errors import PredictionsError, UsageError
+from sensorium_data.files import LocalObjects, RemoteObjects, open_objects
+from sensorium_data.sessions import Session, Tier, find_session
+from sensorium_data.store import METADATA_KEY, SessionTemplate, consolidate, open_session, session_digest
+
+try:
+    import fcntl
+except ImportError:  # Windows has none; keeping two writers of one store apart is the user's part there.
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["PREDICTIONS_KIND", "PredictionsWriter", "ResponseUnits", "trial_key"]
+
+#: Units of predicted activity: ``standardized`` is the competition's, each response divided by its standard
+#: deviation over trials, frame by frame; ``raw`` is that of the recorded responses.
+ResponseUnits = Literal["standardized", "raw"]
+
+#: The root attribute ``kind`` of every predictions store.
+PREDICTIONS_KIND = "predictions"
+
+_VARIABLE = schema.PREDICTIONS.name
+#: The session's coordinates that a predictions store carries along; the last three are its dimensions.
+_COORDINATES = ("tier", "n_frames", "movie", "stimulus", "valid", "trial", "neuron", "time")
+
+
+class PredictionsWriter:
+    """A predictions store in the making. Made by :func:`sensorium_data.predictions.create_predictions`.
+
+    On leaving the ``with`` statement normally the store is checked to be whole and gets its name. On
+    leaving by an error nothing is there under that name; with an ``identity``, a later writer with equal
+    arguments continues it. :meth:`write_trial` may be called from several threads.
+
+    Parameters
+    ----------
+    url, store, sessions, tiers, response_units, runs, identity, attributes
+        As :func:`sensorium_data.predictions.create_predictions` takes them.
+
+    Examples
+    --------
+    >>> def predict_oracle(model, url, store):
+    ...     with PredictionsWriter(url, store=store, sessions=["F"], tiers=["oracle"], response_units="raw") as writer:
+    ...         for trial in writer.missing_trials("F"):
+    ...             writer.write_trial("F", trial, model(trial), first_frame=50)
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        store: str,
+        sessions: Iterable[str],
+        tiers: Iterable[str],
+        response_units: ResponseUnits,
+        runs: Iterable[str] = (),
+        identity: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._store = store
+        self._target = open_objects(url.rstrip("/"))
+        # Nothing can be renamed at once behind a remote URL. There the parts lie in place, and the root's
+        # metadata, without which nobody finds them, is written last.
+        self._work = (
+            LocalObjects(f"{self._target.root}.partial") if isinstance(self._target, LocalObjects) else self._target
+        )
+        self._sessions = tuple(dict.fromkeys(find_session(name) for name in sessions))
+        self._tiers = tuple(dict.fromkeys(Tier.parse(name) for name in tiers))
+        if not self._sessions or not self._tiers:
+            raise UsageError("no session or no tier to predict", path=url, remedy="name at least one of each")
+        if response_units not in get_args(ResponseUnits):
+            raise UsageError(
+                "unknown units of predictions",
+                found=repr(response_units),
+                expected=" or ".join(get_args(ResponseUnits)),
+            )
+        own = {
+            "kind": PREDICTIONS_KIND,
+            "schema_version": schema.SCHEMA_VERSION,
+            "response_units": response_units,
+            "runs": list(runs),
+            "tiers": [str(tier) for tier in self._tiers],
+            "stores": {session.name: session_digest(store, session.name) for session in self._sessions},
+        }
+        if identity is not None:
+            own["identity"] = identity
+        free = {"title": "Predicted neuronal activity, SENSORIUM 2023", **(attributes or {})}
+        taken = sorted(set(free) & {*own, "identity", "content_digest"})
+        if taken:
+            raise UsageError("attributes that the predictions store sets itself", found=", ".join(taken))
+        # Through JSON, so that what a resumed store is compared with is what can be read back.
+        self._attributes: dict[str, Any] = json.loads(json.dumps(free | own))
+        self._resumable = identity is not None and isinstance(self._work, LocalObjects)
+        self._lock = threading.Lock()
+        self._coordinates: dict[Session, xr.Dataset] = {}
+        self._templates: dict[Session, SessionTemplate] = {}
+        #: SHA-256 of each written trial's values; empty while a trial is being written.
+        self._digests: dict[Session, dict[int, str]] = {}
+        self._claim: int | None = None
+        self._owns_work = False
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions to predict."""
+        return self._sessions
+
+    def trials(self, session: str) -> tuple[int, ...]:
+        """Return the ids of the trials that have to be written: the valid ones of the tiers."""
+        coordinates = self._coordinates_of(find_session(session))
+        return tuple(coordinates["trial"].values[coordinates["valid"].values].tolist())
+
+    def missing_trials(self, session: str) -> tuple[int, ...]:
+        """Return the ids of the trials that have not been written yet, by this or an interrupted writer."""
+        trials = self.trials(session)
+        with self._lock:
+            done = set(self._digests[find_session(session)])
+        return tuple(trial for trial in trials if trial not in done)
+
+    def write_trial(self, session: str, trial: int, prediction: npt.ArrayLike, first_frame: int) -> None:
+        """Write one trial.
+
+        Parameters
+        ----------
+        session : str
+            Alias or full name.
+        trial : int
+            The trial's id.
+        prediction : array_like
+            (neurons, frames): the frames from ``first_frame`` to the trial's last valid one.
+        first_frame : int
+            The first predicted frame.
+
+        Raises
+        ------
+        PredictionsError
+            If the trial is not one of :meth:`trials`, was written before, or the array's shape or values are wrong.
+        StoreError
+            If it cannot be written.
+        """
+        found = find_session(session)
+        coordinates = self._coordinates_of(found)
+        index = self._position(found, trial)
+        block = _pad(
+            prediction,
+            first_frame,
+            int(coordinates["n_frames"].values[index]),
+            (coordinates.sizes["neuron"], coordinates.sizes["time"]),
+            {"session": found, "trial": trial},
+        )
+        with self._lock:
+            if trial in self._digests[found]:
+                raise PredictionsError(
+                    "the trial was written before", session=found, trial=trial, remedy="write each trial once"
+                )
+            self._digests[found][trial] = ""
+        try:
+            key, data = self._templates[found].encode_block(_VARIABLE, index, block)
+            self._work.child(found.name).write(key, data)
+        except BaseException:
+            with self._lock:
+                del self._digests[found][trial]
+            raise
+        digest = _digest_values(block)
+        with self._lock:
+            self._digests[found][trial] = digest
+
+    def __enter__(self) -> Self:
+        _require_absent(self._target)
+        if isinstance(self._work, LocalObjects):
+            self._claim = _claim_folder(self._work.root)
+        try:
+            for session in self._sessions:
+                self._coordinates[session] = self._read_coordinates(session)
+                self._templates[session] = self._make_template(session)
+                self._digests[session] = {}
+            if self._resumes():
+                for session in self._sessions:
+                    self._recover(session)
+            elif isinstance(self._work, LocalObjects):
+                _empty_folder(self._work.root)
+                self._work.write(METADATA_KEY, consolidate(self._attributes, {}))
+            self._owns_work = True
+        except BaseException:
+            self._release(discard=not self._resumable)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        finished = False
+        try:
+            if error is None:
+                self._publish()
+                finished = True
+        finally:
+            self._release(discard=not finished and not self._resumable)
+
+    def _release(self, *, discard: bool) -> None:
+        if discard and self._owns_work:
+            self._work.delete_all()
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
+
+    def _coordinates_of(self, session: Session) -> xr.Dataset:
+        if session not in self._coordinates:
+            raise PredictionsError(
+                "the session is not being predicted",
+                session=session,
+                found=", ".join(s.alias for s in self._coordinates) or "no session",
+                remedy="name it when creating the store, and write inside the with statement",
+            )
+        return self._coordinates[session]
+
+    def _position(self, session: Session, trial: int) -> int:
+        coordinates = self._coordinates[session]
+        matches = np.flatnonzero((coordinates["trial"].values == trial) & coordinates["valid"].values)
+        if matches.size != 1:
+            broken = trial in coordinates["trial"].values
+            raise PredictionsError(
+                "a trial whose stimulus is broken cannot be predicted"
+                if broken
+                else "the trial is not being predicted",
+                session=session,
+                trial=trial,
+                expected=f"a valid trial of {', '.join(self._tiers)}",
+                remedy="write those that missing_trials() returns",
+            )
+        return int(matches[0])
+
+    def _read_coordinates(self, session: Session) -> xr.Dataset:
+        recorded = open_session(self._store, session.name)
+        chosen = np.array([tier in self._tiers for tier in recorded["tier"].values.tolist()], bool)
+        if not chosen.any():
+            raise PredictionsError(
+                "the session has no trial of the tiers to be predicted",
+                session=session,
+                path=self._store,
+                expected=", ".join(self._tiers),
+                remedy="choose other tiers or leave the session out",
+            )
+        # Loaded once: each trial that is written looks its place up here.
+        return xr.Dataset(coords={name: recorded[name].variable for name in _COORDINATES}).isel(trial=chosen).load()
+
+    def _make_template(self, session: Session) -> SessionTemplate:
+        coordinates = self._coordinates[session]
+        template = SessionTemplate({str(dim): size for dim, size in coordinates.sizes.items()})
+        units = self._attributes["response_units"]
+        template.declare_array(_VARIABLE, schema.PREDICTIONS, {"units": units})
+        for name in _COORDINATES:
+            template.encode_array(name, schema.COORDINATES[name], coordinates[name].values)
+        return template
+
+    def _resumes(self) -> bool:
+        """Whether a writer with equal arguments was interrupted here."""
+        if not self._resumable:
+            return False
+        try:
+            return bool(json.loads(self._work.read(METADATA_KEY))["attributes"] == self._attributes)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return False
+
+    def _recover(self, session: Session) -> None:
+        group = self._work.child(session.name)
+        coordinates = self._coordinates[session]
+        for index, trial in enumerate(coordinates["trial"].values.tolist()):
+            # A trial is one object, written whole or not at all. One that a failing disk has damaged, which
+            # shows in one of these ways, is written again.
+            with contextlib.suppress(FileNotFoundError, ValueError, RuntimeError):
+                data = group.read(trial_key(index))
+                values = self._templates[session].decode_block(_VARIABLE, index, data)
+                # An empty object, which a power cut can leave, reads as NaN.
+                if np.isfinite(values[:, int(coordinates["n_frames"].values[index]) - 1]).all():
+                    self._digests[session][trial] = _digest_values(values)
+
+    def _publish(self) -> None:
+        for session in self._sessions:
+            missing = self.missing_trials(session.name)
+            if missing:
+                raise PredictionsError(
+                    "not every trial of the tiers was predicted",
+                    session=session,
+                    trial=missing[0],
+                    path=self._target.url,
+                    found=f"{len(missing)} missing",
+                    expected=f"{len(self.trials(session.name))} trials",
+                    remedy="write every trial that missing_trials() returns",
+                )
+        digests = {session.name: sorted(self._digests[session].items()) for session in self._sessions}
+        content_digest = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+        nodes: dict[str, Any] = {}
+        for session in self._sessions:
+            self._templates[session].compose_group("", self._session_attributes(session))
+            objects = self._templates[session].take_objects()
+            for key, data in objects.items():
+                self._work.child(session.name).write(key, data)
+                if key.endswith(METADATA_KEY):
+                    nodes[f"{session.name}/{key}".removesuffix(f"/{METADATA_KEY}")] = json.loads(data)
+        root = consolidate(self._attributes | {"content_digest": content_digest}, nodes)
+        if not isinstance(self._work, LocalObjects):
+            self._work.write(METADATA_KEY, root)
+            return
+        for key in self._work.keys() or ():
+            if key.endswith(".tmp"):  # What a killed writer left.
+                self._work.delete(key)
+        self._work.write(METADATA_KEY, root)
+        _require_absent(self._target)
+        try:
+            # Fails where a store has appeared meanwhile: a folder that holds anything is never replaced.
+            os.rename(self._work.root, self._target.locate(""))
+        except OSError as error:
+            raise PredictionsError(
+                "the finished predictions cannot get their name",
+                path=self._target.url,
+                found=error.strerror,
+                remedy="choose another name",
+            ) from error
+
+    def _session_attributes(self, session: Session) -> dict[str, Any]:
+        return {
+            "title": self._attributes["title"],
+            "session": session.name,
+            "alias": session.alias,
+            "response_units": self._attributes["response_units"],
+            "schema_version": schema.SCHEMA_VERSION,
+            "coordinates": " ".join(name for name in _COORDINATES if name not in schema.PREDICTIONS.dims),
+        }
+
+
+def trial_key(index: int) -> str:
+    """Return the key of the object that holds the trial at a position: the layout puts a trial in one."""
+    return f"{_VARIABLE}/c/{index}/0/0"
+
+
+def _require_absent(objects: LocalObjects | RemoteObjects) -> None:
+    """Raise a :class:`PredictionsError` if something lies where predictions are to be written."""
+    # A writer that fails removes what it wrote behind a remote URL, so nothing of anybody else's may lie there.
+    present = objects.root.exists() if isinstance(objects, LocalObjects) else bool(objects.keys())
+    if present:
+        raise PredictionsError(
+            "something lies there already",
+            path=objects.url,
+            remedy="choose another name, or remove it: predictions are never overwritten",
+        )
+
+
+def _claim_folder(folder: Path) -> int | None:
+    """Make the folder and lock it: two processes never write one store, and the lock dies with its holder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _lock_folder(folder) if fcntl is not None else None
+    except OSError as error:
+        raise PredictionsError(
+            "cannot be written", path=folder, found=error.strerror, remedy="check the path and its permissions"
+        ) from error
+
+
+def _lock_folder(folder: Path) -> int:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise PredictionsError(
+            "another process is writing these predictions",
+            path=folder,
+            found=error.strerror,
+            remedy="wait for it, or choose another name",
+        ) from error
+    return descriptor
+
+
+def _empty_folder(folder: Path) -> None:
+    """Remove what an interrupted writer left."""
+    entries = list(folder.iterdir())
+    if entries and not any(entry.name == METADATA_KEY for entry in entries):
+        raise PredictionsError(
+            "a folder of something else is in the way", path=folder, remedy="remove it, or choose another name"
+        )
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _pad(
+    prediction: npt.ArrayLike, first_frame: int, n_frames: int, shape: tuple[int, int], place: Mapping[str, Any]
+) -> npt.NDArray[np.float32]:
+    """Return the whole trial, (neurons, padded frames), NaN where nothing is predicted."""
+    values = np.asarray(prediction)
+    if not 0 <= first_frame <= n_frames:
+        raise PredictionsError(
+            "the first predicted frame lies outside the trial",
+            **place,
+            found=first_frame,
+            expected=f"0 to {n_frames}",
+            remedy="a trial's predictions end with its last valid frame: give no more frames than it has",
+        )
+    expected = (shape[0], n_frames - first_frame)
+    if values.shape != expected:
+        raise PredictionsError(
+            "wrong shape of a prediction",
+            **place,
+            found=values.shape,
+            expected=f"{expected} (neurons, frames {first_frame} to {n_frames - 1})",
+            remedy="predict every neuron up to the trial's last valid frame",
+        )
+    if values.dtype.kind not in "fiu":
+        raise PredictionsError("predictions are not numbers", **place, found=values.dtype, expected="float32")
+    block = np.full(shape, np.nan, np.float32)
+    with np.errstate(over="ignore"):
+        block[:, first_frame:n_frames] = values
+    finite = np.isfinite(block[:, first_frame:n_frames])
+    if not finite.all():
+        neuron, frame = np.argwhere(~finite)[0].tolist()
+        raise PredictionsError(
+            "predictions are not finite",
+            **place,
+            found=f"{np.count_nonzero(~finite)} values, the first at neuron {neuron}, frame {first_frame + frame}",
+            remedy="check the model: one that diverged predicts NaN",
+        )
+    return block
+
+
+def _digest_values(values: npt.NDArray[np.float32]) -> str:
+    return hashlib.sha256(np.asarray(values, np.float32).tobytes()).hexdigest()

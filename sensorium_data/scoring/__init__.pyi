@@ -1,0 +1,12 @@
+from .bootstrap import LEAST_RESAMPLES as LEAST_RESAMPLES
+from .bootstrap import Bootstrap as Bootstrap
+from .correlation import CorrelationAccumulator as CorrelationAccumulator
+from .leaderboard import Leaderboard as Leaderboard
+from .leaderboard import Reference as Reference
+from .leaderboard import compare_predictions as compare_predictions
+from .pictures import draw_scores as draw_scores
+from .reliability import OracleReliability as OracleReliability
+from .reliability import RepeatMoments as RepeatMoments
+from .scoring import score_predictions as score_predictions
+from .table import SCORES as SCORES
+from .table import ScoreTable as ScoreTable

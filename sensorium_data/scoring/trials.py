@@ -1,0 +1,213 @@
+"""Which trials of a session can be scored, and their responses, predictions and, where the truth is known, rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from dask.base import compute
+
+from sensorium_data.errors import StoreError
+from sensorium_data.frames import N_SKIPPED_FRAMES, FramesProfile, frames_of
+from sensorium_data.predictions import StandardizedPredictions
+from sensorium_data.sessions import Session, Tier
+
+__all__ = ["RepeatGroup", "ScoredSession", "TrialSignals"]
+
+Block = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class RepeatGroup:
+    """Trials that show the same movie.
+
+    Attributes
+    ----------
+    stimulus : str
+        The class of the movie.
+    trials : tuple of int
+        Their ids, ascending.
+    """
+
+    stimulus: str
+    trials: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TrialSignals:
+    """The scored frames of one trial, (neuron, frame) each, in standardized units.
+
+    Attributes
+    ----------
+    response, prediction : np.ndarray
+        What was recorded, or is known of a simulation, and what was predicted.
+    rate : np.ndarray or None
+        The noiseless rate behind the response, where it is known.
+    mean_raw_response : float
+        Mean over neurons and frames, in raw units.
+    """
+
+    response: Block
+    prediction: Block
+    rate: Block | None
+    mean_raw_response: float
+
+
+class ScoredSession:
+    """One session's predictions beside what they are scored against.
+
+    Parameters
+    ----------
+    predictions, store : str
+        Path or URL of the predictions store, and of the session stores.
+    truth : str or None
+        Truth of simulated sessions; it stands in for withheld responses.
+    session : Session
+        Which one.
+    tiers : sequence of Tier
+        Tiers to score.
+    frames : str
+        Which frames are scored, a profile of :mod:`sensorium_data.frames`.
+
+    Raises
+    ------
+    PredictionsError
+        If the predictions do not fit the recording.
+    StoreError
+        If the session is not in the store, or the truth is another simulation's.
+
+    Attributes
+    ----------
+    session : Session
+        The session.
+    recording : xarray.Dataset
+        The recorded session.
+    neurons : np.ndarray
+        Unit ids.
+    scorable : dict of Tier to list of int
+        The trials of each tier that can be scored, ascending.
+    unscored : list of str
+        What has no score, and why, one sentence each.
+    """
+
+    def __init__(
+        self,
+        predictions: str,
+        store: str,
+        truth: str | None,
+        session: Session,
+        tiers: Sequence[Tier],
+        frames: FramesProfile,
+    ) -> None:
+        self.session = session
+        self._predictions = StandardizedPredictions(predictions, store, session)
+        self._truth = None if truth is None else _open_truth(truth, self._predictions)
+        self._frames = frames
+        self.recording = self._predictions.recording
+        self.neurons = self._predictions.neurons
+        self.unscored: list[str] = []
+        self.scorable = {tier: self._find_scorable(tier) for tier in tiers}
+
+    @property
+    def has_rates(self) -> bool:
+        """Whether the noiseless rates are known."""
+        return self._truth is not None
+
+    def group_repeats(self, tier: Tier) -> list[RepeatGroup]:
+        """Return the tier's trials movie by movie."""
+        groups: dict[tuple[str, str], list[int]] = {}
+        for trial in self.scorable[tier]:
+            # A trial whose movie is not known repeats nothing.
+            movie = self._predictions.label(trial, "movie") or f"trial {trial}"
+            groups.setdefault((self._predictions.label(trial, "stimulus"), movie), []).append(trial)
+        return [RepeatGroup(stimulus, tuple(trials)) for (stimulus, _), trials in groups.items()]
+
+    def frames(self, trial: int) -> range:
+        """Return the scored frames of a trial."""
+        return frames_of(self._frames, self._predictions.n_frames(trial))
+
+    def read_trial(self, trial: int) -> TrialSignals:
+        """Read a trial; may be called from several threads.
+
+        Raises
+        ------
+        PredictionsError
+            If a scored frame was not predicted.
+        """
+        frames = self.frames(trial)
+        time = slice(frames.start, frames.stop)
+        lazy = [self._predictions.block(trial)]
+        if self._truth is not None and self._predictions.is_withheld(trial):
+            lazy.append(self._truth["responses"].sel(trial=trial))
+        else:
+            lazy.append(self.recording["responses"].sel(trial=trial))
+        if self._truth is not None:
+            lazy.append(self._truth["rates"].sel(trial=trial))
+        # In this thread: trials are read side by side, and a pool for each would hold on to memory.
+        block, response, *rates = compute(*(array.data for array in lazy), scheduler="synchronous")  # type: ignore[no-untyped-call]
+        precision = self._predictions.precision[:, time]
+        raw = response[:, time]
+        return TrialSignals(
+            response=raw * precision,
+            prediction=self._predictions.finish(trial, block, frames),
+            rate=rates[0][:, time] * precision if rates else None,
+            mean_raw_response=float(np.mean(raw, dtype=np.float64)),
+        )
+
+    def _find_scorable(self, tier: Tier) -> list[int]:
+        predicted = self._predictions
+        trials = predicted.trials(tier)
+        if not trials:
+            self.unscored.append(f"session {self.session}, {tier}: no trial was predicted")
+        unpredicted = predicted.unpredicted_trials(tier)
+        if trials and unpredicted:
+            self.unscored.append(f"session {self.session}, {tier}: {len(unpredicted)} trials of it were not predicted")
+        scorable, withheld = [], []
+        for trial in trials:
+            where = f"session {self.session}, {tier}, trial {trial}"
+            if not predicted.is_valid(trial):
+                self.unscored.append(f"{where}: its stimulus is broken")
+            elif not self.frames(trial):
+                n_frames = predicted.n_frames(trial)
+                self.unscored.append(
+                    f"{where}: it has {n_frames} frames, and the first {N_SKIPPED_FRAMES} are not scored"
+                )
+            elif predicted.is_withheld(trial) and self._truth is None:
+                withheld.append(trial)
+            else:
+                scorable.append(trial)
+        if withheld:
+            self.unscored.append(
+                f"session {self.session}, {tier}: the responses of {len(withheld)} of {len(trials)} trials are "
+                "withheld; only the competition's server can score them"
+            )
+        return scorable
+
+
+def _open_truth(truth: str, predictions: StandardizedPredictions) -> xr.Dataset:
+    # The simulator is needed by those alone who simulate.
+    from sensorium_data.simulate import open_truth
+
+    dataset: xr.Dataset = open_truth(truth, predictions.session.name)
+    if not np.array_equal(dataset["neuron"].values, predictions.neurons):
+        raise StoreError(
+            "the truth is of other neurons than the recording",
+            session=predictions.session,
+            path=truth,
+            found=f"{dataset.sizes['neuron']} neurons",
+            expected=f"{predictions.neurons.size}",
+            remedy="give the truth that was written with the archives",
+        )
+    missing = sorted(set(predictions.recording["trial"].values.tolist()) - set(dataset["trial"].values.tolist()))
+    if missing:
+        raise StoreError(
+            "the truth lacks trials of the recording",
+            session=predictions.session,
+            trial=missing[0],
+            path=truth,
+            remedy="give the truth that was written with the archives",
+        )
+    return dataset

@@ -1,0 +1,290 @@
+"""The published models' normalizations, by name.
+
+======================  ==============================================================================================
+Name                    Who normalizes so
+======================  ==============================================================================================
+``competition``         the competition's server and the baselines of its starter kit, ecker-lab/sensorium_2023
+``dwiseneuro``          DwiseNeuro, first place, lRomul/sensorium
+``vivit``               ViV1T of 2023, third place, bryanlimy/ViV1T
+``vivit-closed-loop``   ViV1T of 2025, bryanlimy/ViV1T-closed-loop
+``none``                nobody: arrays as they are stored
+======================  ==============================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+import xarray as xr
+
+from sensorium_data.errors import UnknownNameError, UsageError
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.sessions import find_session
+from sensorium_data.statistics.statistics import (
+    Normalizer,
+    competition_normalizer,
+    fill_forward,
+    invert_scale,
+    read_competition_precision,
+    response_precision,
+)
+from sensorium_data.statistics.train_statistics import LUMINANCE, StatisticsAxes, compute_train_statistics
+from sensorium_data.store import open_statistics
+
+__all__ = [
+    "NORMALIZATIONS",
+    "dwiseneuro_normalizer",
+    "open_normalizer",
+    "raw_normalizer",
+    "vivit_closed_loop_normalizer",
+    "vivit_normalizer",
+]
+
+# ViV1T uses the first frames of longer trials alone.
+_N_VIVIT_FRAMES = 300
+# Added to standard deviations by the closed-loop version, so that none is zero.
+_EPSILON = float(np.finfo(np.float32).eps)
+
+
+def open_normalizer(
+    name: str, store: str, session: str, *, jobs: int = 4, progress: Progress = ignore_progress
+) -> Normalizer:
+    """Return a session's normalization by name.
+
+    ``vivit`` and ``vivit-closed-loop`` read the session's training trials for their statistics first, half a minute for
+    a whole session; who needs several of them computes the statistics once
+    (:func:`~sensorium_data.statistics.compute_train_statistics`) and calls :func:`vivit_normalizer` or
+    :func:`vivit_closed_loop_normalizer` with them.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`NORMALIZATIONS`.
+    store : str
+        Path or fsspec URL of a store's root.
+    session : str
+        Alias or full name.
+    jobs, progress
+        As in :func:`~sensorium_data.statistics.compute_train_statistics`, where that is needed.
+
+    Raises
+    ------
+    UnknownNameError
+        If no normalization has this name; the message proposes the near ones.
+    StoreError
+        If the session cannot be opened or is damaged.
+    UsageError
+        If its responses' standard deviations have no positive mean, or it has no training trial where those are
+        needed.
+
+    Examples
+    --------
+    >>> normalizer = open_normalizer("vivit", "stores", "F")  # doctest: +SKIP
+    >>> normalizer.responses_to_competition(predictions)  # doctest: +SKIP
+    """
+    make = NORMALIZATIONS.get(name)
+    if make is None:
+        raise UnknownNameError.of("normalization", name, NORMALIZATIONS)
+    return make(store, session, jobs, progress)
+
+
+def raw_normalizer(store: str, session: str) -> Normalizer:
+    """Return the normalization that leaves every array as it is stored.
+
+    Raises
+    ------
+    StoreError, UsageError
+        As :func:`open_normalizer` does.
+    """
+    return _keep_inputs("none", store, session, least_response=-np.inf)
+
+
+def dwiseneuro_normalizer(store: str, session: str) -> Normalizer:
+    """Return DwiseNeuro's: inputs in raw units (luminance 0 to 255), raw responses, none below zero.
+
+    Its predictions are in raw units, and were multiplied by the competition's precision before they were submitted,
+    which is what :meth:`Normalizer.responses_to_competition` does.
+
+    Raises
+    ------
+    StoreError, UsageError
+        As :func:`open_normalizer` does.
+
+    References
+    ----------
+    lRomul/sensorium, ``src/inputs.py`` and ``src/responses.py``.
+    """
+    return _keep_inputs("dwiseneuro", store, session, least_response=0.0)
+
+
+def vivit_normalizer(store: str, session: str, train: xr.Dataset) -> Normalizer:
+    """Return that of ViV1T of 2023, by statistics over training trials, frame by frame.
+
+    - Videos ``(v - mean) / (std - mean)`` for each pixel and frame. It was meant as ``(v - min) / (max - min)``; the
+      published weights were trained with this.
+    - Behavior and pupil center ``(x - min) / (max - min)``.
+    - Responses times :func:`~sensorium_data.statistics.response_precision` of their training statistics.
+
+    Only the first 300 frames have statistics; those after them take the last one's, as do frames that no training
+    trial has. Where a denominator is zero it is 1.
+
+    Parameters
+    ----------
+    store : str
+        Path or fsspec URL of a store's root.
+    session : str
+        Alias or full name.
+    train : xarray.Dataset
+        What :func:`~sensorium_data.statistics.compute_train_statistics` returns for the session, over trials.
+
+    Raises
+    ------
+    StoreError
+        If the session cannot be opened.
+    UsageError
+        If the statistics are not the session's, or not over trials, or their responses' standard deviations have no
+        positive mean.
+
+    References
+    ----------
+    bryanlimy/ViV1T, ``transform_mode=2`` and ``stat_mode=1`` of ``src/viv1t/data/data.py`` and ``statistics.py``.
+    """
+    _require_statistics(train, session, "trials")
+    capped = train.where(xr.DataArray(np.arange(train.sizes["time"]) < _N_VIVIT_FRAMES, dims="time"))
+
+    def read(variable: str, statistic: str) -> np.ndarray:
+        return np.asarray(capped[variable].sel(statistic=statistic).values)
+
+    response_std = read("responses", "std")
+    precision = np.where(np.isnan(response_std), np.nan, response_precision(response_std))
+    video_mean = read("videos", "mean")
+    ranges = {variable: read(variable, "max") - read(variable, "min") for variable in ("behavior", "pupil_center")}
+    with open_statistics(store, session) as archived:
+        return Normalizer(
+            name="vivit",
+            video_offset=fill_forward(video_mean, axis=0).astype(np.float32),
+            video_scale=invert_scale(read("videos", "std") - video_mean, axis=0),
+            behavior_offset=fill_forward(read("behavior", "min"), axis=1).astype(np.float32),
+            behavior_scale=invert_scale(ranges["behavior"], axis=1),
+            pupil_center_offset=fill_forward(read("pupil_center", "min"), axis=1).astype(np.float32),
+            pupil_center_scale=invert_scale(ranges["pupil_center"], axis=1),
+            precision=fill_forward(precision, axis=1, missing=1.0).astype(np.float32, order="F"),
+            competition_precision=read_competition_precision(archived),
+        )
+
+
+def vivit_closed_loop_normalizer(store: str, session: str, train: xr.Dataset) -> Normalizer:
+    """Return that of ViV1T's closed-loop version, by statistics over training trials and time.
+
+    - Videos ``(v - mean) / (std + ε)`` with one mean and one std of all pixels, ε = 1.19e-7.
+    - Behavior ``b / std`` without centering, pupil center ``(p - mean) / (std + ε)``, by channel.
+    - Responses times :func:`~sensorium_data.statistics.response_precision` of each neuron's std.
+
+    Where a standard deviation is zero, values are divided by 1.
+
+    Parameters
+    ----------
+    store : str
+        Path or fsspec URL of a store's root.
+    session : str
+        Alias or full name.
+    train : xarray.Dataset
+        What :func:`~sensorium_data.statistics.compute_train_statistics` returns for the session, over trials
+        and time.
+
+    Raises
+    ------
+    StoreError
+        If the session cannot be opened.
+    UsageError
+        If the statistics are not the session's, or not over trials and time, or their responses' standard deviations
+        have no positive mean.
+
+    References
+    ----------
+    bryanlimy/ViV1T-closed-loop, ``transform_input=1`` and ``transform_output=1`` of ``viv1t/data``.
+    """
+    _require_statistics(train, session, "trials and time")
+
+    def read(variable: str, statistic: str) -> np.ndarray:
+        # A frame axis of length 1, for what is the same at every frame.
+        return np.asarray(train[variable].sel(statistic=statistic).values)[..., None]
+
+    def invert(std: np.ndarray, epsilon: float = 0.0) -> np.ndarray:
+        return invert_scale(np.where(std > 0, std + epsilon, std), axis=-1)
+
+    with open_statistics(store, session) as archived:
+        return Normalizer(
+            name="vivit-closed-loop",
+            video_offset=_for_videos(archived, read(LUMINANCE, "mean")),
+            video_scale=_for_videos(archived, invert(read(LUMINANCE, "std"), _EPSILON)),
+            behavior_offset=_for_frames(archived, "behavior", 0.0),
+            behavior_scale=_for_frames(archived, "behavior", invert(read("behavior", "std"))),
+            pupil_center_offset=_for_frames(archived, "pupil_center", read("pupil_center", "mean")),
+            pupil_center_scale=_for_frames(archived, "pupil_center", invert(read("pupil_center", "std"), _EPSILON)),
+            precision=_for_frames(archived, "responses", response_precision(read("responses", "std"))),
+            competition_precision=read_competition_precision(archived),
+        )
+
+
+def _vivit(store: str, session: str, jobs: int, progress: Progress) -> Normalizer:
+    train = compute_train_statistics(store, session, axes="trials", jobs=jobs, progress=progress)
+    return vivit_normalizer(store, session, train)
+
+
+def _vivit_closed_loop(store: str, session: str, jobs: int, progress: Progress) -> Normalizer:
+    train = compute_train_statistics(store, session, axes="trials and time", jobs=jobs, progress=progress)
+    return vivit_closed_loop_normalizer(store, session, train)
+
+
+#: How each is made, from a store, a session, threads and where to report progress.
+NORMALIZATIONS: Mapping[str, Callable[[str, str, int, Progress], Normalizer]] = MappingProxyType(
+    {
+        "competition": lambda store, session, _jobs, _progress: competition_normalizer(store, session),
+        "dwiseneuro": lambda store, session, _jobs, _progress: dwiseneuro_normalizer(store, session),
+        "vivit": _vivit,
+        "vivit-closed-loop": _vivit_closed_loop,
+        "none": lambda store, session, _jobs, _progress: raw_normalizer(store, session),
+    }
+)
+
+
+def _keep_inputs(name: str, store: str, session: str, *, least_response: float) -> Normalizer:
+    with open_statistics(store, session) as archived:
+        return Normalizer(
+            name=name,
+            video_offset=_for_videos(archived, 0.0),
+            video_scale=_for_videos(archived, 1.0),
+            behavior_offset=_for_frames(archived, "behavior", 0.0),
+            behavior_scale=_for_frames(archived, "behavior", 1.0),
+            pupil_center_offset=_for_frames(archived, "pupil_center", 0.0),
+            pupil_center_scale=_for_frames(archived, "pupil_center", 1.0),
+            precision=_for_frames(archived, "responses", 1.0),
+            competition_precision=read_competition_precision(archived),
+            least_response=least_response,
+        )
+
+
+def _for_frames(archived: xr.Dataset, variable: str, value: np.ndarray | float) -> np.ndarray:
+    """Return ``value``, (row, 1) or a number, as (row, time) without copying it for every frame."""
+    sizes = archived[variable].sizes
+    return np.broadcast_to(np.asarray(value, np.float32), [n for dim, n in sizes.items() if dim != "statistic"])
+
+
+def _for_videos(archived: xr.Dataset, value: np.ndarray | float) -> np.ndarray:
+    """Return a number as (time, height, width)."""
+    return _for_frames(archived, "videos", np.asarray(value, np.float32).reshape(()))
+
+
+def _require_statistics(train: xr.Dataset, session: str, axes: StatisticsAxes) -> None:
+    found, name = find_session(session), train.attrs.get("session")
+    if name != found.name or train.attrs.get("axes") != axes:
+        raise UsageError(
+            "these are not the statistics that the normalization needs",
+            session=found,
+            found=f"statistics of {name} over {train.attrs.get('axes')}",
+            expected=f"statistics of {found.name} over {axes}",
+            remedy="compute them with compute_train_statistics",
+        )

@@ -1,0 +1,274 @@
+"""What is done: the digests of a session's objects, and the record each finished trial leaves."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sensorium_data.errors import StoreError
+from sensorium_data.files import StoredObject, digest_bytes
+
+__all__ = [
+    "LEDGER_KEY",
+    "Ledger",
+    "Members",
+    "StatisticsRecord",
+    "TrialFacts",
+    "TrialRecord",
+    "merge_objects",
+]
+
+#: CRC-32 and size of members of an archive: equal for members of equal content.
+Members = Mapping[str, tuple[int, int]]
+
+#: Where a published session keeps its ledger.
+LEDGER_KEY = "ledger.json"
+
+_METADATA_KEY = "zarr.json"
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """What is known of one converted trial, beside its arrays.
+
+    Attributes
+    ----------
+    trial : int
+        The trial's id.
+    n_frames : int
+        Valid frames.
+    broken : str
+        Why the trial is not valid; empty for a valid one.
+    responses_withheld : bool
+        The archive holds zeros in place of the responses.
+    largest_absolute_error : mapping of str to float
+        Of the stored precision against the archive's, by variable.
+    members : mapping of str to tuple of int
+        CRC-32 and size of the archive's members that the trial was made from, by variable.
+    objects : mapping of str to StoredObject
+        What was written for this trial.
+    """
+
+    trial: int
+    n_frames: int
+    broken: str
+    responses_withheld: bool
+    largest_absolute_error: Mapping[str, float]
+    members: Members
+    objects: Mapping[str, StoredObject]
+
+    @property
+    def valid(self) -> bool:
+        """Whether the stimulus is whole."""
+        return not self.broken
+
+    def _to_json(self) -> dict[str, Any]:
+        return {
+            "n_frames": self.n_frames,
+            "broken": self.broken,
+            "responses_withheld": self.responses_withheld,
+            "largest_absolute_error": dict(self.largest_absolute_error),
+            "members": {name: list(fingerprint) for name, fingerprint in self.members.items()},
+        }
+
+
+@dataclass(frozen=True)
+class TrialRecord(TrialFacts):
+    """What a finished trial leaves behind; the trial counts as done only when this exists.
+
+    Attributes
+    ----------
+    behavior, pupil_center : np.ndarray
+        (2, time), NaN past ``n_frames``.
+    signature : np.ndarray
+        (n_frames, columns) float32, of the video: :func:`sensorium_data.movies.sign_video`.
+    """
+
+    behavior: np.ndarray
+    pupil_center: np.ndarray
+    signature: np.ndarray
+
+    def to_bytes(self) -> bytes:
+        """Return the record as the bytes of an ``.npz`` file."""
+        facts = {"trial": self.trial, "objects": _to_lists(self.objects), **self._to_json()}
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
+            behavior=self.behavior,
+            pupil_center=self.pupil_center,
+            signature=self.signature,
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> TrialRecord:
+        """Read a record.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged; the trial then counts as not done.
+        """
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                facts: dict[str, Any] = json.loads(arrays["facts"].tobytes())
+                return cls(
+                    **_read_facts(facts),
+                    trial=facts["trial"],
+                    objects=_from_lists(facts["objects"]),
+                    behavior=arrays["behavior"],
+                    pupil_center=arrays["pupil_center"],
+                    signature=arrays["signature"],
+                )
+        except (KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise ValueError(f"damaged record: {error}") from error
+
+
+@dataclass(frozen=True)
+class StatisticsRecord:
+    """What the finished statistics leave behind.
+
+    Attributes
+    ----------
+    n_frames_padded : int
+        Length of the session's frame axis.
+    largest_absolute_error : mapping of str to float
+        Of the stored precision against the archive's, by variable.
+    members : mapping of str to tuple of int
+        CRC-32 and size of the archive's members that they were made from, by ``variable/statistic``.
+    objects : mapping of str to StoredObject
+        What was written.
+    """
+
+    n_frames_padded: int
+    largest_absolute_error: Mapping[str, float]
+    members: Members
+    objects: Mapping[str, StoredObject]
+
+    def to_bytes(self) -> bytes:
+        """Return the record as JSON."""
+        return json.dumps({**self._to_json(), "objects": _to_lists(self.objects)}, sort_keys=True).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> StatisticsRecord:
+        """Read a record; a :class:`ValueError` if it is damaged."""
+        try:
+            facts = json.loads(data)
+            return cls._read(facts, _from_lists(facts["objects"]))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"damaged record: {error}") from error
+
+    def _to_json(self) -> dict[str, Any]:
+        return {
+            "n_frames_padded": self.n_frames_padded,
+            "largest_absolute_error": dict(self.largest_absolute_error),
+            "members": {name: list(fingerprint) for name, fingerprint in self.members.items()},
+        }
+
+    @classmethod
+    def _read(cls, facts: Mapping[str, Any], objects: Mapping[str, StoredObject]) -> StatisticsRecord:
+        return cls(
+            int(facts["n_frames_padded"]), facts["largest_absolute_error"], _read_members(facts["members"]), objects
+        )
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Every object of a published session with its size and digest, and what each trial was made from.
+
+    Attributes
+    ----------
+    objects : mapping of str to StoredObject
+        By key, relative to the session's group.
+    trials : mapping of int to TrialFacts
+        By the trial's id.
+    statistics : StatisticsRecord
+        Of the archive's own statistics.
+    """
+
+    objects: Mapping[str, StoredObject]
+    trials: Mapping[int, TrialFacts]
+    statistics: StatisticsRecord
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all objects together."""
+        return sum(stored.size_bytes for stored in self.objects.values())
+
+    @property
+    def content_digest(self) -> str:
+        """SHA-256 over the digests of all objects except the group's own metadata.
+
+        The group's attributes say where the archive was read from, so the same archive read from a mirror
+        gives the same content digest.
+        """
+        content = {key: stored.digest for key, stored in self.objects.items() if key != _METADATA_KEY}
+        return digest_bytes(json.dumps(content, sort_keys=True).encode())
+
+    def to_bytes(self) -> bytes:
+        """Return the ledger as JSON, the same for the same objects."""
+        document = {
+            "objects": _to_lists(self.objects),
+            "trials": {
+                str(trial): {**facts._to_json(), "objects": sorted(facts.objects)}
+                for trial, facts in sorted(self.trials.items())
+            },
+            "statistics": {**self.statistics._to_json(), "objects": sorted(self.statistics.objects)},
+        }
+        return json.dumps(document, sort_keys=True, indent=0).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, path: str, session: str) -> Ledger:
+        """Read a ledger; a :class:`StoreError` if it is damaged."""
+        try:
+            document = json.loads(data)
+            objects = _from_lists(document["objects"])
+
+            def choose(keys: list[str]) -> dict[str, StoredObject]:
+                return {key: objects[key] for key in keys}
+
+            trials = {
+                int(trial): TrialFacts(trial=int(trial), objects=choose(facts["objects"]), **_read_facts(facts))
+                for trial, facts in document["trials"].items()
+            }
+            statistics = document["statistics"]
+            return cls(objects, trials, StatisticsRecord._read(statistics, choose(statistics["objects"])))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(
+                "the ledger is damaged",
+                session=session,
+                path=path,
+                found=str(error),
+                remedy="`sensorium ingest --repair` converts the session anew",
+            ) from error
+
+
+def merge_objects(parts: Iterable[Mapping[str, StoredObject]]) -> dict[str, StoredObject]:
+    """Return one mapping of all objects, sorted by key."""
+    return dict(sorted((key, stored) for part in parts for key, stored in part.items()))
+
+
+def _read_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("n_frames", "broken", "responses_withheld", "largest_absolute_error")
+    return {**{name: facts[name] for name in names}, "members": _read_members(facts["members"])}
+
+
+def _read_members(members: Mapping[str, Any]) -> Members:
+    return {str(name): (int(crc32), int(size)) for name, (crc32, size) in members.items()}
+
+
+def _to_lists(objects: Mapping[str, StoredObject]) -> dict[str, list[Any]]:
+    return {key: [stored.size_bytes, stored.digest, stored.crc32] for key, stored in objects.items()}
+
+
+def _from_lists(objects: Mapping[str, Any]) -> dict[str, StoredObject]:
+    return {
+        str(key): StoredObject(int(size), str(digest), int(crc32)) for key, (size, digest, crc32) in objects.items()
+    }

@@ -1,0 +1,253 @@
+"""Making sessions visible: the lock, the root's list of sessions, and the comparison with a ledger."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from sensorium_data.errors import StoreError, UnknownNameError
+from sensorium_data.files import LocalObjects, Objects
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.sessions import SESSIONS, Session, find_session
+from sensorium_data.store.ledger import LEDGER_KEY, Ledger
+from sensorium_data.store.template import METADATA_KEY, consolidate
+from sensorium_data.store.versions import VERSIONS_KEY, current_group, is_later_version, point_to
+
+try:
+    import fcntl
+except ImportError:  # Windows has none; keeping two conversions of one session apart is the user's part there.
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    "PARTIAL_FOLDER",
+    "ROOT_LOCK",
+    "ROOT_TITLE",
+    "exclusive_access",
+    "find_object_problems",
+    "is_locked",
+    "list_published",
+    "list_root",
+    "publish_root",
+]
+
+#: Where unfinished work lies, under the store's root.
+PARTIAL_FOLDER = ".partial"
+#: The lock that whoever rewrites the root's metadata holds.
+ROOT_LOCK = "root"
+#: The title of a store's root group.
+ROOT_TITLE = "SENSORIUM session stores"
+
+
+@contextlib.contextmanager
+def exclusive_access(
+    objects: Objects, name: str, *, waiting: str = "", progress: Progress = ignore_progress
+) -> Iterator[None]:
+    """Hold the lock ``name`` of a local store, waiting for whoever holds it.
+
+    The lock dies with its process. Other file systems have none: there, one writer at a time is the user's part.
+
+    Parameters
+    ----------
+    objects : Objects
+        The store's root.
+    name : str
+        What is locked.
+    waiting : str
+        What to call the wait, if someone else holds the lock.
+    progress : Progress
+        Told when the wait begins and when it is over.
+
+    Raises
+    ------
+    StoreError
+        If the lock cannot be made.
+    """
+    if not isinstance(objects, LocalObjects) or fcntl is None:
+        yield
+        return
+    path = _lock_path(objects, name)
+    try:
+        descriptor = _acquire_lock(path, waiting or f"wait for the lock {name}", progress)
+    except OSError as error:
+        raise StoreError(
+            "the store cannot be written",
+            path=path,
+            found=error.strerror,
+            remedy="check the path and its permissions, and that its file system supports locks",
+        ) from error
+    try:
+        yield
+    finally:
+        # Deleted while it is held: who waits for it notices and takes the new file.
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
+
+
+def is_locked(objects: Objects, name: str) -> bool:
+    """Whether someone holds the lock ``name``, or was killed while holding it."""
+    return isinstance(objects, LocalObjects) and _lock_path(objects, name).exists()
+
+
+def publish_root(objects: Objects, *, session: Session | None = None, group: str | None = None) -> None:
+    """Write the root group's metadata, which list the published sessions and carry all their arrays'.
+
+    Readers that cannot list a folder (HTTP) find the sessions by them.
+
+    Parameters
+    ----------
+    objects : Objects
+        The store's root.
+    session : Session, optional
+        A session that has just been published.
+    group : str, optional
+        The group to point to as its current version.
+    """
+    with exclusive_access(objects, ROOT_LOCK):
+        if isinstance(objects, LocalObjects):
+            objects.clear_unfinished(METADATA_KEY)
+            objects.clear_unfinished(VERSIONS_KEY)
+        if session is not None and group is not None and current_group(objects, session) != group:
+            point_to(objects, session, group)
+        data = _compose_root(objects, {session} if session is not None else set())
+        try:
+            if objects.read(METADATA_KEY) == data:
+                return
+        except FileNotFoundError:
+            pass
+        objects.write_durably(METADATA_KEY, data)
+
+
+def list_root(objects: Objects) -> tuple[Session, ...]:
+    """Return the sessions that the root group's metadata list; none if there are no metadata."""
+    try:
+        listed = json.loads(objects.read(METADATA_KEY))["attributes"]["sessions"]
+        return tuple(sorted(find_session(name) for name in listed))
+    except FileNotFoundError:
+        return ()
+    except (ValueError, KeyError, TypeError, UnknownNameError) as error:
+        raise StoreError(
+            "no session store here",
+            path=objects.locate(METADATA_KEY),
+            found=f"unreadable metadata ({error})",
+            remedy="give the root of a store that `sensorium ingest` made",
+        ) from error
+
+
+def list_published(objects: LocalObjects) -> tuple[Session, ...]:
+    """Return the sessions whose groups lie in a local store, whether or not its root's metadata list them."""
+    found = set()
+    for folder in objects.root.iterdir() if objects.root.is_dir() else ():
+        if is_later_version(folder.name) or not (folder / METADATA_KEY).is_file():
+            continue
+        with contextlib.suppress(UnknownNameError):
+            session = find_session(folder.name)
+            # The user's own Zarr groups may lie here as well; they have no ledger.
+            if folder.name == session.name and (session.is_described or (folder / LEDGER_KEY).is_file()):
+                found.add(session)
+    return tuple(sorted(found))
+
+
+def find_object_problems(
+    group: Objects, ledger: Ledger, *, jobs: int, progress: Progress = ignore_progress, label: str = "verify"
+) -> dict[str, str]:
+    """Return what is wrong with each object of a group that is not as the ledger says."""
+
+    def check(key: str) -> str | None:
+        try:
+            data = group.read(key)
+        except FileNotFoundError:
+            return "missing"
+        return ledger.objects[key].find_difference(data)
+
+    problems: dict[str, str] = {}
+    keys = sorted(ledger.objects)
+    n_bytes = 0
+    pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="verify")
+    try:
+        # Only digests and clauses come back, so the queue holds no data.
+        for n_done, (key, problem) in enumerate(zip(keys, pool.map(check, keys), strict=True), start=1):
+            if problem is not None:
+                problems[key] = problem
+            n_bytes += ledger.objects[key].size_bytes
+            progress(label, n_done, len(keys), n_bytes=n_bytes)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return problems
+
+
+def _compose_root(objects: Objects, published: Set[Session]) -> bytes:
+    nodes: dict[str, Mapping[str, Any]] = {}
+    listed = []
+    candidates = {*_list_again(objects), *published}
+    candidates.update(list_published(objects) if isinstance(objects, LocalObjects) else SESSIONS.values())
+    for session in sorted(candidates):
+        group = current_group(objects, session)
+        key = f"{group}/{METADATA_KEY}"
+        try:
+            metadata = json.loads(objects.read(key))
+            below = metadata.pop("consolidated_metadata")["metadata"]
+            nodes[group] = metadata
+            nodes.update({f"{group}/{path}": node for path, node in below.items()})
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(
+                "the store is damaged",
+                session=session,
+                path=objects.locate(key),
+                found=f"unreadable metadata ({error})",
+                remedy="move this session's folder out of the store, and run it again",
+            ) from error
+        listed.append(session.name)
+    return consolidate({"title": ROOT_TITLE, "sessions": listed}, nodes)
+
+
+def _list_again(objects: Objects) -> tuple[Session, ...]:
+    """Return what the root's metadata list, nothing where they are damaged: they are about to be written anew."""
+    try:
+        return list_root(objects)
+    except StoreError:
+        return ()
+
+
+def _lock_path(objects: LocalObjects, name: str) -> Path:
+    return objects.root / PARTIAL_FOLDER / f"{name}.lock"
+
+
+def _acquire_lock(path: Path, waiting: str, progress: Progress) -> int:
+    waited = False
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            continue  # Whoever held the lock has just removed its folder.
+        except FileExistsError:
+            # The folder was there, and was removed before mkdir looked whether it is one.
+            if path.parent.exists() and not path.parent.is_dir():
+                raise
+            continue
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not waited:
+                    waited = True
+                    progress(waiting, 0, 1)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    if waited:
+                        progress(waiting, 1, 1)
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)

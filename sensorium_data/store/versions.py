@@ -1,0 +1,75 @@
+"""Which group of a store is a session's current one.
+
+A published group is never changed or swapped under its name, for someone may have it open. A session whose archive
+changed is converted into a group of another name (``<session>.v2``, ``<session>.v3``, …), and ``versions.json``, which
+is written last and in one step, says which one counts. Without an entry there, the group named as the session does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from sensorium_data.errors import StoreError
+from sensorium_data.files import Objects
+from sensorium_data.sessions import Session
+
+__all__ = ["VERSIONS_KEY", "current_group", "is_later_version", "next_group", "point_to", "read_versions"]
+
+#: Where a store's root says which groups count.
+VERSIONS_KEY = "versions.json"
+
+_VERSION = re.compile(r"(?P<name>.+)\.v(?P<number>\d+)")
+
+
+def current_group(objects: Objects, session: Session) -> str:
+    """Return the name of the group that holds a session's current version, or would hold its first."""
+    return read_versions(objects).get(session.name, session.name)
+
+
+def read_versions(objects: Objects) -> Mapping[str, str]:
+    """Return the groups of the sessions whose current version is not the first, by the session's name.
+
+    Raises
+    ------
+    StoreError
+        If the file that says so is damaged.
+    """
+    try:
+        versions = json.loads(objects.read(VERSIONS_KEY))
+        if not all(isinstance(group, str) for group in versions.values()):
+            raise ValueError("a group that is no name")
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError) as error:
+        raise StoreError(
+            "the store is damaged",
+            path=objects.locate(VERSIONS_KEY),
+            found=f"unreadable versions ({error})",
+            remedy="delete this file, and ingest again: the store then finds its versions anew",
+        ) from error
+    return dict(versions)
+
+
+def point_to(objects: Objects, session: Session, group: str) -> None:
+    """Make a group the session's current one; only for who holds the lock of the root."""
+    versions = {**read_versions(objects), session.name: group}
+    objects.write_durably(VERSIONS_KEY, json.dumps(versions, sort_keys=True, indent=1).encode())
+
+
+def next_group(group: str) -> str:
+    """Return the name of the version after a group's.
+
+    Examples
+    --------
+    >>> next_group("dynamic30001-2-5-Video-mylab"), next_group("dynamic30001-2-5-Video-mylab.v2")
+    ('dynamic30001-2-5-Video-mylab.v2', 'dynamic30001-2-5-Video-mylab.v3')
+    """
+    match = _VERSION.fullmatch(group)
+    return f"{group}.v2" if match is None else f"{match['name']}.v{int(match['number']) + 1}"
+
+
+def is_later_version(group: str) -> bool:
+    """Whether a group's name is that of a second or later version."""
+    return _VERSION.fullmatch(group) is not None

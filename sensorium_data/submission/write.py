@@ -1,0 +1,332 @@
+"""Writing a track's submission: Parquet files, each in its zip, validated before they get their names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sensorium_data.errors import SubmissionError, UnknownNameError
+from sensorium_data.files import LocalObjects, Objects, RemoteObjects, open_objects
+from sensorium_data.frames import MEMBER_NAMES, FloatType, FramesProfile, parse_float_type, parse_frames_profile
+from sensorium_data.predictions import RunRecord, find_runs
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.sessions import Track
+from sensorium_data.store import exclusive_access
+from sensorium_data.submission.card import describe_predictions, describe_software, write_card
+from sensorium_data.submission.findings import ValidationReport
+from sensorium_data.submission.plan import SubmissionPlan, make_plan
+from sensorium_data.submission.sources import open_entry
+from sensorium_data.submission.validation import validate_files
+from sensorium_data.submission.writer import require_uploadable, write_zip
+
+__all__ = ["FramesProfile", "SubmissionFile", "SubmissionReport", "write_submission"]
+
+# An estimate from a few rows may err by so much. What comes out too large all the same is noticed while it is written.
+_ESTIMATE_ERROR = 0.05
+_RECORD_KEYS = {"identity", "files", "validation", "predictions", "software"}
+
+
+@dataclass(frozen=True)
+class SubmissionFile:
+    """One zip of a submission.
+
+    Attributes
+    ----------
+    path : str
+        Where it is.
+    size_bytes : int
+        Its size.
+    sha256 : str
+        Digest of its bytes.
+    members : tuple of str
+        Names of the predictions files in it.
+    n_rows : int
+        Rows of all of them: one a trial.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str
+    members: tuple[str, ...]
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class SubmissionReport:
+    """What :func:`write_submission` wrote, or found written.
+
+    Attributes
+    ----------
+    track : Track
+        The track.
+    frames : str
+        The frames profile.
+    float_type : str
+        Of the values.
+    status : str
+        ``written`` or ``already done``.
+    files : tuple of SubmissionFile
+        The zips to upload.
+    validation : ValidationReport
+        What the validator found in them.
+    notes : tuple of str
+        What was left out, and why.
+    card : str
+        Path of the model card: runs, digests, recipes and versions, for whoever has to reproduce the entry.
+    """
+
+    track: Track
+    frames: FramesProfile
+    float_type: FloatType
+    status: str
+    files: tuple[SubmissionFile, ...]
+    validation: ValidationReport
+    notes: tuple[str, ...]
+    card: str
+
+
+def write_submission(
+    predictions: str | Sequence[str],
+    store: str,
+    *,
+    track: Track | str,
+    frames: FramesProfile = "official",
+    float_type: FloatType = "float32",
+    weights: Sequence[float] | None = None,
+    out: str,
+    runs: str | Path | None = None,
+    progress: Progress = ignore_progress,
+) -> SubmissionReport:
+    """Write the zips that a track's upload consists of.
+
+    ``submission_main.zip`` holds both main files; each bonus stage has a zip of its own. The same predictions give
+    the same bytes. Beside them lie a record of what was written, ``submission_<track>.json``, and a model card,
+    ``submission_<track>.md``; where the record fits the predictions and the zips, nothing is done. Memory holds a
+    few trials, whatever the size.
+
+    Rows are the valid trials of the scored sessions, by session and trial id. Trials whose stimulus is
+    broken are left out, because there is nothing to predict them from; whether the server wants rows for
+    them is not known.
+
+    Parameters
+    ----------
+    predictions : str or sequence of str
+        Paths or URLs of predictions stores. Predictions in raw units are multiplied by the responses' precision;
+        then several are averaged. All of them have to hold the same trials and neurons.
+    store : str
+        The session stores.
+    track : Track or str
+        ``main`` or ``bonus``.
+    frames : str
+        The frames profile: ``official``, ``50-298`` or ``51-299``.
+    float_type : str
+        ``float32`` or ``float64``.
+    weights : sequence of float, optional
+        One for each predictions store, of any sum; by default equal.
+    out : str
+        Folder for the zips, made if it does not exist, or any fsspec URL: they are written and validated in the
+        temporary folder then, and sent. Zips behind a URL are known by their sizes, and not read again.
+    runs : path, optional
+        Folder or URL of the training runs, whose recipes and versions the model card quotes.
+    progress : Progress
+        Told after each trial.
+
+    Raises
+    ------
+    SubmissionError
+        If a zip would be too large to upload or for the disk, cannot be written, or does not pass the validator.
+    PredictionsError
+        If a tier or a scored session of the store was not predicted, or a frame that is needed.
+    StoreError
+        If a session is not in the store.
+    RunError
+        If the folder of a run behind the predictions is damaged.
+    UnknownNameError, UsageError
+        If the track, the profile or the type does not exist, or the weights do not fit.
+    """
+    track = _parse_track(track)
+    frames, float_type = parse_frames_profile(frames), parse_float_type(float_type)
+    entry = open_entry(predictions, weights)
+    plan = make_plan(entry, store, track, frames, float_type)
+    digests = [digest for member in entry.members for digest in member.attributes["runs"]]
+    known_runs = find_runs(runs, digests) if runs is not None else {}
+    place = open_objects(out)
+    if isinstance(place, RemoteObjects):
+        return _write_remotely(place, plan, store, known_runs, progress)
+    folder = place.root
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Who waits for another writer of the same submission finds it done.
+        with exclusive_access(LocalObjects(folder), f"submission_{track}"):
+            for leftover in folder.glob(f".submission_{track}.*.tmp"):  # Of a killed writer.
+                leftover.unlink()
+            record = _read_done(place, plan)
+            status = "already done" if record is not None else "written"
+            if record is None:
+                _require_room(folder, plan)
+                record = _write(folder, plan, store, progress)
+            card = _update_card(place, plan, record, known_runs)
+            return _report(place, plan, status, record, card)
+    except OSError as error:
+        raise SubmissionError(
+            "the submission cannot be written",
+            path=error.filename or folder,
+            found=error.strerror,
+            remedy="check the space and the permissions there",
+        ) from error
+
+
+def _write_remotely(
+    place: RemoteObjects, plan: SubmissionPlan, store: str, known_runs: Mapping[str, RunRecord], progress: Progress
+) -> SubmissionReport:
+    """Do what :func:`write_submission` does where nothing can be renamed: the record, sent last, makes it whole."""
+    record = _read_done(place, plan)
+    status = "already done" if record is not None else "written"
+    if record is None:
+        with tempfile.TemporaryDirectory(prefix="sensorium-submission-") as temporary:
+            folder = Path(temporary)
+            _require_room(folder, plan)
+            record = _write(folder, plan, store, progress)
+            place.delete(_record_name(plan))
+            for name in (*plan.zips, _record_name(plan)):
+                place.upload(folder / name, name)
+    return _report(place, plan, status, record, _update_card(place, plan, record, known_runs))
+
+
+def _record_name(plan: SubmissionPlan) -> str:
+    return f"submission_{plan.track}.json"
+
+
+def _parse_track(name: str) -> Track:
+    try:
+        return Track(name)
+    except ValueError:
+        raise UnknownNameError.of("track", name, [str(track) for track in Track]) from None
+
+
+def _require_room(folder: Path, plan: SubmissionPlan) -> None:
+    """Refuse what could not be uploaded or kept, before hours or gigabytes go into it."""
+    sizes_bytes = {name: plan.estimate_size_bytes(name) for name in plan.zips}
+    for name, size_bytes in sizes_bytes.items():
+        require_uploadable(name, int(size_bytes * (1 - _ESTIMATE_ERROR)), plan.tables(name), found="about ")
+    free_bytes = shutil.disk_usage(folder).free
+    if sum(sizes_bytes.values()) > free_bytes:
+        raise SubmissionError(
+            "the submission does not fit on the disk",
+            path=folder,
+            found=f"{free_bytes:,} bytes free",
+            expected=f"about {sum(sizes_bytes.values()):,}",
+            remedy="make room, or name another folder",
+        )
+
+
+def _write(folder: Path, plan: SubmissionPlan, store: str, progress: Progress) -> dict[str, Any]:
+    """Write and validate the zips, give them their names, and return their record."""
+    n_done, n_total = 0, plan.n_rows
+
+    def count_row() -> None:
+        nonlocal n_done
+        n_done += 1
+        progress(f"write {plan.track} submission", n_done, n_total)
+
+    partial = {name: folder / f"{name}.partial" for name in plan.zips}
+    try:
+        for name in plan.zips:
+            write_zip(partial[name], name, plan.tables(name), count_row)
+        validation = validate_files(partial, store, frames=plan.frames, progress=progress)
+        if not validation.passed:
+            raise SubmissionError(
+                "what was written does not pass the validator",
+                path=folder,
+                found=str(validation.violations[0]),
+                remedy="this is a defect of the writer: report it",
+            )
+        files = [
+            {
+                "path": name,
+                "size_bytes": partial[name].stat().st_size,
+                "sha256": _digest_file(partial[name]),
+                "members": [MEMBER_NAMES[tier] for tier in tiers],
+                "n_rows": plan.count_rows(tiers),
+            }
+            for name, tiers in plan.zips.items()
+        ]
+        for name, path in partial.items():
+            path.replace(folder / name)
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+    record = {
+        "identity": plan.identify(),
+        "files": files,
+        "validation": validation.to_dict(),
+        "predictions": describe_predictions(plan.entry),
+        "software": describe_software(),
+    }
+    LocalObjects(folder).write(_record_name(plan), _to_json(record))
+    return record
+
+
+def _update_card(place: Objects, plan: SubmissionPlan, record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
+    """Write the model card, unless it is there as it should be."""
+    # Not into the zip: the server expects predictions files alone.
+    name = f"submission_{plan.track}.md"
+    text = write_card(record, runs).encode()
+    if not place.exists(name) or place.read(name) != text:
+        place.write(name, text)
+    return place.locate(name)
+
+
+def _report(
+    place: Objects, plan: SubmissionPlan, status: str, record: Mapping[str, Any], card: str
+) -> SubmissionReport:
+    return SubmissionReport(
+        track=plan.track,
+        frames=plan.frames,
+        float_type=plan.float_type,
+        status=status,
+        files=tuple(
+            SubmissionFile(**{**file, "path": place.locate(file["path"]), "members": tuple(file["members"])})
+            for file in record["files"]
+        ),
+        validation=ValidationReport.from_dict(record["validation"]),
+        notes=plan.notes,
+        card=card,
+    )
+
+
+def _read_done(place: Objects, plan: SubmissionPlan) -> dict[str, Any] | None:
+    """Return the record of an earlier call, if it fits the plan and its zips are as it left them."""
+    try:
+        record = json.loads(place.read(_record_name(plan)))
+        if record["identity"] != json.loads(_to_json(plan.identify())) or record.keys() != _RECORD_KEYS:
+            return None
+        if not ValidationReport.from_dict(record["validation"]).passed:
+            return None
+        if {file["path"] for file in record["files"]} != set(plan.zips):
+            return None
+        for file in record["files"]:
+            name = SubmissionFile(**file).path
+            if place.size(name) != file["size_bytes"]:
+                return None
+            if isinstance(place, LocalObjects) and _digest_file(place.root / name) != file["sha256"]:
+                return None
+    # No record, a damaged one, or a zip that is gone: it is written again.
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return dict(record)
+
+
+def _to_json(value: object) -> bytes:
+    return json.dumps(value, indent=2, ensure_ascii=False).encode()
+
+
+def _digest_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,12 @@
+from .block_cache import BlockCache as BlockCache
+from .block_cache import default_cache_bytes as default_cache_bytes
+from .loader import Batch as Batch
+from .loader import WindowLoader as WindowLoader
+from .plans import BatchPart as BatchPart
+from .plans import EpochPlan as EpochPlan
+from .plans import SessionTrials as SessionTrials
+from .plans import Windows as Windows
+from .plans import plan_in_turn as plan_in_turn
+from .plans import plan_mixed as plan_mixed
+from .trial_reader import RecordedTrial as RecordedTrial
+from .trial_reader import TrialReader as TrialReader

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sensorium_data.errors import StoreError
+from sensorium_data.files import LocalObjects, Objects, RemoteObjects, open_objects
+from sensorium_data.store import exclusive_access
+from sensorium_data.testing import serve_directory
+from sensorium_data.testing.faults import AnswerStatus
+
+
+@pytest.fixture(params=["local", "file", "memory"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
+    return open_objects(
+        {"local": f"{tmp_path}/s", "file": f"file://{tmp_path}/s"}.get(request.param, f"memory://{tmp_path}")
+    )
+
+
+def test_what_is_written_is_read_sized_and_listed(objects: Objects) -> None:
+    objects.write("b/c/0", b"123")
+    objects.write("a", memoryview(b"45"))
+    objects.write("a", b"4567")
+    assert objects.read("b/c/0") == b"123"
+    assert (objects.size("a"), objects.exists("a")) == (4, True)
+    assert objects.keys() == ["a", "b/c/0"]
+    assert objects.child("b").read("c/0") == b"123"
+    assert objects.child("b").keys() == ["c/0"]
+    assert objects.locate("a").endswith("/a")
+
+
+def test_what_is_not_there_is_said_so(objects: Objects) -> None:
+    objects.write("a", b"1")
+    for key in ("b", "a/b"):
+        with pytest.raises(FileNotFoundError):
+            objects.read(key)
+        assert objects.size(key) is None
+        assert not objects.exists(key)
+        objects.delete("b")
+    assert objects.child("nowhere").keys() == []
+    objects.child("nowhere").delete_all()
+
+
+def test_what_is_deleted_is_gone(objects: Objects) -> None:
+    for key in ("a", "b/c", "b/d"):
+        objects.write(key, b"1")
+    objects.delete("a")
+    objects.child("b").delete_all()
+    assert objects.keys() == []
+
+
+def test_a_path_object_is_a_local_root(tmp_path: Path) -> None:
+    assert isinstance(open_objects(tmp_path), LocalObjects)
+
+
+def test_http_is_read_and_cannot_be_listed_or_written(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"123")
+    with serve_directory(tmp_path) as server:
+        objects = open_objects(server.url)
+        assert isinstance(objects, RemoteObjects)
+        assert objects.read("a") == b"123"
+        assert objects.size("a") == 3
+        assert objects.keys() is None
+        with pytest.raises(FileNotFoundError):
+            objects.read("b")
+        assert objects.size("b") is None
+        with pytest.raises(StoreError, match="cannot be written"):
+            objects.write("b", b"1")
+
+
+def test_a_servers_refusal_is_a_store_error_that_names_the_object(tmp_path: Path) -> None:
+    with (
+        serve_directory(tmp_path, faults=[AnswerStatus(500)]) as server,
+        pytest.raises(StoreError, match=rf"{server.url}/a: cannot be read"),
+    ):
+        open_objects(server.url).read("a")
+
+
+def test_a_local_failure_is_a_store_error_that_names_the_object(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StoreError, match=r"folder: cannot be read: found Is a directory"):
+        LocalObjects(tmp_path).read("folder")
+    with pytest.raises(StoreError, match=r"cannot be written"):
+        LocalObjects(tmp_path).write("folder", b"1")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_lock_is_held_by_one_and_dies_with_its_process(tmp_path: Path) -> None:
+    script = (
+        "import time\n"
+        "from sensorium_data.files.objects import LocalObjects\n"
+        "from sensorium_data.store.publishing import exclusive_access\n"
+        f"with exclusive_access(LocalObjects({str(tmp_path)!r}), 'F'):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    waited: list[tuple[str, int, int]] = []
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with exclusive_access(LocalObjects(tmp_path), "A"):
+            pass  # Another name is another lock.
+
+        def kill(label: str, n_done: int, n_total: int, **more: object) -> None:
+            waited.append((label, n_done, n_total))
+            holder.kill()
+
+        with exclusive_access(LocalObjects(tmp_path), "F", waiting="wait for F", progress=kill):
+            assert waited == [("wait for F", 0, 1), ("wait for F", 1, 1)]
+    assert not (tmp_path / ".partial").exists()
+
+
+def test_files_go_to_remote_folders_that_are_not_there_yet_and_back(tmp_path: Path) -> None:
+    remote = open_objects(f"local://{tmp_path}/server")
+    assert isinstance(remote, RemoteObjects)
+    (tmp_path / "sent").write_bytes(b"content")
+    remote.upload(tmp_path / "sent", "a/b/sent")
+    remote.write("c/d/written", b"other")
+    assert remote.keys() == ["a/b/sent", "c/d/written"]
+    remote.download("a/b/sent", tmp_path / "received")
+    assert (tmp_path / "received").read_bytes() == b"content"
+    with pytest.raises(FileNotFoundError):
+        remote.download("nothing", tmp_path / "nothing")
+    with pytest.raises(StoreError, match="server/a/b/sent/x: cannot be written"):
+        remote.upload(tmp_path / "sent", "a/b/sent/x")

@@ -1,0 +1,231 @@
+"""A run's folder: what is in it, and what is said when it is not as it was left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import image
+from safetensors.numpy import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fixtures.recorded_stores import record_session
+from fixtures.tiny_training import tiny_config
+from models.config import override
+from models.registry import get_preset
+from models.runs import EpochMetrics, describe_data, identify_run, load_run
+from models.runs.folder import describe_given
+from models.training import draw_curves, train
+from models.training.curves import write_summary
+from sensorium_data.errors import RunError
+from sensorium_data.sessions import find_sessions
+from sensorium_data.store import open_session, session_digest
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run, what its store was made of, and the epochs reported while it was trained."""
+    store = tmp_path_factory.mktemp("store")
+    made = record_session(store, "F", n_by_tier={"train": 4, "oracle": 2, "live_test_main": 1})
+    epochs = []
+    report = train(tiny_config(), str(store), ["F"], tmp_path_factory.mktemp("runs"), on_epoch=epochs.append)
+    return report.run, store, made, epochs
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the run, to be damaged."""
+    return shutil.copytree(finished[0], tmp_path / "run")
+
+
+def edit_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_the_folder_says_what_was_trained_on_what_and_how_it_went(finished):
+    path, store, made, epochs = finished
+    run = load_run(path)
+
+    assert run.name.startswith("tiny-")
+    assert run.name.endswith(run.identity[:8])
+    assert run.config == tiny_config()
+    assert [session.alias for session in run.sessions] == ["F"]
+    (session,) = run.data.sessions
+    assert run.data.store == str(store)
+    assert session.digest == session_digest(str(store), "F")
+    assert session.n_trials == 7
+    np.testing.assert_array_equal(session.unit_ids, made.unit_ids)
+    np.testing.assert_array_equal(session.positions_um, made.positions[:, :2])
+    assert run.metrics() == epochs
+    given = json.loads((run.path / "config-given.json").read_text())
+    assert given["preset"] == "tiny"
+    assert given["settings"]["batch_size"] == 3
+    assert not (run.path / "checkpoints").exists()
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert environment["n_ranks"] == 1
+    assert environment["resumed_step"] == 0
+    assert environment["device"] == "cpu"
+    assert environment["packages"]["torch"] == torch.__version__
+    assert run.n_parameters == sum(parameter.numel() for parameter in run.model().parameters())
+    assert run.n_frames_lost == run.model().n_frames_lost
+
+
+def test_tensorboard_shows_every_epoch(finished):
+    path, _, made, epochs = finished
+    events = EventAccumulator(f"{path}/tensorboard")
+    events.Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("correlation/all neurons")]
+    assert shown == [(epoch.epoch, pytest.approx(epoch.correlation)) for epoch in epochs]
+    assert f"correlation/{made.name}" in events.Tags()["scalars"]
+
+
+def test_the_picture_and_the_page_are_there(finished):
+    path, _, _, epochs = finished
+    picture = image.imread(f"{path}/curves.png")
+    assert picture.shape[0] > 300
+    assert picture.shape[1] > 1000
+    page = Path(path, "summary.md").read_text()
+    assert "curves.png" in page
+    assert f"{len(epochs)} epochs" in page
+
+
+def test_the_model_is_rebuilt_without_the_store(finished):
+    run = load_run(finished[0])
+    model = run.model()
+    weights = load_file(run.path / "model.safetensors")
+    assert not model.training
+    assert model.state_dict().keys() == weights.keys()
+    for name, tensor in model.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), weights[name])
+
+
+def test_recipe_and_data_decide_a_runs_identity_and_nothing_else(finished, tmp_path):
+    _, store, _, _ = finished
+    data = describe_data(str(store), find_sessions(["F"]))
+    identity = identify_run(tiny_config(), data)
+
+    assert identify_run(tiny_config(device="auto", cache_bytes=0), data) == identity
+    assert identify_run(tiny_config(seed=7), data) != identity
+    moved = shutil.copytree(store, tmp_path / "moved")
+    assert identify_run(tiny_config(), describe_data(str(moved), find_sessions(["F"]))) == identity
+    other = tmp_path / "other"
+    other.mkdir()
+    record_session(other, "F", n_by_tier={"train": 4, "oracle": 2, "live_test_main": 1}, seed=1)
+    assert identify_run(tiny_config(), describe_data(str(other), find_sessions(["F"]))) != identity
+
+
+def test_a_preset_is_given_by_its_name_and_what_was_changed():
+    changed = override(get_preset("factorized3d-debug"), {"max_epochs": "3", "model.channels": "4,4"})
+    assert describe_given(changed) == {
+        "preset": "factorized3d-debug",
+        "settings": {"max_epochs": 3, "model.channels": (4, 4)},
+    }
+
+
+def test_a_run_that_is_not_there_is_told_from_an_unfinished_one(copied, tmp_path):
+    with pytest.raises(RunError, match="there is no run here"):
+        load_run(tmp_path / "nothing")
+    copied.rename(tmp_path / "run.partial")
+    for path in (tmp_path / "run", tmp_path / "run.partial"):
+        with pytest.raises(RunError, match=r"run\.partial: the run is unfinished"):
+            load_run(path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "data.json", "metrics.jsonl", "model.json", "model.safetensors"])
+def test_a_missing_file_is_named(copied, name):
+    (copied / name).unlink()
+    with pytest.raises(RunError, match=rf"damaged.*no {name}"):
+        load_run(copied)
+
+
+@pytest.mark.parametrize("name", ["config.json", "data.json", "model.json"])
+@pytest.mark.parametrize("content", ["", "{}", '{"name": 3}', "[1, 2]"])
+def test_a_damaged_file_is_named(copied, name, content):
+    (copied / name).write_text(content)
+    with pytest.raises(RunError, match=rf"{name}: a file of the run is damaged"):
+        load_run(copied)
+
+
+def test_damaged_metrics_name_the_line(copied):
+    lines = (copied / "metrics.jsonl").read_text().splitlines()
+    (copied / "metrics.jsonl").write_text(lines[0] + "\n" + lines[1][:20] + "\n")
+    with pytest.raises(RunError, match=r"metrics\.jsonl:2"):
+        load_run(copied).metrics()
+
+
+@pytest.mark.parametrize(("name", "change"), [("config.json", {"seed": 5}), ("data.json", {"store": "elsewhere"})])
+def test_a_record_that_was_changed_after_training_is_refused(copied, name, change):
+    edit_json(copied / name, **change)
+    with pytest.raises(RunError, match=rf"{name}: changed after training"):
+        load_run(copied)
+
+
+def test_a_run_of_before_a_setting_existed_is_still_read(copied):
+    content = json.loads((copied / "config.json").read_text())
+    for name in ("n_windows_per_trial", "ema_decay", "tiers", "cache", "n_devices"):
+        del content[name]
+    (copied / "config.json").write_text(json.dumps(content))
+    digest = hashlib.sha256((copied / "config.json").read_bytes()).hexdigest()
+    edit_json(copied / "model.json", config_sha256=digest)
+    assert load_run(copied).config.n_windows_per_trial == 1
+
+
+def test_another_versions_run_is_refused(copied):
+    edit_json(copied / "model.json", format_version=99)
+    with pytest.raises(RunError, match="another version: found format 99, expected 1"):
+        load_run(copied)
+
+
+def test_weights_that_were_changed_are_refused(copied):
+    path = copied / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RunError, match="not those that were saved"):
+        load_run(copied).model()
+
+
+def test_weights_of_another_model_are_refused_by_name(copied):
+    path = copied / "model.safetensors"
+    weights = load_file(path)
+    weights["surplus"] = weights.pop(next(name for name in weights if name.endswith("sigma")))
+    save_file(weights, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit_json(copied / "model.json", weights_sha256=digest)
+    run = load_run(copied)
+    with pytest.raises(RunError, match=r"another model: found 1 missing \(.*sigma\); 1 unexpected \(surplus\)"):
+        run.model()
+
+
+def test_the_stores_neurons_must_be_the_runs(finished, tmp_path):
+    path, store, made, _ = finished
+    run = load_run(path)
+    session = open_session(str(store), "F")
+    run.require_session(session, made.name)
+
+    with pytest.raises(RunError, match=rf"not those.*found {len(made.unit_ids) - 1} neurons"):
+        run.require_session(session.isel(neuron=slice(1, None)), made.name)
+    with pytest.raises(RunError, match="in their order"):
+        run.require_session(session.isel(neuron=slice(None, None, -1)), made.name)
+    with pytest.raises(RunError, match="not trained on this session"):
+        run.require_session(session, find_sessions(["G"])[0].name)
+
+
+def test_a_run_that_never_beat_the_untrained_model_says_so(tmp_path):
+    epoch = EpochMetrics(1, 1.0, 0.1, 1.0, -0.1, {find_sessions(["F"])[0].name: -0.1}, 0.005, False, 1.0, 10.0, 0.0)
+    draw_curves([epoch], tmp_path / "curves.png", title="run", best_epoch=0)
+    write_summary(
+        [epoch],
+        tmp_path / "summary.md",
+        title="run",
+        best_epoch=0,
+        n_parameters=5,
+        device="cpu",
+        n_trials=3,
+    )
+    assert "No epoch beat the untrained model" in (tmp_path / "summary.md").read_text()

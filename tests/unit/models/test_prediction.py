@@ -1,0 +1,282 @@
+"""What trained models predict, and what is written of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from fixtures.recorded_stores import record_session
+from fixtures.tiny_training import tiny_config
+from models.inputs import open_normalizers
+from models.prediction import predict, predict_trial
+from models.runs import load_run
+from models.training import train
+from sensorium_data.errors import PredictionsError, RunError, UnknownNameError, UsageError
+from sensorium_data.predictions import predicted_sessions, predictions_attributes
+from sensorium_data.predictions.predictions import open_predictions
+from sensorium_data.sessions import Tier
+from sensorium_data.windows import TrialReader, WindowLoader
+
+TIERS = ["oracle", "live_test_main"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Models this small are slower with more."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A store of sessions F and G (one broken trial, several lengths) and two runs on both."""
+    store, runs = tmp_path_factory.mktemp("store"), tmp_path_factory.mktemp("runs")
+    tiers = {"train": 3, "oracle": 2, "live_test_main": 3}
+    made = {
+        session.name: session
+        for session in (
+            record_session(store, "F", n_by_tier=tiers, lengths={n: 60 + n for n in range(8)}),
+            record_session(store, "G", n_neurons=4, n_by_tier=tiers),
+        )
+    }
+    paths = [train(tiny_config(max_epochs=1, seed=seed), str(store), None, runs).run for seed in (0, 1)]
+    return str(store), made, paths
+
+
+def expected_prediction(run, store, session, trial):
+    """One trial's prediction by other means: the whole session's arrays, normalized and batched here."""
+    reader = TrialReader(store, [session.name])
+    normalizer = open_normalizers("competition", store, [session.name])[session.name]
+    position = session.position(trial)
+    n_frames = session.n_frames[position]
+    frames = slice(0, n_frames)
+    video = normalizer.videos(session.videos[position, frames], frames)
+    behavior = normalizer.behavior(session.behavior[position][:, frames], frames)
+    planes = np.broadcast_to(behavior[:, :, None, None], (2, n_frames, 36, 64))
+    pupil = normalizer.pupil_center(session.pupil_center[position][:, frames], frames)
+    assert reader.read(session.name, trial).n_frames == n_frames
+    with torch.no_grad():
+        inputs = torch.tensor(np.concatenate([video[None], planes]))[None]
+        return load_run(run).model()(inputs, torch.tensor(pupil)[None], session.name)[0].numpy()
+
+
+def test_each_trial_is_predicted_whole_and_lies_at_its_frames(world, tmp_path):
+    store, made, (run, _) = world
+    report = predict([run], store, TIERS, str(tmp_path / "out"), device="cpu")
+
+    assert (report.status, report.n_trials, report.tiers) == ("predicted", 10, tuple(TIERS))
+    assert [session.name for session in predicted_sessions(str(tmp_path / "out"))] == list(made)
+    n_lost = load_run(run).n_frames_lost
+    assert n_lost > 0
+    for name, session in made.items():
+        predictions = open_predictions(str(tmp_path / "out"), name)
+        for trial in predictions.trial.values.tolist():
+            n_frames = session.n_frames[session.position(trial)]
+            assert session.tiers[session.position(trial)] in TIERS
+            found = predictions.predictions.sel(trial=trial).values
+            np.testing.assert_allclose(
+                found[:, n_lost:n_frames], expected_prediction(run, store, session, trial), rtol=1e-4, atol=1e-5
+            )
+            assert np.isnan(found[:, :n_lost]).all()
+            assert np.isnan(found[:, n_frames:]).all()
+
+
+def test_an_ensemble_is_the_mean_of_its_runs(world, tmp_path):
+    store, made, runs = world
+    alone = []
+    for number, run in enumerate(runs):
+        predict([run], store, ["oracle"], str(tmp_path / f"{number}"), device="cpu")
+        alone.append(str(tmp_path / f"{number}"))
+    predict(runs, store, ["oracle"], str(tmp_path / "both"), device="cpu")
+    for name in made:
+        first, second, both = (
+            open_predictions(url, name).predictions.values for url in (*alone, str(tmp_path / "both"))
+        )
+        assert not np.array_equal(first, second, equal_nan=True)
+        np.testing.assert_allclose(both, (first + second) / 2, rtol=1e-5)
+
+
+def test_weights_say_how_much_each_run_counts(world, tmp_path):
+    store, made, runs = world
+    out = [str(tmp_path / name) for name in ("first", "second", "both")]
+    for run, url in zip(runs, out[:2], strict=True):
+        predict([run], store, ["oracle"], url, device="cpu")
+    predict(runs, store, ["oracle"], out[2], weights=[1, 3], device="cpu")
+    assert predictions_attributes(out[2])["weights"] == [1.0, 3.0]
+    for name in made:
+        first, second, both = (open_predictions(url, name).predictions.values for url in out)
+        np.testing.assert_allclose(both, 0.25 * first + 0.75 * second, rtol=1e-5)
+    # The same shares of the same runs are the same predictions; others are not.
+    assert predict(runs[::-1], store, ["oracle"], out[2], weights=[6, 2], device="cpu").status == "already done"
+    for weights in (None, [3, 1]):
+        with pytest.raises(PredictionsError, match="other predictions lie there"):
+            predict(runs, store, ["oracle"], out[2], weights=weights, device="cpu")
+    for weights in ([1], [1, 0], [1, float("inf")]):
+        with pytest.raises(UsageError, match=r"the weights do not fit the runs: found .* 2 positive numbers"):
+            predict(runs, store, ["oracle"], str(tmp_path / "wrong"), weights=weights)
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_runs_of_different_normalizations_predict_together_in_the_competitions_units(world, tmp_path):
+    store, made, (run, _) = world
+    raw_run = train(tiny_config(max_epochs=1, normalization="dwiseneuro"), store, None, tmp_path / "runs").run
+    predict([run, raw_run], store, ["oracle"], str(tmp_path / "both"), device="cpu")
+    predict([run], store, ["oracle"], str(tmp_path / "competition"), device="cpu")
+    for name, session in made.items():
+        model = load_run(raw_run).model()
+        std = session.statistics["responses"][1]
+        threshold = 0.01 * std.mean()
+        precision = 1 / np.where(std > threshold, std, threshold)
+        both, competition = (
+            open_predictions(str(tmp_path / part), name).predictions for part in ("both", "competition")
+        )
+        for trial in both.trial.values.tolist():
+            position = session.position(trial)
+            n_frames = session.n_frames[position]
+            # DwiseNeuro's inputs are what was recorded.
+            planes = np.broadcast_to(session.behavior[position][:, :n_frames, None, None], (2, n_frames, 36, 64))
+            inputs = np.concatenate([session.videos[position, :n_frames][None], planes])[None]
+            with torch.no_grad():
+                pupil = torch.tensor(session.pupil_center[position][None, :, :n_frames])
+                raw = model(torch.tensor(inputs), pupil, name)[0].numpy()
+            expected = (competition.sel(trial=trial).values[:, 3:n_frames] + raw * precision[:, 3:n_frames]) / 2
+            np.testing.assert_allclose(both.sel(trial=trial).values[:, 3:n_frames], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_predicted_is_on_record(world, tmp_path):
+    store, _, runs = world
+    predict(runs, store, ["oracle"], str(tmp_path / "out"), device="cpu")
+    attributes = predictions_attributes(str(tmp_path / "out"))
+    assert attributes["response_units"] == "standardized"
+    assert attributes["tiers"] == ["oracle"]
+    assert attributes["runs"] == [load_run(run).digest for run in runs]
+
+
+def test_finished_predictions_are_not_made_again(world, tmp_path, monkeypatch):
+    store, _, runs = world
+    out = str(tmp_path / "out")
+    predict(runs, store, ["oracle"], out, device="cpu")
+    monkeypatch.setattr("models.prediction.predict_trial", None)
+    # The order in which runs, tiers and sessions are named does not matter.
+    again = predict(runs[::-1], store, ["oracle", "oracle"], out, device="cpu", sessions=["G", "F"])
+    assert (again.status, again.n_trials) == ("already done", 0)
+    with pytest.raises(PredictionsError, match="other predictions lie there"):
+        predict(runs[:1], store, ["oracle"], out, device="cpu")
+
+
+def test_interrupted_predictions_are_continued(world, tmp_path):
+    store, made, (run, _) = world
+    out = str(tmp_path / "out")
+
+    def interrupt(label, n_done, n_total):
+        assert (label, n_total) == ("predict", 10)
+        if n_done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict([run], store, TIERS, out, device="cpu", progress=interrupt)
+    with pytest.raises(PredictionsError, match="unfinished"):
+        predicted_sessions(out)
+    told = []
+    report = predict([run], store, TIERS, out, device="cpu", progress=lambda *args: told.append(args))
+    assert (report.status, report.n_trials) == ("predicted", 6)
+    assert told == [("predict", n, 10) for n in range(5, 11)]
+    for name, session in made.items():
+        predictions = open_predictions(out, name).predictions
+        trial = int(predictions.trial.values[0])
+        n_frames = session.n_frames[session.position(trial)]
+        expected = expected_prediction(run, store, session, trial)
+        found = predictions.sel(trial=trial).values[:, n_frames - expected.shape[1] : n_frames]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_broken_trials_are_left_out(world, tmp_path):
+    _, _, (run, _) = world
+    made = record_session(tmp_path, "F", n_by_tier={"train": 3, "oracle": 2, "live_test_main": 3}, broken=(0, 5))
+    broken = [made.trials[n] for n in (0, 5)]
+    # The same neurons as the run's session, other trials.
+    predict([run], str(tmp_path), list(dict.fromkeys(made.tiers)), str(tmp_path / "out"), sessions=["F"], device="cpu")
+    predictions = open_predictions(str(tmp_path / "out"), "F").predictions
+    n_predicted = np.isfinite(predictions.values).any(axis=(1, 2))
+    assert dict(zip(predictions.trial.values.tolist(), n_predicted.tolist(), strict=True)) == {
+        trial: trial not in broken for trial in made.trials
+    }
+
+
+def test_chosen_sessions_alone_are_predicted(world, tmp_path):
+    store, made, (run, _) = world
+    report = predict([run], store, ["oracle"], str(tmp_path / "out"), sessions=["G"], device="cpu")
+    assert report.sessions == (list(made)[1],)
+
+
+def test_a_video_shuffled_in_time_is_predicted_otherwise(world):
+    store, _, (run, _) = world
+    reader = TrialReader(store, ["F"])
+    loader = WindowLoader(reader, open_normalizers("competition", store, [reader.sessions[0].name]))
+    trial = next(loader.iter_trials("F", [Tier.ORACLE]))
+    order = np.random.default_rng(0).permutation(trial.n_frames)
+    model = load_run(run).model()
+    straight = predict_trial(model, trial)
+    shuffled = predict_trial(model, dataclasses.replace(trial, videos=trial.videos[:, order]))
+    assert straight.shape == shuffled.shape == (6, trial.n_frames - model.n_frames_lost)
+    assert not np.allclose(straight, shuffled)
+
+
+def test_a_model_in_training_mode_and_several_trials_at_once_are_refused(world):
+    store, _, (run, _) = world
+    reader = TrialReader(store, ["F"])
+    loader = WindowLoader(reader, open_normalizers("competition", store, [reader.sessions[0].name]))
+    trial = next(loader.iter_trials("F", [Tier.ORACLE]))
+    model = load_run(run).model()
+    with pytest.raises(UsageError, match="one trial at a time"):
+        predict_trial(model, dataclasses.replace(trial, trials=(1, 2)))
+    with pytest.raises(UsageError, match="training mode"):
+        predict_trial(model.train(), trial)
+
+
+def test_memory_does_not_grow_with_the_trials(world, tmp_path):
+    _, _, (run, _) = world
+    peaks_bytes = {}
+    for n_trials in (8, 48):
+        store = tmp_path / f"{n_trials}"
+        store.mkdir()
+        record_session(store, "F", n_by_tier={"train": 1, "oracle": n_trials})
+        tracemalloc.start()
+        predict([run], str(store), ["oracle"], str(tmp_path / f"out {n_trials}"), sessions=["F"], device="cpu")
+        peaks_bytes[n_trials] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    # A trial's video takes 0.65 MB: 40 more of them would be 26 MB.
+    assert peaks_bytes[48] < peaks_bytes[8] + 3_000_000
+
+
+def test_what_cannot_be_predicted_is_refused(world, tmp_path):
+    store, _, (run, _) = world
+    out = str(tmp_path / "out")
+    with pytest.raises(RunError, match="no run here"):
+        predict([str(tmp_path / "nothing")], store, TIERS, out)
+    with pytest.raises(UsageError, match="no run"):
+        predict([], store, TIERS, out)
+    with pytest.raises(UsageError, match="same run twice"):
+        predict([run, run], store, TIERS, out)
+    with pytest.raises(UsageError, match="no session or no tier"):
+        predict([run], store, [], out)
+    with pytest.raises(UnknownNameError, match="did you mean oracle"):
+        predict([run], store, ["oracel"], out)
+    with pytest.raises(UsageError, match="no valid trial of tier final_test_bonus"):
+        predict([run], store, ["final_test_bonus"], out, device="cpu")
+    other = tmp_path / "other"
+    other.mkdir()
+    record_session(other, "F", n_neurons=9)
+    record_session(other, "H")
+    with pytest.raises(RunError, match="not those that the run was trained on"):
+        predict([run], str(other), ["oracle"], out, sessions=["F"], device="cpu")
+    with pytest.raises(RunError, match="not trained on this session"):
+        predict([run], str(other), ["oracle"], out, sessions=["H"], device="cpu")
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.partial").exists()

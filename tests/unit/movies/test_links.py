@@ -1,0 +1,453 @@
+"""Movies that several sessions of a store show bear one id in all of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import sensorium_data.movies.grouping
+from fixtures.stores import read_files
+from sensorium_data.errors import StoreError
+from sensorium_data.ingest import convert_session, verify_session
+from sensorium_data.movies import link_movies, sign_video
+from sensorium_data.movies import links as movie_links
+from sensorium_data.sessions import find_session
+from sensorium_data.store import LINKS_KEY, MovieLinks, SessionLinks, open_session, open_session_as_stored
+from sensorium_data.store.open import open_sessions
+from sensorium_data.testing import Recording, make_movie, serve_directory
+from sensorium_data.testing.recordings import make_recording
+
+N_FRAMES = 40
+# Which movie each trial shows; movie 1 is A's oracle, F's live test, and J's training.
+MOVIES = {
+    "A": {0: 2, 1: 1, 2: 1, 3: 3, 4: 9},
+    "F": {0: 4, 1: 2, 2: 1, 3: 5, 4: 1},
+    "J": {0: 1, 1: 4, 2: 4, 3: 6},
+}
+TIERS = {
+    "A": ["train", "oracle", "oracle", "live_test_main", "none"],
+    "F": ["train", "train", "live_test_main", "oracle", "live_test_main"],
+    "J": ["train", "oracle", "oracle", "final_test_main"],
+}
+
+
+def record(alias: str, movies: Mapping[int, int] | None = None) -> Recording:
+    return make_recording(
+        alias, TIERS[alias], n_frames=N_FRAMES, movies=movies or MOVIES[alias], n_padded=42, seed=ord(alias)
+    )
+
+
+def show(recording: Recording, trial: int, video: np.ndarray) -> Recording:
+    """Return the recording with another video of the same length in a trial."""
+    padded = recording.trials[trial].videos.copy()
+    padded[..., : video.shape[-1]] = video
+    return recording.with_trial(trial, videos=padded)
+
+
+def ingest(store: Path, recordings: Iterable[Recording]) -> str:
+    for recording in recordings:
+        recording.write(store.parent / "archives")
+        convert_session(recording.session, str(store), source=str(store.parent / "archives"))
+    return str(store)
+
+
+def shown_together(store: str, aliases: Iterable[str]) -> set[frozenset[tuple[str, int]]]:
+    """The trials that bear one id, as sets of (alias, trial)."""
+    groups = defaultdict(set)
+    for alias in aliases:
+        dataset = open_session(store, alias)
+        for trial, movie in zip(dataset.trial.values.tolist(), dataset.movie.values.tolist(), strict=True):
+            groups[movie].add((alias, trial))
+    return {frozenset(group) for group in groups.values()}
+
+
+def expect_together(movies: Mapping[str, Mapping[int, int]]) -> set[frozenset[tuple[str, int]]]:
+    groups = defaultdict(set)
+    for alias, of_trials in movies.items():
+        for trial, movie in of_trials.items():
+            if TIERS[alias][trial] != "none":
+                groups[movie].add((alias, trial))
+    return {frozenset(group) for group in groups.values()}
+
+
+@pytest.fixture(scope="module")
+def linked(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Sessions A, F and J, linked. Not to be changed."""
+    store = ingest(tmp_path_factory.mktemp("linked") / "store", map(record, "AFJ"))
+    link_movies(store)
+    return store
+
+
+@pytest.fixture
+def store(linked: str, tmp_path: Path) -> str:
+    """Sessions A, F and J of one's own, not linked yet."""
+    shutil.copytree(linked, tmp_path / "store")
+    (tmp_path / "store" / LINKS_KEY).unlink()
+    return str(tmp_path / "store")
+
+
+# Which movies are the same
+
+
+def test_trials_that_show_one_movie_bear_one_id_in_every_session(linked: str) -> None:
+    assert shown_together(linked, "AFJ") == expect_together(MOVIES)
+
+
+def test_the_id_is_the_first_sessions(linked: str) -> None:
+    movies = {alias: open_session(linked, alias).movie.values.tolist() for alias in "AFJ"}
+    assert movies["A"] == ["29156-11-10:0", "29156-11-10:1", "29156-11-10:1", "29156-11-10:3"]
+    assert movies["F"] == ["29515-10-12:0", "29156-11-10:0", "29156-11-10:1", "29515-10-12:3", "29156-11-10:1"]
+    assert movies["J"] == ["29156-11-10:1", "29515-10-12:0", "29515-10-12:0", "29755-2-8:3"]
+
+
+def test_a_session_itself_never_changes(linked: str, store: str) -> None:
+    before = read_files(Path(store))
+    link_movies(store)
+    after = read_files(Path(store))
+    assert after.pop(LINKS_KEY)
+    assert after == before
+    assert open_session_as_stored(store, "F").movie.values.tolist() == [
+        "29515-10-12:0", "29515-10-12:1", "29515-10-12:2", "29515-10-12:3", "29515-10-12:2",
+    ]  # fmt: skip
+    assert verify_session(store, "F").passed
+
+
+def test_a_tree_of_sessions_has_the_common_ids(linked: str) -> None:
+    tree = open_sessions(linked)
+    for alias in "AFJ":
+        expected = open_session(linked, alias)
+        found = tree[find_session(alias).name].to_dataset(inherit=False)
+        assert found.movie.identical(expected.movie)
+        assert found.movie.attrs["long_name"] == "id of the movie shown, equal for repeats"
+
+
+def test_repeats_differ_in_up_to_fifteen_percent_of_their_frames(tmp_path: Path) -> None:
+    one = make_movie(N_FRAMES, seed=1)
+    changed, too_much = one.copy(), one.copy()
+    changed[3, 4, :5] += 9.0
+    too_much[3, 4, :6] += 9.0
+    first = record("A")
+    second = show(show(record("F"), 2, changed), 4, too_much)
+    store = ingest(tmp_path / "store", [first, second])
+    link_movies(store)
+    movies = open_session(store, "F").movie.values.tolist()
+    assert movies[2] == movies[4] == "29156-11-10:1", "its repeats join them"
+    store = ingest(tmp_path / "other" / "store", [first, show(show(record("F"), 2, too_much), 4, too_much)])
+    link_movies(store)
+    movies = open_session(store, "F").movie.values.tolist()
+    assert movies[2] == movies[4] == "29515-10-12:2"
+
+
+def test_sessions_are_joined_through_others_between_them(tmp_path: Path) -> None:
+    movie = make_movie(N_FRAMES, seed=77)
+    steps = [movie.copy(), movie.copy()]
+    steps[0][3, 4, :5] += 9.0
+    steps[1][3, 4, :10] += 9.0
+    ends = [show(record("A"), 3, movie), show(record("J"), 3, steps[1])]
+    store = ingest(tmp_path / "store", ends)
+    link_movies(store)
+    assert open_session(store, "J").movie.values[3] == "29755-2-8:3"
+    ingest(tmp_path / "store", [show(record("F"), 3, steps[0])])
+    link_movies(store)
+    assert open_session(store, "J").movie.values[3] == "29156-11-10:3"
+
+
+def test_a_session_may_show_under_two_ids_what_another_shows_as_one_movie(tmp_path: Path) -> None:
+    movie = make_movie(N_FRAMES, seed=77)
+    between, end = movie.copy(), movie.copy()
+    between[3, 4, :5] += 9.0
+    end[3, 4, :10] += 9.0
+    recordings = [show(show(record("A"), 0, end), 3, movie), show(record("F"), 3, between)]
+    store = ingest(tmp_path / "store", recordings)
+    assert len(set(open_session(store, "A").movie.values[[0, 3]])) == 2
+    link_movies(store)
+    assert set(open_session(store, "A").movie.values[[0, 3]]) == {"29156-11-10:0"}
+    assert open_session(store, "F").movie.values[3] == "29156-11-10:0"
+
+
+def test_broken_trials_show_no_movie_of_another_session(tmp_path: Path) -> None:
+    nothing = np.full((36, 64, 42), np.nan)
+    recordings = [record("A").with_trial(3, videos=nothing), record("F").with_trial(3, videos=nothing)]
+    store = ingest(tmp_path / "store", recordings)
+    link_movies(store)
+    assert open_session(store, "A").movie.values[3] != open_session(store, "F").movie.values[3]
+
+
+@pytest.mark.parametrize(
+    ("difference", "error", "is_joined"), [(1.05, 0.0, False), (1.05, 0.0625, True), (1.2, 0.0625, False)]
+)
+def test_what_is_stored_with_an_error_may_differ_by_that_much_more(
+    difference: float, error: float, is_joined: bool, tmp_path: Path
+) -> None:
+    video = make_movie(N_FRAMES, seed=77)
+    store = ingest(tmp_path / "store", [show(record("A"), 3, video), show(record("F"), 3, video + difference)])
+    state_error_of_videos(Path(store, find_session("F").name), error)
+    link_movies(store)
+    movies = {alias: open_session(store, alias).movie.values[3] for alias in "AF"}
+    assert (movies["A"] == movies["F"]) == is_joined
+
+
+def state_error_of_videos(group: Path, error: float) -> None:
+    metadata = json.loads((group / "zarr.json").read_text())
+    metadata["consolidated_metadata"]["metadata"]["videos"]["attributes"]["largest_absolute_error"] = error
+    data = json.dumps(metadata).encode()
+    (group / "zarr.json").write_bytes(data)
+    ledger = json.loads((group / "ledger.json").read_text())
+    ledger["objects"]["zarr.json"][0] = len(data)
+    (group / "ledger.json").write_text(json.dumps(ledger))
+
+
+# What the ids depend on
+
+
+@pytest.mark.parametrize(
+    ("order", "at_once"),
+    [("FAJ", True), ("JFA", True), ("AFJ", False), ("JAF", False)],
+    ids=["FAJ at once", "JFA at once", "A then F then J", "J then A then F"],
+)
+def test_ids_do_not_depend_on_the_order_of_ingest(order: str, at_once: bool, linked: str, tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    for alias in order:
+        ingest(tmp_path / "store", [record(alias)])
+        if not at_once:
+            link_movies(store)
+    link_movies(store)
+    assert (tmp_path / "store" / LINKS_KEY).read_bytes() == Path(linked, LINKS_KEY).read_bytes()
+
+
+def test_sessions_of_no_catalogue_come_last_by_name_and_scans_of_one_number_keep_their_movies_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = {
+        "dynamic1-2-3-Video-b": [4, 5],
+        find_session("F").name: [5, 7],
+        "dynamic1-2-3-Video-a": [6, 7],
+        find_session("A").name: [7, 8],
+    }
+    recordings = {
+        name: xr.Dataset(
+            {
+                "videos": (
+                    ("trial", "time", "height", "width"),
+                    [make_movie(40, m).transpose(2, 0, 1) for m in movies],
+                    {"largest_absolute_error": 0.0},
+                )
+            },
+            {
+                "trial": [0, 1],
+                "n_frames": ("trial", [40, 40]),
+                "movie": ("trial", [f"{name.removeprefix('dynamic').partition('-V')[0]}:{trial}" for trial in (0, 1)]),
+            },
+            {"session": name},
+        ).chunk(trial=1)
+        for name, movies in shown.items()
+    }
+    patched = {
+        "stored_sessions": lambda store: [SimpleNamespace(name=name) for name in recordings],
+        "open_session_as_stored": lambda store, name: recordings[name],
+        "open_signatures": lambda store, name: xr.DataArray(
+            np.stack([sign_video(video) for video in recordings[name].videos.values]), dims=("trial", "time", "feature")
+        ),
+        "session_digest": lambda store, name: name,
+        "_covers_all": lambda links, objects, store: links.sessions.keys() == recordings.keys(),
+    }
+    for name, function in patched.items():
+        monkeypatch.setattr(f"sensorium_data.movies.links.{name}", function)
+    links = link_movies(str(tmp_path))
+    assert {name: links.apply(dataset).movie.values.tolist() for name, dataset in recordings.items()} == {
+        find_session("A").name: ["29156-11-10:0", "29156-11-10:1"],
+        find_session("F").name: ["29515-10-12:0", "29156-11-10:0"],
+        "dynamic1-2-3-Video-a": ["1-2-3:0", "29156-11-10:0"],
+        "dynamic1-2-3-Video-b": ["dynamic1-2-3-Video-b:0", "29515-10-12:0"],
+    }
+    again = dict(recordings)
+    recordings.clear()
+    recordings.update({name: again[name] for name in list(again)[::-1]})
+    (tmp_path / LINKS_KEY).unlink()
+    assert link_movies(str(tmp_path)) == links
+
+
+def test_a_session_that_is_gone_leaves_no_trace(store: str, tmp_path: Path) -> None:
+    link_movies(store)
+    shutil.rmtree(Path(store, find_session("A").name))
+    link_movies(store)
+    expected = ingest(tmp_path / "other" / "store", map(record, "FJ"))
+    link_movies(expected)
+    assert Path(store, LINKS_KEY).read_bytes() == Path(expected, LINKS_KEY).read_bytes()
+
+
+def test_a_session_converted_anew_is_read_with_its_own_ids_until_it_is_linked(store: str, tmp_path: Path) -> None:
+    link_movies(store)
+    shutil.rmtree(Path(store, find_session("F").name))
+    changed = {0: 2, 1: 8, 2: 3, 3: 3, 4: 3}
+    ingest(tmp_path / "store", [record("F", changed)])
+    assert open_session(store, "F").movie.values.tolist() == [
+        "29515-10-12:0", "29515-10-12:1", "29515-10-12:2", "29515-10-12:2", "29515-10-12:2",
+    ]  # fmt: skip
+    link_movies(store)
+    assert shown_together(store, "AFJ") == expect_together({**MOVIES, "F": changed})
+
+
+def test_the_same_grouping_of_another_archive_is_another_session(store: str, tmp_path: Path) -> None:
+    link_movies(store)
+    shutil.rmtree(Path(store, find_session("F").name))
+    others = {trial: 50 + movie for trial, movie in MOVIES["F"].items()}
+    ingest(tmp_path / "store", [record("F", others)])
+    assert set(open_session(store, "F").movie.values.tolist()).isdisjoint(open_session(store, "A").movie.values)
+
+
+# Runs
+
+
+def test_a_second_run_reads_no_video_and_writes_nothing(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    link_movies(store)
+    path = Path(store, LINKS_KEY)
+    before = path.stat()
+    monkeypatch.setattr("sensorium_data.movies.links.join_groups", None)
+    links = link_movies(store)
+    assert links == MovieLinks.from_bytes(path.read_bytes())
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert path.stat().st_ino == before.st_ino
+
+
+def test_a_finished_store_may_be_read_only(store: str) -> None:
+    link_movies(store)
+    Path(store).chmod(0o555)
+    try:
+        assert link_movies(store).sessions.keys() == {find_session(alias).name for alias in "AFJ"}
+    finally:
+        Path(store).chmod(0o755)
+
+
+def test_only_a_new_session_is_compared(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    aside = tmp_path / "aside"
+    Path(store, find_session("J").name).rename(aside)
+    link_movies(store)
+    aside.rename(Path(store, find_session("J").name))
+    compared = []
+    same_movie = sensorium_data.movies.grouping.same_movie
+
+    def counted(video: np.ndarray, other: np.ndarray, largest_difference: float) -> bool:
+        compared.append((video, other))
+        return same_movie(video, other, largest_difference)
+
+    monkeypatch.setattr("sensorium_data.movies.grouping.same_movie", counted)
+    link_movies(store, jobs=1)
+    # Movie 1 and movie 4 of J, once each.
+    assert len(compared) == 2
+    assert shown_together(store, "AFJ") == expect_together(MOVIES)
+
+
+def test_two_runs_at_once_do_no_harm(store: str, linked: str) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: link_movies(store), range(3)))
+    assert found[0] == found[1] == found[2]
+    assert Path(store, LINKS_KEY).read_bytes() == Path(linked, LINKS_KEY).read_bytes()
+    assert not list(Path(store).glob(".*")), "no lock and no temporary file is left"
+
+
+def test_what_a_killed_run_left_is_cleared(store: str) -> None:
+    leftover = Path(store, f".{LINKS_KEY}.1-1.tmp")
+    leftover.write_bytes(b"half")
+    link_movies(store)
+    assert not leftover.exists()
+
+
+def test_a_store_behind_a_url_is_linked(linked: str, tmp_path: Path) -> None:
+    for alias in "AF":
+        record(alias).write(tmp_path)
+        convert_session(find_session(alias), "memory://linked/store", source=str(tmp_path))
+    link_movies("memory://linked/store")
+    found, expected = (open_session(root, "F").movie for root in ("memory://linked/store", linked))
+    assert found.identical(expected)
+
+
+def test_one_session_alone_has_nothing_to_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ingest(tmp_path / "store", [record("F")])
+    own = open_session(store, "F").movie
+    assert link_movies(store).n_linked_movies == 0
+    assert open_session(store, "F").movie.identical(own)
+
+
+def test_progress_counts_the_trials(store: str) -> None:
+    calls: list[tuple[str, int, int]] = []
+    link_movies(store, progress=lambda *call: calls.append(call))
+    assert calls[-1] == ("link movies", 13, 13)
+
+
+def test_only_videos_whose_signatures_agree_are_read(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: set[tuple[str, int]] = set()
+
+    def note(dataset: xr.Dataset, position: int) -> np.ndarray:
+        read.add((dataset.attrs["alias"], position))
+        return read_video(dataset, position)
+
+    read_video = movie_links._read_video
+    monkeypatch.setattr(movie_links, "_read_video", note)
+    link_movies(store)
+    assert shown_together(store, "AFJ") == expect_together(MOVIES)
+    shows = {alias: set(MOVIES[alias].values()) for alias in "AFJ"}
+    shared = {
+        (alias, position)
+        for alias in "AFJ"
+        for position, (_, movie) in enumerate(sorted(MOVIES[alias].items()))
+        if any(movie in shows[other] for other in "AFJ" if other != alias)
+    }
+    assert read
+    assert read <= shared
+
+
+# Reading
+
+
+def test_links_are_read_over_http_with_one_request(linked: str, store: str) -> None:
+    for root, n_requests in ((linked, 1), (store, 1)):
+        with serve_directory(root) as server:
+            found = open_session(server.url, "J")
+            asked = [request for request in server.requests if LINKS_KEY in str(request)]
+        assert len(asked) == n_requests
+        assert found.movie.identical(open_session(root, "J").movie)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"[]", b'{"version": 2, "sessions": {}}', b'{"version": 1, "sessions": 3}']
+)
+def test_a_damaged_file_is_refused_by_readers_and_made_anew(data: bytes, store: str, linked: str) -> None:
+    path = Path(store, LINKS_KEY)
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"movies\.json: the ids of movies .* cannot be read: found .*; link the"):
+        open_session(store, "F")
+    link_movies(store)
+    assert path.read_bytes() == Path(linked, LINKS_KEY).read_bytes()
+
+
+def test_links_survive_their_file() -> None:
+    links = MovieLinks({"one": SessionLinks("d1", {"a:1": "b:2"}), "two": SessionLinks("d2", {})})
+    assert MovieLinks.from_bytes(links.to_bytes()) == links
+
+
+def test_a_missing_store_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="nowhere: no such folder"):
+        link_movies(str(tmp_path / "nowhere"))
+
+
+def test_a_file_that_an_older_version_wrote_still_counts(store: str) -> None:
+    link_movies(store)
+    path = Path(store, LINKS_KEY)
+    content = json.loads(path.read_bytes())
+    for links in content["sessions"].values():
+        del links["content"]
+    path.write_text(json.dumps(content))
+    before = path.read_bytes()
+    assert link_movies(store).sessions.keys() == content["sessions"].keys()
+    # Not even the file is written anew: the sessions themselves tell that they were compared.
+    assert path.read_bytes() == before

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from fixtures.predicted_sessions import PredictedSessions
+from sensorium_data.errors import UsageError
+from sensorium_data.scoring import draw_scores, score_predictions
+from sensorium_data.scoring.pictures import choose_tier
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> PredictedSessions:
+    return PredictedSessions(tmp_path_factory.mktemp("pictures"))
+
+
+def test_picture_is_drawn_whole(recorded: PredictedSessions, tmp_path: Path) -> None:
+    table = score_predictions(recorded.write("p"), recorded.store)
+    draw_scores(table, recorded.store, tmp_path / "scores.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.png"]
+    picture = imread(tmp_path / "scores.png")
+    assert picture.shape[1] > 1000
+    assert np.unique(picture[..., :3].reshape(-1, 3), axis=0).shape[0] > 50
+    # A tier without repeats, of one trial.
+    draw_scores(table, recorded.store, tmp_path / "train.png", tier="train")
+
+
+def test_withheld_tier_is_drawn_with_its_truth(recorded: PredictedSessions, tmp_path: Path) -> None:
+    truth = str(recorded.root / "truth")
+    table = score_predictions(recorded.write("t"), recorded.store, truth=truth)
+    assert choose_tier(table) == "live_test_main"
+    draw_scores(table, recorded.store, tmp_path / "scores.png", truth=truth)
+    assert (tmp_path / "scores.png").stat().st_size > 10_000
+
+
+def test_tier_of_most_sessions_is_drawn(recorded: PredictedSessions) -> None:
+    # Without truth the live tier is A's alone.
+    table = score_predictions(recorded.write("o", tiers=("oracle", "live_test_main")), recorded.store)
+    assert choose_tier(table) == "oracle"
+
+
+def test_what_was_not_scored_cannot_be_drawn(recorded: PredictedSessions, tmp_path: Path) -> None:
+    table = score_predictions(recorded.write("o2", tiers=("oracle",)), recorded.store)
+    with pytest.raises(UsageError, match="not scored: found train, expected oracle"):
+        draw_scores(table, recorded.store, tmp_path / "x.png", tier="train")
+    nothing = score_predictions(recorded.write("n", aliases="F", tiers=("live_test_main",)), recorded.store)
+    with pytest.raises(UsageError, match="nothing to draw"):
+        draw_scores(nothing, recorded.store, tmp_path / "x.png")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import dask.array
+import numpy as np
+import pytest
+import xarray as xr
+
+from fixtures.stores import read_files
+from sensorium_data.errors import StoreError, UnknownNameError
+from sensorium_data.ingest import convert_session, verify_session
+from sensorium_data.sessions import find_session
+from sensorium_data.store import (
+    describe_session,
+    describe_store,
+    open_session,
+    open_statistics,
+    session_digest,
+    stored_sessions,
+)
+from sensorium_data.store.open import open_sessions
+from sensorium_data.testing import Recording, serve_directory
+from sensorium_data.testing.recordings import make_recording
+
+F = find_session("F")
+
+
+@pytest.fixture(scope="module")
+def recordings() -> dict[str, Recording]:
+    return {
+        "A": make_recording("A", ["train", "none", "oracle", "oracle"], movies={2: 1, 3: 1}),
+        "F": make_recording("F", ["train", "oracle", "oracle", "live_test_main", "train"], n_frames={1: 18, 2: 18}),
+    }
+
+
+@pytest.fixture(scope="module")
+def shared_store(recordings: dict[str, Recording], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sessions A and F. Not to be changed."""
+    folder = tmp_path_factory.mktemp("store")
+    for recording in recordings.values():
+        recording.write(folder / "archives")
+        convert_session(recording.session, str(folder / "store"), source=str(folder / "archives"))
+    return folder / "store"
+
+
+@pytest.fixture
+def store(recordings: dict[str, Recording], tmp_path: Path) -> Path:
+    """A store of one's own with session F."""
+    recordings["F"].write(tmp_path / "archives")
+    convert_session(F, str(tmp_path / "store"), source=str(tmp_path / "archives"))
+    return tmp_path / "store"
+
+
+# Opening
+
+
+@pytest.mark.parametrize("name", ["F", "f", F.name, F.scan])
+def test_a_session_opens_by_alias_and_by_name(name: str, shared_store: Path) -> None:
+    assert open_session(str(shared_store), name).attrs["session"] == F.name
+
+
+def test_coordinates_are_in_memory_and_variables_are_lazy_a_chunk_a_trial(shared_store: Path) -> None:
+    dataset = open_session(str(shared_store), "F")
+    for name, coordinate in dataset.coords.items():
+        assert isinstance(coordinate.variable._data, np.ndarray) or name in dataset.dims
+        assert not dask.is_dask_collection(coordinate)
+    for name, variable in dataset.data_vars.items():
+        assert isinstance(variable.data, dask.array.Array)
+        assert variable.chunks[0] == ((1,) * 5 if name in ("videos", "responses") else (5,))
+
+
+def test_trial_labels_are_coordinates_that_select(shared_store: Path) -> None:
+    dataset = open_session(str(shared_store), "F")
+    assert set(dataset.coords) == {
+        "trial", "tier", "n_frames", "movie", "stimulus", "responses_withheld", "valid",
+        "time", "neuron", "x", "y", "z", "behavior_channel", "eye_axis",
+    }  # fmt: skip
+    assert dataset.sel(trial=dataset.tier == "oracle").trial.values.tolist() == [1, 2]
+    assert dataset.tier.dtype.kind == dataset.eye_axis.dtype.kind == "U"
+    assert np.isin(dataset.tier.values, ["train"]).sum() == 2
+    assert dataset.behavior.sel(behavior_channel="running_speed").shape == (5, 24)
+
+
+def test_every_array_says_what_it_is_and_in_which_units(shared_store: Path) -> None:
+    dataset = open_session(str(shared_store), "F")
+    for array in (*dataset.data_vars.values(), *dataset.coords.values()):
+        assert array.attrs["long_name"]
+    assert dataset.time.attrs["units"] == "s"
+    assert dataset.x.attrs["units"] == "micrometer"
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda root: xr.open_zarr(f"{root}/{F.name}"),
+        lambda root: xr.open_zarr(root, group=F.name),
+        lambda root: xr.open_datatree(root, engine="zarr")[F.name].to_dataset(inherit=False),
+        lambda root: open_sessions(str(root))[F.name].to_dataset(inherit=False),
+    ],
+    ids=["session", "group", "tree", "ours"],
+)
+@pytest.mark.parametrize("over_http", [False, True], ids=["local", "http"])
+def test_xarray_alone_opens_the_same_session(
+    opened: Callable[[object], xr.Dataset], over_http: bool, shared_store: Path
+) -> None:
+    expected = open_session(str(shared_store), "F").load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if over_http:
+            with serve_directory(shared_store) as server:
+                found = opened(server.url).load()
+        else:
+            found = opened(shared_store).load()
+    xr.testing.assert_equal(found, expected)
+    assert found.attrs == expected.attrs
+
+
+def test_a_tree_holds_every_session_and_its_statistics(shared_store: Path, recordings: dict[str, Recording]) -> None:
+    tree = open_sessions(str(shared_store))
+    assert list(tree.children) == [find_session("A").name, F.name]
+    std = tree[f"{F.name}/statistics"].responses.sel(statistic="std")
+    np.testing.assert_array_equal(std, recordings["F"].statistics["responses", "std"].astype(np.float32))
+    assert list(open_sessions(str(shared_store), ["F"]).children) == [F.name]
+
+
+def test_a_store_is_read_over_http_without_listing(shared_store: Path) -> None:
+    with serve_directory(shared_store) as server:
+        assert [session.alias for session in stored_sessions(server.url)] == ["A", "F"]
+        remote = open_session(server.url, "F")
+        n_requests = len(server.requests)
+        remote.responses.sel(trial=1).load()
+        assert len(server.requests) - n_requests <= 4
+        xr.testing.assert_identical(remote.load(), open_session(str(shared_store), "F").load())
+        xr.testing.assert_identical(
+            open_statistics(server.url, "A").load(), open_statistics(str(shared_store), "A").load()
+        )
+        assert session_digest(server.url, "F") == session_digest(str(shared_store), "F")
+        assert verify_session(server.url, "F").passed
+
+
+def test_reading_leaves_the_store_as_it_is(shared_store: Path) -> None:
+    before = read_files(shared_store)
+    open_sessions(str(shared_store)).load()
+    verify_session(str(shared_store), "F")
+    assert read_files(shared_store) == before
+
+
+def test_neighbouring_sessions_do_not_change_a_sessions_files(store: Path, shared_store: Path) -> None:
+    own, shared = read_files(store / F.name), read_files(shared_store / F.name)
+    # The archives lie in different folders, which the group's attributes say.
+    differing = {key for key in own if own[key] != shared.get(key)}
+    assert own.keys() == shared.keys()
+    assert differing <= {"zarr.json", "ledger.json"}
+
+
+# What cannot be opened
+
+
+@pytest.mark.parametrize("open_it", [open_session, open_statistics, session_digest, verify_session, describe_session])
+class TestRefusals:
+    def test_a_missing_path(self, open_it: Callable[[str, str], object], tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match=r"nowhere: no such folder; give the root of a store"):
+            open_it(str(tmp_path / "nowhere"), "F")
+
+    def test_a_folder_that_is_no_store(self, open_it: Callable[[str, str], object], tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match=r"no session store here: expected a zarr\.json"):
+            open_it(str(tmp_path), "F")
+
+    def test_a_file(self, open_it: Callable[[str, str], object], tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(StoreError, match="not a folder"):
+            open_it(str(tmp_path / "file"), "F")
+
+    def test_a_session_that_is_not_there(self, open_it: Callable[[str, str], object], shared_store: Path) -> None:
+        with pytest.raises(StoreError, match=r"session J .*not in the store: found A, F; run `sensorium ingest J"):
+            open_it(str(shared_store), "J")
+
+    def test_a_name_that_no_session_has(self, open_it: Callable[[str, str], object], shared_store: Path) -> None:
+        with pytest.raises(UnknownNameError):
+            open_it(str(shared_store), "Z")
+
+    def test_damaged_metadata(self, open_it: Callable[[str, str], object], store: Path) -> None:
+        path = store / F.name / "zarr.json"
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(StoreError, match=r"session F .*damaged.*unreadable metadata"):
+            open_it(str(store), "F")
+
+    def test_nobody_answers(self, open_it: Callable[[str, str], object]) -> None:
+        with pytest.raises(StoreError, match="cannot be read"):
+            open_it("http://127.0.0.1:9", "F")
+
+    def test_a_server_without_a_store(self, open_it: Callable[[str, str], object], tmp_path: Path) -> None:
+        with (
+            serve_directory(tmp_path) as server,
+            pytest.raises(StoreError, match=r"no session store here: expected a zarr\.json"),
+        ):
+            open_it(server.url, "F")
+
+    def test_a_url_that_nothing_serves(self, open_it: Callable[[str, str], object]) -> None:
+        with pytest.raises(StoreError, match="no file system for this URL"):
+            open_it("carrier-pigeon://loft/store", "F")
+
+
+def test_another_schema_version_is_named_with_what_to_do(store: Path) -> None:
+    path = store / F.name / "zarr.json"
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 9'))
+    with pytest.raises(StoreError, match=r"another schema version: found 9, expected 2; ingest it again"):
+        open_session(str(store), "F")
+
+
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        ("responses/c/2/0/0", r"responses/c/2/0/0 is missing"),
+        ("neuron/c/0", r"neuron/c/0 is missing"),
+        ("ledger.json", "no ledger"),
+    ],
+)
+def test_a_missing_object_is_noticed_before_it_reads_as_nothing(key: str, found: str, store: Path) -> None:
+    (store / F.name / key).unlink()
+    with pytest.raises(StoreError, match=rf"session F .*damaged: found {found}.*sensorium verify"):
+        open_session(str(store), "F")
+
+
+def test_a_shortened_object_is_noticed(store: Path) -> None:
+    path = store / F.name / "videos" / "c" / "0" / "0" / "0" / "0"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StoreError, match=r"videos/c/0/0/0/0 has \d+ bytes, expected \d+ bytes"):
+        open_session(str(store), "F")
+
+
+def test_a_group_without_an_array_is_damaged(store: Path) -> None:
+    path = store / F.name / "zarr.json"
+    metadata = json.loads(path.read_text())
+    del metadata["consolidated_metadata"]["metadata"]["responses"]
+    data = json.dumps(metadata).encode()
+    ledger = json.loads((store / F.name / "ledger.json").read_text())
+    ledger["objects"]["zarr.json"][0] = len(data)
+    path.write_bytes(data)
+    (store / F.name / "ledger.json").write_text(json.dumps(ledger))
+    with pytest.raises(StoreError, match="damaged: found no array responses"):
+        open_session(str(store), "F")
+
+
+# Listing and describing
+
+
+def test_stored_sessions_are_those_published_in_catalogue_order(shared_store: Path) -> None:
+    assert [session.alias for session in stored_sessions(str(shared_store))] == ["A", "F"]
+
+
+def test_a_copied_session_folder_needs_no_root(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    (store / F.name).rename(tmp_path / "copy" / F.name)
+    assert stored_sessions(str(tmp_path / "copy")) == (F,)
+    assert open_session(str(tmp_path / "copy"), "F").sizes["trial"] == 5
+
+
+def test_a_store_is_described_a_row_a_session(shared_store: Path) -> None:
+    table = describe_store(str(shared_store))
+    assert table.alias.tolist() == ["A", "F"]
+    assert table.trials.tolist() == [3, 5]
+    assert table.neurons.tolist() == [5, 5]
+    assert table.frames.tolist() == [24, 24]
+    for name, size_bytes in zip(table.session, table.size_bytes, strict=True):
+        files = read_files(shared_store / name)
+        assert size_bytes == sum(len(data) for key, data in files.items() if key != "ledger.json")
+    assert table.source.str.endswith(".zip").all()
+
+
+def test_a_session_is_described_a_row_a_tier(shared_store: Path) -> None:
+    table = describe_session(str(shared_store), "F").set_index("tier")
+    assert table.trials.to_dict() == {"train": 2, "oracle": 2, "live_test_main": 1}
+    assert table.frames.to_dict() == {"train": "20", "oracle": "18", "live_test_main": "20"}
+    assert table.withheld.to_dict() == {"train": 0, "oracle": 0, "live_test_main": 1}
+    assert describe_session(str(shared_store), "A").set_index("tier").movies["oracle"] == 1
+
+
+# Verifying
+
+
+def test_a_sound_store_has_no_problems(shared_store: Path) -> None:
+    report = verify_session(str(shared_store), "F")
+    assert report.passed
+    assert report.problems == ()
+    assert report.n_objects == len(read_files(shared_store / F.name)) - 1
+
+
+def test_every_damaged_missing_and_unknown_object_is_named(store: Path) -> None:
+    group = store / F.name
+    flipped = group / "responses" / "c" / "1" / "0" / "0"
+    data = bytearray(flipped.read_bytes())
+    data[len(data) // 2] ^= 1
+    flipped.write_bytes(data)
+    (group / "tier" / "c" / "0").unlink()
+    longer = group / "statistics" / "zarr.json"
+    longer.write_bytes(longer.read_bytes() + b" ")
+    (group / "extra").write_text("")
+    problems = verify_session(str(store), "F").problems
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "responses/c/1/0/0", "statistics/zarr.json", "tier/c/0", "extra",
+    ]  # fmt: skip
+    assert [
+        part in problem for part, problem in zip(("digest", "bytes in", "missing", "not in"), problems, strict=True)
+    ]
+
+
+def test_verification_tells_its_progress(shared_store: Path) -> None:
+    calls: list[tuple[str, int, int]] = []
+    report = verify_session(str(shared_store), "F", progress=lambda *call, **_: calls.append(call))
+    assert calls[-1] == ("verify F", report.n_objects, report.n_objects)
+
+
+def test_every_bit_of_a_session_is_covered_by_its_digest(store: Path) -> None:
+    digest = session_digest(str(store), "F")
+    ledger = store / F.name / "ledger.json"
+    content = json.loads(ledger.read_text())
+    key = "responses/c/0/0/0"
+    content["objects"][key][1] = "0" * 64
+    ledger.write_text(json.dumps(content))
+    assert session_digest(str(store), "F") != digest
