@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from models.layouts import InputLayout
 from sensorium_data.statistics import Normalizer, open_normalizer
+from sensorium_data.store import StoreLike, open_store
 from sensorium_data.windows import Batch
 
 __all__ = [
@@ -203,15 +204,15 @@ class DeviceNormalizer:
         return scaled_BTN
 
 
-def open_normalizers(normalization: str, store: str, sessions: Sequence[str]) -> dict[str, Normalizer]:
+def open_normalizers(normalization: str, store: StoreLike, sessions: Sequence[str]) -> dict[str, Normalizer]:
     """Return each session's normalizer, by full name.
 
     Parameters
     ----------
     normalization : str
         One of :data:`sensorium_data.statistics.normalizations.NORMALIZATIONS`.
-    store : str
-        Path or URL of the store's root.
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
     sessions : sequence of str
         Full names.
 
@@ -220,4 +221,5 @@ def open_normalizers(normalization: str, store: str, sessions: Sequence[str]) ->
     UnknownNameError, StoreError, UsageError
         As :func:`sensorium_data.statistics.open_normalizer` does.
     """
-    return {session: open_normalizer(normalization, store, session) for session in sessions}
+    opened = open_store(store)
+    return {session: open_normalizer(normalization, opened, session) for session in sessions}

@@ -25,7 +25,7 @@ from sensorium_data.predictions import choose_weights, create_predictions, find_
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, Tier, find_sessions
 from sensorium_data.statistics import open_normalizer
-from sensorium_data.store import session_digest
+from sensorium_data.store import Store, StoreLike
 from sensorium_data.windows import Batch, TrialReader, WindowLoader
 
 __all__ = ["PredictionReport", "predict", "predict_trial"]
@@ -106,7 +106,7 @@ def predict_trial(
 
 def predict(
     runs: Sequence[str],
-    store: str,
+    store: StoreLike,
     tiers: Sequence[str],
     out: str,
     *,
@@ -126,8 +126,8 @@ def predict(
     ----------
     runs : sequence of str
         Folders of finished runs.
-    store : str
-        Path or URL of the session store.
+    store : Store or path
+        The session stores, or the path or URL of their root.
     tiers : sequence of str
         E.g. ``live_test_main``.
     out : str
@@ -169,7 +169,7 @@ def predict(
             run.require_session(reader.coordinates(name), name)
     n_trials_by_session = {name: len(reader.select_trials(name, chosen_tiers)) for name in names}
 
-    identity = _identify(loaded, shares, store, chosen, chosen_tiers)
+    identity = _identify(loaded, shares, reader.store, chosen, chosen_tiers)
 
     def report(status: str, n_trials: int) -> PredictionReport:
         return PredictionReport(
@@ -190,7 +190,7 @@ def predict(
     n_done = n_predicted = 0
     with create_predictions(
         out,
-        store=store,
+        store=reader.store,
         sessions=names,
         tiers=[str(tier) for tier in chosen_tiers],
         response_units="standardized",
@@ -297,11 +297,11 @@ class _Ensemble:
 
 
 def _identify(
-    runs: Sequence[Run], shares: Sequence[float], store: str, sessions: Sequence[Session], tiers: Sequence[Tier]
+    runs: Sequence[Run], shares: Sequence[float], store: Store, sessions: Sequence[Session], tiers: Sequence[Tier]
 ) -> str:
     parts = {
         "runs": sorted((run.digest, share) for run, share in zip(runs, shares, strict=True)),
         "tiers": sorted(tiers),
-        "data": {session.name: session_digest(store, session.name) for session in sessions},
+        "data": {session.name: store.digest(session) for session in sessions},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

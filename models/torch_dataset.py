@@ -1,64 +1,59 @@
-"""The loader for who trains with PyTorch's own tools."""
+"""Training windows for who trains with PyTorch's own tools."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from models.inputs import InputPreparer, ModelInputs
-from models.layouts import InputLayout
+from models.layouts import find_layout
 from sensorium_data.errors import UsageError
-from sensorium_data.windows import EpochPlan, WindowLoader
+from sensorium_data.windows import WindowBatches
 
 __all__ = ["WindowDataset"]
 
 
-class WindowDataset(IterableDataset[tuple[ModelInputs, ...]]):
-    """Epoch after epoch of batches on the host, one epoch each time it is iterated over.
+class WindowDataset(IterableDataset[ModelInputs]):
+    """Epochs of batches as tensors on the host, the next epoch each time it is iterated over.
 
     Batches come whole and are prepared ahead by threads: give it to a ``DataLoader`` with ``batch_size=None`` and
     without workers, or iterate over it directly.
 
     Parameters
     ----------
-    loader : WindowLoader
-        With normalizers, or batches hold what the store does.
-    plan : callable
-        Takes an epoch, from 0, and returns its plan.
-    layout : InputLayout
-        How videos are composed.
-    first_epoch : int
-        The epoch of the first iteration.
+    batches : WindowBatches
+        What :func:`sensorium_data.window_batches` returns.
+    layout : str
+        How videos are composed, one of :data:`models.layouts.INPUT_LAYOUTS`.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such layout.
 
     Examples
     --------
-    >>> dataset = WindowDataset(                                                        # doctest: +SKIP
-    ...     loader,
-    ...     lambda epoch: plan_in_turn(trials, Windows(80), batch_size=8, seed=42, epoch=epoch),
-    ...     find_layout("starter-kit"),
-    ... )
-    >>> for (part,) in DataLoader(dataset, batch_size=None):                            # doctest: +SKIP
-    ...     loss = criterion(model(part.videos, part.pupil_center), part.responses)
+    >>> dataset = WindowDataset(sensorium_data.window_batches("demo/store", seed=42))     # doctest: +SKIP
+    >>> for batch in DataLoader(dataset, batch_size=None):                                # doctest: +SKIP
+    ...     loss = criterion(model(batch.videos, batch.pupil_center), batch.responses)
     """
 
-    def __init__(
-        self,
-        loader: WindowLoader,
-        plan: Callable[[int], EpochPlan],
-        layout: InputLayout,
-        *,
-        first_epoch: int = 0,
-    ) -> None:
-        self._loader = loader
-        self._plan = plan
-        self._preparer = InputPreparer(layout, torch.device("cpu"))
-        self.epoch = first_epoch
+    def __init__(self, batches: WindowBatches, layout: str = "starter-kit") -> None:
+        self._batches = batches
+        self._preparer = InputPreparer(find_layout(layout), torch.device("cpu"))
 
-    def __iter__(self) -> Iterator[tuple[ModelInputs, ...]]:
-        """Yield one epoch's batches, each as its parts, and count the epoch.
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return len(self._batches)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration, from 0."""
+        self._batches.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[ModelInputs]:
+        """Yield one epoch's batches.
 
         Raises
         ------
@@ -72,8 +67,4 @@ class WindowDataset(IterableDataset[tuple[ModelInputs, ...]]):
                 expected="none",
                 remedy="give DataLoader num_workers=0, its default",
             )
-        epoch = self.epoch
-        self.epoch += 1
-        with closing(self._loader.iter_batches(self._plan(epoch))) as batches:
-            for parts in batches:
-                yield tuple(self._preparer.prepare(part) for part in parts)
+        return map(self._preparer.prepare, self._batches)

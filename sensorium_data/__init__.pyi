@@ -11,9 +11,12 @@ from .sessions import Track as Track
 from .sessions import find_session as find_session
 from .sessions import find_sessions as find_sessions
 from .simulate import simulate as simulate
+from .store import Store as Store
 from .store import open_session as open_session
 from .store import open_sessions as open_sessions
 from .store import open_statistics as open_statistics
+from .store import open_store as open_store
 from .store import stored_sessions as stored_sessions
 from .submission import validate_submission as validate_submission
 from .submission import write_submission as write_submission
+from .windows import window_batches as window_batches

@@ -114,7 +114,7 @@ def ingest(
     from sensorium_data.archive import Mode
     from sensorium_data.ingest import choose_sessions, ingest_sessions
     from sensorium_data.movies import link_movies
-    from sensorium_data.store import Precision
+    from sensorium_data.store import Precision, Store
 
     if not session:
         raise UsageError(
@@ -137,9 +137,10 @@ def ingest(
         failures: list[SensoriumError] = []
     else:
         with terminal_progress() as progress:
+            known = Store.at(store)
             done = ingest_sessions(
                 chosen,
-                store,
+                known,
                 sources=sources,
                 mode=Mode(mode),
                 downloads=downloads,
@@ -151,7 +152,9 @@ def ingest(
             )
             reports, failures = list(done.sessions), list(done.failures)
             if reports:
-                link_movies(store, progress=progress)
+                # What was converted is not in what was known of the store.
+                is_unchanged = all(report.status == "already done" for report in reports)
+                link_movies(known if is_unchanged else store, progress=progress)
     if as_json:
         print_json([asdict(report) for report in reports])
     elif reports:
@@ -196,7 +199,7 @@ def inspect(
     a session is no defect.
     """
     from flows.cli.tables import error_console, print_table, table_console
-    from sensorium_data.store import describe_session, describe_store
+    from sensorium_data.store import describe_session, describe_store, open_store
 
     if session is None and report is None:
         frame = describe_store(store)
@@ -214,13 +217,14 @@ def inspect(
 
         # Before an hour of reading, not after it.
         require_writable(report)
+    opened = open_store(store)
     with terminal_progress() as progress:
         if session is None:
-            unlinked = unlinked_sessions(store)
-            leakage = None if unlinked else report_leakage(store).to_table()
-            quality = check_store(store, leakage=leakage, jobs=count_jobs(jobs), progress=progress)
+            unlinked = unlinked_sessions(opened)
+            leakage = None if unlinked else report_leakage(opened).to_table()
+            quality = check_store(opened, leakage=leakage, jobs=count_jobs(jobs), progress=progress)
         else:
-            only = check_session(store, session, jobs=count_jobs(jobs), progress=progress)
+            only = check_session(opened, session, jobs=count_jobs(jobs), progress=progress)
             quality = StoreQuality(store, (only,))
     if report is not None:
         write_report(report, quality)
@@ -232,7 +236,7 @@ def inspect(
             print_table(table_console(), f"Quality of {store}", quality.to_table())
     else:
         (only,) = quality.sessions
-        tiers = describe_session(store, session)
+        tiers = describe_session(opened, session)
         if as_json:
             print_json({"tiers": json.loads(tiers.to_json(orient="records")), "quality": only.to_dict()})
         else:
@@ -274,18 +278,19 @@ def verify(
     from sensorium_data.errors import StoreError
     from sensorium_data.ingest import compare_with_archive, verify_session
     from sensorium_data.sessions import find_session, find_sessions
-    from sensorium_data.store import stored_sessions
+    from sensorium_data.store import open_store
 
     reports = []
     n_jobs = count_jobs(jobs)
     try:
-        chosen = find_sessions(session) if session else stored_sessions(store)
+        opened = open_store(store)
+        chosen = find_sessions(session) if session else opened.sessions
         with terminal_progress() as progress:
             for one in chosen:
-                reports.append(verify_session(store, one.name, jobs=n_jobs, progress=progress))
+                reports.append(verify_session(opened, one.name, jobs=n_jobs, progress=progress))
                 if source is not None:
                     with open_archive(one, [] if source == ["gin"] else source) as archive:
-                        reports.append(compare_with_archive(store, one.name, archive, jobs=n_jobs, progress=progress))
+                        reports.append(compare_with_archive(opened, one.name, archive, jobs=n_jobs, progress=progress))
     except StoreError as error:
         # A store that cannot be opened is a store found wrong.
         complain(str(error))

@@ -241,12 +241,14 @@ def score(
     from flows.cli.tables import error_console, table_console
     from sensorium_data.quality import require_writable
     from sensorium_data.scoring import Bootstrap
+    from sensorium_data.store import open_store
 
     for path in (parquet, picture):
         if path is not None:
             # Before minutes of reading, not after them.
             require_writable(path)
     how = Bootstrap(resamples, seed)
+    opened = open_store(store)
     if runs_as_flow(flow, "flows.evaluate"):
         from flows.evaluate import score as score_flow
 
@@ -257,7 +259,7 @@ def score(
         with terminal_progress() as progress:
             table = score_predictions(
                 predictions,
-                store,
+                opened,
                 truth=truth,
                 frames=frames,
                 tiers=tier,
@@ -271,7 +273,7 @@ def score(
     if picture is not None:
         from sensorium_data.scoring import draw_scores
 
-        draw_scores(table, store, picture, truth=truth)
+        draw_scores(table, opened, picture, truth=truth)
     if as_json:
         sys.stdout.write(table.to_json() + "\n")
         return EXIT_DONE

@@ -145,14 +145,16 @@ def validate(
 ) -> int:
     """Check anybody's submission files; every violation at once. Exit status 1 if there is any."""
     from flows.cli.tables import table_console
+    from sensorium_data.store import open_store
     from sensorium_data.submission import repair_submission, validate_submission
 
     if not files:
         raise UsageError("no file named", expected="zips or Parquet files", remedy="name the files to validate")
+    opened = open_store(store)
     with terminal_progress() as progress:
-        report = validate_submission(list(files), store, frames=frames, progress=progress)
+        report = validate_submission(list(files), opened, frames=frames, progress=progress)
         repair = (
-            None if fix is None else repair_submission(list(files), store, out=fix, frames=frames, progress=progress)
+            None if fix is None else repair_submission(list(files), opened, out=fix, frames=frames, progress=progress)
         )
     if as_json:
         copy = {} if repair is None else {"copy": repair.to_dict()}

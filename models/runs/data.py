@@ -10,7 +10,7 @@ import pydantic
 from models.neurons import NeuronInfo
 from sensorium_data.errors import RunError, StoreError
 from sensorium_data.sessions import Session
-from sensorium_data.store import open_session, session_digest
+from sensorium_data.store import Store, StoreLike, open_store
 
 __all__ = ["RunData", "RunSession", "describe_data", "require_unchanged"]
 
@@ -76,7 +76,7 @@ class RunData(pydantic.BaseModel):
         return {session.name: session.neurons for session in self.sessions}
 
 
-def describe_data(store: str, sessions: Sequence[Session]) -> RunData:
+def describe_data(store: StoreLike, sessions: Sequence[Session]) -> RunData:
     """Return what a run records of its sessions.
 
     Raises
@@ -86,22 +86,23 @@ def describe_data(store: str, sessions: Sequence[Session]) -> RunData:
     RunError
         If the sessions are stored in different precisions.
     """
-    recordings = [(session, open_session(store, session.name)) for session in sessions]
+    opened = open_store(store)
+    recordings = [(session, opened[session]) for session in sessions]
     precisions = {session: recording.attrs.get("precision") for session, recording in recordings}
     if len(set(precisions.values())) > 1:
         raise RunError(
             "the sessions are stored in different precisions",
-            path=store,
+            path=opened.url,
             found=", ".join(f"{session.alias} {precision}" for session, precision in precisions.items()),
             expected="one of them",
             remedy="train on those of one precision, or ingest the others again into another store",
         )
     return RunData(
-        store=store,
+        store=opened.url,
         sessions=tuple(
             RunSession(
                 name=session.name,
-                digest=session_digest(store, session.name),
+                digest=opened.digest(session),
                 n_trials=recording.sizes["trial"],
                 unit_ids=tuple(recording["neuron"].values.tolist()),
                 positions_um=tuple(zip(recording["x"].values.tolist(), recording["y"].values.tolist(), strict=True)),
@@ -119,9 +120,11 @@ def require_unchanged(data: RunData) -> None:
     RunError
         If one was replaced, or is gone; the message names it.
     """
+    # As it is now, and not as it was when training began.
+    store = Store.at(data.store)
     for session in data.sessions:
         try:
-            found = session_digest(data.store, session.name)
+            found = store.digest(session.name)
         except StoreError as error:
             raise RunError(
                 "the session disappeared from the store during training",

@@ -21,7 +21,7 @@ from sensorium_data.errors import UsageError
 from sensorium_data.movies import split_by_movie
 from sensorium_data.sessions import Tier, find_session
 from sensorium_data.statistics import open_normalizer
-from sensorium_data.store import open_session
+from sensorium_data.store import Store
 from sensorium_data.windows import EpochPlan, SessionTrials, TrialReader, Windows, plan_in_turn, plan_mixed
 
 __all__ = ["Split", "TrainingBatch", "TrainingBatches", "split_trials"]
@@ -79,8 +79,8 @@ class TrainingBatches:
     ----------
     config : TrainingConfig
         The recipe.
-    store : str
-        Path or URL of the session store.
+    store : Store
+        The session stores.
     sessions : sequence of str
         Full names.
     device : torch.device
@@ -106,7 +106,7 @@ class TrainingBatches:
         If a session cannot be opened.
     """
 
-    def __init__(self, config: TrainingConfig, store: str, sessions: Sequence[str], device: torch.device) -> None:
+    def __init__(self, config: TrainingConfig, store: Store, sessions: Sequence[str], device: torch.device) -> None:
         self.sessions = tuple(sessions)
         self._config = config
         # How much is kept where is decided below.
@@ -195,7 +195,7 @@ def split_trials(config: TrainingConfig, reader: TrialReader) -> Split:
     if config.n_folds is None or config.fold is None:
         oracle = tuple(reader.select_trials(s.name, (Tier.ORACLE,), labelled=True) for s in reader.sessions)
         return Split(training=asked, validation=oracle, notes=notes)
-    recordings = {session.name: open_session(reader.store, session.name) for session in reader.sessions}
+    recordings = {session.name: reader.store[session] for session in reader.sessions}
     fold = split_by_movie(recordings, config.n_folds, seed=_FOLD_SEED, tiers=config.tiers)[config.fold]
     return Split(
         training=tuple(_keep(trials, fold.train[trials.session], "train", config) for trials in asked),
@@ -217,7 +217,7 @@ def _check_tiers(config: TrainingConfig, reader: TrialReader) -> tuple[str, ...]
             raise UsageError(
                 f"the responses of tier {tier} are withheld: they cannot be trained on",
                 session=withholding[0],
-                path=reader.store,
+                path=reader.store.url,
                 remedy="leave the tier out, or add a session that publishes it",
             )
         if withholding:

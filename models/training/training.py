@@ -40,7 +40,7 @@ from models.training.trainer import Trainer
 from sensorium_data.errors import RunError, UsageError
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, find_sessions
-from sensorium_data.store import stored_sessions
+from sensorium_data.store import Store, StoreLike, open_store
 from sensorium_data.windows import TrialReader
 
 __all__ = ["TrainingReport", "find_finished_run", "train"]
@@ -85,7 +85,7 @@ class TrainingReport:
 
 def train(
     config: TrainingConfig,
-    store: str,
+    store: StoreLike,
     sessions: Sequence[str] | None,
     runs: str | Path,
     *,
@@ -107,8 +107,8 @@ def train(
     ----------
     config : TrainingConfig
         What to train and how, as :func:`models.registry.get_preset` returns it.
-    store : str
-        Path or URL of the session store.
+    store : Store or path
+        The session stores, or the path or URL of their root.
     sessions : sequence of str, or None
         Aliases, full names, ``new``, ``old`` or ``all``; None for every session of the store.
     runs : str or Path
@@ -139,14 +139,15 @@ def train(
     """
     if resume and restart:
         raise UsageError("to resume and to restart exclude each other", remedy="choose one")
-    chosen = _choose_sessions(store, sessions)
+    opened = open_store(store)
+    chosen = _choose_sessions(opened, sessions)
     names = [session.name for session in chosen]
     folder = open_runs(runs)
     with open_ranks(config.n_devices, choose_device(config.device)) as (ranks, device):
-        data = describe_data(store, chosen)
+        data = describe_data(opened, chosen)
         teacher = load_teacher(config, data)
         # What cannot be trained on is refused here, before a folder is made.
-        batches = TrainingBatches(config, store, names, device)
+        batches = TrainingBatches(config, opened, names, device)
         data = _complete(data, config, teacher, batches.split)
         identity = identify_run(config, data)
         name = run_name(config, identity)
@@ -173,7 +174,7 @@ def train(
 
 
 def find_finished_run(
-    config: TrainingConfig, store: str, sessions: Sequence[str] | None, runs: str | Path
+    config: TrainingConfig, store: StoreLike, sessions: Sequence[str] | None, runs: str | Path
 ) -> TrainingReport | None:
     """Return the report of the run that :func:`train` would find finished, None if it would train.
 
@@ -191,11 +192,12 @@ def find_finished_run(
     RunError
         If the run is damaged.
     """
-    chosen = _choose_sessions(store, sessions)
-    data = describe_data(store, chosen)
+    opened = open_store(store)
+    chosen = _choose_sessions(opened, sessions)
+    data = describe_data(opened, chosen)
     split = None
     if config.n_folds is not None:
-        split = split_trials(config, TrialReader(store, [session.name for session in chosen], cache_bytes=0))
+        split = split_trials(config, TrialReader(opened, [session.name for session in chosen], cache_bytes=0))
     identity = identify_run(config, _complete(data, config, load_teacher(config, data), split))
     folder, name = open_runs(runs), run_name(config, identity)
     # Another run that happens to have the name: training says what to do about it.
@@ -214,10 +216,10 @@ def _find(folder: RunsFolder, name: str) -> bool:
     return True
 
 
-def _choose_sessions(store: str, sessions: Sequence[str] | None) -> tuple[Session, ...]:
-    chosen = stored_sessions(store) if sessions is None else find_sessions(sessions)
+def _choose_sessions(store: Store, sessions: Sequence[str] | None) -> tuple[Session, ...]:
+    chosen = store.sessions if sessions is None else find_sessions(sessions)
     if not chosen:
-        raise UsageError("no session to train on", path=store, remedy="name sessions, or ingest some")
+        raise UsageError("no session to train on", path=store.url, remedy="name sessions, or ingest some")
     return tuple(chosen)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from sensorium_data.archive import Mode, SessionArchive, open_archive
 from sensorium_data.errors import SourceChangedError, StoreError
-from sensorium_data.files import Objects, RetryPolicy, StoredObject, open_objects
+from sensorium_data.files import Objects, RetryPolicy, StoredObject
 from sensorium_data.ingest.archived_statistics import convert_statistics
 from sensorium_data.ingest.assembly import (
     BLOCK_VARIABLES,
@@ -53,10 +53,11 @@ from sensorium_data.store import (
     Precision,
     SessionTemplate,
     StatisticsRecord,
+    Store,
+    StoreLike,
     TrialRecord,
     exclusive_access,
     is_locked,
-    list_root,
     merge_objects,
     next_group,
     publish_root,
@@ -126,7 +127,7 @@ class ConversionReport:
 
 def convert_session(
     session: Session,
-    store: str,
+    store: StoreLike,
     *,
     source: str | Sequence[str] | None = None,
     mode: Mode = Mode.AUTO,
@@ -147,8 +148,9 @@ def convert_session(
     ----------
     session : Session
         Which session.
-    store : str
-        Path or fsspec URL of the store's root; made if it does not exist.
+    store : Store or path
+        The store, or the path or fsspec URL of its root; made if it does not exist. A store that was opened says
+        what is done already, and is not read anew for that.
     source : str or sequence of str, optional
         Folders, URLs or archives to read from, tried in this order; by default where the session is published.
     mode : Mode
@@ -182,7 +184,7 @@ def convert_session(
     started = time.monotonic()
     stopping = stopping or threading.Event()
     sources = () if source is None else (source,) if isinstance(source, str) else tuple(source)
-    objects = open_objects(store)
+    known = Store.at(store)
     with contextlib.ExitStack() as stack:
         if executor is None:
             executor = stack.enter_context(_own_threads(jobs))
@@ -193,8 +195,7 @@ def convert_session(
                 ) as archive:
                     conversion = _Conversion(
                         session,
-                        store,
-                        objects,
+                        known,
                         archive,
                         executor,
                         jobs,
@@ -225,8 +226,7 @@ class _Conversion:
     """One attempt to convert one session from one state of its archive."""
 
     session: Session
-    store: str
-    objects: Objects
+    store: Store
     archive: SessionArchive
     executor: Executor
     jobs: int
@@ -234,30 +234,35 @@ class _Conversion:
     policy: RetryPolicy | None
     progress: Progress
 
+    @property
+    def objects(self) -> Objects:
+        return self.store.objects
+
     def run(self, precision: Precision | None, repairs: bool, started: float) -> ConversionReport:
         session, objects = self.session, self.objects
 
-        def find() -> Target:
+        def find(store: Store) -> Target:
             return find_target(
-                objects, session, self.archive, precision=precision, repairs=repairs, jobs=self.jobs,
+                store, session, self.archive, precision=precision, repairs=repairs, jobs=self.jobs,
                 progress=self.progress,
             )  # fmt: skip
 
         # A finished store may lie on a read-only disk: where nothing is to be done nothing is written, not even a lock.
-        target = find()
+        target = find(self.store)
         # An interrupted run leaves work at the current group, or at the next if the archive changed and changed back.
         leftovers = [Workspace(objects, session, group) for group in (target.group, next_group(target.group))]
         if not target.done or any(one.has_leftovers() for one in leftovers) or is_locked(objects, session.name):
             waiting = f"wait for another run to finish {session.alias}"
             with exclusive_access(objects, session.name, waiting=waiting, progress=self.progress):
-                target = find()
+                # As it is now, whatever was known of it before the wait.
+                target = find(Store(objects))
                 if not target.done:
                     report = self._convert(target, Workspace(objects, session, target.group), started)
                     publish_root(objects, session=session, group=target.group)
                     return report
                 for one in leftovers:
                     one.tidy_up()
-        if target.is_to_be_pointed_to or session not in list_root(objects) or is_locked(objects, ROOT_LOCK):
+        if target.is_to_be_pointed_to or session not in self.store.listed or is_locked(objects, ROOT_LOCK):
             publish_root(objects, session=session, group=target.group)
         return self._report_done(target, started)
 
@@ -295,7 +300,7 @@ class _Conversion:
         )
         plan = ConversionPlan(
             session=session,
-            store=self.store,
+            store=self.store.url,
             group=target.group,
             previous=target.previous if previous is not None else None,
             archive=archive.url,

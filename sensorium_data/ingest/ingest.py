@@ -17,7 +17,7 @@ from sensorium_data.files import RetryPolicy
 from sensorium_data.ingest.convert import ConversionReport, convert_session
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, find_session, find_sessions
-from sensorium_data.store import Precision
+from sensorium_data.store import Precision, Store, StoreLike
 
 __all__ = ["IngestReport", "choose_sessions", "default_jobs", "ingest_sessions"]
 
@@ -105,7 +105,7 @@ def default_jobs(sources: Sequence[str] = ()) -> int:
 
 def ingest_sessions(
     sessions: Sequence[Session],
-    store: str,
+    store: StoreLike,
     *,
     sources: Sequence[str] = (),
     mode: Mode = Mode.AUTO,
@@ -125,8 +125,8 @@ def ingest_sessions(
     ----------
     sessions : sequence of Session
         Which sessions.
-    store : str
-        Path or fsspec URL of the store's root; made if it does not exist.
+    store : Store or path
+        The store, or the path or fsspec URL of its root; made if it does not exist.
     sources : sequence of str
         Folders, URLs or archives to read from, tried in this order; by default where the sessions are published.
     mode, downloads, precision, repairs, policy
@@ -146,6 +146,7 @@ def ingest_sessions(
         If no Dask scheduler answers at the address.
     """
     n_jobs = jobs if jobs is not None else default_jobs(sources)
+    known = Store.at(store)
     stopping = threading.Event()
     reports: dict[Session, ConversionReport] = {}
     failures: dict[Session, SensoriumError] = {}
@@ -155,7 +156,7 @@ def ingest_sessions(
         def convert(session: Session) -> ConversionReport:
             return convert_session(
                 session,
-                store,
+                known,
                 source=sources or None,
                 mode=mode,
                 downloads=downloads,

@@ -14,7 +14,7 @@ from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 from sensorium_data.store import (
     Precision,
-    current_group,
+    Store,
     find_object_problems,
     next_group,
     read_attributes,
@@ -66,7 +66,7 @@ class Target:
 
 
 def find_target(
-    objects: Objects,
+    store: Store,
     session: Session,
     archive: SessionArchive,
     *,
@@ -79,8 +79,8 @@ def find_target(
 
     Parameters
     ----------
-    objects : Objects
-        The store's root.
+    store : Store
+        The store; it need not exist yet.
     session : Session
         Which session.
     archive : SessionArchive
@@ -100,7 +100,7 @@ def find_target(
         If the store holds the session in another precision, in another schema version, or damaged while it is not to
         be repaired.
     """
-    group = current_group(objects, session)
+    objects, group = store.objects, store.group(session)
     try:
         attributes = (read_attributes if repairs else read_sound_attributes)(objects, session, group)
     except StoreError:

@@ -11,14 +11,13 @@ import numpy as np
 
 from sensorium_data.archive import SessionArchive
 from sensorium_data.errors import ArchiveError, TrialError
-from sensorium_data.files import open_objects
 from sensorium_data.ingest.archived_statistics import read_statistic
 from sensorium_data.ingest.assembly import STATISTICS_GROUP
 from sensorium_data.ingest.trial_blocks import TrialBlock, read_session_contents, read_trial_block
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import STATISTICS, VARIABLES
 from sensorium_data.sessions import find_session
-from sensorium_data.store import LEDGER_KEY, Precision, find_object_problems, open_session, read_ledger, require_session
+from sensorium_data.store import LEDGER_KEY, Precision, StoreLike, find_object_problems, open_store
 
 __all__ = ["VerificationReport", "compare_with_archive", "verify_session"]
 
@@ -55,14 +54,14 @@ class VerificationReport:
 
 
 def verify_session(
-    store: str, session: str, *, jobs: int = 4, progress: Progress = ignore_progress
+    store: StoreLike, session: str, *, jobs: int = 4, progress: Progress = ignore_progress
 ) -> VerificationReport:
     """Read every object of a published session and compare it with the ledger.
 
     Parameters
     ----------
-    store : str
-        Path or fsspec URL of the store's root.
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
     session : str
         Alias or full name.
     jobs : int
@@ -76,10 +75,9 @@ def verify_session(
         If the session is not there, its ledger is damaged, or an object cannot be read.
     """
     found = find_session(session)
-    objects = open_objects(store)
-    name = require_session(objects, found)
-    ledger = read_ledger(objects, found, name)
-    group = objects.child(name)
+    opened = open_store(store)
+    ledger = opened.ledger(found)
+    group = opened.objects.child(opened.group(found))
     problems = find_object_problems(group, ledger, jobs=jobs, progress=progress, label=f"verify {found.alias}")
     sentences = [f"{key}: {problem}" for key, problem in problems.items()]
     keys = group.keys()
@@ -89,7 +87,7 @@ def verify_session(
 
 
 def compare_with_archive(
-    store: str, session: str, archive: SessionArchive, *, jobs: int = 4, progress: Progress = ignore_progress
+    store: StoreLike, session: str, archive: SessionArchive, *, jobs: int = 4, progress: Progress = ignore_progress
 ) -> VerificationReport:
     """Read every trial of an archive and compare it, in the store's precision, with what the store holds.
 
@@ -98,8 +96,8 @@ def compare_with_archive(
 
     Parameters
     ----------
-    store : str
-        Path or fsspec URL of the store's root.
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
     session : str
         Alias or full name.
     archive : SessionArchive
@@ -119,11 +117,11 @@ def compare_with_archive(
         If the archive's own metadata are damaged; a damaged trial is a difference.
     """
     found = find_session(session)
-    dataset = open_session(store, found.name)
-    objects = open_objects(store)
+    opened = open_store(store)
+    dataset = opened[found]
     import zarr
 
-    group: Any = zarr.open_group(objects.child(require_session(objects, found)).zarr_store(), mode="r")
+    group: Any = zarr.open_group(opened.objects.child(opened.group(found)).zarr_store(), mode="r")
     contents = read_session_contents(archive, found)
     precision = Precision(dataset.attrs["precision"])
     labels = {

@@ -15,9 +15,8 @@ import pandas as pd
 import xarray as xr
 
 from sensorium_data.errors import StoreError
-from sensorium_data.files import open_objects
 from sensorium_data.sessions import Tier
-from sensorium_data.store import MovieLinks, open_session_as_stored, stored_sessions
+from sensorium_data.store import Store, StoreLike, open_store
 
 __all__ = ["LeakageReport", "MovieLeak", "find_leaks", "report_leakage", "unlinked_sessions"]
 
@@ -124,7 +123,7 @@ def find_leaks(recordings: Mapping[str, xr.Dataset]) -> LeakageReport:
     return LeakageReport(tuple(recordings), tuple(sorted(leaks)))
 
 
-def report_leakage(store: str) -> LeakageReport:
+def report_leakage(store: StoreLike) -> LeakageReport:
     """Find the leaks among all sessions of a store, by their full names.
 
     Raises
@@ -133,14 +132,14 @@ def report_leakage(store: str) -> LeakageReport:
         If there is no store, a session in it is damaged, or its movies have not been compared with the others':
         their ids would hide every leak.
     """
-    links = MovieLinks.read(open_objects(store))
-    recordings = {session.name: open_session_as_stored(store, session.name) for session in stored_sessions(store)}
+    opened = open_store(store)
+    recordings = {session.name: opened.as_stored(session) for session in opened}
     if len(recordings) > 1:
-        _require_links(store, links, recordings)
-    return find_leaks({name: links.apply(dataset) for name, dataset in recordings.items()})
+        _require_links(opened, recordings)
+    return find_leaks({name: opened.links.apply(dataset) for name, dataset in recordings.items()})
 
 
-def unlinked_sessions(store: str) -> tuple[str, ...]:
+def unlinked_sessions(store: StoreLike) -> tuple[str, ...]:
     """Return the full names of the sessions whose movies have not been compared with the others'.
 
     Raises
@@ -148,19 +147,18 @@ def unlinked_sessions(store: str) -> tuple[str, ...]:
     StoreError
         If there is no store, or a session in it is damaged.
     """
-    links = MovieLinks.read(open_objects(store))
-    names = [session.name for session in stored_sessions(store)]
-    if len(names) < 2:
+    opened = open_store(store)
+    if len(opened) < 2:
         return ()
-    return tuple(name for name in names if not links.covers(open_session_as_stored(store, name)))
+    return tuple(session.name for session in opened if not opened.links.covers(opened.as_stored(session)))
 
 
-def _require_links(store: str, links: MovieLinks, recordings: Mapping[str, xr.Dataset]) -> None:
-    missing = [name for name, dataset in recordings.items() if not links.covers(dataset)]
+def _require_links(store: Store, recordings: Mapping[str, xr.Dataset]) -> None:
+    missing = [name for name, dataset in recordings.items() if not store.links.covers(dataset)]
     if missing:
         raise StoreError(
             "the movies of these sessions have not been compared with the others'",
-            path=store,
+            path=store.url,
             found=", ".join(missing),
             remedy="run `sensorium ingest` on the store again, which compares them",
         )

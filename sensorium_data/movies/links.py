@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sensorium_data.files import LocalObjects, Objects, open_objects
+from sensorium_data.errors import StoreError
+from sensorium_data.files import LocalObjects
 from sensorium_data.movies.grouping import join_groups
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS
@@ -20,14 +21,12 @@ from sensorium_data.store import (
     LINKS_KEY,
     MovieLinks,
     SessionLinks,
+    Store,
+    StoreLike,
     digest_movies,
     exclusive_access,
-    open_session_as_stored,
-    open_signatures,
+    open_store,
     read_movies_digest,
-    require_session,
-    session_digest,
-    stored_sessions,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ __all__ = ["MovieLinks", "link_movies"]
 _LOCK = "movies"
 
 
-def link_movies(store: str, *, jobs: int = 4, progress: Progress = ignore_progress) -> MovieLinks:
+def link_movies(store: StoreLike, *, jobs: int = 4, progress: Progress = ignore_progress) -> MovieLinks:
     """Find which movies of a store's sessions are the same, and let :func:`sensorium_data.open_session` know.
 
     The movies get common ids: the one that a movie has in the first session that shows it, in the order of the
@@ -50,8 +49,8 @@ def link_movies(store: str, *, jobs: int = 4, progress: Progress = ignore_progre
 
     Parameters
     ----------
-    store : str
-        Path or fsspec URL of the store's root.
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
     jobs : int
         Videos read at once.
     progress : Progress
@@ -67,45 +66,49 @@ def link_movies(store: str, *, jobs: int = 4, progress: Progress = ignore_progre
     StoreError
         If there is no store, a session in it is damaged, or the store cannot be written.
     """
-    objects = open_objects(store)
+    opened = open_store(store)
+    objects = opened.objects
     # Without opening the sessions, which takes longer than all else where nothing is to be done.
-    links = _read_links(objects)
-    if _covers_all(links, objects, store):
+    links = _read_links(opened)
+    if _covers_all(links, opened):
         return links
     with exclusive_access(objects, _LOCK, waiting="wait for another run to link movies", progress=progress):
         if isinstance(objects, LocalObjects):
             objects.clear_unfinished(LINKS_KEY)
-        links = _read_links(objects)
-        if not _covers_all(links, objects, store):
-            links = _compare(store, _open_recordings(store), links, jobs=jobs, progress=progress)
+        # As it is now: somebody may have linked or published while this waited.
+        opened = Store(objects)
+        links = _read_links(opened)
+        if not _covers_all(links, opened):
+            links = _compare(opened, _open_recordings(opened), links, jobs=jobs, progress=progress)
             links = MovieLinks(
-                {name: replace(one, content=session_digest(store, name)) for name, one in links.sessions.items()}
+                {name: replace(one, content=opened.digest(name)) for name, one in links.sessions.items()}
             )
             objects.write_durably(LINKS_KEY, links.to_bytes())
     return links
 
 
-def _open_recordings(store: str) -> dict[str, xr.Dataset]:
+def _open_recordings(store: Store) -> dict[str, xr.Dataset]:
     """Open the store's sessions by their full names, in the order in which they give movies their ids."""
     order = {name: position for position, name in enumerate(SESSIONS)}
-    names = sorted((session.name for session in stored_sessions(store)), key=lambda n: (order.get(n, len(order)), n))
-    return {name: open_session_as_stored(store, name) for name in names}
+    names = sorted((session.name for session in store), key=lambda n: (order.get(n, len(order)), n))
+    return {name: store.as_stored(name) for name in names}
 
 
-def _read_links(objects: Objects) -> MovieLinks:
+def _read_links(store: Store) -> MovieLinks:
     try:
-        return MovieLinks.from_bytes(objects.read(LINKS_KEY))
-    except (FileNotFoundError, ValueError):
-        # A damaged file, which readers refuse, is made anew.
+        return store.links
+    except StoreError as error:
+        # A damaged file, which readers refuse, is made anew; one that the disk does not give is not.
+        if not isinstance(error.__cause__, ValueError):
+            raise
         return MovieLinks()
 
 
-def _covers_all(links: MovieLinks, objects: Objects, store: str) -> bool:
-    sessions = stored_sessions(store)
-    return links.sessions.keys() == {session.name for session in sessions} and all(
-        links.sessions[session.name].content == session_digest(store, session.name)
-        or links.sessions[session.name].digest == read_movies_digest(objects, require_session(objects, session))
-        for session in sessions
+def _covers_all(links: MovieLinks, store: Store) -> bool:
+    return links.sessions.keys() == {session.name for session in store} and all(
+        links.sessions[session.name].content == store.digest(session)
+        or links.sessions[session.name].digest == read_movies_digest(store.objects, store.require_group(session))
+        for session in store
     )
 
 
@@ -132,7 +135,7 @@ class _Trials:
 
 
 def _compare(
-    store: str, recordings: Mapping[str, xr.Dataset], links: MovieLinks, *, jobs: int, progress: Progress
+    store: Store, recordings: Mapping[str, xr.Dataset], links: MovieLinks, *, jobs: int, progress: Progress
 ) -> MovieLinks:
     trials = _list_trials(recordings, links)
     position_of: dict[tuple[str, str], int] = {}
@@ -176,9 +179,9 @@ def _list_trials(recordings: Mapping[str, xr.Dataset], links: MovieLinks) -> _Tr
     return trials
 
 
-def _read_signatures(store: str, name: str, dataset: xr.Dataset) -> list[np.ndarray]:
+def _read_signatures(store: Store, name: str, dataset: xr.Dataset) -> list[np.ndarray]:
     """Return the signature of each trial's valid frames."""
-    values = open_signatures(store, name).values
+    values = store.signatures(name).values
     return [values[position, :length] for position, length in enumerate(dataset.n_frames.values.tolist())]
 
 

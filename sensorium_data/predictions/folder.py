@@ -14,6 +14,7 @@ from sensorium_data.predictions.predictions import from_arrays
 from sensorium_data.predictions.writer import ResponseUnits
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, find_session
+from sensorium_data.store import StoreLike
 
 __all__ = ["from_folder"]
 
@@ -22,7 +23,7 @@ _SUFFIX = ".npy"
 
 def from_folder(
     url: str,
-    store: str,
+    store: StoreLike,
     folder: str | Path,
     *,
     response_units: ResponseUnits,
@@ -35,7 +36,7 @@ def from_folder(
     ----------
     url : str
         Where the store will be.
-    store : str
+    store : Store or path
         The session stores whose trials are predicted.
     folder : path
         Holds ``<session>/<trial>.npy``: the session by alias or full name, the trial by its id, the array as

@@ -34,7 +34,7 @@ from sensorium_data.predictions.writer import PREDICTIONS_KIND, PredictionsWrite
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import SCHEMA_VERSION
 from sensorium_data.sessions import Session, Tier, find_session
-from sensorium_data.store import METADATA_KEY, open_session
+from sensorium_data.store import METADATA_KEY, StoreLike, open_store
 
 __all__ = [
     "PredictionsWriter",
@@ -51,7 +51,7 @@ __all__ = [
 def create_predictions(
     url: str,
     *,
-    store: str,
+    store: StoreLike,
     sessions: Iterable[str],
     tiers: Iterable[str],
     response_units: ResponseUnits,
@@ -65,7 +65,7 @@ def create_predictions(
     ----------
     url : str
         Where the store will be: a path, or any URL that fsspec can write to. Nothing may be there.
-    store : str
+    store : Store or path
         The session stores whose trials are predicted.
     sessions : iterable of str
         Aliases or full names of the predicted sessions.
@@ -102,7 +102,7 @@ def create_predictions(
 
 def from_arrays(
     url: str,
-    store: str,
+    store: StoreLike,
     arrays: Mapping[str, Mapping[int, npt.ArrayLike]],
     *,
     response_units: ResponseUnits,
@@ -118,7 +118,7 @@ def from_arrays(
     ----------
     url : str
         Where the store will be.
-    store : str
+    store : Store or path
         The session stores whose trials are predicted.
     arrays : mapping of str to mapping of int to array_like
         For each session (alias or full name), each trial's prediction by the trial's id:
@@ -147,10 +147,11 @@ def from_arrays(
     """
     if len({find_session(name) for name in arrays}) < len(arrays):
         raise UsageError("a session is named twice", found=", ".join(arrays), remedy="name it by its alias or in full")
+    opened = open_store(store)
     lengths: dict[str, dict[int, int]] = {}
     tiers: set[str] = set()
     for name, trials in arrays.items():
-        recorded = open_session(store, name)
+        recorded = opened[name]
         ids = recorded["trial"].values.tolist()
         lengths[name] = dict(zip(ids, recorded["n_frames"].values.tolist(), strict=True))
         for trial in trials:
@@ -159,7 +160,7 @@ def from_arrays(
                     "no such trial",
                     session=find_session(name),
                     trial=trial,
-                    path=store,
+                    path=opened.url,
                     remedy="name trials by their ids in the archive",
                 )
         # By their keys: asking a mapping whether it holds a trial may make it load the array.
@@ -167,7 +168,7 @@ def from_arrays(
         tiers.update(tier for trial, tier in zip(ids, recorded["tier"].values.tolist(), strict=True) if trial in named)
     writer = create_predictions(
         url,
-        store=store,
+        store=opened,
         sessions=arrays,
         tiers=[tier for tier in Tier if tier in tiers],
         response_units=response_units,

@@ -12,7 +12,7 @@ from sensorium_data.errors import PredictionsError, StoreError
 from sensorium_data.predictions.predictions import open_predictions
 from sensorium_data.sessions import Session, Tier
 from sensorium_data.statistics import response_precision
-from sensorium_data.store import open_session, open_statistics
+from sensorium_data.store import Store
 
 __all__ = ["StandardizedPredictions"]
 
@@ -26,7 +26,7 @@ class StandardizedPredictions:
     ----------
     predictions : str
         Path or URL of the predictions store.
-    store : str
+    store : Store
         The session stores.
     session : Session
         A session of both.
@@ -46,9 +46,9 @@ class StandardizedPredictions:
         The recorded session.
     """
 
-    def __init__(self, predictions: str, store: str, session: Session) -> None:
+    def __init__(self, predictions: str, store: Store, session: Session) -> None:
         self.session = session
-        self.recording = open_session(store, session.name)
+        self.recording = store[session]
         self._path = predictions
         self._store = store
         self._predicted = open_predictions(predictions, session.name)
@@ -66,14 +66,14 @@ class StandardizedPredictions:
     @cached_property
     def precision(self) -> npt.NDArray[np.float32]:
         """(neuron, time): what brings raw responses to standardized units."""
-        std = open_statistics(self._store, self.session.name)["responses"].sel(statistic="std").values
+        std = self._store.statistics(self.session)["responses"].sel(statistic="std").values
         try:
             return np.asarray(response_precision(std), np.float32)
         except ValueError as error:
             raise StoreError(
                 "the archive's statistics of the responses are unusable",
                 session=self.session,
-                path=self._store,
+                path=self._store.url,
                 found=str(error),
                 remedy="`sensorium verify` checks the store",
             ) from error

@@ -21,7 +21,7 @@ from sensorium_data import schema
 from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.files import LocalObjects, RemoteObjects, open_objects
 from sensorium_data.sessions import Session, Tier, find_session
-from sensorium_data.store import METADATA_KEY, SessionTemplate, consolidate, open_session, session_digest
+from sensorium_data.store import METADATA_KEY, SessionTemplate, StoreLike, consolidate, open_store
 
 try:
     import fcntl
@@ -66,7 +66,7 @@ class PredictionsWriter:
         self,
         url: str,
         *,
-        store: str,
+        store: StoreLike,
         sessions: Iterable[str],
         tiers: Iterable[str],
         response_units: ResponseUnits,
@@ -74,7 +74,7 @@ class PredictionsWriter:
         identity: str | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        self._store = store
+        self._store = open_store(store)
         self._target = open_objects(url.rstrip("/"))
         # Nothing can be renamed at once behind a remote URL. There the parts lie in place, and the root's
         # metadata, without which nobody finds them, is written last.
@@ -97,7 +97,7 @@ class PredictionsWriter:
             "response_units": response_units,
             "runs": list(runs),
             "tiers": [str(tier) for tier in self._tiers],
-            "stores": {session.name: session_digest(store, session.name) for session in self._sessions},
+            "stores": {session.name: self._store.digest(session) for session in self._sessions},
         }
         if identity is not None:
             own["identity"] = identity
@@ -247,13 +247,13 @@ class PredictionsWriter:
         return int(matches[0])
 
     def _read_coordinates(self, session: Session) -> xr.Dataset:
-        recorded = open_session(self._store, session.name)
+        recorded = self._store[session]
         chosen = np.array([tier in self._tiers for tier in recorded["tier"].values.tolist()], bool)
         if not chosen.any():
             raise PredictionsError(
                 "the session has no trial of the tiers to be predicted",
                 session=session,
-                path=self._store,
+                path=self._store.url,
                 expected=", ".join(self._tiers),
                 remedy="choose other tiers or leave the session out",
             )

@@ -28,7 +28,7 @@ from sensorium_data.quality.summary import (
     summarize_tiers,
 )
 from sensorium_data.sessions import find_session
-from sensorium_data.store import open_session, session_digest, stored_sessions
+from sensorium_data.store import StoreLike, open_store
 
 __all__ = ["Outcome", "QualityCheck", "QualityReport", "StoreQuality", "check_session", "check_store"]
 
@@ -243,7 +243,9 @@ class StoreQuality:
         return f"{n_failed} check{'s' * (n_failed != 1)} failed in {n_wrong} of {everywhere}"
 
 
-def check_session(store: str, session: str, *, jobs: int = 4, progress: Progress = ignore_progress) -> QualityReport:
+def check_session(
+    store: StoreLike, session: str, *, jobs: int = 4, progress: Progress = ignore_progress
+) -> QualityReport:
     """Check a session of a store, and describe what is in it.
 
     Reads every published response and every video once, a few trials at a time. The outcome does not depend on
@@ -251,8 +253,8 @@ def check_session(store: str, session: str, *, jobs: int = 4, progress: Progress
 
     Parameters
     ----------
-    store : str
-        Path or fsspec URL of a store's root.
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
     session : str
         Alias or full name.
     jobs : int
@@ -266,13 +268,14 @@ def check_session(store: str, session: str, *, jobs: int = 4, progress: Progress
         If the session cannot be opened.
     """
     found = find_session(session)
-    dataset = open_session(store, session)
+    opened = open_store(store)
+    dataset = opened[found]
     scan = scan_session(dataset, f"check {found.alias}", jobs=jobs, progress=progress)
     channels = summarize_channels(dataset)
     return QualityReport(
         session=found.name,
         alias=found.alias,
-        digest=session_digest(store, session),
+        digest=opened.digest(found),
         provenance={name: dataset.attrs[name] for name in _PROVENANCE if name in dataset.attrs},
         checks=check_recording(dataset, found, scan, channels),
         tiers=summarize_tiers(dataset, found),
@@ -286,14 +289,14 @@ def check_session(store: str, session: str, *, jobs: int = 4, progress: Progress
 
 
 def check_store(
-    store: str, *, leakage: pd.DataFrame | None = None, jobs: int = 4, progress: Progress = ignore_progress
+    store: StoreLike, *, leakage: pd.DataFrame | None = None, jobs: int = 4, progress: Progress = ignore_progress
 ) -> StoreQuality:
     """Check every session of a store, one after the other.
 
     Parameters
     ----------
-    store : str
-        Path or fsspec URL of a store's root.
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
     leakage : pandas.DataFrame, optional
         Movies shared between sessions, to be shown beside; see :class:`StoreQuality`.
     jobs, progress
@@ -304,8 +307,9 @@ def check_store(
     StoreError
         If the store or a session in it cannot be opened.
     """
-    reports = [check_session(store, session.name, jobs=jobs, progress=progress) for session in stored_sessions(store)]
-    return StoreQuality(store, tuple(reports), leakage)
+    opened = open_store(store)
+    reports = [check_session(opened, session.name, jobs=jobs, progress=progress) for session in opened]
+    return StoreQuality(opened.url, tuple(reports), leakage)
 
 
 def _to_plain(value: Any) -> Any:

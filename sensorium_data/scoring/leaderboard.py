@@ -19,6 +19,7 @@ from sensorium_data.scoring.scoring import choose_tiers, score_predictions
 from sensorium_data.scoring.table import AGGREGATIONS, SCORES, RowKey, ScoreTable, frame_to_records, session_weights
 from sensorium_data.scoring.trials import ScoredSession
 from sensorium_data.sessions import Session, Tier
+from sensorium_data.store import Store, StoreLike, open_store
 
 __all__ = ["Leaderboard", "Reference", "compare_predictions", "name_entries"]
 
@@ -80,7 +81,7 @@ class Leaderboard:
 
 def compare_predictions(
     predictions: Sequence[str],
-    store: str,
+    store: StoreLike,
     *,
     truth: str | None = None,
     frames: FramesProfile = "official",
@@ -119,7 +120,8 @@ def compare_predictions(
     names = name_entries(predictions)
     profile = parse_frames_profile(frames)
     named = None if tiers is None else list(tiers)
-    _require_same_trials(names, store, truth, profile, named)
+    opened = open_store(store)
+    _require_same_trials(names, opened, truth, profile, named)
     entries: dict[str, ScoreTable] = {}
     for name, path in names.items():
 
@@ -127,7 +129,7 @@ def compare_predictions(
             progress(f"{label} {name}", n_done, n_total, n_bytes=n_bytes)
 
         table = score_predictions(
-            path, store, truth=truth, frames=profile, tiers=named, bootstrap=bootstrap, jobs=jobs, progress=show
+            path, opened, truth=truth, frames=profile, tiers=named, bootstrap=bootstrap, jobs=jobs, progress=show
         )
         if table.doubts:
             raise table.doubts[0]
@@ -171,7 +173,7 @@ def name_entries(predictions: Sequence[str]) -> dict[str, str]:
 
 
 def _require_same_trials(
-    names: Mapping[str, str], store: str, truth: str | None, frames: FramesProfile, tiers: Sequence[str] | None
+    names: Mapping[str, str], store: Store, truth: str | None, frames: FramesProfile, tiers: Sequence[str] | None
 ) -> None:
     """See that all entries can be scored on the same trials, before the first of them is read."""
     sessions = {name: predicted_sessions(path) for name, path in names.items()}

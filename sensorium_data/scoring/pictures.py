@@ -15,6 +15,7 @@ from sensorium_data.schema import FRAME_RATE_HZ
 from sensorium_data.scoring.table import ALL_STIMULI, ScoreTable
 from sensorium_data.scoring.trials import ScoredSession
 from sensorium_data.sessions import Tier, find_session
+from sensorium_data.store import Store, StoreLike, open_store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +65,7 @@ def choose_tier(table: ScoreTable) -> Tier:
 
 
 def draw_scores(
-    table: ScoreTable, store: str, path: str | Path, *, truth: str | None = None, tier: str | None = None
+    table: ScoreTable, store: StoreLike, path: str | Path, *, truth: str | None = None, tier: str | None = None
 ) -> None:
     """Draw a score table into a PNG file, which appears whole or not at all.
 
@@ -76,7 +77,7 @@ def draw_scores(
     ----------
     table : ScoreTable
         What to draw.
-    store : str
+    store : Store or path
         The session stores that were scored; one trial is read again.
     path : str or Path
         The file to write.
@@ -116,7 +117,7 @@ def draw_scores(
     _draw_against_oracle(right, scores)
     _draw_maps(middle, scores)
     best = max(scores, key=lambda session: scores[session][_SCORE].mean())
-    _draw_traces(below, table, store, truth, chosen, best)
+    _draw_traces(below, table, open_store(store), truth, chosen, best)
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
@@ -212,7 +213,9 @@ def _draw_maps(figure: SubFigure, scores: dict[str, pd.DataFrame]) -> None:
         figure.colorbar(points, ax=panels.tolist(), label="single-trial correlation", pad=0.01, extend="both")
 
 
-def _draw_traces(figure: SubFigure, table: ScoreTable, store: str, truth: str | None, tier: Tier, session: str) -> None:
+def _draw_traces(
+    figure: SubFigure, table: ScoreTable, store: Store, truth: str | None, tier: Tier, session: str
+) -> None:
     """Draw responses and predictions of a few neurons in the session's trial of the middle id."""
     scores = table.per_neuron(session, tier)[_SCORE].to_numpy()
     order = np.argsort(scores, kind="stable")

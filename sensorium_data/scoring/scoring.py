@@ -38,6 +38,7 @@ from sensorium_data.scoring.table import (
 from sensorium_data.scoring.trial_moments import TrialMoments, sum_trial
 from sensorium_data.scoring.trials import RepeatGroup, ScoredSession, TrialSignals
 from sensorium_data.sessions import Session, Tier
+from sensorium_data.store import Store, StoreLike, open_store
 
 __all__ = [
     "ALL_STIMULI",
@@ -64,7 +65,7 @@ _SAME_SCALE, _OTHER_SCALE = 1.5, 3.0
 
 def score_predictions(
     predictions: str,
-    store: str,
+    store: StoreLike,
     *,
     truth: str | None = None,
     frames: FramesProfile = "official",
@@ -84,7 +85,7 @@ def score_predictions(
     ----------
     predictions : str
         Path or URL of the predictions store.
-    store : str
+    store : Store or path
         The session stores.
     truth : str, optional
         Truth of simulated sessions. It stands in for withheld responses, and its noiseless
@@ -119,8 +120,9 @@ def score_predictions(
     how = bootstrap or Bootstrap()
     order = choose_tiers(predictions, tiers)
     n_jobs = max(1, min(jobs, _MOST_JOBS))
+    opened = open_store(store)
     jobs_to_do = [
-        _SessionJob(predictions, store, truth, session, tuple(order), profile, how, n_jobs)
+        _SessionJob(predictions, opened, truth, session, tuple(order), profile, how, n_jobs)
         for session in predicted_sessions(predictions)
     ]
     scores = _Scores()
@@ -143,7 +145,7 @@ class _SessionJob:
     """A session to score; it travels to other processes."""
 
     predictions: str
-    store: str
+    store: Store
     truth: str | None
     session: Session
     tiers: tuple[Tier, ...]

@@ -14,6 +14,7 @@ from sensorium_data.errors import StoreError
 from sensorium_data.frames import N_SKIPPED_FRAMES, FramesProfile, frames_of
 from sensorium_data.predictions import StandardizedPredictions
 from sensorium_data.sessions import Session, Tier
+from sensorium_data.store import Store
 
 __all__ = ["RepeatGroup", "ScoredSession", "TrialSignals"]
 
@@ -96,7 +97,7 @@ class ScoredSession:
     def __init__(
         self,
         predictions: str,
-        store: str,
+        store: Store,
         truth: str | None,
         session: Session,
         tiers: Sequence[Tier],

@@ -31,7 +31,7 @@ from sensorium_data.statistics.statistics import (
     response_precision,
 )
 from sensorium_data.statistics.train_statistics import LUMINANCE, StatisticsAxes, compute_train_statistics
-from sensorium_data.store import open_statistics
+from sensorium_data.store import StoreLike, open_statistics, open_store
 
 __all__ = [
     "NORMALIZATIONS",
@@ -49,7 +49,7 @@ _EPSILON = float(np.finfo(np.float32).eps)
 
 
 def open_normalizer(
-    name: str, store: str, session: str, *, jobs: int = 4, progress: Progress = ignore_progress
+    name: str, store: StoreLike, session: str, *, jobs: int = 4, progress: Progress = ignore_progress
 ) -> Normalizer:
     """Return a session's normalization by name.
 
@@ -62,8 +62,8 @@ def open_normalizer(
     ----------
     name : str
         One of :data:`NORMALIZATIONS`.
-    store : str
-        Path or fsspec URL of a store's root.
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
     session : str
         Alias or full name.
     jobs, progress
@@ -87,10 +87,10 @@ def open_normalizer(
     make = NORMALIZATIONS.get(name)
     if make is None:
         raise UnknownNameError.of("normalization", name, NORMALIZATIONS)
-    return make(store, session, jobs, progress)
+    return make(open_store(store), session, jobs, progress)
 
 
-def raw_normalizer(store: str, session: str) -> Normalizer:
+def raw_normalizer(store: StoreLike, session: str) -> Normalizer:
     """Return the normalization that leaves every array as it is stored.
 
     Raises
@@ -101,7 +101,7 @@ def raw_normalizer(store: str, session: str) -> Normalizer:
     return _keep_inputs("none", store, session, least_response=-np.inf)
 
 
-def dwiseneuro_normalizer(store: str, session: str) -> Normalizer:
+def dwiseneuro_normalizer(store: StoreLike, session: str) -> Normalizer:
     """Return DwiseNeuro's: inputs in raw units (luminance 0 to 255), raw responses, none below zero.
 
     Its predictions are in raw units, and were multiplied by the competition's precision before they were submitted,
@@ -119,7 +119,7 @@ def dwiseneuro_normalizer(store: str, session: str) -> Normalizer:
     return _keep_inputs("dwiseneuro", store, session, least_response=0.0)
 
 
-def vivit_normalizer(store: str, session: str, train: xr.Dataset) -> Normalizer:
+def vivit_normalizer(store: StoreLike, session: str, train: xr.Dataset) -> Normalizer:
     """Return that of ViV1T of 2023, by statistics over training trials, frame by frame.
 
     - Videos ``(v - mean) / (std - mean)`` for each pixel and frame. It was meant as ``(v - min) / (max - min)``; the
@@ -132,8 +132,8 @@ def vivit_normalizer(store: str, session: str, train: xr.Dataset) -> Normalizer:
 
     Parameters
     ----------
-    store : str
-        Path or fsspec URL of a store's root.
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
     session : str
         Alias or full name.
     train : xarray.Dataset
@@ -175,7 +175,7 @@ def vivit_normalizer(store: str, session: str, train: xr.Dataset) -> Normalizer:
         )
 
 
-def vivit_closed_loop_normalizer(store: str, session: str, train: xr.Dataset) -> Normalizer:
+def vivit_closed_loop_normalizer(store: StoreLike, session: str, train: xr.Dataset) -> Normalizer:
     """Return that of ViV1T's closed-loop version, by statistics over training trials and time.
 
     - Videos ``(v - mean) / (std + ε)`` with one mean and one std of all pixels, ε = 1.19e-7.
@@ -186,8 +186,8 @@ def vivit_closed_loop_normalizer(store: str, session: str, train: xr.Dataset) ->
 
     Parameters
     ----------
-    store : str
-        Path or fsspec URL of a store's root.
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
     session : str
         Alias or full name.
     train : xarray.Dataset
@@ -229,18 +229,18 @@ def vivit_closed_loop_normalizer(store: str, session: str, train: xr.Dataset) ->
         )
 
 
-def _vivit(store: str, session: str, jobs: int, progress: Progress) -> Normalizer:
+def _vivit(store: StoreLike, session: str, jobs: int, progress: Progress) -> Normalizer:
     train = compute_train_statistics(store, session, axes="trials", jobs=jobs, progress=progress)
     return vivit_normalizer(store, session, train)
 
 
-def _vivit_closed_loop(store: str, session: str, jobs: int, progress: Progress) -> Normalizer:
+def _vivit_closed_loop(store: StoreLike, session: str, jobs: int, progress: Progress) -> Normalizer:
     train = compute_train_statistics(store, session, axes="trials and time", jobs=jobs, progress=progress)
     return vivit_closed_loop_normalizer(store, session, train)
 
 
 #: How each is made, from a store, a session, threads and where to report progress.
-NORMALIZATIONS: Mapping[str, Callable[[str, str, int, Progress], Normalizer]] = MappingProxyType(
+NORMALIZATIONS: Mapping[str, Callable[[StoreLike, str, int, Progress], Normalizer]] = MappingProxyType(
     {
         "competition": lambda store, session, _jobs, _progress: competition_normalizer(store, session),
         "dwiseneuro": lambda store, session, _jobs, _progress: dwiseneuro_normalizer(store, session),
@@ -251,7 +251,7 @@ NORMALIZATIONS: Mapping[str, Callable[[str, str, int, Progress], Normalizer]] = 
 )
 
 
-def _keep_inputs(name: str, store: str, session: str, *, least_response: float) -> Normalizer:
+def _keep_inputs(name: str, store: StoreLike, session: str, *, least_response: float) -> Normalizer:
     with open_statistics(store, session) as archived:
         return Normalizer(
             name=name,

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sensorium_data.errors import UsageError
-from sensorium_data.store import open_statistics
+from sensorium_data.store import StoreLike, open_statistics
 
 __all__ = [
     "Normalizer",
@@ -153,7 +153,7 @@ class Normalizer:
         return converted
 
 
-def competition_normalizer(store: str, session: str) -> Normalizer:
+def competition_normalizer(store: StoreLike, session: str) -> Normalizer:
     """Return the normalization that the competition's server and its published models use.
 
     With the archive's own statistics, frame by frame: videos ``(v - mean) / std`` for each pixel and frame, responses
@@ -165,8 +165,8 @@ def competition_normalizer(store: str, session: str) -> Normalizer:
 
     Parameters
     ----------
-    store : str
-        Path or fsspec URL of a store's root.
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
     session : str
         Alias or full name.
 

@@ -17,7 +17,7 @@ from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import VARIABLES
 from sensorium_data.sessions import Tier, find_session
 from sensorium_data.statistics.moments import Moments
-from sensorium_data.store import open_session
+from sensorium_data.store import StoreLike, open_store
 
 __all__ = ["LUMINANCE", "TRAIN_STATISTICS", "StatisticsAxes", "compute_train_statistics"]
 
@@ -39,7 +39,7 @@ _Array = npt.NDArray[np.floating[Any]]
 
 
 def compute_train_statistics(
-    store: str,
+    store: StoreLike,
     session: str,
     *,
     axes: StatisticsAxes = "trials",
@@ -55,8 +55,8 @@ def compute_train_statistics(
 
     Parameters
     ----------
-    store : str
-        Path or fsspec URL of a store's root.
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
     session : str
         Alias or full name.
     axes : {"trials", "trials and time"}
@@ -93,14 +93,15 @@ def compute_train_statistics(
     if axes not in get_args(StatisticsAxes):
         raise UnknownNameError.of("axes", axes, get_args(StatisticsAxes))
     found = find_session(session)
-    dataset = open_session(store, found.name)
+    opened = open_store(store)
+    dataset = opened[found]
     names = tuple(dict.fromkeys(str(tier) for tier in tiers))
     chosen = np.isin(dataset["tier"].values, names) & dataset["valid"].values
     if not chosen.any():
         raise UsageError(
             f"no valid trial of tier {', '.join(names)}",
             session=found,
-            path=store,
+            path=opened.url,
             found=f"tiers {', '.join(sorted(set(dataset['tier'].values.tolist())))}",
             remedy="choose another tier",
         )
@@ -113,7 +114,7 @@ def compute_train_statistics(
         published = [position for position in few if not withheld[position]]
         for variable, one in counted.items():
             of_these = published if variable == "responses" else few
-            one.add(_read_trials(dataset, variable, of_these, store, jobs), jobs)
+            one.add(_read_trials(dataset, variable, of_these, opened.url, jobs), jobs)
         n_done += len(few)
         progress(label, n_done, len(positions))
 
@@ -172,11 +173,11 @@ def _batches(positions: Sequence[int]) -> Iterator[Sequence[int]]:
         yield positions[start : start + _TRIALS_AT_ONCE]
 
 
-def _read_trials(dataset: xr.Dataset, variable: str, positions: Sequence[int], store: str, jobs: int) -> list[_Array]:
+def _read_trials(dataset: xr.Dataset, variable: str, positions: Sequence[int], url: str, jobs: int) -> list[_Array]:
     """Read one variable of some trials at once, a task each."""
     frame_axis = VARIABLES[variable].dims.index("time") - 1
     stored = dataset[variable].data
-    check = partial(_require_numbers, variable=variable, session=str(dataset.attrs.get("session", "")), store=store)
+    check = partial(_require_numbers, variable=variable, session=str(dataset.attrs.get("session", "")), url=url)
     tasks = [
         delayed(check, pure=False)(
             stored[position],
@@ -190,7 +191,7 @@ def _read_trials(dataset: xr.Dataset, variable: str, positions: Sequence[int], s
 
 
 def _require_numbers(
-    values: _Array, *, frame_axis: int, n_frames: int, variable: str, session: str, trial: int, store: str
+    values: _Array, *, frame_axis: int, n_frames: int, variable: str, session: str, trial: int, url: str
 ) -> _Array:
     valid = values[(*(slice(None),) * frame_axis, slice(0, n_frames))]
     # A chunk that is missing reads as NaN without any error.
@@ -199,7 +200,7 @@ def _require_numbers(
             f"{variable} holds values that are no numbers in valid frames",
             session=session,
             trial=trial,
-            path=store,
+            path=url,
             found=f"{np.count_nonzero(~np.isfinite(valid))} of {valid.size}",
             expected="none",
             remedy="verify the store; convert the session again if it is damaged",

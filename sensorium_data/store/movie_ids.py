@@ -42,7 +42,7 @@ class SessionLinks:
     ids : mapping of str to str
         From the session's own id of a movie to the common one, where they differ.
     content : str
-        :func:`sensorium_data.store.session_digest` of the session that was compared; empty in files of older versions.
+        :func:`sensorium_data.store.Store.digest` of the session that was compared; empty in files of older versions.
         It says without opening the session that nothing is to be done.
     """
 

@@ -1,66 +1,302 @@
-"""Published session stores: opening, listing and describing them.
+"""Published session stores, opened for reading.
 
 A store's root holds a Zarr group for each session under its full name. A session is there when its ``zarr.json``
-is: :mod:`sensorium_data.ingest.convert` makes it visible whole, and nothing changes it afterwards.
+is: :mod:`sensorium_data.ingest` makes it visible whole, and nothing changes it afterwards.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from sensorium_data.errors import StoreError
+from sensorium_data.errors import StoreError, UnknownNameError
 from sensorium_data.files import LocalObjects, Objects, open_objects
-from sensorium_data.schema import COORDINATES, SCHEMA_VERSION, SIGNATURE, VARIABLES
-from sensorium_data.sessions import Session, Tier, find_session
-from sensorium_data.store.ledger import LEDGER_KEY, Ledger
+from sensorium_data.schema import COORDINATES, SIGNATURE, VARIABLES
+from sensorium_data.sessions import Session, find_session
+from sensorium_data.store.groups import damaged, read_attributes, read_ledger, read_sound_attributes
+from sensorium_data.store.ledger import Ledger
 from sensorium_data.store.movie_ids import MovieLinks
-from sensorium_data.store.publishing import PARTIAL_FOLDER, ROOT_TITLE, list_published, list_root
+from sensorium_data.store.publishing import PARTIAL_FOLDER, ROOT_TITLE, list_published, read_root
 from sensorium_data.store.template import METADATA_KEY
-from sensorium_data.store.versions import current_group
+from sensorium_data.store.versions import read_versions
 
-# Loaded where they are used: what asks only whether a session is finished would wait a second for them.
+# Loaded where it is used: what asks only whether a session is finished would wait a second for it.
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray as xr
 
-__all__ = [
-    "describe_session",
-    "describe_store",
-    "format_range",
-    "open_session",
-    "open_session_as_stored",
-    "open_sessions",
-    "open_signatures",
-    "open_statistics",
-    "read_attributes",
-    "read_ledger",
-    "read_sound_attributes",
-    "require_schema",
-    "require_session",
-    "session_digest",
-    "stored_sessions",
-]
+__all__ = ["Store", "StoreLike", "open_session", "open_sessions", "open_statistics", "open_store", "stored_sessions"]
 
 _STATISTICS_GROUP = "statistics"
 _MOVIES_GROUP = "movies"
 # The other variables are stored in one chunk each.
 _CHUNKED_VARIABLES = ("videos", "responses")
 
+_Value = TypeVar("_Value")
 
-# Reading
+
+class Store:
+    """A root of session stores as it was when it was opened. Made by :func:`open_store`.
+
+    The root's own objects, which say what sessions there are, which version of each counts and which movies they share,
+    are read at most once. A published session never changes, so what has been opened stays valid when somebody
+    publishes a new version; only a store that is opened afterwards sees it.
+
+    A store may be used from several threads. It is pickled as its URL.
+
+    Parameters
+    ----------
+    objects : Objects
+        What lies under the root. Nothing need be there yet.
+
+    Examples
+    --------
+    >>> store = open_store("demo/store")  # doctest: +SKIP
+    >>> store["F"].responses, store.statistics("F"), store.digest("F")  # doctest: +SKIP
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+        self._lock = threading.RLock()
+        self._known: dict[tuple[str, str], Any] = {}
+
+    @classmethod
+    def at(cls, store: StoreLike) -> Store:
+        """Return the store at a path or fsspec URL, for who may be the first to write there; nothing is read yet."""
+        return store if isinstance(store, Store) else cls(open_objects(store))
+
+    @property
+    def url(self) -> str:
+        """The root, as it was given."""
+        return self.objects.url
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The published sessions, in catalogue order; a :class:`StoreError` if there is no store."""
+        return self._once("sessions", "", self._list_sessions)
+
+    @property
+    def listed(self) -> tuple[Session, ...]:
+        """The sessions that the root's metadata list; none if there are no metadata."""
+        return self._root or ()
+
+    @property
+    def _root(self) -> tuple[Session, ...] | None:
+        return self._once("root", "", lambda: read_root(self.objects))
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The groups of the sessions whose current version is not the first, by the session's name."""
+        return self._once("versions", "", lambda: read_versions(self.objects))
+
+    @property
+    def links(self) -> MovieLinks:
+        """Which movies of the sessions are the same; a :class:`StoreError` if the file that says so is damaged."""
+        return self._once("links", "", lambda: MovieLinks.read(self.objects))
+
+    def group(self, session: str | Session) -> str:
+        """Return the name of the group that holds a session's current version, or would hold its first."""
+        name = _find(session).name
+        return self.versions.get(name, name)
+
+    def require_group(self, session: str | Session) -> str:
+        """Return the name of the group that holds a session's current version.
+
+        Raises
+        ------
+        StoreError
+            If the session is not there.
+        """
+        found = _find(session)
+        group = self.group(found)
+        if self._once("attributes", group, lambda: read_attributes(self.objects, found, group)) is None:
+            raise self._not_there(found)
+        return group
+
+    def __contains__(self, session: object) -> bool:
+        try:
+            return isinstance(session, str | Session) and _find(session) in self.sessions
+        except UnknownNameError:
+            return False
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self.sessions)
+
+    def __len__(self) -> int:
+        return len(self.sessions)
+
+    def __getitem__(self, session: str | Session) -> xr.Dataset:
+        """Open a session by its alias (``"F"``) or full name; as :func:`open_session` does."""
+        dataset = self.as_stored(session)
+        return self.links.apply(dataset)
+
+    def as_stored(self, session: str | Session) -> xr.Dataset:
+        """Open a session with the ids that it gives its movies for itself; else as :func:`open_session`."""
+        found = _find(session)
+        opened: xr.Dataset = self._once("dataset", found.name, lambda: self._open_dataset(found))
+        return opened.copy()
+
+    def statistics(self, session: str | Session) -> xr.Dataset:
+        """Open the archive's own statistics of a session.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``videos`` (statistic, time, height, width), ``responses`` (statistic, neuron, time), ``behavior``
+            (statistic, behavior_channel, time) and ``pupil_center`` (statistic, eye_axis, time), all frame by frame;
+            select with ``statistics.responses.sel(statistic="std")``.
+
+        Raises
+        ------
+        StoreError
+            As :func:`open_session` does.
+        """
+        found = _find(session)
+        group = self.require_group(found)
+        return _load_coordinates(_open_group(self.objects, f"{group}/{_STATISTICS_GROUP}", found), "statistic")
+
+    def signatures(self, session: str | Session) -> xr.DataArray:
+        """Return the signatures of a session's videos: what tells movies apart without reading them.
+
+        Returns
+        -------
+        xarray.DataArray
+            (trial, time, feature), not read yet: :func:`sensorium_data.movies.sign_video` of each trial, NaN past its
+            end.
+
+        Raises
+        ------
+        StoreError
+            As :func:`open_session` does.
+        """
+        found = _find(session)
+        group = self.require_group(found)
+        signatures: xr.DataArray = _open_group(self.objects, f"{group}/{_MOVIES_GROUP}", found)[SIGNATURE.name]
+        return signatures
+
+    def ledger(self, session: str | Session) -> Ledger:
+        """Return a session's ledger: every object with its digest, and what each trial was made from.
+
+        Raises
+        ------
+        StoreError
+            If the session is not there, or its ledger is missing or damaged.
+        """
+        found = _find(session)
+        group = self.require_group(found)
+        return self._once("ledger", group, lambda: read_ledger(self.objects, found, group))
+
+    def digest(self, session: str | Session) -> str:
+        """Return a SHA-256 that identifies the published content of a session.
+
+        Two stores made from the same archive have the same digest, wherever the archive was read from.
+
+        Raises
+        ------
+        StoreError
+            If the session is not there or its ledger is damaged.
+        """
+        return self.ledger(session).content_digest
+
+    def tree(self, sessions: Iterable[str] | None = None) -> xr.DataTree:
+        """Open sessions as one tree, a node a session under its full name; as :func:`open_sessions` does."""
+        import xarray as xr
+
+        chosen = self.sessions if sessions is None else tuple(find_session(name) for name in sessions)
+        nodes = {"/": xr.Dataset(attrs={"title": ROOT_TITLE})}
+        for session in chosen:
+            nodes[session.name] = self[session]
+            nodes[f"{session.name}/{_STATISTICS_GROUP}"] = self.statistics(session)
+        return xr.DataTree.from_dict(nodes)
+
+    def __repr__(self) -> str:
+        return f"<Store {self.url}: {', '.join(session.alias for session in self.sessions) or 'no session'}>"
+
+    def __reduce__(self) -> tuple[Callable[[str], Store], tuple[str]]:
+        return Store.at, (self.url,)
+
+    def _once(self, kind: str, name: str, read: Callable[[], _Value]) -> _Value:
+        """Return what ``read`` returned when it was first called for this kind and name."""
+        with self._lock:
+            if (kind, name) not in self._known:
+                self._known[kind, name] = read()
+            value: _Value = self._known[kind, name]
+            return value
+
+    def _list_sessions(self) -> tuple[Session, ...]:
+        objects = self.objects
+        if isinstance(objects, LocalObjects):
+            _require_store(objects)
+            return list_published(objects)
+        if self._root is None:
+            raise _no_store(objects)
+        return self._root
+
+    def _open_dataset(self, session: Session) -> xr.Dataset:
+        objects, group = self.objects, self.group(session)
+        if read_sound_attributes(objects, session, group) is None:
+            raise self._not_there(session)
+        dataset = _open_group(objects, group, session)
+        missing = [name for name in VARIABLES if name not in dataset] + [
+            name
+            for name, field in COORDINATES.items()
+            if set(field.dims) <= set(dataset.dims) and name not in dataset.coords
+        ]
+        if missing:
+            raise damaged(objects, session, f"no array {', '.join(missing)}")
+        return _load_coordinates(dataset, "trial")
+
+    def _not_there(self, session: Session) -> StoreError:
+        """Return the error that says why a session cannot be opened; raise it if there is not even a store."""
+        present = self.sessions
+        objects = self.objects
+        if isinstance(objects, LocalObjects) and (objects.root / PARTIAL_FOLDER / session.name).is_dir():
+            return StoreError(
+                "ingest has not finished", session=session, path=objects.url, remedy="run it again: it resumes"
+            )
+        return StoreError(
+            "the session is not in the store",
+            session=session,
+            path=objects.url,
+            found=", ".join(s.alias for s in present) or "no session",
+            remedy=f"run `sensorium ingest {session.alias} --store {objects.url}`",
+        )
 
 
-def open_session(store: str, session: str) -> xr.Dataset:
+#: What functions take that read a store: the store, or the path or fsspec URL of its root.
+StoreLike: TypeAlias = str | os.PathLike[str] | Store
+
+
+def open_store(store: StoreLike) -> Store:
+    """Open a store for reading. A :class:`Store` is returned as it is.
+
+    Parameters
+    ----------
+    store : Store or path
+        Path or fsspec URL of the store's root.
+
+    Raises
+    ------
+    StoreError
+        If there is no store.
+    """
+    opened = Store.at(store)
+    if opened is not store:
+        # Raises where there is no store.
+        _ = opened.sessions
+    return opened
+
+
+def open_session(store: StoreLike, session: str) -> xr.Dataset:
     """Open a session of a store.
 
     Parameters
     ----------
-    store : str
-        Path or fsspec URL of the store's root.
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
     session : str
         Alias (``"F"``) or full name.
 
@@ -83,76 +319,23 @@ def open_session(store: str, session: str) -> xr.Dataset:
     >>> recording = open_session("stores", "F")  # doctest: +SKIP
     >>> recording.responses.sel(trial=recording.tier == "oracle")  # doctest: +SKIP
     """
-    dataset = open_session_as_stored(store, session)
-    return MovieLinks.read(open_objects(store)).apply(dataset)
-
-
-def open_session_as_stored(store: str, session: str) -> xr.Dataset:
-    """Open a session with the ids that it gives its movies for itself; else as :func:`open_session`."""
     found = find_session(session)
-    objects = open_objects(store)
-    group = current_group(objects, found)
-    if read_sound_attributes(objects, found, group) is None:
-        raise _not_there(objects, found)
-    dataset = _open_group(objects, group, found)
-    missing = [name for name in VARIABLES if name not in dataset] + [
-        name
-        for name, field in COORDINATES.items()
-        if set(field.dims) <= set(dataset.dims) and name not in dataset.coords
-    ]
-    if missing:
-        raise _damaged(objects, found, f"no array {', '.join(missing)}")
-    return _load_coordinates(dataset, "trial")
+    return open_store(store)[found]
 
 
-def open_statistics(store: str, session: str) -> xr.Dataset:
-    """Open the archive's own statistics of a session.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``videos`` (statistic, time, height, width), ``responses`` (statistic, neuron, time), ``behavior``
-        (statistic, behavior_channel, time) and ``pupil_center`` (statistic, eye_axis, time), all frame by frame;
-        select with ``statistics.responses.sel(statistic="std")``.
-
-    Raises
-    ------
-    StoreError
-        As :func:`open_session` does.
-    """
+def open_statistics(store: StoreLike, session: str) -> xr.Dataset:
+    """Open the archive's own statistics of a session; see :meth:`Store.statistics`."""
     found = find_session(session)
-    objects = open_objects(store)
-    group = require_session(objects, found)
-    return _load_coordinates(_open_group(objects, f"{group}/{_STATISTICS_GROUP}", found), "statistic")
+    return open_store(store).statistics(found)
 
 
-def open_signatures(store: str, session: str) -> xr.DataArray:
-    """Return the signatures of a session's videos: what tells movies apart without reading them.
-
-    Returns
-    -------
-    xarray.DataArray
-        (trial, time, feature), not read yet: :func:`sensorium_data.movies.sign_video` of each trial, NaN past its end.
-
-    Raises
-    ------
-    StoreError
-        As :func:`open_session` does.
-    """
-    found = find_session(session)
-    objects = open_objects(store)
-    group = require_session(objects, found)
-    signatures: xr.DataArray = _open_group(objects, f"{group}/{_MOVIES_GROUP}", found)[SIGNATURE.name]
-    return signatures
-
-
-def open_sessions(store: str, sessions: Iterable[str] | None = None) -> xr.DataTree:
+def open_sessions(store: StoreLike, sessions: Iterable[str] | None = None) -> xr.DataTree:
     """Open sessions of a store as one tree, a node a session under its full name.
 
     Parameters
     ----------
-    store : str
-        Path or fsspec URL of the store's root.
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
     sessions : iterable of str, optional
         Aliases or full names; all sessions of the store by default.
 
@@ -161,17 +344,10 @@ def open_sessions(store: str, sessions: Iterable[str] | None = None) -> xr.DataT
     StoreError
         As :func:`open_session` does.
     """
-    chosen = stored_sessions(store) if sessions is None else tuple(find_session(name) for name in sessions)
-    import xarray as xr
-
-    nodes = {"/": xr.Dataset(attrs={"title": ROOT_TITLE})}
-    for session in chosen:
-        nodes[session.name] = open_session(store, session.name)
-        nodes[f"{session.name}/{_STATISTICS_GROUP}"] = open_statistics(store, session.name)
-    return xr.DataTree.from_dict(nodes)
+    return open_store(store).tree(sessions)
 
 
-def stored_sessions(store: str) -> tuple[Session, ...]:
+def stored_sessions(store: StoreLike) -> tuple[Session, ...]:
     """Return the sessions published in a store, in catalogue order.
 
     Raises
@@ -179,212 +355,11 @@ def stored_sessions(store: str) -> tuple[Session, ...]:
     StoreError
         If there is no store.
     """
-    return _list_sessions(open_objects(store))
+    return open_store(store).sessions
 
 
-def read_sound_attributes(objects: Objects, session: Session, group: str) -> dict[str, Any] | None:
-    """Return the attributes of a published session's group, ``None`` if it is not there.
-
-    On a local disk every object's size is compared with the ledger: Zarr reads a missing chunk as NaN and says
-    nothing. Elsewhere that takes a request each, and is left to :func:`sensorium_data.ingest.verify_session`.
-
-    Raises
-    ------
-    StoreError
-        If the session is damaged, or was written with another schema version.
-    """
-    attributes = read_attributes(objects, session, group)
-    if attributes is None:
-        return None
-    require_schema(objects, session, group, attributes)
-    if isinstance(objects, LocalObjects):
-        for key, stored in read_ledger(objects, session, group).objects.items():
-            size = objects.size(f"{group}/{key}")
-            if size != stored.size_bytes:
-                found = f"{key} is missing" if size is None else f"{key} has {size} bytes"
-                raise _damaged(objects, session, found, f"{stored.size_bytes} bytes")
-    return attributes
-
-
-def read_attributes(objects: Objects, session: Session, group: str) -> dict[str, Any] | None:
-    """Return the attributes of a published session's group as they are, ``None`` if it is not there.
-
-    Raises
-    ------
-    StoreError
-        If they cannot be read.
-    """
-    try:
-        metadata = json.loads(objects.read(f"{group}/{METADATA_KEY}"))
-        attributes = metadata["attributes"]
-        if metadata["node_type"] != "group" or not isinstance(attributes, dict):
-            raise ValueError("not a group's")
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(objects, session, f"unreadable metadata ({error})") from error
-    return attributes
-
-
-def require_schema(objects: Objects, session: Session, group: str, attributes: Mapping[str, Any]) -> None:
-    """Raise a :class:`StoreError` if a group was written with another version of the schema."""
-    if attributes.get("schema_version") != SCHEMA_VERSION:
-        raise StoreError(
-            "the session was written with another schema version",
-            session=session,
-            path=objects.locate(group),
-            found=attributes.get("schema_version"),
-            expected=SCHEMA_VERSION,
-            remedy="ingest it again, into another store",
-        )
-
-
-def read_ledger(objects: Objects, session: Session, group: str) -> Ledger:
-    """Return the ledger of a published session's group; a :class:`StoreError` if it is missing or damaged."""
-    key = f"{group}/{LEDGER_KEY}"
-    try:
-        data = objects.read(key)
-    except FileNotFoundError:
-        raise _damaged(objects, session, "no ledger") from None
-    return Ledger.from_bytes(data, path=objects.locate(key), session=str(session))
-
-
-def session_digest(store: str, session: str) -> str:
-    """Return a SHA-256 that identifies the published content of a session.
-
-    Two stores made from the same archive have the same digest, wherever the archive was read from.
-
-    Raises
-    ------
-    StoreError
-        If the session is not there or its ledger is damaged.
-    """
-    found = find_session(session)
-    objects = open_objects(store)
-    return read_ledger(objects, found, require_session(objects, found)).content_digest
-
-
-# Describing
-
-
-def describe_store(store: str) -> pd.DataFrame:
-    """Return what is in a store, a row a session.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns alias, session, trials, neurons, frames (length of the padded frame axis), size_bytes and source.
-
-    Raises
-    ------
-    StoreError
-        If there is no store, or a session in it is damaged.
-    """
-    import pandas as pd
-
-    objects = open_objects(store)
-    rows = []
-    for session in _list_sessions(objects):
-        dataset = open_session(store, session.name)
-        rows.append(
-            {
-                "alias": session.alias,
-                "session": session.name,
-                "trials": dataset.sizes["trial"],
-                "neurons": dataset.sizes["neuron"],
-                "frames": dataset.sizes["time"],
-                "size_bytes": read_ledger(objects, session, current_group(objects, session)).size_bytes,
-                "source": dataset.attrs.get("source", ""),
-            }
-        )
-    return pd.DataFrame(rows, columns=["alias", "session", "trials", "neurons", "frames", "size_bytes", "source"])
-
-
-def describe_session(store: str, session: str) -> pd.DataFrame:
-    """Return what a session's trials are, a row a tier.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns tier, trials, movies, frames (their range over valid trials), stimuli, withheld (trials without
-        responses) and broken (trials without a valid stimulus).
-
-    Raises
-    ------
-    StoreError
-        As :func:`open_session` does.
-    """
-    import pandas as pd
-
-    dataset = open_session(store, session)
-    rows = []
-    for tier in Tier:
-        trials = dataset.coords.to_dataset().isel(trial=np.flatnonzero(dataset.tier.values == str(tier)))
-        valid = trials.valid.values
-        lengths = trials.n_frames.values[valid]
-        if trials.sizes["trial"]:
-            rows.append(
-                {
-                    "tier": str(tier),
-                    "trials": trials.sizes["trial"],
-                    "movies": len(set(trials.movie.values[valid].tolist())),
-                    "frames": format_range(lengths),
-                    "stimuli": ", ".join(sorted(set(trials.stimulus.values[valid].tolist()))),
-                    "withheld": int(trials.responses_withheld.values.sum()),
-                    "broken": int((~valid).sum()),
-                }
-            )
-    return pd.DataFrame(rows, columns=["tier", "trials", "movies", "frames", "stimuli", "withheld", "broken"])
-
-
-def format_range(values: np.ndarray) -> str:
-    """Return the range of integers in words.
-
-    Examples
-    --------
-    >>> format_range(np.array([305, 326, 310])), format_range(np.array([300, 300])), format_range(np.array([]))
-    ('305-326', '300', 'none')
-    """
-    if len(values) == 0:
-        return "none"
-    low, high = int(np.min(values)), int(np.max(values))
-    return str(low) if low == high else f"{low}-{high}"
-
-
-# Helpers of the readers
-
-
-def _list_sessions(objects: Objects) -> tuple[Session, ...]:
-    if isinstance(objects, LocalObjects):
-        _require_store(objects)
-        return list_published(objects)
-    if not objects.exists(METADATA_KEY):
-        raise _no_store(objects)
-    return list_root(objects)
-
-
-def require_session(objects: Objects, session: Session) -> str:
-    """Return the group of a session's current version."""
-    group = current_group(objects, session)
-    if read_attributes(objects, session, group) is None:
-        raise _not_there(objects, session)
-    return group
-
-
-def _not_there(objects: Objects, session: Session) -> StoreError:
-    """Return the error that says why a session cannot be opened; raise it if there is not even a store."""
-    present = _list_sessions(objects)
-    if isinstance(objects, LocalObjects) and (objects.root / PARTIAL_FOLDER / session.name).is_dir():
-        return StoreError(
-            "ingest has not finished", session=session, path=objects.url, remedy="run it again: it resumes"
-        )
-    return StoreError(
-        "the session is not in the store",
-        session=session,
-        path=objects.url,
-        found=", ".join(s.alias for s in present) or "no session",
-        remedy=f"run `sensorium ingest {session.alias} --store {objects.url}`",
-    )
+def _find(session: str | Session) -> Session:
+    return session if isinstance(session, Session) else find_session(session)
 
 
 def _require_store(objects: LocalObjects) -> None:
@@ -409,26 +384,15 @@ def _no_store(objects: Objects) -> StoreError:
     )
 
 
-def _damaged(objects: Objects, session: Session, found: str, expected: str | None = None) -> StoreError:
-    return StoreError(
-        "the store is damaged",
-        session=session,
-        path=objects.locate(session.name),
-        found=found,
-        expected=expected,
-        remedy="`sensorium verify` lists what is wrong; `sensorium ingest --repair` converts that again",
-    )
-
-
 def _open_group(objects: Objects, path: str, session: Session) -> xr.Dataset:
     import xarray as xr
 
     try:
         dataset: xr.Dataset = xr.open_zarr(objects.child(path).zarr_store(), consolidated=True, chunks=None)
     except FileNotFoundError as error:
-        raise _damaged(objects, session, f"no group {path}") from error
+        raise damaged(objects, session, f"no group {path}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(objects, session, f"unreadable metadata ({error})") from error
+        raise damaged(objects, session, f"unreadable metadata ({error})") from error
     return dataset
 
 

@@ -31,8 +31,8 @@ __all__ = [
     "find_object_problems",
     "is_locked",
     "list_published",
-    "list_root",
     "publish_root",
+    "read_root",
 ]
 
 #: Where unfinished work lies, under the store's root.
@@ -124,13 +124,13 @@ def publish_root(objects: Objects, *, session: Session | None = None, group: str
         objects.write_durably(METADATA_KEY, data)
 
 
-def list_root(objects: Objects) -> tuple[Session, ...]:
-    """Return the sessions that the root group's metadata list; none if there are no metadata."""
+def read_root(objects: Objects) -> tuple[Session, ...] | None:
+    """Return the sessions that the root group's metadata list; ``None`` if there are no metadata."""
     try:
         listed = json.loads(objects.read(METADATA_KEY))["attributes"]["sessions"]
         return tuple(sorted(find_session(name) for name in listed))
     except FileNotFoundError:
-        return ()
+        return None
     except (ValueError, KeyError, TypeError, UnknownNameError) as error:
         raise StoreError(
             "no session store here",
@@ -212,7 +212,7 @@ def _compose_root(objects: Objects, published: Set[Session]) -> bytes:
 def _list_again(objects: Objects) -> tuple[Session, ...]:
     """Return what the root's metadata list, nothing where they are damaged: they are about to be written anew."""
     try:
-        return list_root(objects)
+        return read_root(objects) or ()
     except StoreError:
         return ()
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sensorium_data.errors import SubmissionError, UnknownNameError
 from sensorium_data.sessions import Release, Session, Tier, find_session
-from sensorium_data.store import open_session, stored_sessions
+from sensorium_data.store import Store
 
 __all__ = ["ExpectedSession", "full_name_of", "parse_trial", "read_expectation"]
 
@@ -45,7 +45,7 @@ class ExpectedSession:
         return {trial for trial, of in self.tiers.items() if of is tier and trial not in self.broken}
 
 
-def read_expectation(store: str) -> dict[str, ExpectedSession]:
+def read_expectation(store: Store) -> dict[str, ExpectedSession]:
     """Read what a submission has to say of each scored session of a store, by full name.
 
     Raises
@@ -55,11 +55,11 @@ def read_expectation(store: str) -> dict[str, ExpectedSession]:
     SubmissionError
         If it holds no scored session.
     """
-    scored = [session for session in stored_sessions(store) if session.release is Release.NEW]
+    scored = [session for session in store if session.release is Release.NEW]
     if not scored:
         raise SubmissionError(
             "the store holds no session that the competition scores",
-            path=store,
+            path=store.url,
             expected="at least one of F to J",
             remedy="ingest the new sessions",
         )
@@ -80,8 +80,8 @@ def parse_trial(value: object) -> int | None:
     return int(match[1]) if match else None
 
 
-def _read_session(store: str, session: Session) -> ExpectedSession:
-    recording = open_session(store, session.name)
+def _read_session(store: Store, session: Session) -> ExpectedSession:
+    recording = store[session]
     trials = recording["trial"].values.tolist()
     return ExpectedSession(
         session=session,

@@ -11,7 +11,7 @@ import pyarrow as pa
 from sensorium_data.errors import PredictionsError
 from sensorium_data.frames import MEMBER_NAMES, FloatType, FramesProfile, frames_of, zip_members
 from sensorium_data.sessions import Release, Session, Tier, Track
-from sensorium_data.store import session_digest, stored_sessions
+from sensorium_data.store import Store
 from sensorium_data.submission.sources import Entry, EntrySession
 from sensorium_data.submission.writer import PredictionsTable, SubmissionRow, measure_rows
 
@@ -110,7 +110,7 @@ class SubmissionPlan:
 
 
 def make_plan(
-    entry: Entry, store: str, track: Track, frames: FramesProfile, float_type: FloatType = "float32"
+    entry: Entry, store: Store, track: Track, frames: FramesProfile, float_type: FloatType = "float32"
 ) -> SubmissionPlan:
     """Find out what a track's submission will hold.
 
@@ -121,7 +121,7 @@ def make_plan(
     ----------
     entry : Entry
         The predictions.
-    store : str
+    store : Store
         The session stores.
     track : Track
         The track.
@@ -150,13 +150,13 @@ def make_plan(
             for session, trial in trials
             if not session.is_valid(trial)
         ]
-    stores = {session.name: session_digest(store, session.name) for session in scored}
+    stores = {session.name: store.digest(session) for session in scored}
     return SubmissionPlan(track, frames, float_type, entry, zips, rows, tuple(notes), stores)
 
 
-def _scored_sessions(entry: Entry, store: str) -> tuple[list[Session], list[str]]:
+def _scored_sessions(entry: Entry, store: Store) -> tuple[list[Session], list[str]]:
     """Return the sessions to write, and the aliases of those that are predicted and not scored."""
-    wanted = [session for session in stored_sessions(store) if session.release is Release.NEW]
+    wanted = [session for session in store if session.release is Release.NEW]
     old: dict[str, None] = {}
     for url, predicted in entry.sessions().items():
         scored = [session for session in predicted if session.release is Release.NEW]

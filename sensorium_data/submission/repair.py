@@ -34,7 +34,7 @@ from sensorium_data.frames import (
 )
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Release, Tier, Track
-from sensorium_data.store import exclusive_access
+from sensorium_data.store import Store, StoreLike, exclusive_access, open_store
 from sensorium_data.submission.expectation import ExpectedSession, full_name_of, parse_trial, read_expectation
 from sensorium_data.submission.findings import ValidationReport
 from sensorium_data.submission.parquet import PredictionsFile
@@ -83,7 +83,7 @@ class RepairReport:
 
 def repair_submission(
     paths: Sequence[str | Path],
-    store: str,
+    store: StoreLike,
     *,
     out: str | Path,
     frames: FramesProfile | None = None,
@@ -98,7 +98,7 @@ def repair_submission(
     ----------
     paths : sequence of path
         Zips or bare predictions files, of one submission: all their rows go into one copy.
-    store : str
+    store : Store or path
         The session stores.
     out : path
         Folder for the zips; made if it does not exist. None of the zips may be there yet.
@@ -114,7 +114,8 @@ def repair_submission(
     StoreError
         If the store cannot be read.
     """
-    expected = read_expectation(store)
+    opened = open_store(store)
+    expected = read_expectation(opened)
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ def repair_submission(
             repair = _Repair(expected, spool, progress)
             for path in map(Path, paths):
                 repair.take_file(path)
-            files = repair.write(folder, store, frames)
+            files = repair.write(folder, opened, frames)
     except OSError as error:
         raise SubmissionError(
             "the corrected copy cannot be written",
@@ -272,7 +273,7 @@ class _Repair:
         self._correct(label, "neurons brought into the store's order, with their predictions")
         return values[order], neurons[order]
 
-    def write(self, folder: Path, store: str, frames: FramesProfile | None) -> RepairReport:
+    def write(self, folder: Path, store: Store, frames: FramesProfile | None) -> RepairReport:
         """Write the rows that were kept into zips, validate these, and give them their names."""
         tables = {
             name: [self._table(tier) for tier in tiers if tier in self._rows]

@@ -17,6 +17,7 @@ from sensorium_data.predictions import (
     predictions_attributes,
 )
 from sensorium_data.sessions import Session, Tier
+from sensorium_data.store import Store
 
 __all__ = ["Entry", "EntryMember", "EntrySession", "open_entry"]
 
@@ -79,7 +80,7 @@ class Entry:
         """Return each member's sessions, by its URL."""
         return {member.url: predicted_sessions(member.url) for member in self.members}
 
-    def open_session(self, store: str, session: Session) -> EntrySession:
+    def open_session(self, store: Store, session: Session) -> EntrySession:
         """Open one session of every member beside its recording; see :class:`EntrySession`."""
         return EntrySession(self, store, session)
 
@@ -91,7 +92,7 @@ class EntrySession:
     ----------
     entry : Entry
         The entry.
-    store : str
+    store : Store
         The session stores.
     session : Session
         A session of all of them.
@@ -105,7 +106,7 @@ class EntrySession:
         If the session is not in the store.
     """
 
-    def __init__(self, entry: Entry, store: str, session: Session) -> None:
+    def __init__(self, entry: Entry, store: Store, session: Session) -> None:
         self.session = session
         self._members = entry.members
         self._sources = [StandardizedPredictions(member.url, store, session) for member in entry.members]

@@ -23,6 +23,7 @@ from sensorium_data.frames import (
 )
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Release, Tier
+from sensorium_data.store import Store, StoreLike, open_store
 from sensorium_data.submission.expectation import ExpectedSession, read_expectation
 from sensorium_data.submission.findings import Check, Findings, ValidationReport, Violation
 from sensorium_data.submission.table import TableChecker
@@ -35,7 +36,7 @@ _MAIN_TIERS = (Tier.LIVE_TEST_MAIN, Tier.FINAL_TEST_MAIN)
 
 def validate_submission(
     paths: Sequence[str | Path],
-    store: str,
+    store: StoreLike,
     *,
     frames: FramesProfile | None = None,
     progress: Progress = ignore_progress,
@@ -47,7 +48,7 @@ def validate_submission(
     paths : sequence of path
         Zips as they are uploaded, or bare predictions files. Each is checked by itself; together they may be
         any part of a submission.
-    store : str
+    store : Store or path
         The session stores. Only sessions that are in it can be checked.
     frames : str, optional
         The frames profile to insist on; by default any, but one for all trials of an upload.
@@ -71,12 +72,12 @@ def validate_submission(
     # By their names alone, where those tell them apart: sentences and tables stay short.
     names = [Path(path).name for path in paths]
     files = {name if names.count(name) == 1 else str(path): Path(path) for name, path in zip(names, paths, strict=True)}
-    return validate_files(files, store, frames=frames, progress=progress)
+    return validate_files(files, open_store(store), frames=frames, progress=progress)
 
 
 def validate_files(
     files: Mapping[str, Path],
-    store: str,
+    store: Store,
     *,
     frames: FramesProfile | None = None,
     progress: Progress = ignore_progress,

@@ -17,7 +17,7 @@ from sensorium_data.frames import MEMBER_NAMES, FloatType, FramesProfile, parse_
 from sensorium_data.predictions import RunRecord, find_runs
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
-from sensorium_data.store import exclusive_access
+from sensorium_data.store import Store, StoreLike, exclusive_access, open_store
 from sensorium_data.submission.card import describe_predictions, describe_software, write_card
 from sensorium_data.submission.findings import ValidationReport
 from sensorium_data.submission.plan import SubmissionPlan, make_plan
@@ -93,7 +93,7 @@ class SubmissionReport:
 
 def write_submission(
     predictions: str | Sequence[str],
-    store: str,
+    store: StoreLike,
     *,
     track: Track | str,
     frames: FramesProfile = "official",
@@ -119,7 +119,7 @@ def write_submission(
     predictions : str or sequence of str
         Paths or URLs of predictions stores. Predictions in raw units are multiplied by the responses' precision;
         then several are averaged. All of them have to hold the same trials and neurons.
-    store : str
+    store : Store or path
         The session stores.
     track : Track or str
         ``main`` or ``bonus``.
@@ -153,12 +153,13 @@ def write_submission(
     track = _parse_track(track)
     frames, float_type = parse_frames_profile(frames), parse_float_type(float_type)
     entry = open_entry(predictions, weights)
-    plan = make_plan(entry, store, track, frames, float_type)
+    opened = open_store(store)
+    plan = make_plan(entry, opened, track, frames, float_type)
     digests = [digest for member in entry.members for digest in member.attributes["runs"]]
     known_runs = find_runs(runs, digests) if runs is not None else {}
     place = open_objects(out)
     if isinstance(place, RemoteObjects):
-        return _write_remotely(place, plan, store, known_runs, progress)
+        return _write_remotely(place, plan, opened, known_runs, progress)
     folder = place.root
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,7 +171,7 @@ def write_submission(
             status = "already done" if record is not None else "written"
             if record is None:
                 _require_room(folder, plan)
-                record = _write(folder, plan, store, progress)
+                record = _write(folder, plan, opened, progress)
             card = _update_card(place, plan, record, known_runs)
             return _report(place, plan, status, record, card)
     except OSError as error:
@@ -183,7 +184,7 @@ def write_submission(
 
 
 def _write_remotely(
-    place: RemoteObjects, plan: SubmissionPlan, store: str, known_runs: Mapping[str, RunRecord], progress: Progress
+    place: RemoteObjects, plan: SubmissionPlan, store: Store, known_runs: Mapping[str, RunRecord], progress: Progress
 ) -> SubmissionReport:
     """Do what :func:`write_submission` does where nothing can be renamed: the record, sent last, makes it whole."""
     record = _read_done(place, plan)
@@ -226,7 +227,7 @@ def _require_room(folder: Path, plan: SubmissionPlan) -> None:
         )
 
 
-def _write(folder: Path, plan: SubmissionPlan, store: str, progress: Progress) -> dict[str, Any]:
+def _write(folder: Path, plan: SubmissionPlan, store: Store, progress: Progress) -> dict[str, Any]:
     """Write and validate the zips, give them their names, and return their record."""
     n_done, n_total = 0, plan.n_rows
 

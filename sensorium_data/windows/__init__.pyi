@@ -1,3 +1,5 @@
+from .batches import WindowBatches as WindowBatches
+from .batches import window_batches as window_batches
 from .block_cache import BlockCache as BlockCache
 from .block_cache import default_cache_bytes as default_cache_bytes
 from .loader import Batch as Batch

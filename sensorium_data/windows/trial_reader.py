@@ -27,10 +27,9 @@ from sensorium_data.files import (
     RetryPolicy,
     StoredObject,
     default_object_cache,
-    open_objects,
 )
 from sensorium_data.sessions import Session, Tier, find_session
-from sensorium_data.store import METADATA_KEY, ArrayPool, BlockDecoder, current_group, open_session, read_ledger
+from sensorium_data.store import METADATA_KEY, ArrayPool, BlockDecoder, Store, StoreLike, open_store
 from sensorium_data.windows.block_cache import BlockCache, default_cache_bytes
 from sensorium_data.windows.plans import SessionTrials
 
@@ -111,8 +110,8 @@ class TrialReader:
 
     Parameters
     ----------
-    store : str
-        Path or URL of the store's root.
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
     sessions : sequence of str
         Aliases or full names.
     reads_responses : bool
@@ -138,7 +137,7 @@ class TrialReader:
 
     def __init__(
         self,
-        store: str,
+        store: StoreLike,
         sessions: Sequence[str],
         *,
         reads_responses: bool = True,
@@ -148,16 +147,17 @@ class TrialReader:
         policy: RetryPolicy | None = None,
     ) -> None:
         if not sessions:
-            raise UsageError("no session to read", path=store)
+            raise UsageError("no session to read", path=store.url if isinstance(store, Store) else store)
         if n_threads is not None and n_threads < 1:
             raise UsageError("reading needs a thread", found=n_threads, expected="at least 1")
-        objects = open_objects(store)
-        is_local = isinstance(objects, LocalObjects)
+        policy = policy or RetryPolicy()
+        #: What is read.
+        self.store = _insist(lambda: open_store(store), policy)
+        is_local = isinstance(self.store.objects, LocalObjects)
         if is_local:
             object_cache = None
         elif object_cache is None:
             object_cache = default_object_cache(_OBJECT_CACHE_BYTES)
-        self.store = store
         self.sessions: tuple[Session, ...] = tuple(find_session(name) for name in sessions)
         self.n_threads = n_threads if n_threads is not None else min(8, os.cpu_count() or 1) if is_local else 8
         self.cache: BlockCache[RecordedTrial] = BlockCache(
@@ -165,10 +165,9 @@ class TrialReader:
         )
         self._reads_responses = reads_responses
         self.pool = ArrayPool(_IDLE_BYTES)
-        policy = policy or RetryPolicy()
         self._recordings: dict[str, _Recording] = {}
         for session in self.sessions:
-            open_once = partial(_Recording.open, store, objects, session, object_cache, self.pool, policy)
+            open_once = partial(_Recording.open, self.store, session, object_cache, self.pool, policy)
             self._recordings[session.name] = open_once() if is_local else _insist(open_once, policy)
 
     def coordinates(self, session: str) -> xr.Dataset:
@@ -215,7 +214,7 @@ class TrialReader:
                 + (" with published responses" if labelled else "")
                 + (" among those chosen" if only is not None else ""),
                 session=name,
-                path=self.store,
+                path=self.store.url,
                 found=f"tiers {', '.join(sorted(set(tier_of_trial)))}",
                 remedy="choose another tier, or leave the session out",
             )
@@ -256,7 +255,7 @@ class TrialReader:
             raise UsageError(
                 "the session was not opened",
                 session=name,
-                path=self.store,
+                path=self.store.url,
                 expected=f"one of {', '.join(s.name for s in self.sessions)}",
             )
         return self._recordings[name]
@@ -283,16 +282,14 @@ class _Recording:
     @classmethod
     def open(
         cls,
-        store: str,
-        objects: Objects,
+        store: Store,
         session: Session,
         object_cache: ObjectCache | None,
         pool: ArrayPool,
         policy: RetryPolicy,
     ) -> _Recording:
-        dataset = open_session(store, session.name)
-        group = current_group(objects, session)
-        child = objects.child(group)
+        dataset = store[session]
+        child = store.objects.child(store.group(session))
         coordinates = dataset.drop_vars(list(dataset.data_vars))
         decoders = {
             name: BlockDecoder(name, json.loads(child.read(f"{name}/{METADATA_KEY}")))
@@ -301,14 +298,14 @@ class _Recording:
         positions = {int(trial): position for position, trial in enumerate(coordinates["trial"].values)}
         return cls(
             session=session,
-            store=store,
+            store=store.url,
             coordinates=coordinates,
             # A trial's part of these lies in one object with all others'.
             behavior=np.asarray(dataset["behavior"].values, dtype=np.float32),
             pupil_center=np.asarray(dataset["pupil_center"].values, dtype=np.float32),
             objects=child,
             decoders=decoders,
-            ledger=read_ledger(objects, session, group).objects,
+            ledger=store.ledger(session).objects,
             unit_ids=np.asarray(coordinates["neuron"].values),
             positions=positions,
             object_cache=object_cache,

@@ -14,7 +14,7 @@ import pytest
 from sensorium_data.ingest import convert_session, verify_session
 from sensorium_data.movies import link_movies
 from sensorium_data.schema import SCHEMA_VERSION
-from sensorium_data.store import Precision, open_session, open_signatures, open_statistics
+from sensorium_data.store import Precision, open_session, open_statistics, open_store
 from sensorium_data.testing import Recording
 from sensorium_data.testing.recordings import make_recording
 
@@ -50,7 +50,7 @@ def test_a_store_of_an_earlier_version_is_read(path: Path) -> None:
             np.testing.assert_allclose(stored, expected.astype(np.float32), **{"rtol": 0, **tolerance})
     std = open_statistics(str(path), "F").responses.sel(statistic="std")
     np.testing.assert_array_equal(std, recording.statistics["responses", "std"].astype(np.float32))
-    signatures = open_signatures(str(path), "F")
+    signatures = open_store(str(path)).signatures("F")
     assert signatures is not None
     assert signatures.shape[:2] == (4, 5)
 

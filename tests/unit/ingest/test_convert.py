@@ -15,7 +15,7 @@ from sensorium_data.ingest import ConversionReport, convert_session
 from sensorium_data.ingest.convert import CONVERTER_VERSION
 from sensorium_data.schema import SCHEMA_VERSION
 from sensorium_data.sessions import find_session
-from sensorium_data.store import open_session, open_statistics, session_digest
+from sensorium_data.store import open_session, open_statistics, open_store
 from sensorium_data.testing import Recording, make_movie
 from sensorium_data.testing.recordings import make_recording, make_trial
 
@@ -124,7 +124,7 @@ def test_fortran_order_makes_no_difference(tmp_path: Path) -> None:
     turned = {name: np.asfortranarray(array) for name, array in trial.arrays().items()}
     convert(recording, tmp_path / "c")
     convert(recording.with_trial(1, **turned), tmp_path / "f")
-    digests = [session_digest(str(tmp_path / order / "store"), "A") for order in "cf"]
+    digests = [open_store(str(tmp_path / order / "store")).digest("A") for order in "cf"]
     assert digests[0] == digests[1]
 
 
@@ -256,9 +256,9 @@ def test_a_mirror_gives_the_same_content(tmp_path: Path) -> None:
     recording = make_recording("F")
     for place in ("one", "other"):
         convert(recording, tmp_path / place)
-    assert session_digest(str(tmp_path / "one" / "store"), "F") == session_digest(
-        str(tmp_path / "other" / "store"), "F"
-    )
+    assert open_store(str(tmp_path / "one" / "store")).digest("F") == open_store(
+        str(tmp_path / "other" / "store")
+    ).digest("F")
 
 
 def test_a_store_made_with_another_schema_is_not_taken_for_done(tmp_path: Path) -> None:
@@ -407,4 +407,4 @@ def test_a_store_behind_a_url_holds_the_same_bytes(tmp_path: Path) -> None:
     again = convert_session(recording.session, remote, source=str(tmp_path / "archives"))
     assert again.status == "already done"
     xr.testing.assert_identical(open_session(remote, "F").load(), open_session(str(tmp_path / "store"), "F").load())
-    assert session_digest(remote, "F") == session_digest(str(tmp_path / "store"), "F")
+    assert open_store(remote).digest("F") == open_store(str(tmp_path / "store")).digest("F")

@@ -27,6 +27,7 @@ from sensorium_data.windows import (
     Windows,
     plan_in_turn,
     plan_mixed,
+    window_batches,
 )
 
 CPU = torch.device("cpu")
@@ -212,23 +213,23 @@ def test_whole_trials_come_in_the_same_form(store: str) -> None:
         assert trial.n_frames == reader.read("F", trial.trials[0]).n_frames
 
 
-def test_torchs_own_tools_get_the_loaders_batches_and_one_epoch_after_the_other(store: str) -> None:
-    reader = TrialReader(store, ["F", "G"])
-    loader = WindowLoader(reader)
-
-    def plan(epoch: int) -> EpochPlan:
-        return make_plan(reader, Windows(20), epoch=epoch)
-
-    dataset = WindowDataset(loader, plan, find_layout("starter-kit"))
+def test_torchs_own_tools_get_the_same_batches_and_one_epoch_after_the_other(store: str) -> None:
+    batches = window_batches(store, sessions=["F", "G"], n_frames=20, seed=3)
+    dataset = WindowDataset(batches)
     data_loader = DataLoader(dataset, batch_size=None)
+    assert len(data_loader) == len(batches)
     for epoch in range(2):
-        expected = [parts[0].trials for parts in loader.iter_batches(plan(epoch))]
-        assert [parts[0].trials for parts in data_loader] == expected
+        expected = [(batch.trials, batch.videos.copy()) for batch in batches.iter_epoch(epoch)]
+        found = list(data_loader)
+        assert [batch.trials for batch in found] == [trials for trials, _ in expected]
+        for batch, (_, videos) in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(batch.videos[:, 0].numpy(), videos)
+    dataset.set_epoch(0)
+    assert [batch.trials for batch in data_loader] == [batch.trials for batch in batches.iter_epoch(0)]
 
 
 def test_worker_processes_are_refused_before_they_lock_up(store: str) -> None:
-    reader = TrialReader(store, ["F"])
-    dataset = WindowDataset(WindowLoader(reader), lambda epoch: make_plan(reader, Windows(20)), find_layout("video"))
+    dataset = WindowDataset(window_batches(store, sessions=["F"], n_frames=20), "video")
     with pytest.raises(UsageError, match="threads, not by worker processes"):
         list(DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context="fork"))
 

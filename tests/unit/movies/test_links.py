@@ -21,7 +21,7 @@ from sensorium_data.ingest import convert_session, verify_session
 from sensorium_data.movies import link_movies, sign_video
 from sensorium_data.movies import links as movie_links
 from sensorium_data.sessions import find_session
-from sensorium_data.store import LINKS_KEY, MovieLinks, SessionLinks, open_session, open_session_as_stored
+from sensorium_data.store import LINKS_KEY, MovieLinks, SessionLinks, Store, open_session, open_store
 from sensorium_data.store.open import open_sessions
 from sensorium_data.testing import Recording, make_movie, serve_directory
 from sensorium_data.testing.recordings import make_recording
@@ -115,7 +115,7 @@ def test_a_session_itself_never_changes(linked: str, store: str) -> None:
     after = read_files(Path(store))
     assert after.pop(LINKS_KEY)
     assert after == before
-    assert open_session_as_stored(store, "F").movie.values.tolist() == [
+    assert open_store(store).as_stored("F").movie.values.tolist() == [
         "29515-10-12:0", "29515-10-12:1", "29515-10-12:2", "29515-10-12:3", "29515-10-12:2",
     ]  # fmt: skip
     assert verify_session(store, "F").passed
@@ -252,16 +252,18 @@ def test_sessions_of_no_catalogue_come_last_by_name_and_scans_of_one_number_keep
         for name, movies in shown.items()
     }
     patched = {
-        "stored_sessions": lambda store: [SimpleNamespace(name=name) for name in recordings],
-        "open_session_as_stored": lambda store, name: recordings[name],
-        "open_signatures": lambda store, name: xr.DataArray(
+        "sessions": property(lambda store: [SimpleNamespace(name=name) for name in recordings]),
+        "as_stored": lambda store, name: recordings[name],
+        "signatures": lambda store, name: xr.DataArray(
             np.stack([sign_video(video) for video in recordings[name].videos.values]), dims=("trial", "time", "feature")
         ),
-        "session_digest": lambda store, name: name,
-        "_covers_all": lambda links, objects, store: links.sessions.keys() == recordings.keys(),
+        "digest": lambda store, name: name,
     }
     for name, function in patched.items():
-        monkeypatch.setattr(f"sensorium_data.movies.links.{name}", function)
+        monkeypatch.setattr(Store, name, function)
+    monkeypatch.setattr(
+        "sensorium_data.movies.links._covers_all", lambda links, store: links.sessions.keys() == recordings.keys()
+    )
     links = link_movies(str(tmp_path))
     assert {name: links.apply(dataset).movie.values.tolist() for name, dataset in recordings.items()} == {
         find_session("A").name: ["29156-11-10:0", "29156-11-10:1"],

@@ -24,7 +24,7 @@ from sensorium_data.predictions import (
 )
 from sensorium_data.predictions.predictions import PredictionsWriter, open_predictions
 from sensorium_data.schema import SCHEMA_VERSION
-from sensorium_data.store import session_digest
+from sensorium_data.store import open_store
 
 TRIALS = (
     TrialFacts(4, "oracle", 60, "m0"),
@@ -106,7 +106,7 @@ def test_attributes_say_what_made_the_predictions(recorded: tuple[str, HandMadeS
     assert attributes["response_units"] == "standardized"
     assert attributes["runs"] == ["r1", "r2"]
     assert attributes["tiers"] == ["oracle"]
-    assert attributes["stores"] == {made.session.name: session_digest(store, "J")}
+    assert attributes["stores"] == {made.session.name: open_store(store).digest("J")}
     assert attributes["identity"] == "i"
     assert (attributes["title"], attributes["fold"]) == ("mine", 3)
     assert predicted_sessions(str(tmp_path / "p")) == (made.session,)

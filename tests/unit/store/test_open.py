@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dask.array
@@ -19,7 +21,7 @@ from sensorium_data.store import (
     describe_store,
     open_session,
     open_statistics,
-    session_digest,
+    open_store,
     stored_sessions,
 )
 from sensorium_data.store.open import open_sessions
@@ -138,7 +140,7 @@ def test_a_store_is_read_over_http_without_listing(shared_store: Path) -> None:
         xr.testing.assert_identical(
             open_statistics(server.url, "A").load(), open_statistics(str(shared_store), "A").load()
         )
-        assert session_digest(server.url, "F") == session_digest(str(shared_store), "F")
+        assert open_store(server.url).digest("F") == open_store(str(shared_store)).digest("F")
         assert verify_session(server.url, "F").passed
 
 
@@ -160,7 +162,11 @@ def test_neighbouring_sessions_do_not_change_a_sessions_files(store: Path, share
 # What cannot be opened
 
 
-@pytest.mark.parametrize("open_it", [open_session, open_statistics, session_digest, verify_session, describe_session])
+def read_digest(store: str, session: str) -> str:
+    return open_store(store).digest(session)
+
+
+@pytest.mark.parametrize("open_it", [open_session, open_statistics, read_digest, verify_session, describe_session])
 class TestRefusals:
     def test_a_missing_path(self, open_it: Callable[[str, str], object], tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=r"nowhere: no such folder; give the root of a store"):
@@ -316,10 +322,60 @@ def test_verification_tells_its_progress(shared_store: Path) -> None:
 
 
 def test_every_bit_of_a_session_is_covered_by_its_digest(store: Path) -> None:
-    digest = session_digest(str(store), "F")
+    digest = open_store(str(store)).digest("F")
     ledger = store / F.name / "ledger.json"
     content = json.loads(ledger.read_text())
     key = "responses/c/0/0/0"
     content["objects"][key][1] = "0" * 64
     ledger.write_text(json.dumps(content))
-    assert session_digest(str(store), "F") != digest
+    assert open_store(str(store)).digest("F") != digest
+
+
+# A store as a value
+
+
+def test_a_store_offers_what_the_short_cuts_do(shared_store: Path) -> None:
+    store = open_store(str(shared_store))
+    assert store.sessions == stored_sessions(str(shared_store)) == tuple(store)
+    assert len(store) == len(store.sessions)
+    xr.testing.assert_identical(store["F"], open_session(str(shared_store), "F"))
+    xr.testing.assert_identical(store[store.sessions[0]], open_session(str(shared_store), store.sessions[0].name))
+    xr.testing.assert_identical(store.statistics("F"), open_statistics(str(shared_store), "F"))
+    assert store.tree().identical(open_sessions(str(shared_store)))
+    assert store.digest("F") == store.ledger("F").content_digest
+    assert "F" in store
+    assert "J" not in store
+    assert "nobody" not in store
+    assert repr(store) == f"<Store {shared_store}: {', '.join(session.alias for session in store)}>"
+
+
+def test_a_store_is_returned_as_it_is(shared_store: Path) -> None:
+    store = open_store(shared_store)
+    assert open_store(store) is store
+
+
+def test_what_is_done_to_an_opened_session_does_not_change_the_store(shared_store: Path) -> None:
+    store = open_store(shared_store)
+    opened = store["F"]
+    opened.attrs["session"] = "mine"
+    opened["tier"] = ("trial", ["mine"] * opened.sizes["trial"])
+    xr.testing.assert_identical(store["F"], open_session(shared_store, "F"))
+
+
+def test_a_store_crosses_to_another_process_as_its_url(shared_store: Path) -> None:
+    store = open_store(shared_store)
+    data = pickle.dumps(store)
+    assert len(data) < 300
+    copy = pickle.loads(data)  # noqa: S301 - its own bytes
+    assert copy.url == store.url
+    assert copy.digest("F") == store.digest("F")
+
+
+def test_several_threads_read_the_root_once(shared_store: Path) -> None:
+    with serve_directory(shared_store) as server:
+        store = open_store(server.url)
+        with ThreadPoolExecutor(4) as pool:
+            assert len(set(pool.map(lambda _: store.digest("F"), range(8)))) == 1
+        paths = [request.path for request in server.requests]
+    assert [paths.count(f"/{name}") for name in ("zarr.json", "versions.json")] == [1, 1]
+    assert paths.count(f"/{store.group('F')}/ledger.json") == 1

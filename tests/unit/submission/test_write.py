@@ -21,6 +21,7 @@ from sensorium_data.errors import PredictionsError, SubmissionError, UnknownName
 from sensorium_data.frames import FRAMES_PROFILES, frames_of
 from sensorium_data.predictions import from_arrays
 from sensorium_data.sessions import Tier, Track
+from sensorium_data.store import open_store
 from sensorium_data.submission import write_submission
 from sensorium_data.submission.plan import make_plan
 from sensorium_data.submission.sources import open_entry
@@ -264,7 +265,7 @@ def test_estimated_size_is_near_the_written_one(tmp_path: Path, float_type: str)
     rng = np.random.default_rng(0)
     arrays = {"F": {facts.trial: rng.random((60, facts.n_frames), np.float32) for facts in trials}}
     from_arrays(predictions, store, arrays, response_units="standardized")
-    plan = make_plan(open_entry(predictions), store, Track.MAIN, "official", float_type)
+    plan = make_plan(open_entry(predictions), open_store(store), Track.MAIN, "official", float_type)
     report = write_submission(predictions, store, track="main", float_type=float_type, out=str(tmp_path / "out"))
     assert plan.estimate_size_bytes("submission_main.zip") == pytest.approx(report.files[0].size_bytes, rel=0.05)
 

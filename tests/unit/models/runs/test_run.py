@@ -24,7 +24,7 @@ from models.training import draw_curves, train
 from models.training.curves import write_summary
 from sensorium_data.errors import RunError
 from sensorium_data.sessions import find_sessions
-from sensorium_data.store import open_session, session_digest
+from sensorium_data.store import open_session, open_store
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_the_folder_says_what_was_trained_on_what_and_how_it_went(finished):
     assert [session.alias for session in run.sessions] == ["F"]
     (session,) = run.data.sessions
     assert run.data.store == str(store)
-    assert session.digest == session_digest(str(store), "F")
+    assert session.digest == open_store(str(store)).digest("F")
     assert session.n_trials == 7
     np.testing.assert_array_equal(session.unit_ids, made.unit_ids)
     np.testing.assert_array_equal(session.positions_um, made.positions[:, :2])

@@ -1,0 +1,100 @@
+"""What is in a store, and in a session of it, as tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sensorium_data.sessions import Tier
+from sensorium_data.store.open import StoreLike, open_session, open_store
+
+# Loaded where it is used: a command that finds nothing to do would wait for it.
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["describe_session", "describe_store", "format_range"]
+
+
+def describe_store(store: StoreLike) -> pd.DataFrame:
+    """Return what is in a store, a row a session.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns alias, session, trials, neurons, frames (length of the padded frame axis), size_bytes and source.
+
+    Raises
+    ------
+    StoreError
+        If there is no store, or a session in it is damaged.
+    """
+    import pandas as pd
+
+    opened = open_store(store)
+    rows = []
+    for session in opened:
+        dataset = opened[session]
+        rows.append(
+            {
+                "alias": session.alias,
+                "session": session.name,
+                "trials": dataset.sizes["trial"],
+                "neurons": dataset.sizes["neuron"],
+                "frames": dataset.sizes["time"],
+                "size_bytes": opened.ledger(session).size_bytes,
+                "source": dataset.attrs.get("source", ""),
+            }
+        )
+    return pd.DataFrame(rows, columns=["alias", "session", "trials", "neurons", "frames", "size_bytes", "source"])
+
+
+def describe_session(store: StoreLike, session: str) -> pd.DataFrame:
+    """Return what a session's trials are, a row a tier.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns tier, trials, movies, frames (their range over valid trials), stimuli, withheld (trials without
+        responses) and broken (trials without a valid stimulus).
+
+    Raises
+    ------
+    StoreError
+        As :func:`open_session` does.
+    """
+    import pandas as pd
+
+    dataset = open_session(store, session)
+    rows = []
+    for tier in Tier:
+        trials = dataset.coords.to_dataset().isel(trial=np.flatnonzero(dataset.tier.values == str(tier)))
+        valid = trials.valid.values
+        lengths = trials.n_frames.values[valid]
+        if trials.sizes["trial"]:
+            rows.append(
+                {
+                    "tier": str(tier),
+                    "trials": trials.sizes["trial"],
+                    "movies": len(set(trials.movie.values[valid].tolist())),
+                    "frames": format_range(lengths),
+                    "stimuli": ", ".join(sorted(set(trials.stimulus.values[valid].tolist()))),
+                    "withheld": int(trials.responses_withheld.values.sum()),
+                    "broken": int((~valid).sum()),
+                }
+            )
+    return pd.DataFrame(rows, columns=["tier", "trials", "movies", "frames", "stimuli", "withheld", "broken"])
+
+
+def format_range(values: np.ndarray) -> str:
+    """Return the range of integers in words.
+
+    Examples
+    --------
+    >>> format_range(np.array([305, 326, 310])), format_range(np.array([300, 300])), format_range(np.array([]))
+    ('305-326', '300', 'none')
+    """
+    if len(values) == 0:
+        return "none"
+    low, high = int(np.min(values)), int(np.max(values))
+    return str(low) if low == high else f"{low}-{high}"

@@ -1,0 +1,95 @@
+"""A published session's group: its attributes, its ledger, and whether it is sound."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sensorium_data.errors import StoreError
+from sensorium_data.files import LocalObjects, Objects
+from sensorium_data.schema import SCHEMA_VERSION
+from sensorium_data.sessions import Session
+from sensorium_data.store.ledger import LEDGER_KEY, Ledger
+from sensorium_data.store.template import METADATA_KEY
+
+__all__ = ["damaged", "read_attributes", "read_ledger", "read_sound_attributes", "require_schema"]
+
+
+def read_attributes(objects: Objects, session: Session, group: str) -> dict[str, Any] | None:
+    """Return the attributes of a published session's group as they are, ``None`` if it is not there.
+
+    Raises
+    ------
+    StoreError
+        If they cannot be read.
+    """
+    try:
+        metadata = json.loads(objects.read(f"{group}/{METADATA_KEY}"))
+        attributes = metadata["attributes"]
+        if metadata["node_type"] != "group" or not isinstance(attributes, dict):
+            raise ValueError("not a group's")
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(objects, session, f"unreadable metadata ({error})") from error
+    return attributes
+
+
+def read_sound_attributes(objects: Objects, session: Session, group: str) -> dict[str, Any] | None:
+    """Return the attributes of a published session's group, ``None`` if it is not there.
+
+    On a local disk every object's size is compared with the ledger: Zarr reads a missing chunk as NaN and says
+    nothing. Elsewhere that takes a request each, and is left to :func:`sensorium_data.ingest.verify_session`.
+
+    Raises
+    ------
+    StoreError
+        If the session is damaged, or was written with another schema version.
+    """
+    attributes = read_attributes(objects, session, group)
+    if attributes is None:
+        return None
+    require_schema(objects, session, group, attributes)
+    if isinstance(objects, LocalObjects):
+        for key, stored in read_ledger(objects, session, group).objects.items():
+            size = objects.size(f"{group}/{key}")
+            if size != stored.size_bytes:
+                found = f"{key} is missing" if size is None else f"{key} has {size} bytes"
+                raise damaged(objects, session, found, f"{stored.size_bytes} bytes")
+    return attributes
+
+
+def require_schema(objects: Objects, session: Session, group: str, attributes: Mapping[str, Any]) -> None:
+    """Raise a :class:`StoreError` if a group was written with another version of the schema."""
+    if attributes.get("schema_version") != SCHEMA_VERSION:
+        raise StoreError(
+            "the session was written with another schema version",
+            session=session,
+            path=objects.locate(group),
+            found=attributes.get("schema_version"),
+            expected=SCHEMA_VERSION,
+            remedy="ingest it again, into another store",
+        )
+
+
+def read_ledger(objects: Objects, session: Session, group: str) -> Ledger:
+    """Return the ledger of a published session's group; a :class:`StoreError` if it is missing or damaged."""
+    key = f"{group}/{LEDGER_KEY}"
+    try:
+        data = objects.read(key)
+    except FileNotFoundError:
+        raise damaged(objects, session, "no ledger") from None
+    return Ledger.from_bytes(data, path=objects.locate(key), session=str(session))
+
+
+def damaged(objects: Objects, session: Session, found: str, expected: str | None = None) -> StoreError:
+    """Return the error that says what is wrong with a session's group."""
+    return StoreError(
+        "the store is damaged",
+        session=session,
+        path=objects.locate(session.name),
+        found=found,
+        expected=expected,
+        remedy="`sensorium verify` lists what is wrong; `sensorium ingest --repair` converts that again",
+    )
