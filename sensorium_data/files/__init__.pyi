@@ -26,6 +26,7 @@ from .objects import StoredObject as StoredObject
 from .objects import digest_bytes as digest_bytes
 from .objects import open_objects as open_objects
 from .objects import sync_folder as sync_folder
+from .objects import sync_path as sync_path
 from .part_file import FileVersion as FileVersion
 from .part_file import PartFile as PartFile
 from .part_file import disk_errors as disk_errors

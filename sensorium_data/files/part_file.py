@@ -20,6 +20,7 @@ from typing import Any
 
 from sensorium_data.errors import DownloadError
 from sensorium_data.files.locks import lacks_locks, open_locked
+from sensorium_data.files.objects import sync_path
 
 __all__ = ["FileVersion", "PartFile", "disk_errors", "open_part", "read_version"]
 
@@ -235,11 +236,11 @@ class PartFile:
             # First of all: without it, a crash in between leaves a file of unknown version, not of a wrong one.
             beside.unlink(missing_ok=True)
             self.path.replace(self._target)
-            _sync_folder(self._target.parent)
+            sync_path(self._target.parent)
             version = replace(version, size_bytes=status.st_size)
             _write_json(beside, {**asdict(version), "mtime_ns": status.st_mtime_ns})
             self._record.unlink(missing_ok=True)
-            _sync_folder(self._target.parent)
+            sync_path(self._target.parent)
 
     def discard(self) -> None:
         """Delete the part and its record."""
@@ -326,11 +327,3 @@ def _write_json(path: Path, content: Mapping[str, object]) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
