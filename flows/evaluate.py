@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
 
+from flows.parameters import Count, Names, Resamples, Seed, SeveralNames
 from flows.reporting import log_line, publish_table, quiet_known_errors, run_progress, score_task
 from flows.training import Device, slot_for
 from models.prediction import PredictionReport
 from models.prediction import predict as predict_tiers
 from sensorium_data.frames import FramesProfile
-from sensorium_data.scoring import LEAST_RESAMPLES, Bootstrap, Leaderboard, Reference, ScoreTable, compare_predictions
+from sensorium_data.scoring import Bootstrap, Leaderboard, Reference, ScoreTable, compare_predictions
 
 __all__ = ["evaluate", "leaderboard", "predict", "score"]
-
-RunPaths = Annotated[list[str], Field(min_length=1)]
-Tiers = Annotated[list[str], Field(min_length=1)]
-Sessions = Annotated[list[str], Field(min_length=1)]
-Entries = Annotated[list[str], Field(min_length=2)]
-Resamples = Annotated[int, Field(ge=LEAST_RESAMPLES)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
 
 
 @task(name="predict", cache_policy=NO_CACHE, tags=["gpu"])
@@ -84,11 +74,11 @@ def leaderboard_task(
 
 @flow(name="predict", flow_run_name="predict {predictions}")
 def predict(
-    runs: RunPaths,
+    runs: Names,
     store: str,
-    tiers: Tiers,
+    tiers: Names,
     predictions: str,
-    sessions: Sessions | None = None,
+    sessions: Names | None = None,
     weights: list[float] | None = None,
     device: Device = "auto",
 ) -> PredictionReport:
@@ -112,7 +102,7 @@ def score(
     predictions: str,
     store: str,
     truth: str | None = None,
-    tiers: Tiers | None = None,
+    tiers: Names | None = None,
     frames: FramesProfile = "official",
     resamples: Resamples = 1000,
     seed: Seed = 0,
@@ -138,10 +128,10 @@ def score(
 
 @flow(name="leaderboard")
 def leaderboard(
-    predictions: Entries,
+    predictions: SeveralNames,
     store: str,
     truth: str | None = None,
-    tiers: Tiers | None = None,
+    tiers: Names | None = None,
     frames: FramesProfile = "official",
     against: Reference = "best",
     resamples: Resamples = 1000,
@@ -167,9 +157,9 @@ def leaderboard(
 
 @flow(name="evaluate", flow_run_name="evaluate {predictions}")
 def evaluate(
-    runs: RunPaths,
+    runs: Names,
     store: str,
-    tiers: Tiers,
+    tiers: Names,
     predictions: str,
     truth: str | None = None,
 ) -> ScoreTable:

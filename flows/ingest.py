@@ -6,14 +6,13 @@ Prefect reads the descriptions in its forms from the ``Args:`` of a flow's docst
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
 
-from flows.quality import link_task, quality_task, report_quality_task
+from flows.parameters import Jobs, Names
+from flows.quality import link_task, quality_task, report_quality_task, require_writable_report
 from flows.reporting import log_line, publish_table, quiet_known_errors, run_progress
 from flows.settings import Settings
 from sensorium_data.archive import Mode
@@ -22,10 +21,7 @@ from sensorium_data.ingest import ConversionReport, IngestReport, choose_session
 from sensorium_data.sessions import find_session
 from sensorium_data.store import Precision
 
-__all__ = ["Jobs", "SessionNames", "ingest"]
-
-SessionNames = Annotated[list[str], Field(min_length=1)]
-Jobs = Annotated[int | None, Field(ge=1, le=256)]
+__all__ = ["ingest"]
 
 
 # The store's own ledger says what is done; a cached task result would outlive a deleted store.
@@ -44,7 +40,7 @@ def convert_task(session: str, store: str, **options: Any) -> ConversionReport:
 
 @flow(name="ingest", flow_run_name="ingest {sessions}")
 def ingest(
-    sessions: SessionNames,
+    sessions: Names,
     store: str,
     source: list[str] | str | None = None,
     jobs: Jobs = None,
@@ -72,10 +68,7 @@ def ingest(
         quality_report: HTML file for the quality report, with pictures. Unset: none.
     """
     quiet_known_errors()
-    if quality_report is not None:
-        from sensorium_data.quality import require_writable
-
-        require_writable(Path(quality_report))
+    require_writable_report(quality_report)
     settings = Settings()
     sources = settings.sources if source is None else [source] if isinstance(source, str) else source
     options = {

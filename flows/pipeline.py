@@ -8,7 +8,8 @@ from pathlib import Path
 from prefect import flow
 
 from flows.evaluate import evaluate
-from flows.ingest import Jobs, SessionNames, ingest
+from flows.ingest import ingest
+from flows.parameters import Jobs, Names
 from flows.reporting import quiet_known_errors
 from flows.submit import submit
 from flows.train import train
@@ -34,7 +35,7 @@ class PipelineReport:
 
 @flow(name="pipeline", flow_run_name="pipeline {preset}")
 def pipeline(
-    sessions: SessionNames,
+    sessions: Names,
     store: str,
     out: str,
     preset: str = "factorized3d",

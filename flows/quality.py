@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
 
+from flows.parameters import Names
 from flows.reporting import log_line, publish_link, publish_markdown, publish_table, quiet_known_errors, run_progress
 from sensorium_data.errors import StoreError
 from sensorium_data.movies import link_movies, report_leakage
@@ -17,7 +16,7 @@ from sensorium_data.quality import QualityReport, StoreQuality, check_session
 from sensorium_data.sessions import find_sessions
 from sensorium_data.store import stored_sessions
 
-__all__ = ["link_task", "quality", "quality_task", "report_quality_task"]
+__all__ = ["link_task", "quality", "quality_task", "report_quality_task", "require_writable_report"]
 
 
 @task(name="check quality", task_run_name="check quality of {session}", cache_policy=NO_CACHE)
@@ -62,10 +61,18 @@ def link_task(store: str) -> pd.DataFrame:
     return leaks.to_table()
 
 
+def require_writable_report(html: str | None) -> None:
+    """Raise a :class:`SensoriumError` if the quality report is wanted and cannot be written: before all the reading."""
+    if html is not None:
+        from sensorium_data.quality import require_writable
+
+        require_writable(Path(html))
+
+
 @flow(name="quality", flow_run_name="quality of {store}")
 def quality(
     store: str,
-    sessions: Annotated[list[str], Field(min_length=1)] | None = None,
+    sessions: Names | None = None,
     quality_report: str | None = None,
 ) -> StoreQuality:
     """Check the quality of stored sessions; the flow fails at its end if a check failed.
@@ -76,10 +83,7 @@ def quality(
         quality_report: HTML file for the quality report, with pictures. Unset: none.
     """
     quiet_known_errors()
-    if quality_report is not None:
-        from sensorium_data.quality import require_writable
-
-        require_writable(Path(quality_report))
+    require_writable_report(quality_report)
     chosen = stored_sessions(store) if sessions is None else find_sessions(sessions)
     leakage = link_task(store)
     report = report_quality_task(

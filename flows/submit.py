@@ -9,6 +9,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from flows.parameters import Names
 from flows.reporting import (
     log_line,
     publish_link,
@@ -26,7 +27,6 @@ from sensorium_data.submission import SubmissionReport, write_submission
 
 __all__ = ["submit"]
 
-PredictionsPaths = Annotated[list[str], Field(min_length=1)]
 Tracks = Annotated[list[Track], Field(min_length=1)]
 
 
@@ -91,7 +91,7 @@ def submission_task(
 
 @flow(name="submit", flow_run_name="submit to {out}")
 def submit(
-    predictions: PredictionsPaths | str,
+    predictions: Names | str,
     store: str,
     out: str,
     tracks: Tracks = [Track.MAIN, Track.BONUS],  # noqa: B006 (Prefect shows the default in the form; nothing changes it)

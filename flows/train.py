@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from pydantic import Field
 
+from flows.parameters import Fold, Folds
 from flows.reporting import describe_epoch, describe_report, log_line, quiet_known_errors, run_progress
 from flows.settings import Settings
 from flows.training import (
@@ -26,9 +24,6 @@ from models.runs import EpochMetrics
 from models.training import TrainingReport
 
 __all__ = ["train"]
-
-Folds = Annotated[int | None, Field(ge=2)]
-Fold = Annotated[int | None, Field(ge=0)]
 
 
 # The run's folder says what is done; a cached task result would outlive it.

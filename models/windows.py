@@ -6,10 +6,11 @@ variables.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -41,17 +42,28 @@ CacheMode = Literal["auto", "none", "memory", "device"]
 _SHARE_OF_FREE_DEVICE_MEMORY = 0.5
 
 
-class WindowSource(Protocol):
+class WindowSource(ABC):
     """Gives a model its inputs, for training and for evaluation.
+
+    Parameters
+    ----------
+    loader : WindowLoader
+        Of the sessions' trials.
+    preparer : InputPreparer
+        Of the model's device. It has normalizers, or the loader has them.
 
     Attributes
     ----------
     reader : TrialReader
-        Of the sessions' trials.
+        The loader's.
     """
 
-    reader: TrialReader
+    def __init__(self, loader: WindowLoader, preparer: InputPreparer) -> None:
+        self.reader = loader.reader
+        self._loader = loader
+        self._preparer = preparer
 
+    @abstractmethod
     def iter_batches(
         self, plan: EpochPlan, *, first_batch: int = 0, rank: int = 0, n_ranks: int = 1
     ) -> Generator[tuple[ModelInputs, ...], None, None]:
@@ -66,6 +78,9 @@ class WindowSource(Protocol):
         only: Collection[int] | None = None,
     ) -> Generator[ModelInputs, None, None]:
         """Yield whole trials, as :meth:`sensorium_data.windows.WindowLoader.iter_trials` does."""
+        with closing(self._loader.iter_trials(session, tiers, labelled=labelled, only=only)) as trials:
+            for trial in trials:
+                yield self._preparer.prepare(trial)
 
 
 def open_windows(
@@ -128,21 +143,8 @@ def open_windows(
     return HostWindows(WindowLoader(reader, normalizers), InputPreparer(layout, device))
 
 
-class HostWindows:
-    """Windows that are cut on the host.
-
-    Parameters
-    ----------
-    loader : WindowLoader
-        With normalizers, or the preparer has them.
-    preparer : InputPreparer
-        Sends batches to the device.
-    """
-
-    def __init__(self, loader: WindowLoader, preparer: InputPreparer) -> None:
-        self.reader = loader.reader
-        self._loader = loader
-        self._preparer = preparer
+class HostWindows(WindowSource):
+    """Windows that are cut on the host, and sent to the device as batches."""
 
     def iter_batches(
         self, plan: EpochPlan, *, first_batch: int = 0, rank: int = 0, n_ranks: int = 1
@@ -152,21 +154,8 @@ class HostWindows:
             for parts in batches:
                 yield tuple(self._preparer.prepare(part) for part in parts)
 
-    def iter_trials(
-        self,
-        session: str,
-        tiers: Iterable[Tier],
-        *,
-        labelled: bool = False,
-        only: Collection[int] | None = None,
-    ) -> Generator[ModelInputs, None, None]:
-        """Yield whole trials, as :meth:`sensorium_data.windows.WindowLoader.iter_trials` does."""
-        with closing(self._loader.iter_trials(session, tiers, labelled=labelled, only=only)) as trials:
-            for trial in trials:
-                yield self._preparer.prepare(trial)
 
-
-class DeviceWindows(HostWindows):
+class DeviceWindows(WindowSource):
     """Windows that are cut on the device, from trials that stay there as far as a budget allows.
 
     Trials of a compact store are kept in 16 bits a value, from which they come back as they were, but for

@@ -8,6 +8,8 @@ import signal
 import hypothesis
 import pytest
 
+from fixtures.downloads import origin, small_segments, sound_server, target  # noqa: F401 (fixtures)
+
 # As the command line does, before anything imports torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -19,7 +19,9 @@ from flows.cli.options import (
     JsonOption,
     ListOption,
     SourceOption,
+    StoreArgument,
     StoreOption,
+    check_jobs,
     complain,
     count_jobs,
     print_json,
@@ -122,8 +124,7 @@ def ingest(
             expected="aliases A to J, full names, or new, old, all",
             remedy="e.g. sensorium ingest F",
         )
-    if jobs is not None and jobs < 1:
-        raise UsageError("--jobs", found=jobs, expected="a number from 1 up")
+    check_jobs(jobs)
     defaults = Settings()
     sources = source or defaults.sources
     chosen = choose_sessions(session, sources)
@@ -183,7 +184,7 @@ def ingest(
 
 
 def inspect(
-    store: Annotated[str, Parameter(help="Root of the session stores.")],
+    store: StoreArgument,
     session: Annotated[str | None, Parameter(help="One session: its trials by tier and its quality checks.")] = None,
     *,
     report: Annotated[
@@ -256,7 +257,7 @@ def inspect(
 
 
 def verify(
-    store: Annotated[str, Parameter(help="Root of the session stores.")],
+    store: StoreArgument,
     *session: Annotated[str, Parameter(help="Sessions to verify. Default: all in the store.")],
     source: Annotated[
         list[str] | None,

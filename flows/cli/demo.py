@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.cli.summaries import print_scores, print_submission
-from flows.cli.tables import error_console, print_table, table_console
+from flows.cli.tables import error_console, print_next, print_table, table_console
 from flows.lab import LocalServer
 from flows.pipeline import PipelineReport, pipeline
 from flows.reporting import format_size, show_progress
@@ -97,17 +97,17 @@ def _print_report(report: PipelineReport, directory: Path) -> None:
     console.print(f"\nRun: {run.run} ({run.status})", markup=False, soft_wrap=True)
     programs = _programs_folder()
     show_stores = f"from sensorium_data import open_sessions; print(open_sessions('{directory / 'store'}'))"
-    console.print("\n[bold]Next[/bold]")
-    for title, command in (
-        ("open the stores in xarray", f'{programs}/python -c "{show_stores}"'),
-        (
-            "look at the flow runs and artifacts, and start more of them",
-            f"{programs}/sensorium ui --home {directory / 'prefect'}",
-        ),
-        ("run on the real data, about 13 GB a session", f"{programs}/sensorium ingest F --store store"),
-    ):
-        console.print(f"  {title}:", highlight=False)
-        console.print(f"    {command}", markup=False, highlight=False, soft_wrap=True)
+    print_next(
+        console,
+        [
+            ("open the stores in xarray", f'{programs}/python -c "{show_stores}"'),
+            (
+                "look at the flow runs and artifacts, and start more of them",
+                f"{programs}/sensorium ui --home {directory / 'prefect'}",
+            ),
+            ("run on the real data, about 13 GB a session", f"{programs}/sensorium ingest F --store store"),
+        ],
+    )
 
 
 def _programs_folder() -> str:

@@ -71,19 +71,17 @@ def deploy(
     if as_json:
         print_json([asdict(one) for one in done])
         return EXIT_DONE
-    from flows.cli.tables import print_table, table_console
+    from flows.cli.tables import print_next, print_table, table_console
 
     console = table_console()
     url = hide_secrets(os.environ["PREFECT_API_URL"])
     print_table(console, f"On the server {url}", [asdict(one) for one in done])
-    console.print("\n[bold]Next[/bold]")
-    for title, command in (
+    commands = (
         *((f"start a worker for the pool {pool}", f"prefect worker start --pool {pool}") for pool in _POOLS),
         ("run something", "prefect deployment run pipeline/pipeline --watch"),
         ("switch a schedule on", "prefect deployment schedule ls ingest/ingest"),
-    ):
-        console.print(f"  {title}:", highlight=False)
-        console.print(f"    PREFECT_API_URL={url} {command}", markup=False, highlight=False, soft_wrap=True)
+    )
+    print_next(console, [(purpose, f"PREFECT_API_URL={url} {command}") for purpose, command in commands])
     return EXIT_DONE
 
 

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from flows.cli.options import (
     EXIT_DONE,
+    DeviceName,
     FlowOption,
     FramesName,
     JobsOption,
@@ -82,7 +83,7 @@ def train(
         Parameter(help="Where decoded trials are kept. Default: as the preset has it."),
     ] = None,
     device: Annotated[
-        Literal["auto", "cpu", "cuda"] | None,
+        DeviceName | None,
         Parameter(help="Where to train; auto takes a GPU if there is one. Default: as the preset has it."),
     ] = None,
     flow: FlowOption = False,
@@ -169,9 +170,7 @@ def predict(
     weights: Annotated[
         str | None, Parameter(help="How much each of several runs counts, e.g. 1,2. Default: all the same.")
     ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], Parameter(help="Where to predict; auto takes a GPU if there is one.")
-    ] = "auto",
+    device: Annotated[DeviceName, Parameter(help="Where to predict; auto takes a GPU if there is one.")] = "auto",
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:

@@ -18,13 +18,16 @@ __all__ = [
     "EXIT_INTERRUPTED",
     "EXIT_UNUSABLE",
     "EXIT_WRONG",
+    "DeviceName",
     "FlowOption",
     "FramesName",
     "JobsOption",
     "JsonOption",
     "ListOption",
     "SourceOption",
+    "StoreArgument",
     "StoreOption",
+    "check_jobs",
     "complain",
     "count_jobs",
     "key_values",
@@ -40,6 +43,9 @@ EXIT_INTERRUPTED = 130
 
 #: As :data:`sensorium_data.frames.FramesProfile`, which takes pyarrow to import.
 FramesName = Literal["official", "50-298", "51-299"]
+#: As :data:`flows.training.Device`, which takes the settings of all models to import.
+DeviceName = Literal["auto", "cpu", "cuda"]
+StoreArgument = Annotated[str, Parameter(help="Root of the session stores.")]
 StoreOption = Annotated[str, Parameter(name="--store", help="Root of the session stores: a folder or fsspec URL.")]
 SourceOption = Annotated[
     list[str] | None,
@@ -72,11 +78,15 @@ def terminal_progress() -> Any:
     return show_progress(error_console())
 
 
+def check_jobs(jobs: int | None) -> None:
+    if jobs is not None and jobs < 1:
+        raise UsageError("--jobs", found=jobs, expected="a number from 1 up")
+
+
 def count_jobs(jobs: int | None) -> int:
     from flows.settings import Settings
 
-    if jobs is not None and jobs < 1:
-        raise UsageError("--jobs", found=jobs, expected="a number from 1 up")
+    check_jobs(jobs)
     return jobs or Settings().jobs or os.cpu_count() or 1
 
 

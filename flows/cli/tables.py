@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["error_console", "print_table", "table_console"]
+__all__ = ["error_console", "print_next", "print_table", "table_console"]
 
 # Tables that are piped into a file or a pager keep their columns apart from the pager's width.
 _PLAIN_WIDTH = 160
@@ -68,6 +68,14 @@ def print_table(
         table.add_row(*(_cell(record.get(name)) for name in columns))
     console.print()
     console.print(table)
+
+
+def print_next(console: Console, commands: Iterable[tuple[str, str]]) -> None:
+    """Print commands that may come next, each under what it does."""
+    console.print("\n[bold]Next[/bold]")
+    for purpose, command in commands:
+        console.print(f"  {purpose}:", highlight=False)
+        console.print(f"    {command}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _cell(value: object) -> str:

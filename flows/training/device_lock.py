@@ -1,6 +1,6 @@
 """A lock a GPU, so that it does one training at a time whoever starts them on this machine.
 
-It is the operating system's (flock), which dies with its holder; the lock file says who that is.
+The lock dies with its holder; the lock file says who that is.
 """
 
 from __future__ import annotations
@@ -15,11 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sensorium_data.errors import UsageError
-
-try:
-    import fcntl
-except ImportError:  # Windows has none; one training at a time is the user's part there.
-    fcntl = None  # type: ignore[assignment]
+from sensorium_data.files import HAS_LOCKS, try_lock
 
 __all__ = ["hold_devices", "list_gpus"]
 
@@ -75,7 +71,7 @@ def hold_devices(
         If a lock file cannot be opened.
     """
     # In one order everywhere: two that want several devices would wait for each other for ever.
-    in_order = sorted(names) if fcntl is not None else []
+    in_order = sorted(names) if HAS_LOCKS else []
     with ExitStack() as stack:
         yield [stack.enter_context(_hold(folder, name, purpose, write_line)) for name in in_order]
 
@@ -87,7 +83,8 @@ def _hold(folder: Path, name: str, purpose: str, write_line: Callable[[str], Non
     while True:
         descriptor = _open(path)
         try:
-            if _try_lock(descriptor, path):
+            # Someone who tidies up may have removed the file since it was opened.
+            if try_lock(descriptor, path):
                 user = getpass.getuser()
                 now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
                 _write_holder(descriptor, f"process {os.getpid()} of {user}, {purpose}, since {now}")
@@ -119,15 +116,6 @@ def _open(path: Path) -> int:
             found=error.strerror,
             remedy="check its permissions, or name another folder in SENSORIUM_LOCKS",
         ) from error
-
-
-def _try_lock(descriptor: int, path: Path) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    # Someone who tidies up may have removed the file since it was opened: a lock on what is gone keeps nobody out.
-    return path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
 
 
 def _write_holder(descriptor: int, holder: str) -> None:

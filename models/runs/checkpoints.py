@@ -8,7 +8,6 @@ their own, written when they get better. Each file is written under another name
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from safetensors.torch import load_file
 
 from models.runs.weights import digest_file, save_weights
 from sensorium_data.errors import RunError
+from sensorium_data.files import sync_path
 
 __all__ = ["Checkpoint", "Checkpoints", "Position"]
 
@@ -252,11 +252,6 @@ def _publish_file(path: Path, write: Callable[[Path], object]) -> None:
     """Have a file written under another name, bring it to the disk, and give it its own."""
     partial = path.with_name(f"{path.name}.partial")
     write(partial)
-    for written in (partial, path.parent):
-        descriptor = os.open(written, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if written == partial:
-            partial.rename(path)
+    sync_path(partial)
+    partial.rename(path)
+    sync_path(path.parent)

@@ -26,11 +26,7 @@ from models.runs.location import RunsFolder
 from models.runs.run import FORMAT_VERSION, ModelRecord
 from models.runs.weights import digest_file, save_weights
 from sensorium_data.errors import RunError, StoreError
-
-try:
-    import fcntl
-except ImportError:  # Windows has none; training a run once at a time is the user's part there.
-    fcntl = None  # type: ignore[assignment]
+from sensorium_data.files import lock_folder
 
 __all__ = [
     "RunFolder",
@@ -211,26 +207,19 @@ def describe_given(config: TrainingConfig) -> dict[str, Any]:
 @contextmanager
 def _exclusive_access(folder: Path) -> Iterator[None]:
     """Lock a folder; the lock dies with its holder."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The one who held the lock a moment ago may have finished and renamed the folder.
-        held = folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat())
+        descriptor = lock_folder(folder)
     except BlockingIOError:
-        held = False
+        raise RunError(
+            "another process is training this run",
+            path=folder,
+            remedy="wait for it to finish, or stop it",
+        ) from None
     try:
-        if not held:
-            raise RunError(
-                "another process is training this run",
-                path=folder,
-                remedy="wait for it to finish, or stop it",
-            )
         yield
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _empty(folder: Path) -> None:

@@ -92,14 +92,8 @@ def write_summary(
 
     Parameters
     ----------
-    metrics : sequence of EpochMetrics
-        At least one.
-    path : Path
-        The file to write.
-    title : str
-        What to call the run.
-    best_epoch : int
-        The epoch whose weights are kept; 0 if none beat the untrained model.
+    metrics, path, title, best_epoch
+        As in :func:`draw_curves`.
     n_parameters : int
         Of the model.
     device : str

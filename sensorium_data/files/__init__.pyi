@@ -12,6 +12,11 @@ from .http_stream import FileHead as FileHead
 from .http_stream import PieceWriter as PieceWriter
 from .http_stream import read_head as read_head
 from .http_stream import stream_whole as stream_whole
+from .locks import HAS_LOCKS as HAS_LOCKS
+from .locks import lacks_locks as lacks_locks
+from .locks import lock_folder as lock_folder
+from .locks import open_locked as open_locked
+from .locks import try_lock as try_lock
 from .object_cache import ObjectCache as ObjectCache
 from .object_cache import default_object_cache as default_object_cache
 from .objects import LocalObjects as LocalObjects
@@ -21,6 +26,7 @@ from .objects import StoredObject as StoredObject
 from .objects import digest_bytes as digest_bytes
 from .objects import open_objects as open_objects
 from .objects import sync_folder as sync_folder
+from .objects import sync_path as sync_path
 from .part_file import FileVersion as FileVersion
 from .part_file import PartFile as PartFile
 from .part_file import disk_errors as disk_errors

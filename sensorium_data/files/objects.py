@@ -20,7 +20,16 @@ from sensorium_data.errors import StoreError
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
 
-__all__ = ["LocalObjects", "Objects", "RemoteObjects", "StoredObject", "digest_bytes", "open_objects", "sync_folder"]
+__all__ = [
+    "LocalObjects",
+    "Objects",
+    "RemoteObjects",
+    "StoredObject",
+    "digest_bytes",
+    "open_objects",
+    "sync_folder",
+    "sync_path",
+]
 
 
 def digest_bytes(data: bytes | memoryview) -> str:
@@ -167,7 +176,7 @@ class LocalObjects:
 
     def write_durably(self, key: str, data: bytes) -> None:
         # Synced under its temporary name: a file that has the right name has the right bytes.
-        self._write(key, data, _sync)
+        self._write(key, data, sync_path)
         sync_folder((self.root / key).parent)
 
     def _write(self, key: str, data: bytes | memoryview, before_naming: Callable[[Path], None]) -> None:
@@ -189,7 +198,7 @@ class LocalObjects:
     def sync(self, key: str) -> None:
         """Wait until an object has reached the disk; its name in its folder may still be on the way."""
         try:
-            _sync(self.root / key)
+            sync_path(self.root / key)
         except OSError as error:
             raise _cannot("written", str(self.root / key), error) from error
 
@@ -387,12 +396,19 @@ def open_objects(url: str | os.PathLike[str]) -> LocalObjects | RemoteObjects:
 def sync_folder(path: Path) -> None:
     """Wait until a folder's list of files has reached the disk."""
     try:
-        _sync(path)
+        sync_path(path)
     except OSError as error:
         raise _cannot("written", str(path), error) from error
 
 
-def _sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's list of files, have reached the disk.
+
+    Raises
+    ------
+    OSError
+        If the disk fails; :func:`sync_folder` makes a :class:`StoreError` of it.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

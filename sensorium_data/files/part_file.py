@@ -8,7 +8,6 @@ gets its name in one step; ``<name>.json`` then keeps what stamped its version a
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -20,18 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import DownloadError
-
-try:
-    import fcntl
-except ImportError:  # Windows has none; keeping two downloads of one file apart is the user's part there.
-    fcntl = None  # type: ignore[assignment]
+from sensorium_data.files.locks import lacks_locks, open_locked
+from sensorium_data.files.objects import sync_path
 
 __all__ = ["FileVersion", "PartFile", "disk_errors", "open_part", "read_version"]
 
 # Between two records at least; a crash costs the segments that came since.
 _RECORD_INTERVAL_S = 1.0
-
-_UNLOCKABLE = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -242,11 +236,11 @@ class PartFile:
             # First of all: without it, a crash in between leaves a file of unknown version, not of a wrong one.
             beside.unlink(missing_ok=True)
             self.path.replace(self._target)
-            _sync_folder(self._target.parent)
+            sync_path(self._target.parent)
             version = replace(version, size_bytes=status.st_size)
             _write_json(beside, {**asdict(version), "mtime_ns": status.st_mtime_ns})
             self._record.unlink(missing_ok=True)
-            _sync_folder(self._target.parent)
+            sync_path(self._target.parent)
 
     def discard(self) -> None:
         """Delete the part and its record."""
@@ -295,33 +289,16 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def _open_locked(path: Path, on_wait: Callable[[], None] | None) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            if fcntl is not None:
-                _lock(descriptor, on_wait)
-            # Whoever had the lock may have given the file its name, or deleted it.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
-                    return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-        on_wait = None
+    def open_file() -> int:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
-
-def _lock(descriptor: int, on_wait: Callable[[], None] | None) -> None:
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if on_wait is not None:
-                on_wait()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Whoever has the lock may give the file its name, or delete it.
+        return open_locked(path, open_file, on_wait=on_wait)
     except OSError as error:
-        if error.errno not in _UNLOCKABLE:
+        if not lacks_locks(error):
             raise
+        return open_file()
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -350,11 +327,3 @@ def _write_json(path: Path, content: Mapping[str, object]) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,14 +19,9 @@ import xarray as xr
 
 from sensorium_data import schema
 from sensorium_data.errors import PredictionsError, UsageError
-from sensorium_data.files import LocalObjects, RemoteObjects, open_objects
+from sensorium_data.files import LocalObjects, RemoteObjects, lock_folder, open_objects
 from sensorium_data.sessions import Session, Tier, find_session
 from sensorium_data.store import METADATA_KEY, SessionTemplate, StoreLike, consolidate, open_store
-
-try:
-    import fcntl
-except ImportError:  # Windows has none; keeping two writers of one store apart is the user's part there.
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["PREDICTIONS_KIND", "PredictionsWriter", "ResponseUnits", "trial_key"]
 
@@ -366,26 +361,18 @@ def _claim_folder(folder: Path) -> int | None:
     """Make the folder and lock it: two processes never write one store, and the lock dies with its holder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _lock_folder(folder) if fcntl is not None else None
-    except OSError as error:
-        raise PredictionsError(
-            "cannot be written", path=folder, found=error.strerror, remedy="check the path and its permissions"
-        ) from error
-
-
-def _lock_folder(folder: Path) -> int:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock_folder(folder)
     except BlockingIOError as error:
-        os.close(descriptor)
         raise PredictionsError(
             "another process is writing these predictions",
             path=folder,
             found=error.strerror,
             remedy="wait for it, or choose another name",
         ) from error
-    return descriptor
+    except OSError as error:
+        raise PredictionsError(
+            "cannot be written", path=folder, found=error.strerror, remedy="check the path and its permissions"
+        ) from error
 
 
 def _empty_folder(folder: Path) -> None:

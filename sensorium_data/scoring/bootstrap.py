@@ -22,9 +22,11 @@ weighted bootstraps of the general empirical process, Annals of Probability 21 (
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +35,18 @@ from threadpoolctl import threadpool_limits
 from sensorium_data.errors import UsageError
 from sensorium_data.ordered_map import map_ahead
 
-__all__ = ["LEAST_RESAMPLES", "TILT", "Bootstrap", "Resampled", "centered_interval", "cut_neurons", "resample_neurons"]
+__all__ = [
+    "LEAST_RESAMPLES",
+    "TILT",
+    "Bootstrap",
+    "Resampled",
+    "WeightedCorrelation",
+    "centered_interval",
+    "cut_neurons",
+]
 
 Floats = npt.NDArray[np.float64]
+_Weights = TypeVar("_Weights")
 
 #: How far repeats are tilted, as a share of leaving half of them out; what it changes is divided by this.
 TILT = 0.5
@@ -178,41 +189,70 @@ def cut_neurons(n_neurons: int, n_at_once: int = _NEURONS_AT_ONCE) -> Iterator[s
         yield slice(first, min(first + n_at_once, n_neurons))
 
 
-def resample_neurons(
-    correlate: Callable[[slice], tuple[Floats, Floats]], n_neurons: int, confidence: float, jobs: int
-) -> tuple[Resampled, Floats, Floats]:
-    """Return what resampling says about the mean over neurons, and about each of them.
+class WeightedCorrelation(ABC, Generic[_Weights]):
+    """A correlation of each neuron over recorded items that may count more or less: trials, or repeats of movies."""
 
-    Parameters
-    ----------
-    correlate : callable
-        Returns the correlations of some neurons: recorded, (neuron,), and resampled, (resample, neuron). Called from
-        several threads.
-    n_neurons : int
-        How many there are.
-    confidence : float
-        Of the neurons' intervals.
-    jobs : int
-        Threads. The result does not depend on their number.
+    @property
+    @abstractmethod
+    def n_neurons(self) -> int:
+        """Number of neurons."""
 
-    Returns
-    -------
-    mean : Resampled
-        The mean over neurons.
-    low, high : np.ndarray
-        (neuron,) each: the ends of each neuron's interval.
-    """
+    @abstractmethod
+    def weighted_correlation(self, weights: _Weights, neurons: slice) -> Floats:
+        """Return the correlation of some neurons where items count as weighted, (choice of weights, neuron)."""
 
-    def work(cut: slice) -> tuple[float, Floats]:
-        estimates, replicates = correlate(cut)
-        low[cut], high[cut] = centered_interval(estimates, replicates, confidence)
-        return float(estimates.sum()), replicates.sum(axis=1)
+    def correlation(self) -> Floats:
+        """Return the correlation where all items count the same, (neuron,): 0 where a trace is constant or not finite.
 
-    low, high = np.empty(n_neurons), np.empty(n_neurons)
-    estimate, total = 0.0, np.zeros(1)
-    # BLAS threads beside these would wait for each other by spinning.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(max(1, jobs), thread_name_prefix="resample") as pool:
-        for _, (part, replicates) in map_ahead(pool, work, cut_neurons(n_neurons), 2 * jobs):
-            estimate += part
-            total = total + replicates
-    return Resampled(estimate / n_neurons, total / n_neurons), low, high
+        The same as :mod:`sensorium_data.scoring.correlation` takes from the traces themselves.
+        """
+        correlation: Floats = self.weighted_correlation(self._weigh_equally(), slice(None))[0]
+        return correlation
+
+    def bootstrap(self, how: Bootstrap, *labels: str, jobs: int = 2) -> tuple[Resampled, Floats, Floats]:
+        """Return what resampling the items says about the mean over neurons, and about each of them.
+
+        Parameters
+        ----------
+        how : Bootstrap
+            How often, and with what seed.
+        labels : str
+            What the items are of: session, tier, stimulus.
+        jobs : int
+            Threads. The result does not depend on their number.
+
+        Returns
+        -------
+        mean : Resampled
+            The mean over neurons.
+        low, high : np.ndarray
+            (neuron,) each: the ends of each neuron's interval.
+        """
+        equal, drawn = self._weigh_equally(), self._draw_weights(how, labels)
+        low, high = np.empty(self.n_neurons), np.empty(self.n_neurons)
+
+        def work(cut: slice) -> tuple[float, Floats]:
+            recorded = self.weighted_correlation(equal, cut)[0]
+            replicates = self._replicate(recorded, drawn, cut)
+            low[cut], high[cut] = centered_interval(recorded, replicates, how.confidence)
+            return float(recorded.sum()), replicates.sum(axis=1)
+
+        estimate, total = 0.0, np.zeros(1)
+        # BLAS threads beside these would wait for each other by spinning.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(max(1, jobs), thread_name_prefix="resample") as pool:
+            for _, (part, replicates) in map_ahead(pool, work, cut_neurons(self.n_neurons), 2 * jobs):
+                estimate += part
+                total = total + replicates
+        return Resampled(estimate / self.n_neurons, total / self.n_neurons), low, high
+
+    @abstractmethod
+    def _weigh_equally(self) -> _Weights:
+        """Return one choice of weights: that of the recording."""
+
+    @abstractmethod
+    def _draw_weights(self, how: Bootstrap, labels: Sequence[str]) -> _Weights:
+        """Return as many choices of weights as there are resamples."""
+
+    @abstractmethod
+    def _replicate(self, recorded: Floats, drawn: _Weights, neurons: slice) -> Floats:
+        """Return the resampled correlations of some neurons, (resample, neuron), given the recorded ones."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sensorium_data.errors import UsageError
-from sensorium_data.scoring.bootstrap import TILT, Bootstrap, Resampled, cut_neurons, resample_neurons
+from sensorium_data.scoring.bootstrap import TILT, Bootstrap, WeightedCorrelation, cut_neurons
 from sensorium_data.scoring.correlation import standardized_covariance
 from sensorium_data.scoring.reliability import OracleReliability
 
@@ -117,7 +117,7 @@ class MovieProducts:
             reliability.add_sums(self.n_repeats, n, sums, squares, squared_sums)
 
 
-class RepeatedMovies:
+class RepeatedMovies(WeightedCorrelation[Sequence[Floats]]):
     """Several movies that were each shown more than once.
 
     Parameters
@@ -141,14 +141,6 @@ class RepeatedMovies:
     def n_neurons(self) -> int:
         """Number of neurons."""
         return self._movies[0].n_neurons
-
-    def correlation(self) -> Floats:
-        """Return the correlation to average, (neuron,): 0 where an average is constant or not finite.
-
-        The same as :func:`sensorium_data.scoring.correlation.correlation_to_average`.
-        """
-        correlation: Floats = self.weighted_correlation(self._equal_weights(), slice(None))[0]
-        return correlation
 
     def weighted_correlation(self, weights: Sequence[Floats], neurons: slice) -> Floats:
         """Return the correlation to average for averages in which repeats count as weighted.
@@ -176,29 +168,6 @@ class RepeatedMovies:
             totals = [total + part for total, part in zip(totals, sums, strict=True)] if totals else list(sums)
         return standardized_covariance(*(total / self._n_frames for total in totals))
 
-    def bootstrap(self, how: Bootstrap, *labels: str, jobs: int = 2) -> tuple[Resampled, Floats, Floats]:
-        """Tilt the repeats of each movie; see :func:`sensorium_data.scoring.bootstrap.resample_neurons`.
-
-        Parameters
-        ----------
-        how : Bootstrap
-            How often, and with what seed.
-        labels : str
-            What the movies are: session, tier, stimulus.
-        jobs : int
-            Threads.
-        """
-        tilted = [
-            how.tilt(movie.n_repeats, "repeats", *labels, str(number)) for number, movie in enumerate(self._movies)
-        ]
-        recorded = self._equal_weights()
-
-        def correlate(cut: slice) -> tuple[Floats, Floats]:
-            estimates = self.weighted_correlation(recorded, cut)[0]
-            return estimates, estimates + (self.weighted_correlation(tilted, cut) - estimates) / TILT
-
-        return resample_neurons(correlate, self.n_neurons, how.confidence, jobs)
-
     def reliability(self) -> OracleReliability:
         """Return how reliably the neurons respond to the movies; the first signal is the responses."""
         reliability = OracleReliability(self.n_neurons)
@@ -206,5 +175,11 @@ class RepeatedMovies:
             movie.add_to(reliability)
         return reliability
 
-    def _equal_weights(self) -> list[Floats]:
+    def _weigh_equally(self) -> Sequence[Floats]:
         return [np.full((1, movie.n_repeats), 1 / movie.n_repeats) for movie in self._movies]
+
+    def _draw_weights(self, how: Bootstrap, labels: Sequence[str]) -> Sequence[Floats]:
+        return [how.tilt(movie.n_repeats, "repeats", *labels, str(number)) for number, movie in enumerate(self._movies)]
+
+    def _replicate(self, recorded: Floats, drawn: Sequence[Floats], neurons: slice) -> Floats:
+        return recorded + (self.weighted_correlation(drawn, neurons) - recorded) / TILT

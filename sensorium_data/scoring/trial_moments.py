@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sensorium_data.errors import UsageError
-from sensorium_data.scoring.bootstrap import Bootstrap, Resampled, cut_neurons, resample_neurons
+from sensorium_data.scoring.bootstrap import Bootstrap, WeightedCorrelation, cut_neurons
 from sensorium_data.scoring.correlation import standardized_covariance
 
 __all__ = ["TrialMoments", "sum_trial"]
@@ -61,7 +61,7 @@ def sum_trial(a_NT: npt.NDArray[np.floating], b_NT: npt.NDArray[np.floating]) ->
     return sums
 
 
-class TrialMoments:
+class TrialMoments(WeightedCorrelation[Floats]):
     """The sums of several trials.
 
     Parameters
@@ -100,14 +100,6 @@ class TrialMoments:
         """Number of neurons."""
         return int(self._sums.shape[2])
 
-    def correlation(self) -> Floats:
-        """Return the correlation over all trials joined along time, (neuron,).
-
-        As :class:`sensorium_data.scoring.CorrelationAccumulator` does: 0 where a trace is constant or not finite.
-        """
-        correlation: Floats = self.weighted_correlation(np.ones((1, self.n_trials)), slice(None))[0]
-        return correlation
-
     def weighted_correlation(self, weights: Floats, neurons: slice) -> Floats:
         """Return the correlation over trials that each count as often as weighted.
 
@@ -134,26 +126,14 @@ class TrialMoments:
             sums = (n_frames * a, n_frames * b, aa + n_frames * a * a, bb + n_frames * b * b, ab + n_frames * a * b)
             return standardized_covariance(*(weights @ values / n for values in sums))
 
-    def bootstrap(self, how: Bootstrap, *labels: str, jobs: int = 2) -> tuple[Resampled, Floats, Floats]:
-        """Resample the trials; see :func:`sensorium_data.scoring.bootstrap.resample_neurons` for what is returned.
+    def _weigh_equally(self) -> Floats:
+        return np.ones((1, self.n_trials))
 
-        Parameters
-        ----------
-        how : Bootstrap
-            How often, and with what seed.
-        labels : str
-            What the trials are: session, tier, stimulus.
-        jobs : int
-            Threads.
-        """
-        n = self.n_trials
-        counts = how.draw(n, "trials", *labels)
+    def _draw_weights(self, how: Bootstrap, labels: Sequence[str]) -> Floats:
+        return how.draw(self.n_trials, "trials", *labels)
 
-        def correlate(cut: slice) -> tuple[Floats, Floats]:
-            recorded = self.weighted_correlation(np.ones((1, n)), cut)[0]
-            if n == 1:
-                # Drawing the only trial again and again does not tell how far it is off.
-                return recorded, np.full((how.n_resamples, len(recorded)), np.nan)
-            return recorded, self.weighted_correlation(counts, cut)
-
-        return resample_neurons(correlate, self.n_neurons, how.confidence, jobs)
+    def _replicate(self, recorded: Floats, drawn: Floats, neurons: slice) -> Floats:
+        if self.n_trials == 1:
+            # Drawing the only trial again and again does not tell how far it is off.
+            return np.full((len(drawn), len(recorded)), np.nan)
+        return self.weighted_correlation(drawn, neurons)

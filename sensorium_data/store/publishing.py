@@ -11,17 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import StoreError, UnknownNameError
-from sensorium_data.files import LocalObjects, Objects
+from sensorium_data.files import HAS_LOCKS, LocalObjects, Objects, open_locked
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Session, find_session
 from sensorium_data.store.ledger import LEDGER_KEY, Ledger
 from sensorium_data.store.template import METADATA_KEY, consolidate
 from sensorium_data.store.versions import VERSIONS_KEY, current_group, is_later_version, point_to
-
-try:
-    import fcntl
-except ImportError:  # Windows has none; keeping two conversions of one session apart is the user's part there.
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "PARTIAL_FOLDER",
@@ -67,12 +62,20 @@ def exclusive_access(
     StoreError
         If the lock cannot be made.
     """
-    if not isinstance(objects, LocalObjects) or fcntl is None:
+    if not isinstance(objects, LocalObjects) or not HAS_LOCKS:
         yield
         return
     path = _lock_path(objects, name)
+    waiting = waiting or f"wait for the lock {name}"
+    has_waited = False
+
+    def tell() -> None:
+        nonlocal has_waited
+        has_waited = True
+        progress(waiting, 0, 1)
+
     try:
-        descriptor = _acquire_lock(path, waiting or f"wait for the lock {name}", progress)
+        descriptor = open_locked(path, lambda: _open_lock_file(path), on_wait=tell)
     except OSError as error:
         raise StoreError(
             "the store cannot be written",
@@ -81,6 +84,8 @@ def exclusive_access(
             remedy="check the path and its permissions, and that its file system supports locks",
         ) from error
     try:
+        if has_waited:
+            progress(waiting, 1, 1)
         yield
     finally:
         # Deleted while it is held: who waits for it notices and takes the new file.
@@ -221,33 +226,14 @@ def _lock_path(objects: LocalObjects, name: str) -> Path:
     return objects.root / PARTIAL_FOLDER / f"{name}.lock"
 
 
-def _acquire_lock(path: Path, waiting: str, progress: Progress) -> int:
-    waited = False
+def _open_lock_file(path: Path) -> int:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:
             continue  # Whoever held the lock has just removed its folder.
         except FileExistsError:
             # The folder was there, and was removed before mkdir looked whether it is one.
             if path.parent.exists() and not path.parent.is_dir():
                 raise
-            continue
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not waited:
-                    waited = True
-                    progress(waiting, 0, 1)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
-                    if waited:
-                        progress(waiting, 1, 1)
-                    return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)

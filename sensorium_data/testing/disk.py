@@ -19,7 +19,7 @@ from typing import Any, Protocol
 __all__ = ["OPERATIONS", "DiskFault", "FailFrom", "KillAt", "StepCounter", "faulty_disk", "in_child"]
 
 #: What counts as a step.
-OPERATIONS = ("write", "replace", "rename", "unlink", "fsync", "mkdir")
+OPERATIONS = ("write", "pwrite", "truncate", "replace", "rename", "unlink", "fsync", "mkdir")
 
 # A fault lies between a call and the disk while another thread's call does: one step at a time is counted.
 _LOCK = threading.RLock()
@@ -143,6 +143,8 @@ def faulty_disk(fault: DiskFault | None = None, *, operations: Collection[str] =
         patch(Path, "unlink", counted("unlink", Path.unlink))
         patch(Path, "mkdir", counted("mkdir", Path.mkdir))
         patch(os, "rename", counted("rename", os.rename))
+        patch(os, "pwrite", counted("pwrite", os.pwrite))
+        patch(os, "ftruncate", counted("truncate", os.ftruncate))
         patch(os, "fsync", counted("fsync", os.fsync))
         yield counter
     finally:

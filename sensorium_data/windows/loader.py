@@ -276,12 +276,8 @@ class WindowLoader:
 
         Parameters
         ----------
-        session : str
-            Alias or full name.
-        tiers : iterable of Tier
-            Which trials.
-        labelled : bool
-            Only trials whose responses are published.
+        session, tiers, labelled
+            As in :meth:`TrialReader.select_trials`.
         only : collection of int, optional
             Only these of them; none at all is no error.
         """

@@ -49,10 +49,7 @@ MEMBER = f"{SESSION.name}/data/responses/1.npy"
 N_INDEX_REQUESTS = 1
 
 
-@pytest.fixture(autouse=True)
-def _no_defect_of_the_server_counts_as_a_fault(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    yield
-    assert not [record for record in caplog.records if record.name == "aiohttp.server"]
+pytestmark = pytest.mark.usefixtures("sound_server")
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,14 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import sensorium_data.archive.download
-from fixtures.archives import IMPATIENT, SESSION, write_noise, write_zip
-from sensorium_data.archive.download import DownloadReport, download_archive
+from fixtures.archives import SESSION, write_noise, write_zip
+from fixtures.downloads import SEGMENT_SIZE_BYTES, download
 from sensorium_data.errors import ArchiveError, SensoriumError, SourceChangedError, SourceError
-from sensorium_data.testing import DirectoryServer, serve_directory
+from sensorium_data.testing import serve_directory
 from sensorium_data.testing.faults import (
     AnswerHtml,
     AnswerStatus,
@@ -38,36 +36,11 @@ from sensorium_data.testing.faults import (
 )
 from sensorium_data.testing.server import Fault
 
-SEGMENT_SIZE_BYTES = 16_000
 #: The first request that a download makes for a segment; before it, for whole files, what finds out about the server.
 FIRST_SEGMENT = 1
 
 
-@pytest.fixture(autouse=True)
-def _small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sensorium_data.archive.download, "_SEGMENT_SIZE_BYTES", SEGMENT_SIZE_BYTES)
-
-
-@pytest.fixture(autouse=True)
-def _no_defect_of_the_server_counts_as_a_fault(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    yield
-    assert not [record for record in caplog.records if record.name == "aiohttp.server"]
-
-
-@pytest.fixture
-def origin(tmp_path: Path) -> Path:
-    (tmp_path / "server").mkdir()
-    return write_noise(tmp_path / "server")
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "downloads" / "a.zip"
-
-
-def download(server: DirectoryServer, origin: Path, target: Path, jobs: int = 2) -> DownloadReport:
-    return download_archive(server.url_of(origin.name), target, policy=IMPATIENT, jobs=jobs)
-
+pytestmark = pytest.mark.usefixtures("small_segments", "sound_server")
 
 TRANSIENT: dict[str, Fault] = {
     "connection closed without an answer": CloseConnection(),

@@ -12,10 +12,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-import sensorium_data.archive.download
 from fixtures.archives import IMPATIENT, write_noise
-from sensorium_data.archive.download import DownloadReport, download_archive
-from sensorium_data.archive.sources import RetryPolicy
+from fixtures.downloads import SEGMENT_SIZE_BYTES, download
+from sensorium_data.archive.download import download_archive
 from sensorium_data.errors import DownloadError, SourceError
 from sensorium_data.files import FileVersion, open_part
 from sensorium_data.testing import DirectoryServer, Throttle, serve_directory
@@ -32,29 +31,9 @@ from sensorium_data.testing.server import Fault
 
 #: Index and check; then the segments.
 N_OPENING_REQUESTS = 1
-SEGMENT_SIZE_BYTES = 16_000
 
 
-@pytest.fixture(autouse=True)
-def _small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sensorium_data.archive.download, "_SEGMENT_SIZE_BYTES", SEGMENT_SIZE_BYTES)
-
-
-@pytest.fixture
-def origin(tmp_path: Path) -> Path:
-    (tmp_path / "server").mkdir()
-    return write_noise(tmp_path / "server")
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "downloads" / "a.zip"
-
-
-def download(
-    server: DirectoryServer, origin: Path, target: Path, policy: RetryPolicy = IMPATIENT, jobs: int = 3
-) -> DownloadReport:
-    return download_archive(server.url_of(origin.name), target, policy=policy, jobs=jobs)
+pytestmark = pytest.mark.usefixtures("small_segments")
 
 
 def names_in(folder: Path) -> set[str]:

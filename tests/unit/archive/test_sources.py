@@ -46,10 +46,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-@pytest.fixture(autouse=True)
-def _no_defect_of_the_server_counts_as_a_fault(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    yield
-    assert not [record for record in caplog.records if record.name == "aiohttp.server"]
+pytestmark = pytest.mark.usefixtures("sound_server")
 
 
 @pytest.fixture

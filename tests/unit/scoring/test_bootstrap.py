@@ -5,7 +5,7 @@ import pytest
 
 from sensorium_data.errors import UsageError
 from sensorium_data.scoring import Bootstrap
-from sensorium_data.scoring.bootstrap import TILT, Resampled, centered_interval, resample_neurons
+from sensorium_data.scoring.bootstrap import TILT, Resampled, centered_interval
 from sensorium_data.scoring.movie_products import MovieProducts, RepeatedMovies
 from sensorium_data.scoring.trial_moments import TrialMoments, sum_trial
 
@@ -52,16 +52,15 @@ def test_numbers_resampled_alike_can_be_added_and_compared() -> None:
 
 
 def test_threads_change_nothing() -> None:
-    values = np.random.default_rng(0).normal(size=(300, 1000))
-
-    def correlate(cut: slice) -> tuple[np.ndarray, np.ndarray]:
-        return values[0, cut], values[:, cut]
-
-    one, many = (resample_neurons(correlate, 1000, 0.95, jobs) for jobs in (1, 4))
+    rng = np.random.default_rng(0)
+    moments = TrialMoments([5] * 4, [sum_trial(*rng.normal(size=(2, 1000, 5))) for _ in range(4)])
+    how = Bootstrap(300)
+    one, many = (moments.bootstrap(how, "F", jobs=jobs) for jobs in (1, 4))
     assert np.array_equal(one[0].replicates, many[0].replicates)
     assert np.array_equal(one[1], many[1])
-    assert one[0].estimate == pytest.approx(values[0].mean())
-    assert one[0].replicates == pytest.approx(values.mean(axis=1))
+    assert one[0].estimate == pytest.approx(moments.correlation().mean())
+    resampled = moments.weighted_correlation(how.draw(4, "trials", "F"), slice(None))
+    assert one[0].replicates == pytest.approx(resampled.mean(axis=1))
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
