@@ -27,9 +27,6 @@ from sensorium_data.simulate import simulate
 DOCUMENTS = all_documents()
 PAGES = pages()
 
-#: Public names that the examples use and that are not there yet. A name that is there has to be taken off this list.
-_WAITING_FOR_FACES = ("open_store", "window_batches")
-
 _LANGUAGES = {"python", "sh", "text"}
 _RUNS = "runs"
 _DOES_NOT_RUN = "does not run: "
@@ -220,13 +217,7 @@ def test_the_examples_of_a_page_run_one_after_the_other(page: Document) -> None:
     for block in page.blocks:
         if block.mark != _RUNS:
             continue
-        waiting = [name for name in _WAITING_FOR_FACES if re.search(rf"\b{name}\b", block.text)]
-        if waiting:
-            # ImportError or AttributeError: the name is not there. Once it is, this list has to forget it.
-            with pytest.raises((ImportError, AttributeError), match="|".join(waiting)):
-                run_block(page, block)
-        else:
-            run_block(page, block)
+        run_block(page, block)
 
 
 def test_examples_are_found_at_all() -> None:
@@ -266,7 +257,7 @@ def python_name(span: str) -> str | None:
 def test_every_python_name_exists(document: Document) -> None:
     for span in document.code_spans:
         name = python_name(span)
-        if name is not None and name.rpartition(".")[2] not in _WAITING_FOR_FACES:
+        if name is not None:
             assert find_object(name) is not None, f"{document}: there is no `{span}`"
 
 
