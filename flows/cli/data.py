@@ -177,7 +177,7 @@ def ingest(
         )
         for report in reports:
             for note in report.notes:
-                error_console().print(f"session {report.alias}: {note}", markup=False, soft_wrap=True)
+                error_console().print(f"session {report.alias}: {note}", soft_wrap=True)
     for failure in failures:
         complain(str(failure))
     return max((failure.exit_status for failure in failures), default=EXIT_DONE)
@@ -244,15 +244,14 @@ def inspect(
             print_table(table_console(), f"Trials of session {session}", tiers)
             print_table(table_console(), "Quality", only.to_table())
     if not as_json:
-        table_console().print(f"\n{quality.describe()}.", markup=False, soft_wrap=True)
+        table_console().print(f"\n{quality.describe()}.", soft_wrap=True)
     if session is None and unlinked:
         error_console().print(
             "leakage is left out: the sessions' movies have not been compared; `sensorium ingest` does it",
-            markup=False,
             soft_wrap=True,
         )
     if report is not None:
-        error_console().print(f"{report}: written", markup=False, soft_wrap=True)
+        error_console().print(f"{report}: written", soft_wrap=True)
     return status
 
 
@@ -315,5 +314,5 @@ def verify(
             ],
         )
     for problem in problems:
-        error_console().print(problem, markup=False, soft_wrap=True)
+        error_console().print(problem, soft_wrap=True)
     return EXIT_WRONG if problems else EXIT_DONE

@@ -68,7 +68,7 @@ def run_demo(directory: Path, prefect_server: LocalServer) -> PipelineReport:
 
 @contextmanager
 def _timed(console: Console, step: str) -> Iterator[None]:
-    console.print(f"→ {step}", markup=False, soft_wrap=True)
+    console.print(f"→ {step}", soft_wrap=True)
     began = time.monotonic()
     yield
     console.print(f"  done in {time.monotonic() - began:.0f} s")
@@ -94,7 +94,7 @@ def _print_report(report: PipelineReport, directory: Path) -> None:
     for submission in report.submissions:
         print_submission(console, submission)
     run = report.trained
-    console.print(f"\nRun: {run.run} ({run.status})", markup=False, soft_wrap=True)
+    console.print(f"\nRun: {run.run} ({run.status})", soft_wrap=True)
     programs = _programs_folder()
     show_stores = f"from sensorium_data import open_sessions; print(open_sessions('{directory / 'store'}'))"
     print_next(

@@ -106,7 +106,7 @@ def ui(
     console = error_console()
 
     def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
 
     say(f"→ start the server, its log in {folder / 'server.log'}")
     with run_server(folder, port) as server:
@@ -120,7 +120,7 @@ def ui(
         for pool in _POOLS:
             say(f"→ start a worker for the pool {pool}, its log in {server.log(f'{pool} worker')}")
             start_worker(server, pool)
-        table_console().print(server.url, markup=False, highlight=False)
+        table_console().print(server.url, highlight=False)
         say(f"for commands in another terminal: export PREFECT_API_URL={server.url}/api")
         say("Ctrl-C ends the server and the workers")
         try:

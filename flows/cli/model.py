@@ -114,8 +114,8 @@ def train(
         print_json(asdict(report))
     else:
         for line in describe_report(report):
-            table_console().print(line, markup=False, soft_wrap=True)
-        table_console().print(read_summary(report), markup=False)
+            table_console().print(line, soft_wrap=True)
+        table_console().print(read_summary(report))
     return EXIT_DONE
 
 
@@ -143,7 +143,7 @@ def _train_at_terminal(job: TrainingJob) -> TrainingReport:
     console = error_console()
 
     def write_line(line: str) -> None:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
     def take_epoch(metrics: EpochMetrics) -> None:
         write_line(describe_epoch(metrics))
@@ -207,9 +207,7 @@ def predict(
     if as_json:
         print_json(asdict(report))
     else:
-        table_console().print(
-            f"{report.predictions}: {report.status}, {report.n_trials} trials", markup=False, soft_wrap=True
-        )
+        table_console().print(f"{report.predictions}: {report.status}, {report.n_trials} trials", soft_wrap=True)
     return EXIT_DONE
 
 
@@ -278,9 +276,9 @@ def score(
         return EXIT_DONE
     print_scores(table_console(), table)
     for reason in table.unscored:
-        error_console().print(f"not scored: {reason}", markup=False, soft_wrap=True)
+        error_console().print(f"not scored: {reason}", soft_wrap=True)
     for doubt in table.doubts:
-        error_console().print(f"doubtful: {doubt}", markup=False, soft_wrap=True)
+        error_console().print(f"doubtful: {doubt}", soft_wrap=True)
     return EXIT_DONE
 
 
@@ -332,5 +330,5 @@ def leaderboard(
         return EXIT_DONE
     print_leaderboard(table_console(), board)
     for reason in next(iter(board.entries.values())).unscored:
-        error_console().print(f"not scored: {reason}", markup=False, soft_wrap=True)
+        error_console().print(f"not scored: {reason}", soft_wrap=True)
     return EXIT_DONE

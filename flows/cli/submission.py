@@ -55,7 +55,7 @@ def from_arrays(
     attributes = {} if title is None else {"title": title}
     with terminal_progress() as progress:
         n_trials = from_folder(out, store, folder, response_units=units, attributes=attributes, progress=progress)
-    table_console().print(f"{out}: written, {n_trials} trials", markup=False, soft_wrap=True)
+    table_console().print(f"{out}: written, {n_trials} trials", soft_wrap=True)
     return EXIT_DONE
 
 
@@ -123,7 +123,7 @@ def submit(
         else:
             print_submission(console, report)
         for note in (*report.notes, *report.validation.warnings):
-            error_console().print(note, markup=False, soft_wrap=True)
+            error_console().print(note, soft_wrap=True)
     return EXIT_DONE
 
 
@@ -167,7 +167,7 @@ def validate(
         if not as_json:
             console = table_console()
             for line in (*repair.corrections, *(f"not in the copy: {reason}" for reason in repair.left_out)):
-                console.print(line, markup=False, soft_wrap=True)
+                console.print(line, soft_wrap=True)
             _print_findings(f"Checks of the corrected copy in {fix}", repair.validation)
     return EXIT_DONE if last.passed else EXIT_WRONG
 

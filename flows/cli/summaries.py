@@ -99,4 +99,4 @@ def print_submission(console: Console, report: SubmissionReport) -> None:
         ],
     )
     print_table(console, f"Checks of the validator, track {report.track}", report.validation.to_frame())
-    console.print(f"Model card: {report.card}", markup=False, soft_wrap=True)
+    console.print(f"Model card: {report.card}", soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -21,12 +21,12 @@ _PLAIN_WIDTH = 160
 
 def table_console() -> Console:
     """Return a console on standard output that does not squeeze tables when it is no terminal."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+    return _console(sys.stdout)
 
 
 def error_console() -> Console:
     """Return a console on standard error, for progress and messages."""
-    return Console(file=sys.stderr, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False)
+    return _console(sys.stderr)
 
 
 def print_table(
@@ -72,10 +72,10 @@ def print_table(
 
 def print_next(console: Console, commands: Iterable[tuple[str, str]]) -> None:
     """Print commands that may come next, each under what it does."""
-    console.print("\n[bold]Next[/bold]")
+    console.print("\nNext", style="bold")
     for purpose, command in commands:
         console.print(f"  {purpose}:", highlight=False)
-        console.print(f"    {command}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"    {command}", highlight=False, soft_wrap=True)
 
 
 def _cell(value: object) -> str:
@@ -85,5 +85,9 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.3f}"
-    # Square brackets in data would be read as markup.
-    return str(value).replace("[", r"\[")
+    return str(value)
+
+
+def _console(file: TextIO) -> Console:
+    # Names of files and sessions may hold square brackets, which rich would read as markup.
+    return Console(file=file, width=None if file.isatty() else _PLAIN_WIDTH, highlight=False, markup=False)

@@ -34,7 +34,7 @@ from sensorium_data.predictions.writer import PREDICTIONS_KIND, PredictionsWrite
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import SCHEMA_VERSION
 from sensorium_data.sessions import Session, Tier, find_session
-from sensorium_data.store import METADATA_KEY, StoreLike, open_store
+from sensorium_data.store import METADATA_KEY, StoreLike, make_portable, open_store
 
 __all__ = [
     "PredictionsWriter",
@@ -315,5 +315,4 @@ def open_predictions(url: str, session: str) -> xr.Dataset:
     # One dask block a trial: a trial is one object, and smaller blocks would each read it.
     blocks = {"trial": 1, "neuron": -1, "time": -1}
     chunked = loaded.assign({name: variable.chunk(blocks) for name, variable in loaded.data_vars.items()})
-    result: xr.Dataset = chunked.assign_attrs(attributes | loaded.attrs)
-    return result
+    return make_portable(chunked.assign_attrs(attributes | loaded.attrs))

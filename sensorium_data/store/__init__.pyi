@@ -25,6 +25,7 @@ from .open import open_sessions as open_sessions
 from .open import open_statistics as open_statistics
 from .open import open_store as open_store
 from .open import stored_sessions as stored_sessions
+from .portable import make_portable as make_portable
 from .precision import Precision as Precision
 from .precision import cast_values as cast_values
 from .publishing import PARTIAL_FOLDER as PARTIAL_FOLDER

@@ -20,6 +20,7 @@ from sensorium_data.sessions import Session, find_session
 from sensorium_data.store.groups import damaged, read_attributes, read_ledger, read_sound_attributes
 from sensorium_data.store.ledger import Ledger
 from sensorium_data.store.movie_ids import MovieLinks
+from sensorium_data.store.portable import make_portable
 from sensorium_data.store.publishing import PARTIAL_FOLDER, ROOT_TITLE, list_published, read_root
 from sensorium_data.store.template import METADATA_KEY
 from sensorium_data.store.versions import read_versions
@@ -414,7 +415,7 @@ def _load_coordinates(dataset: xr.Dataset, chunk_dim: str) -> xr.Dataset:
         )
         for name, variable in dataset.data_vars.items()
     }
-    return dataset.assign(variables).assign_coords(coordinates)
+    return make_portable(dataset.assign(variables).assign_coords(coordinates))
 
 
 def _as_plain_text(coordinate: xr.Variable) -> xr.Variable:

@@ -1,0 +1,32 @@
+"""Datasets that xarray can write back, to Zarr and to netCDF."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["make_portable"]
+
+
+def make_portable(dataset: xr.Dataset) -> xr.Dataset:
+    """Return an opened dataset without what keeps it from being written back.
+
+    How it was stored (chunks, shards, codecs) fits no selection, concatenation or other chunks of it, and no other
+    format. Lists and mappings among the attributes become JSON text, since netCDF knows neither.
+    """
+    portable = dataset.drop_encoding()
+    portable.attrs = _plain(dataset.attrs)
+    for name, variable in portable.variables.items():
+        portable[name].attrs = _plain(variable.attrs)
+    return portable
+
+
+def _plain(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {
+        name: json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
+        for name, value in attributes.items()
+    }
