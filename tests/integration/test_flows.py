@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 from prefect.context import TaskRunContext
 from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 
 from fixtures.command_line import run_command
 from fixtures.places import CHECKOUT
@@ -33,13 +31,7 @@ from sensorium_data.errors import SensoriumError
 from sensorium_data.sessions import find_session
 from sensorium_data.simulate import simulate
 
-pytestmark = pytest.mark.flows
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect_server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=90):
-        yield
+pytestmark = [pytest.mark.flows, pytest.mark.usefixtures("prefect_server")]
 
 
 def artifact_keys() -> set[str]:
