@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,18 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests that wait for servers come first, so that no process is left alone with them at the end."""
     items.sort(key=lambda item: item.get_closest_marker("flows") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import the tests without looking for garbage, which takes a quarter of that time and finds none."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        # Nor is what was imported looked through again.
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
