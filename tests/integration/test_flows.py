@@ -26,6 +26,7 @@ from prefect.settings import PREFECT_API_URL
 
 from fixtures.command_line import run_command
 from fixtures.places import CHECKOUT
+from fixtures.simulation import SIZE
 from models.runs import load_run
 from sensorium_data.errors import SensoriumError
 from sensorium_data.sessions import find_session
@@ -104,7 +105,7 @@ def test_a_changed_archive_alone_is_converted_and_only_then_is_trained_again(arc
     }
     first = pipeline(**arguments)
     changed = find_session("D")
-    simulate(tmp_path / "new", sessions=[changed], n_trials=36, n_neurons=12, seed=4)
+    simulate(tmp_path / "new", sessions=[changed], **SIZE | {"seed": 4})
     shutil.copy(tmp_path / "new" / f"{changed.name}.zip", sources)
     untouched = contents(tmp_path / "store" / find_session("F").name)
 
