@@ -35,7 +35,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# A file's tests stay in one process, with what they share. In the files' order the long ones do not come last.
+# A file's tests stay in one process, with what they share. tests/conftest.py puts the long ones first.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20
 
 test: lint

@@ -2,25 +2,68 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 from fixtures.downloads import origin, small_segments, sound_server, target  # noqa: F401 (fixtures)
+from fixtures.once import made_once
+from fixtures.simulation import SIMULATED, SIZE
+from sensorium_data.simulate import simulate
 
 # As the command line does, before anything imports torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# The test processes already use every core, and models this small are slower with more threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Shells ignore Ctrl-C on behalf of what they run in the background, and tests' processes would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+#: Files whose tests use the fixture ``prefect_server``, which takes long to start.
+WITH_PREFECT_SERVER = {f"tests/integration/test_{name}.py" for name in ("flows", "score_flows", "submit_flow")}
+
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that wait for servers come first, so that no process is left alone with them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("flows") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import the tests without looking for garbage, which takes a quarter of that time and finds none."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        # Nor is what was imported looked through again.
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a file's tests in one process, and so those of all files that share a Prefect server."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = super()._split_scope(nodeid)
+            return "prefect_server" if path in WITH_PREFECT_SERVER else path
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +72,17 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("SENSORIUM_", "PREFECT_API_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of simulated archives, with their truth in ``truth``. Not to be changed."""
+    return made_once(tmp_path_factory, "archives", lambda root: simulate(root, sessions=SIMULATED, **SIZE))
+
+
+@pytest.fixture(scope="module")
+def no_curves() -> Iterator[None]:
+    """Trainings in this process draw no curves, which takes as long as several of their epochs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.training.training.draw_curves", lambda *_, **__: None)
+        yield

@@ -1,18 +1,17 @@
-"""One small simulation of both kinds of session, ingested once for all integration tests."""
+"""One small simulation of both kinds of session, ingested once, and one Prefect server for all integration tests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from fixtures.command_line import Outcome, run_command
+from fixtures.once import made_once
 from sensorium_data.ingest import convert_session
 from sensorium_data.sessions import find_sessions
-from sensorium_data.simulate import simulate
 
-# F withholds its test responses; D publishes them and holds a broken trial.
 SESSIONS = ("D", "F")
 
 
@@ -23,17 +22,32 @@ def sensorium(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 
 
 @pytest.fixture(scope="session")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of simulated archives, with their truth in ``truth``. Not to be changed."""
-    directory = tmp_path_factory.mktemp("archives")
-    simulate(directory, sessions=find_sessions(SESSIONS), n_trials=36, n_neurons=12, seed=3)
-    return directory
+def store(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of the session stores made from ``archives``. Not to be changed."""
+
+    def convert(root: Path) -> None:
+        for session in find_sessions(SESSIONS):
+            convert_session(session, str(root), source=str(archives))
+
+    return made_once(tmp_path_factory, "store", convert)
 
 
 @pytest.fixture(scope="session")
-def store(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Root of the session stores made from ``archives``. Not to be changed."""
-    root = tmp_path_factory.mktemp("stores") / "store"
-    for session in find_sessions(SESSIONS):
-        convert_session(session, str(root), source=str(archives))
-    return root
+def prefect_server() -> Iterator[None]:
+    """A server that flows of this process run on."""
+    # Most tests need no Prefect, which takes seconds to import.
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=90):
+        yield
+
+
+@pytest.fixture(scope="module")
+def empty_prefect_server(prefect_server: None) -> None:
+    """The same server, without the artifacts that other modules' flows left there."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        while artifacts := client.read_artifacts():
+            for artifact in artifacts:
+                client.delete_artifact(artifact.id)

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,22 +23,16 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 from prefect.context import TaskRunContext
 from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 
 from fixtures.command_line import run_command
 from fixtures.places import CHECKOUT
+from fixtures.simulation import SIZE
 from models.runs import load_run
 from sensorium_data.errors import SensoriumError
 from sensorium_data.sessions import find_session
 from sensorium_data.simulate import simulate
 
-pytestmark = pytest.mark.flows
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect_server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=90):
-        yield
+pytestmark = [pytest.mark.flows, pytest.mark.usefixtures("prefect_server")]
 
 
 def artifact_keys() -> set[str]:
@@ -112,7 +105,7 @@ def test_a_changed_archive_alone_is_converted_and_only_then_is_trained_again(arc
     }
     first = pipeline(**arguments)
     changed = find_session("D")
-    simulate(tmp_path / "new", sessions=[changed], n_trials=36, n_neurons=12, seed=4)
+    simulate(tmp_path / "new", sessions=[changed], **SIZE | {"seed": 4})
     shutil.copy(tmp_path / "new" / f"{changed.name}.zip", sources)
     untouched = contents(tmp_path / "store" / find_session("F").name)
 

@@ -9,15 +9,17 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.schemas.objects import DeploymentSchedule
 from pytest_httpserver import HTTPServer
 
 from fixtures.lab import Lab, run_lab
 from fixtures.stores import read_files
-from flows.lab.deployment import HEARTBEAT_S
+from flows.lab.deployment import FAILURES_AUTOMATION, HEARTBEAT_S
 from sensorium_data.sessions import find_session
 from sensorium_data.testing import Throttle, serve_directory
 
@@ -34,6 +36,37 @@ DEPLOYMENTS |= {"pipeline/pipeline"}
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with run_lab(tmp_path_factory.mktemp("lab")) as lab:
         yield lab
+
+
+@dataclass(frozen=True)
+class DeployedTwice:
+    """What a second ``sensorium deploy`` said and did."""
+
+    rows: list[dict[str, str]]
+    store: Path
+    #: Whether schedules were on after the first one, by deployment.
+    active_at_first: dict[str, bool]
+    #: Whether the one of ``ingest``, switched on in between, was on after the second one.
+    stayed_active: bool
+
+
+@pytest.fixture(scope="module")
+def deployed_twice(lab: Lab, make_httpserver: HTTPServer, tmp_path_factory: pytest.TempPathFactory) -> DeployedTwice:
+    """Deploy once more after a schedule was switched on, for other places and with a webhook."""
+    active_at_first = {name: read_schedule(lab, name).active for name in ("train/train", "ingest/ingest")}
+    ingest = lab.client.read_deployment_by_name("ingest/ingest").id
+    lab.client.update_deployment_schedule(ingest, read_schedule(lab, "ingest/ingest").id, active=True)
+    store, webhook = tmp_path_factory.mktemp("lab") / "store", make_httpserver.url_for("/hook")
+    rows = lab.deploy("--store", store, "--source", "s3://lab/archives", "--notify", webhook)
+    schedule = read_schedule(lab, "ingest/ingest")
+    lab.client.update_deployment_schedule(ingest, schedule.id, active=False)
+    return DeployedTwice(rows, store, active_at_first, schedule.active)
+
+
+def read_schedule(lab: Lab, deployment: str) -> DeploymentSchedule:
+    """The only schedule of a deployment."""
+    (schedule,) = lab.client.read_deployment_schedules(lab.client.read_deployment_by_name(deployment).id)
+    return schedule
 
 
 def contents(root: Path) -> dict[str, int]:
@@ -56,26 +89,19 @@ def pipeline_parameters(archives: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def test_deploy_may_be_repeated_and_leaves_switches_alone(lab: Lab, tmp_path: Path) -> None:
+def test_deploy_may_be_repeated_and_leaves_switches_alone(lab: Lab, deployed_twice: DeployedTwice) -> None:
     # Nothing starts by itself on a machine that only tries the project out.
-    for name in ("train/train", "ingest/ingest"):
-        deployment = lab.client.read_deployment_by_name(name)
-        (schedule,) = lab.client.read_deployment_schedules(deployment.id)
-        assert not schedule.active
-    ingest = deployment
-    lab.client.update_deployment_schedule(ingest.id, schedule.id, active=True)
-    rows = lab.deploy("--store", tmp_path / "store", "--source", "s3://lab/archives")
+    assert deployed_twice.active_at_first == {"train/train": False, "ingest/ingest": False}
+    rows = [row for row in deployed_twice.rows if row["name"] != FAILURES_AUTOMATION]
     assert {row["name"] for row in rows if row["kind"] == "deployment"} == DEPLOYMENTS
     assert {row["status"] for row in rows if row["kind"] == "deployment"} == {"updated"}
     assert {row["status"] for row in rows if row["kind"] != "deployment"} == {"already there"}
     assert [row["name"] for row in rows if row["kind"] == "work pool"] == ["cpu", "gpu"]
     ingest = lab.client.read_deployment_by_name("ingest/ingest")
-    assert ingest.parameters["store"] == str(tmp_path / "store")
+    assert ingest.parameters["store"] == str(deployed_twice.store)
     assert ingest.parameters["source"] == ["s3://lab/archives"]
     assert ingest.parameters["sessions"] == ["new"]
-    (schedule,) = lab.client.read_deployment_schedules(ingest.id)
-    assert schedule.active
-    lab.client.update_deployment_schedule(ingest.id, schedule.id, active=False)
+    assert deployed_twice.stayed_active
 
 
 def test_forms_have_descriptions_and_bounds(lab: Lab) -> None:
@@ -239,12 +265,13 @@ def look_at(url: str) -> str:
     return html.unescape(re.sub(r"<[^>]*>", " ", done.stdout))
 
 
-def test_failure_is_told_in_one_line_and_to_the_webhook(lab: Lab, tmp_path: Path, httpserver: HTTPServer) -> None:
-    httpserver.expect_request("/hook", method="POST").respond_with_data("")
-    rows = lab.deploy("--notify", httpserver.url_for("/hook"))
-    assert [(row["status"], row["detail"]) for row in rows if "failures" in row["name"]] == [
+def test_failure_is_told_in_one_line_and_to_the_webhook(
+    lab: Lab, deployed_twice: DeployedTwice, tmp_path: Path, httpserver: HTTPServer
+) -> None:
+    assert [(row["status"], row["detail"]) for row in deployed_twice.rows if row["name"] == FAILURES_AUTOMATION] == [
         ("made", "posts to localhost")
     ]
+    httpserver.expect_request("/hook", method="POST").respond_with_data("")
     run = lab.start("quality/quality", store=str(tmp_path / '<b>nothing"</b>'))
     state = lab.wait_for(run).state
     assert state is not None
@@ -252,8 +279,13 @@ def test_failure_is_told_in_one_line_and_to_the_webhook(lab: Lab, tmp_path: Path
     # Logs arrive some seconds after they are written.
     wait_until(lambda: '<b>nothing"</b>' in lab.log(run), "the reason is in the log", 60)
     assert "Traceback" not in lab.log(run)
-    wait_until(lambda: bool(httpserver.log), "the webhook is called", 60)
-    told = json.loads(httpserver.log[0][0].data)
+
+    def read_posts() -> list[dict[str, str]]:
+        """What was posted of this run; other tests' runs may fail too."""
+        posts = [json.loads(request.data) for request, _ in httpserver.log]
+        return [post for post in posts if str(run) in post["url"]]
+
+    wait_until(lambda: bool(read_posts()), "the webhook is called", 60)
+    told = read_posts()[0]
     assert (told["flow"], told["state"]) == ("quality", "Failed")
     assert '<b>nothing"</b>' in told["text"]
-    assert str(run) in told["url"]

@@ -14,6 +14,8 @@ from fixtures.tiny_training import tiny_config
 from models.training import train
 from sensorium_data.predictions import predicted_sessions, predictions_attributes
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 Command = Callable[..., Outcome]
 
 

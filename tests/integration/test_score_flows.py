@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from fixtures.predicted_sessions import PredictedSessions
 from sensorium_data.scoring import Bootstrap, compare_predictions, score_predictions
 
-pytestmark = pytest.mark.flows
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect_server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=90):
-        yield
+pytestmark = [pytest.mark.flows, pytest.mark.usefixtures("empty_prefect_server")]
 
 
 def read_table(key: str) -> list[dict[str, object]]:

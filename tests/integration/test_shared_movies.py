@@ -11,30 +11,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fixtures.simulation import SIZE
 from sensorium_data.ingest import convert_session
 from sensorium_data.movies import link_movies, report_leakage, split_by_movie
-from sensorium_data.sessions import Tier, find_session, find_sessions
-from sensorium_data.simulate import simulate
+from sensorium_data.sessions import Tier, find_session
 from sensorium_data.simulate.plan import TrialPlan, plan_session
 from sensorium_data.store import LINKS_KEY, open_session
 
 PAIR = ("A", "F")
-SIZE = {"n_trials": 48, "n_neurons": 2, "seed": 4}
 
 
 @pytest.fixture(scope="module")
-def pair_archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("pair")
-    simulate(directory, sessions=find_sessions(PAIR), **SIZE)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def pair_store(pair_archives: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def pair_store(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Linked; ingested with the second session first. Not to be changed."""
     store = tmp_path_factory.mktemp("pair-store") / "store"
     for alias in reversed(PAIR):
-        convert_session(find_session(alias), str(store), source=str(pair_archives))
+        convert_session(find_session(alias), str(store), source=str(archives))
         link_movies(str(store))
     return str(store)
 
@@ -117,10 +109,10 @@ def test_folds_hold_a_movie_of_both_mice_on_one_side(
         assert np.ptp(sizes) <= 1
 
 
-def test_the_other_order_of_ingest_gives_the_same_ids(pair_archives: Path, pair_store: str, tmp_path: Path) -> None:
+def test_the_other_order_of_ingest_gives_the_same_ids(archives: Path, pair_store: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
     for alias in PAIR:
-        convert_session(find_session(alias), str(store), source=str(pair_archives))
+        convert_session(find_session(alias), str(store), source=str(archives))
     link_movies(str(store))
     path = store / LINKS_KEY
     assert path.read_bytes() == Path(pair_store, LINKS_KEY).read_bytes()

@@ -21,6 +21,8 @@ from sensorium_data.predictions.predictions import open_predictions
 from sensorium_data.sessions import Tier
 from sensorium_data.windows import TrialReader, WindowLoader
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 TIERS = ["oracle", "live_test_main"]
 
 

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from fixtures.simulation import SIZE
 from sensorium_data.errors import StoreError, UnknownNameError, UsageError
 from sensorium_data.sessions import Session, find_session, find_sessions
 from sensorium_data.simulate import SimulationReport, open_truth, simulate
 from sensorium_data.simulate.frame_statistics import TrialStack
 
 MODALITIES = ("videos", "responses", "behavior", "pupil_center")
-N_TRIALS, N_NEURONS = 48, 24
+N_TRIALS, N_NEURONS = SIZE["n_trials"], SIZE["n_neurons"]
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,9 @@ class Recording:
         return {int(Path(n).stem) for n in self.archive.namelist() if n.startswith(prefix) and n.endswith(".npy")}
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("simulated")
-    simulate(directory, sessions=find_sessions(["D", "F"]), n_trials=N_TRIALS, n_neurons=N_NEURONS, seed=1)
-    return directory
-
-
 @pytest.fixture(scope="module", params=["D", "F"])
-def recording(request: pytest.FixtureRequest, directory: Path) -> Recording:
-    return Recording(find_session(request.param), directory)
+def recording(request: pytest.FixtureRequest, archives: Path) -> Recording:
+    return Recording(find_session(request.param), archives)
 
 
 def digest(path: Path) -> str:
@@ -140,8 +134,8 @@ def test_only_new_sessions_withhold_and_only_test_tiers(recording: Recording) ->
     np.testing.assert_array_equal(truth.responses_withheld, expected)
 
 
-def test_the_broken_trial_shows_nothing_at_all(directory: Path) -> None:
-    recording = Recording(find_session("D"), directory)
+def test_the_broken_trial_shows_nothing_at_all(archives: Path) -> None:
+    recording = Recording(find_session("D"), archives)
     (trial,) = recording.truth.trial.values[~recording.truth.valid.values]
     assert np.isnan(recording.read(f"data/videos/{trial}.npy")).all()
     assert np.isfinite(recording.read(f"data/responses/{trial}.npy")).all()
@@ -269,18 +263,18 @@ def test_the_ceiling_is_gone_when_trials_are_exchanged(recording: Recording) -> 
 
 
 @pytest.mark.parametrize("name", ["F", "dynamic29515-10-12-Video-9b4f6a1a067fe51e15306b9628efea20"])
-def test_truth_opens_from_either_folder_by_either_name(directory: Path, name: str) -> None:
-    for where in (directory, directory / "truth", f"file://{directory}"):
+def test_truth_opens_from_either_folder_by_either_name(archives: Path, name: str) -> None:
+    for where in (archives, archives / "truth", f"file://{archives}"):
         assert open_truth(where, name).sizes["neuron"] == N_NEURONS
 
 
-def test_missing_truth_is_said_so(directory: Path, tmp_path: Path) -> None:
+def test_missing_truth_is_said_so(archives: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no truth of a simulation here"):
         open_truth(tmp_path, "F")
     with pytest.raises(StoreError, match=r"session G .*was not simulated"):
-        open_truth(directory, "G")
+        open_truth(archives, "G")
     with pytest.raises(UnknownNameError):
-        open_truth(directory, "Z")
+        open_truth(archives, "Z")
 
 
 # The directory

@@ -18,6 +18,8 @@ from sensorium_data.files import RemoteObjects
 from sensorium_data.predictions import find_runs
 from sensorium_data.testing import serve_directory
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 URL = "memory://lab/runs"
 CONFIG = {"checkpoint_every_steps": 1, "max_epochs": 2}
 
@@ -34,7 +36,6 @@ def memory(monkeypatch, tmp_path):
     """An empty object store, and a machine that has copied nothing yet."""
     file_system = fsspec.filesystem("memory")
     file_system.store.clear()
-    monkeypatch.setattr("models.training.training.draw_curves", lambda *_, **__: None)
     use_machine(monkeypatch, tmp_path / "first")
     return file_system
 

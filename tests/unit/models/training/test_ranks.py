@@ -21,7 +21,7 @@ from models.training import train
 from models.training.ranks import Ranks
 from sensorium_data.errors import UsageError
 
-PROGRAM = fixtures.ranked_training.__file__
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +33,12 @@ def world(tmp_path_factory):
     out.mkdir()
     record_session(store, "F", n_frames=40)
     record_session(store, "G", n_frames=40, n_neurons=4, n_by_tier={"train": 5, "oracle": 2})
+    fixtures.ranked_training.train_quietly(str(store), out, 1)
     environment = os.environ | {"PYTHONPATH": f"{CHECKOUT}{os.pathsep}{TESTS}", "OMP_NUM_THREADS": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for command in ([sys.executable], torchrun):
-        done = subprocess.run(
-            [*command, PROGRAM, str(store), str(out)], env=environment, capture_output=True, text=True, check=False
-        )
-        assert not done.returncode, done.stderr[-5000:]
+    command = [*torchrun, fixtures.ranked_training.__file__, str(store), str(out)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr[-5000:]
     return str(store), out
 
 

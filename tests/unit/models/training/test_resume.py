@@ -23,6 +23,8 @@ from models.training import train
 from sensorium_data.errors import RunError, UsageError
 from sensorium_data.sessions import find_session
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 #: Everything that has a state: moments, running means, the norms of gradients, a schedule, random numbers.
 STATEFUL = {
     "n_frames_window": 20,
@@ -51,12 +53,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(n_threads)
-
-
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch):
-    """They take longer than such a training."""
-    monkeypatch.setattr("models.training.training.draw_curves", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,8 @@ from sensorium_data.errors import RunError, StoreError, UnknownNameError, UsageE
 from sensorium_data.sessions import Tier, find_sessions
 from sensorium_data.windows import TrialReader, WindowLoader, Windows, plan_in_turn
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 CPU = torch.device("cpu")
 
 
