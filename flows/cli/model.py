@@ -220,6 +220,9 @@ def score(
     frames: FramesOption = "official",
     resamples: ResamplesOption = 1000,
     seed: SeedOption = 0,
+    by_depth: Annotated[
+        bool, Parameter(negative="", help="Print both correlations by cortical depth too. JSON always has them.")
+    ] = False,
     parquet: Annotated[
         Path | None, Parameter(help="Write the metrics of every neuron to this Parquet file. Default: none.")
     ] = None,
@@ -234,7 +237,7 @@ def score(
     as_json: JsonOption = False,
 ) -> int:
     """Score predictions by session and tier, in the competition's units, with ceilings and bootstrap intervals."""
-    from flows.cli.summaries import print_scores
+    from flows.cli.summaries import print_depths, print_scores
     from flows.cli.tables import error_console, table_console
     from sensorium_data.quality import require_writable
     from sensorium_data.scoring import Bootstrap
@@ -275,6 +278,8 @@ def score(
         sys.stdout.write(table.to_json() + "\n")
         return EXIT_DONE
     print_scores(table_console(), table)
+    if by_depth:
+        print_depths(table_console(), table)
     for reason in table.unscored:
         error_console().print(f"not scored: {reason}", soft_wrap=True)
     for doubt in table.doubts:

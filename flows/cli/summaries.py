@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sensorium_data.submission import SubmissionReport
 
 __all__ = [
+    "print_depths",
     "print_leaderboard",
     "print_scores",
     "print_submission",
@@ -49,6 +50,41 @@ def print_scores(console: Console, table: ScoreTable) -> None:
     shown = {name: heading for name, heading in columns.items() if frame[name].notna().any() or name in _ALWAYS_SHOWN}
     title = f"Scores of {table.predictions}, frames {table.frames}"
     print_table(console, title, frame, columns=shown)
+    _print_further_scores(console, frame, confidence)
+
+
+def _print_further_scores(console: Console, frame: pd.DataFrame, confidence: str) -> None:
+    """Print the other readings in a table of their own: beside the two scores they would not fit on a terminal."""
+    for score in ("correlation_to_average_per_movie", "frame_difference_correlation"):
+        frame[f"{score}_interval"] = _join_ends(frame, score)
+    columns = {
+        "alias": "session",
+        "tier": "tier",
+        "stimulus": "stimulus",
+        "frame_difference_correlation": "frame\ndifference",
+        "frame_difference_correlation_interval": confidence,
+        "correlation_to_average_per_movie": "to average,\nper movie",
+        "correlation_to_average_per_movie_interval": confidence,
+        "normalized_correlation": "normalized",
+    }
+    known = {name: heading for name, heading in columns.items() if frame[name].notna().any()}
+    if len(known) > len(columns.keys() & {"alias", "tier", "stimulus"}):
+        print_table(console, "Other readings of the correlation", frame, columns=known)
+
+
+def print_depths(console: Console, table: ScoreTable) -> None:
+    """Print both correlations by cortical depth, of all stimuli together."""
+    depths = table.by_depth()
+    columns = {
+        "alias": "session",
+        "tier": "tier",
+        "depth": "depth, µm",
+        "n_neurons": "neurons",
+        "single_trial_correlation": "single-trial\ncorrelation",
+        "correlation_to_average": "correlation\nto average",
+    }
+    whole = depths[depths["stimulus"] == "all"]
+    print_table(console, f"Scores of {table.predictions} by depth", whole, columns=columns)
 
 
 def print_leaderboard(console: Console, board: Leaderboard) -> None:

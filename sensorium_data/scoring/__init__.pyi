@@ -4,9 +4,11 @@ from .correlation import CorrelationAccumulator as CorrelationAccumulator
 from .leaderboard import Leaderboard as Leaderboard
 from .leaderboard import Reference as Reference
 from .leaderboard import compare_predictions as compare_predictions
+from .movie_products import LEAST_SIGNAL_POWER as LEAST_SIGNAL_POWER
 from .pictures import draw_scores as draw_scores
 from .reliability import OracleReliability as OracleReliability
 from .reliability import RepeatMoments as RepeatMoments
 from .scoring import score_predictions as score_predictions
+from .table import FURTHER_SCORES as FURTHER_SCORES
 from .table import SCORES as SCORES
 from .table import ScoreTable as ScoreTable

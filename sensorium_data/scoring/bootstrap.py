@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -209,6 +209,10 @@ class WeightedCorrelation(ABC, Generic[_Weights]):
         correlation: Floats = self.weighted_correlation(self._weigh_equally(), slice(None))[0]
         return correlation
 
+    def readings(self, weights: _Weights, neurons: slice) -> tuple[Floats, ...]:
+        """Return :meth:`weighted_correlation`, and whatever else follows from the same sums at little cost."""
+        return (self.weighted_correlation(weights, neurons),)
+
     def bootstrap(self, how: Bootstrap, *labels: str, jobs: int = 2) -> tuple[Resampled, Floats, Floats]:
         """Return what resampling the items says about the mean over neurons, and about each of them.
 
@@ -228,22 +232,56 @@ class WeightedCorrelation(ABC, Generic[_Weights]):
         low, high : np.ndarray
             (neuron,) each: the ends of each neuron's interval.
         """
-        equal, drawn = self._weigh_equally(), self._draw_weights(how, labels)
+        (mean, *_), low, high = self.bootstrap_readings(how, *labels, jobs=jobs)
+        return mean, low, high
+
+    def bootstrap_readings(
+        self, how: Bootstrap, *labels: str, jobs: int = 2
+    ) -> tuple[tuple[Resampled, ...], Floats, Floats]:
+        """Return the mean over neurons of each of the :meth:`readings`, and the neurons' intervals of the first."""
         low, high = np.empty(self.n_neurons), np.empty(self.n_neurons)
 
-        def work(cut: slice) -> tuple[float, Floats]:
-            recorded = self.weighted_correlation(equal, cut)[0]
-            replicates = self._replicate(recorded, drawn, cut)
+        def take(cut: slice, recorded: Floats, replicates: Floats) -> None:
             low[cut], high[cut] = centered_interval(recorded, replicates, how.confidence)
-            return float(recorded.sum()), replicates.sum(axis=1)
 
-        estimate, total = 0.0, np.zeros(1)
+        return self._resample(how, labels, jobs, take), low, high
+
+    def bootstrap_mean(self, how: Bootstrap, *labels: str, jobs: int = 2) -> Resampled:
+        """Return what :meth:`bootstrap` says about the mean over neurons, in less time than it needs for each of them.
+
+        Parameters
+        ----------
+        how, labels, jobs
+            As of :meth:`bootstrap`; the same labels draw the same resamples.
+        """
+        return self._resample(how, labels, jobs, lambda cut, recorded, replicates: None)[0]
+
+    def _resample(
+        self,
+        how: Bootstrap,
+        labels: Sequence[str],
+        jobs: int,
+        take: Callable[[slice, Floats, Floats], None],
+    ) -> tuple[Resampled, ...]:
+        """Return the readings' means over neurons; ``take`` gets some neurons' first one, recorded and resampled."""
+        equal, drawn = self._weigh_equally(), self._draw_weights(how, labels)
+
+        def work(cut: slice) -> list[Resampled]:
+            recorded = [reading[0] for reading in self.readings(equal, cut)]
+            replicates = self._replicate(recorded, drawn, cut)
+            take(cut, recorded[0], replicates[0])
+            return [
+                Resampled(float(one.sum()), many.sum(axis=1)) for one, many in zip(recorded, replicates, strict=True)
+            ]
+
+        totals: list[Resampled] = []
         # BLAS threads beside these would wait for each other by spinning.
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(max(1, jobs), thread_name_prefix="resample") as pool:
-            for _, (part, replicates) in map_ahead(pool, work, cut_neurons(self.n_neurons), 2 * jobs):
-                estimate += part
-                total = total + replicates
-        return Resampled(estimate / self.n_neurons, total / self.n_neurons), low, high
+            for _, parts in map_ahead(pool, work, cut_neurons(self.n_neurons), 2 * jobs):
+                # One after the other: the result does not depend on which thread was first.
+                both = zip(totals, parts, strict=True)
+                totals = [Resampled.add([total, part], [1, 1]) for total, part in both] if totals else parts
+        return tuple(Resampled.add([total], [1 / self.n_neurons]) for total in totals)
 
     @abstractmethod
     def _weigh_equally(self) -> _Weights:
@@ -254,5 +292,5 @@ class WeightedCorrelation(ABC, Generic[_Weights]):
         """Return as many choices of weights as there are resamples."""
 
     @abstractmethod
-    def _replicate(self, recorded: Floats, drawn: _Weights, neurons: slice) -> Floats:
-        """Return the resampled correlations of some neurons, (resample, neuron), given the recorded ones."""
+    def _replicate(self, recorded: Sequence[Floats], drawn: _Weights, neurons: slice) -> Sequence[Floats]:
+        """Return the resampled :meth:`readings` of some neurons, (resample, neuron) each, given the recorded ones."""

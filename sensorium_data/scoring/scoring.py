@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,6 @@ from threadpoolctl import threadpool_limits
 from sensorium_data.cluster import open_cluster
 from sensorium_data.errors import PredictionsError
 from sensorium_data.frames import FramesProfile, parse_frames_profile
-from sensorium_data.ordered_map import map_ahead
 from sensorium_data.predictions import predicted_sessions, predictions_attributes
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.scoring.bootstrap import Bootstrap, Resampled
@@ -29,14 +28,16 @@ from sensorium_data.scoring.movie_products import MovieProducts, RepeatedMovies
 from sensorium_data.scoring.table import (
     ALL_STIMULI,
     CEILINGS,
+    FURTHER_SCORES,
     SCORES,
     TRUE_CEILINGS,
     RowKey,
     ScoreTable,
     make_score_table,
 )
-from sensorium_data.scoring.trial_moments import TrialMoments, sum_trial
-from sensorium_data.scoring.trials import RepeatGroup, ScoredSession, TrialSignals
+from sensorium_data.scoring.tier_sums import TierSums, TrialSums, sum_tier
+from sensorium_data.scoring.trial_moments import TrialMoments
+from sensorium_data.scoring.trials import ScoredSession
 from sensorium_data.sessions import Session, Tier
 from sensorium_data.store import Store, StoreLike, open_store
 
@@ -163,7 +164,7 @@ class _SessionJob:
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(self.n_jobs, thread_name_prefix="score") as pool:
             for tier, trials in source.scorable.items():
                 if trials:
-                    sums = _sum_tier(source, tier, pool, self.n_jobs, count_trial)
+                    sums = sum_tier(source, tier, pool, self.n_jobs, count_trial)
                     means.add(sums)
                     scores.add(source, tier, sums, self.bootstrap, self.n_jobs)
         doubt = means.find_doubt(self.predictions, self.session)
@@ -232,83 +233,6 @@ def choose_tiers(predictions: str, tiers: Iterable[str] | None) -> list[Tier]:
     return [tier for tier in Tier if tier in chosen]
 
 
-@dataclass(frozen=True, eq=False)
-class _TrialSums:
-    """What remains of a trial; the signals only where its movie has repeats, whose products they are needed for."""
-
-    trial: int
-    n_frames: int
-    of_prediction: Floats
-    of_rate: Floats | None
-    mean_raw_response: float
-    signals: TrialSignals | None
-
-
-@dataclass(eq=False)
-class _TierSums:
-    """What remains of a session's tier."""
-
-    trials: list[_TrialSums] = field(default_factory=list)
-    #: Of each trial.
-    stimuli: list[str] = field(default_factory=list)
-    #: Of each movie with repeats: its stimulus, and the products of responses with predictions, and with rates.
-    movies: list[tuple[str, MovieProducts, MovieProducts | None]] = field(default_factory=list)
-
-
-def _sum_tier(
-    source: ScoredSession, tier: Tier, pool: ThreadPoolExecutor, jobs: int, count_trial: Callable[[], None]
-) -> _TierSums:
-    """Read a tier's trials, movie by movie, and keep their sums."""
-    groups = source.group_repeats(tier)
-    repeated = {trial for group in groups if len(group.trials) > 1 for trial in group.trials}
-    last = {group.trials[-1]: group for group in groups}
-
-    def sum_one(trial: int) -> _TrialSums:
-        signals = source.read_trial(trial)
-        return _TrialSums(
-            trial=trial,
-            n_frames=signals.response.shape[1],
-            of_prediction=sum_trial(signals.response, signals.prediction),
-            of_rate=None if signals.rate is None else sum_trial(signals.response, signals.rate),
-            mean_raw_response=signals.mean_raw_response,
-            signals=signals if trial in repeated else None,
-        )
-
-    tier_sums = _TierSums()
-    repeats: list[TrialSignals] = []
-    pending: Future[tuple[str, MovieProducts, MovieProducts | None]] | None = None
-    trials = [trial for group in groups for trial in group.trials]
-    for trial, sums in map_ahead(pool, sum_one, trials, jobs + 1):
-        if sums.signals is not None:
-            repeats.append(sums.signals)
-        tier_sums.trials.append(replace(sums, signals=None))
-        group = last.get(trial)
-        if group is not None:
-            tier_sums.stimuli.extend([group.stimulus] * len(group.trials))
-            if repeats:
-                if pending is not None:
-                    # One movie's repeats at a time, besides those being read.
-                    tier_sums.movies.append(pending.result())
-                pending = pool.submit(_multiply_repeats, group, repeats)
-                repeats = []
-        count_trial()
-    if pending is not None:
-        tier_sums.movies.append(pending.result())
-    return tier_sums
-
-
-def _multiply_repeats(
-    group: RepeatGroup, repeats: Sequence[TrialSignals]
-) -> tuple[str, MovieProducts, MovieProducts | None]:
-    responses = [signals.response for signals in repeats]
-    rates = [signals.rate for signals in repeats if signals.rate is not None]
-    return (
-        group.stimulus,
-        MovieProducts(responses, [signals.prediction for signals in repeats]),
-        MovieProducts(responses, rates) if rates else None,
-    )
-
-
 @dataclass(eq=False)
 class _Scores:
     """What a score table is made of."""
@@ -327,25 +251,37 @@ class _Scores:
         self.doubts += other.doubts
         self.unscored += other.unscored
 
-    def add(self, source: ScoredSession, tier: Tier, sums: _TierSums, how: Bootstrap, jobs: int) -> None:
-        """Score a tier as a whole, and by stimulus where it shows several."""
+    def add(self, source: ScoredSession, tier: Tier, sums: TierSums, how: Bootstrap, jobs: int) -> None:
+        """Score a tier as a whole, and by stimulus where it shows several, or others in other sessions: bonus tiers."""
         stimuli = list(dict.fromkeys(sums.stimuli))
-        for stimulus in (ALL_STIMULI, *(stimuli if len(stimuli) > 1 else ())):
-            key = (source.session.name, str(tier), stimulus)
-            is_chosen = [stimulus in (ALL_STIMULI, one) for one in sums.stimuli]
-            trials = [trial for trial, chosen in zip(sums.trials, is_chosen, strict=True) if chosen]
-            movies = [(movie, of_rates) for one, movie, of_rates in sums.movies if stimulus in (ALL_STIMULI, one)]
-            # In the order of their ids, so that the same seed draws the same trials however movies are grouped.
-            trials.sort(key=lambda one: one.trial)
-            self.trials[key] = tuple(one.trial for one in trials)
-            self.resampled[key], scores = _score_row(trials, movies, how, key, jobs)
-            cells = source.recording
-            columns = {name: cells[name].values for name in ("x", "y", "z")} | scores
-            self.neuron_scores[key] = pd.DataFrame(columns, index=pd.Index(source.neurons, name="neuron"))
+        self._add_row(source, tier, ALL_STIMULI, sums, how, jobs)
+        if len(stimuli) > 1:
+            for stimulus in stimuli:
+                self._add_row(source, tier, stimulus, sums, how, jobs)
+        elif tier.is_bonus:
+            whole, alone = ((source.session.name, str(tier), one) for one in (ALL_STIMULI, stimuli[0]))
+            self.trials[alone] = self.trials[whole]
+            self.resampled[alone] = self.resampled[whole]
+            self.neuron_scores[alone] = self.neuron_scores[whole]
+
+    def _add_row(
+        self, source: ScoredSession, tier: Tier, stimulus: str, sums: TierSums, how: Bootstrap, jobs: int
+    ) -> None:
+        key = (source.session.name, str(tier), stimulus)
+        is_chosen = [stimulus in (ALL_STIMULI, one) for one in sums.stimuli]
+        trials = [trial for trial, chosen in zip(sums.trials, is_chosen, strict=True) if chosen]
+        movies = [(movie, of_rates) for one, movie, of_rates in sums.movies if stimulus in (ALL_STIMULI, one)]
+        # In the order of their ids, so that the same seed draws the same trials however movies are grouped.
+        trials.sort(key=lambda one: one.trial)
+        self.trials[key] = tuple(one.trial for one in trials)
+        self.resampled[key], scores = _score_row(trials, movies, how, key, jobs)
+        cells = source.recording
+        columns = {name: cells[name].values for name in ("x", "y", "z")} | scores
+        self.neuron_scores[key] = pd.DataFrame(columns, index=pd.Index(source.neurons, name="neuron"))
 
 
 def _score_row(
-    trials: Sequence[_TrialSums],
+    trials: Sequence[TrialSums],
     movies: Sequence[tuple[MovieProducts, MovieProducts | None]],
     how: Bootstrap,
     key: RowKey,
@@ -353,6 +289,7 @@ def _score_row(
 ) -> tuple[dict[str, Resampled], dict[str, Floats]]:
     """Return scores' means over neurons, resampled, and every metric of the neurons, (neuron,) each."""
     single, average = SCORES
+    per_movie, normalized, of_differences = FURTHER_SCORES
     n_frames = [one.n_frames for one in trials]
     moments = TrialMoments(n_frames, [one.of_prediction for one in trials])
     unknown = np.full(moments.n_neurons, np.nan)
@@ -362,20 +299,28 @@ def _score_row(
     scores |= {single: moments.correlation(), f"{single}_low": low, f"{single}_high": high}
     if movies:
         repeated = RepeatedMovies([movie for movie, _ in movies])
-        resampled[average], low, high = repeated.bootstrap(how, *key, jobs=jobs)
+        (resampled[average], resampled[per_movie]), low, high = repeated.bootstrap_readings(how, *key, jobs=jobs)
         scores |= {average: repeated.correlation(), f"{average}_low": low, f"{average}_high": high}
+        scores |= {per_movie: repeated.correlation_per_movie(), normalized: repeated.normalized_correlation()}
         reliability = repeated.reliability()
         # As everywhere, a trace that is not finite counts as 0.
         scores["oracle_correlation"] = np.nan_to_num(reliability.correlation())
         scores["explainable_variance"] = np.nan_to_num(reliability.explainable_variance())
         attainable = np.nan_to_num(reliability.attainable_correlation())
         scores["attainable_correlation_to_average"] = attainable
-        scores["normalized_correlation"] = np.divide(
+        scores["fraction_of_attainable"] = np.divide(
             scores[average], attainable, out=unknown.copy(), where=attainable > 0
         )
     else:
-        for name in (average, f"{average}_low", f"{average}_high", *CEILINGS, "normalized_correlation"):
-            scores[name] = unknown
+        of_repeats = (average, f"{average}_low", f"{average}_high", per_movie, normalized, *CEILINGS)
+        scores |= dict.fromkeys((*of_repeats, "fraction_of_attainable"), unknown)
+    n_differences = [n - 1 for n in n_frames]
+    if sum(n_differences):
+        differences = TrialMoments(n_differences, [one.of_differences for one in trials])
+        resampled[of_differences] = differences.bootstrap_mean(how, *key, jobs=jobs)
+        scores[of_differences] = differences.correlation()
+    else:
+        scores[of_differences] = unknown
     of_rates = [one.of_rate for one in trials if one.of_rate is not None]
     repeated_rates = [movie for _, movie in movies if movie is not None]
     scores[TRUE_CEILINGS[0]] = TrialMoments(n_frames, of_rates).correlation() if of_rates else unknown
@@ -390,7 +335,7 @@ class _Means:
         self._n_frames = 0
         self._response, self._prediction, self._raw_response = 0.0, 0.0, 0.0
 
-    def add(self, sums: _TierSums) -> None:
+    def add(self, sums: TierSums) -> None:
         for one in sums.trials:
             response, prediction = (float(mean) for mean in one.of_prediction[:2].mean(axis=1))
             self._n_frames += one.n_frames

@@ -16,12 +16,14 @@ import pandas as pd
 from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.frames import FramesProfile
 from sensorium_data.scoring.bootstrap import Bootstrap, Resampled
+from sensorium_data.scoring.depth import tabulate_depths
 from sensorium_data.sessions import Tier, find_session
 
 __all__ = [
     "AGGREGATIONS",
     "ALL_STIMULI",
     "CEILINGS",
+    "FURTHER_SCORES",
     "SCORES",
     "TRUE_CEILINGS",
     "RowKey",
@@ -34,8 +36,10 @@ __all__ = [
 #: In the column ``stimulus``: whatever the trials show.
 ALL_STIMULI = "all"
 
-#: The scores that have intervals.
+#: The competition's two scores, which have intervals for each neuron too.
 SCORES = ("single_trial_correlation", "correlation_to_average")
+#: Other readings of them: per movie, relative to the signal power, and of first differences.
+FURTHER_SCORES = ("correlation_to_average_per_movie", "normalized_correlation", "frame_difference_correlation")
 #: What the repeats say a model that knows the movie could reach.
 CEILINGS = ("oracle_correlation", "explainable_variance", "attainable_correlation_to_average")
 #: What the noiseless rates of a simulation reach.
@@ -52,17 +56,21 @@ AGGREGATIONS: Mapping[str, str] = MappingProxyType(
 #: Score over ceiling: its name, and the two that it compares.
 _FRACTIONS = (
     ("fraction_of_oracle", "single_trial_correlation", "oracle_correlation"),
-    ("normalized_correlation", "correlation_to_average", "attainable_correlation_to_average"),
+    ("fraction_of_attainable", "correlation_to_average", "attainable_correlation_to_average"),
     ("fraction_of_ceiling", "single_trial_correlation", "ceiling_single_trial_correlation"),
 )
-_INTERVALS = tuple(f"{score}_{end}" for score in SCORES for end in ("low", "high"))
+#: The scores whose means have intervals. The signal power is itself uncertain, so the normalized correlation has none.
+_WITH_INTERVALS = (*SCORES, "correlation_to_average_per_movie", "frame_difference_correlation")
+_NORMALIZED = "normalized_correlation"
 _NUMBERS = (
     "n_trials",
     "n_neurons",
-    "single_trial_correlation",
-    *_INTERVALS[:2],
-    "correlation_to_average",
-    *_INTERVALS[2:],
+    *(
+        column
+        for score in (*SCORES, *FURTHER_SCORES)
+        for column in (score, *((f"{score}_low", f"{score}_high") if score in _WITH_INTERVALS else ()))
+    ),
+    "n_neurons_normalized",
     *CEILINGS,
     *TRUE_CEILINGS,
     *(name for name, _, _ in _FRACTIONS),
@@ -81,19 +89,25 @@ class ScoreTable:
     Attributes
     ----------
     rows : pandas.DataFrame
-        A row for each session and tier (``stimulus`` is ``all``), and one for each stimulus where a tier
-        shows several: ``session``, ``alias``, ``tier``, ``stimulus``, ``n_trials``, ``n_neurons``, and means over the
-        session's neurons:
+        A row for each session and tier (``stimulus`` is ``all``), and one for each stimulus of the bonus tiers, and
+        of another tier that shows several: ``session``, ``alias``, ``tier``, ``stimulus``, ``n_trials``,
+        ``n_neurons``, and means over the session's neurons:
 
         - ``single_trial_correlation`` and ``correlation_to_average``, each with the ends of its interval, ``…_low``
           and ``…_high``;
+        - ``correlation_to_average_per_movie``, with its interval: correlated movie by movie, the mean over movies;
+        - ``normalized_correlation`` (CC_norm of Schoppe et al. 2016), the mean over the neurons of which it is known,
+          ``n_neurons_normalized``: their signal power exceeds :data:`sensorium_data.scoring.LEAST_SIGNAL_POWER` in at
+          least one movie;
+        - ``frame_difference_correlation``, with its interval: the single-trial correlation of the differences between
+          each frame and the one before;
         - ``oracle_correlation``: the single-trial correlation of the mean over the other repeats of the movie;
           ``explainable_variance``: the share of a trial's variance that the movie explains;
           ``attainable_correlation_to_average``: what the noise left in the average allows (see
           :mod:`sensorium_data.scoring.reliability`). A model that reads behavior too can exceed them;
         - ``ceiling_…``, the same scores of a simulation's noiseless rates, where the truth was given;
         - the ratios of these means: ``fraction_of_oracle`` and ``fraction_of_ceiling``, of the single-trial
-          correlation, and ``normalized_correlation``, of the correlation to average and what is attainable.
+          correlation, and ``fraction_of_attainable``, of the correlation to average and what is attainable.
 
         What is not known is NaN: whatever rests on repeats where no movie was shown twice, ceilings without truth,
         an interval from one trial.
@@ -189,12 +203,23 @@ class ScoreTable:
         frame.attrs.update(self._describe())
         return frame
 
+    def by_depth(self) -> pd.DataFrame:
+        """Return the scores by cortical depth: a row for each session, tier, stimulus and depth.
+
+        Columns: ``session``, ``alias``, ``tier``, ``stimulus``, ``depth`` (micrometers, the neurons' ``z`` rounded to
+        the nearest multiple of 25, as the published recordings have it), ``n_neurons``, and the means over these
+        neurons of ``single_trial_correlation`` and ``correlation_to_average``. Over several sessions rows of both
+        aggregations follow, labelled as in :meth:`to_frame`.
+        """
+        return tabulate_depths(self.neuron_scores, AGGREGATIONS)
+
     def to_json(self) -> str:
         """Return everything but the scores of single neurons as JSON; what is not known is ``null``."""
         document = {
             **self._describe(),
             "sessions": frame_to_records(self.rows),
             "summary": frame_to_records(self.summary),
+            "by_depth": frame_to_records(self.by_depth()),
             "unscored": list(self.unscored),
             "doubts": [str(doubt) for doubt in self.doubts],
         }
@@ -311,13 +336,16 @@ def _aggregate(
         "n_trials": sum(len(trials[key]) for key in keys),
         "n_neurons": sum(len(neuron_scores[key]) for key in keys),
     }
-    for metric in (*SCORES, *CEILINGS, *TRUE_CEILINGS):
-        # A session without repeats has no correlation to average: it does not count as zero.
-        known = [key for key in keys if neuron_scores[key][metric].notna().all()]
-        weights = session_weights([len(neuron_scores[key]) for key in known], aggregation)
+    for metric in (*SCORES, *FURTHER_SCORES, *CEILINGS, *TRUE_CEILINGS):
+        # What a session or a neuron lacks does not count as zero.
+        n_known = {key: int(neuron_scores[key][metric].notna().sum()) for key in keys}
+        known = [key for key in keys if n_known[key]]
+        weights = session_weights([n_known[key] for key in known], aggregation)
         means = [float(neuron_scores[key][metric].mean()) for key in known]
         numbers[metric] = sum(w * m for w, m in zip(weights, means, strict=True)) if known else float("nan")
-        if metric in SCORES:
+        if metric == _NORMALIZED:
+            numbers["n_neurons_normalized"] = sum(n_known.values())
+        if metric in _WITH_INTERVALS:
             low, high = float("nan"), float("nan")
             if known:
                 low, high = Resampled.add([resampled[key][metric] for key in known], weights).interval(

@@ -15,7 +15,7 @@ from sensorium_data.errors import UsageError
 from sensorium_data.scoring.bootstrap import Bootstrap, WeightedCorrelation, cut_neurons
 from sensorium_data.scoring.correlation import standardized_covariance
 
-__all__ = ["TrialMoments", "sum_trial"]
+__all__ = ["TrialMoments", "sum_differences", "sum_trial"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,24 +41,64 @@ def sum_trial(a_NT: npt.NDArray[np.floating], b_NT: npt.NDArray[np.floating]) ->
     UsageError
         If the shapes differ or there is no frame.
     """
+    _require_pair(a_NT, b_NT)
+    sums = np.empty((_N_SUMS, len(a_NT)))
+    for cut in cut_neurons(len(a_NT)):
+        _sum_products(a_NT[cut].astype(np.float64), b_NT[cut].astype(np.float64), sums[:, cut])
+    return sums
+
+
+def sum_differences(a_NT: npt.NDArray[np.floating], b_NT: npt.NDArray[np.floating]) -> Floats:
+    """Return the sums of a trial's first differences: each frame less the one before it, within the trial.
+
+    A trial of ``n`` frames has ``n - 1`` differences; that is its number of frames for :class:`TrialMoments`.
+
+    Parameters
+    ----------
+    a_NT, b_NT : np.ndarray
+        As of :func:`sum_trial`.
+
+    Returns
+    -------
+    np.ndarray
+        (5, neuron) float64, as :func:`sum_trial` returns; 0 for a trial of one frame, which has no difference.
+
+    Raises
+    ------
+    UsageError
+        If the shapes differ or there is no frame.
+    """
+    _require_pair(a_NT, b_NT)
+    sums = np.zeros((_N_SUMS, len(a_NT)))
+    if a_NT.shape[1] == 1:
+        return sums
+    with np.errstate(invalid="ignore", over="ignore"):
+        for cut in cut_neurons(len(a_NT)):
+            # In double precision first: the difference of two float32 values need not be one.
+            a, b = (np.diff(values[cut].astype(np.float64), axis=1) for values in (a_NT, b_NT))
+            _sum_products(a, b, sums[:, cut])
+    return sums
+
+
+def _require_pair(a_NT: npt.NDArray[np.floating], b_NT: npt.NDArray[np.floating]) -> None:
     if a_NT.ndim != 2 or a_NT.shape != b_NT.shape or a_NT.shape[1] == 0:
         raise UsageError(
             "signals that cannot be correlated",
             found=f"{a_NT.shape} and {b_NT.shape}",
             expected="two arrays of (neurons, frames), of equal shape, with a frame at least",
         )
-    sums = np.empty((_N_SUMS, len(a_NT)))
+
+
+def _sum_products(a: Floats, b: Floats, sums: Floats) -> None:
+    """Write what :func:`sum_trial` returns into ``sums``; the signals are changed."""
     # An infinite value becomes NaN here, and the neuron's correlation 0 in the end.
     with np.errstate(invalid="ignore", over="ignore"):
-        for cut in cut_neurons(len(a_NT)):
-            a, b = a_NT[cut].astype(np.float64), b_NT[cut].astype(np.float64)
-            for row, values in enumerate((a, b)):
-                mean = values.mean(axis=1)
-                sums[row, cut] = mean
-                values -= mean[:, None]
-            for row, (first, second) in enumerate(((a, a), (b, b), (a, b)), start=2):
-                sums[row, cut] = np.einsum("nt,nt->n", first, second)
-    return sums
+        for row, values in enumerate((a, b)):
+            mean = values.mean(axis=1)
+            sums[row] = mean
+            values -= mean[:, None]
+        for row, (first, second) in enumerate(((a, a), (b, b), (a, b)), start=2):
+            sums[row] = np.einsum("nt,nt->n", first, second)
 
 
 class TrialMoments(WeightedCorrelation[Floats]):
@@ -132,8 +172,8 @@ class TrialMoments(WeightedCorrelation[Floats]):
     def _draw_weights(self, how: Bootstrap, labels: Sequence[str]) -> Floats:
         return how.draw(self.n_trials, "trials", *labels)
 
-    def _replicate(self, recorded: Floats, drawn: Floats, neurons: slice) -> Floats:
+    def _replicate(self, recorded: Sequence[Floats], drawn: Floats, neurons: slice) -> Sequence[Floats]:
         if self.n_trials == 1:
             # Drawing the only trial again and again does not tell how far it is off.
-            return np.full((len(drawn), len(recorded)), np.nan)
-        return self.weighted_correlation(drawn, neurons)
+            return [np.full((len(drawn), one.size), np.nan) for one in recorded]
+        return self.readings(drawn, neurons)

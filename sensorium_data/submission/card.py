@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sensorium_data.frames import OFFICIAL_FRAMES_NOTE
 from sensorium_data.predictions import RunRecord
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.sessions import find_session
@@ -65,6 +66,7 @@ def write_card(record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
         f"# Entry to the {identity['track']} track of SENSORIUM 2023",
         f"Frames profile `{identity['frames']}`, values as {identity['float_type']}, in standardized units (responses "
         "divided by their standard deviation over trials, frame by frame).",
+        *([f"Note: {OFFICIAL_FRAMES_NOTE}."] if identity["frames"] == "official" else []),
         "## Files",
         _table(
             ["zip", "bytes", "SHA-256", "rows", "holds"],

@@ -9,7 +9,14 @@ from typing import Any
 import pyarrow as pa
 
 from sensorium_data.errors import PredictionsError
-from sensorium_data.frames import MEMBER_NAMES, FloatType, FramesProfile, frames_of, zip_members
+from sensorium_data.frames import (
+    MEMBER_NAMES,
+    OFFICIAL_FRAMES_NOTE,
+    FloatType,
+    FramesProfile,
+    frames_of,
+    zip_members,
+)
 from sensorium_data.sessions import Release, Session, Tier, Track
 from sensorium_data.store import Store
 from sensorium_data.submission.sources import Entry, EntrySession
@@ -44,7 +51,7 @@ class SubmissionPlan:
     rows : mapping of Tier to tuple
         Each tier's trials, in the order of the rows.
     notes : tuple of str
-        What is left out, and why.
+        What is left out, and why, and what to know of the frames.
     stores : mapping of str to str
         Digests of the recorded sessions, by full name.
     """
@@ -137,6 +144,8 @@ def make_plan(
     """
     scored, old = _scored_sessions(entry, store)
     notes = [f"left out {', '.join(old)}: the competition scores the new sessions, F to J"] if old else []
+    if frames == "official":
+        notes.append(OFFICIAL_FRAMES_NOTE)
     zips, absent = _planned_zips(entry, track)
     notes += [f"no zip for {tier}: it was not predicted" for tier in absent]
     sessions = [entry.open_session(store, session) for session in scored]

@@ -53,6 +53,7 @@ def test_mean_of_several(sensorium: Command, predicted: Predicted, tmp_path: Pat
     arguments = [predicted.path, other, "--store", predicted.store, "--track", "main", "--out", tmp_path]
     outcome = sensorium("submit", *arguments, "--weights", "1,3", "--dtype", "float64")
     assert outcome.status == 0
+    assert [line for line in outcome.err.splitlines() if "2023 held 50-298" in line]
     assert "submission_main.md" in outcome.out
     assert "--weights 1,3" in (tmp_path / "submission_main.md").read_text()
     sensorium("submit", *arguments, "--weights", "1").assert_refused("2 positive numbers", "--weights 1,2")

@@ -283,10 +283,10 @@ def test_ceilings_come_from_the_repeats(recorded: PredictedSessions, table: Scor
     )
     reachable = found["attainable_correlation_to_average"] > 0
     assert np.allclose(
-        found["normalized_correlation"][reachable],
+        found["fraction_of_attainable"][reachable],
         (found["correlation_to_average"] / found["attainable_correlation_to_average"])[reachable],
     )
-    assert found["normalized_correlation"][~reachable].isna().all()
+    assert found["fraction_of_attainable"][~reachable].isna().all()
     assert table.per_neuron("A", "train")[["oracle_correlation", "explainable_variance"]].isna().all(axis=None)
 
 

@@ -22,7 +22,7 @@ from sensorium_data.frames import FRAMES_PROFILES, frames_of
 from sensorium_data.predictions import from_arrays
 from sensorium_data.sessions import Tier, Track
 from sensorium_data.store import open_store
-from sensorium_data.submission import write_submission
+from sensorium_data.submission import SubmissionReport, write_submission
 from sensorium_data.submission.plan import make_plan
 from sensorium_data.submission.sources import open_entry
 
@@ -168,6 +168,21 @@ def test_damaged_record_is_written_again(predicted: Predicted, tmp_path: Path, d
     (tmp_path / "submission_main.json").write_text(damage)
     assert submit(predicted, tmp_path).status == "written"
     assert submit(predicted, tmp_path).status == "already done"
+
+
+def test_official_frames_come_with_what_was_scored_in_2023(predicted: Predicted, tmp_path: Path) -> None:
+    def told(report: SubmissionReport) -> list[str]:
+        return [note for note in report.notes if "2023 held 50-298, 249 values of a 300-frame trial" in note]
+
+    official = submit(predicted, tmp_path / "official")
+    assert len(told(official)) == 1
+    assert told(official)[0] in Path(official.card).read_text()
+    # A rerun that has nothing to do says it again.
+    assert told(submit(predicted, tmp_path / "official")) == told(official)
+    for profile in ("50-298", "51-299"):
+        other = submit(predicted, tmp_path / profile, frames=profile)
+        assert told(other) == []
+        assert "2023 held" not in Path(other.card).read_text()
 
 
 def test_other_frames_or_other_predictions_are_written_again(predicted: Predicted, tmp_path: Path) -> None:
