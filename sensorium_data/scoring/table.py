@@ -103,6 +103,8 @@ class ScoreTable:
         mouse first (winner). Intervals hold for these mice: their trials are resampled, not the mice.
     unscored : tuple of str
         What has no score, and why, one sentence each.
+    notes : tuple of str
+        What was odd about the recordings, one sentence each: statistics that end before the trials do.
     doubts : tuple of PredictionsError
         Sessions whose predictions seem to be in other units than their store says.
     predictions : str
@@ -120,6 +122,7 @@ class ScoreTable:
     rows: pd.DataFrame
     summary: pd.DataFrame
     unscored: tuple[str, ...]
+    notes: tuple[str, ...]
     doubts: tuple[PredictionsError, ...]
     predictions: str
     frames: FramesProfile
@@ -196,6 +199,7 @@ class ScoreTable:
             "sessions": frame_to_records(self.rows),
             "summary": frame_to_records(self.summary),
             "unscored": list(self.unscored),
+            "notes": list(self.notes),
             "doubts": [str(doubt) for doubt in self.doubts],
         }
         return json.dumps(document, indent=2, allow_nan=False)
@@ -239,6 +243,7 @@ def make_score_table(
     resampled: Mapping[RowKey, Mapping[str, Resampled]],
     neuron_scores: Mapping[RowKey, pd.DataFrame],
     unscored: Sequence[str],
+    notes: Sequence[str],
     doubts: Sequence[PredictionsError],
     predictions: str,
     frames: FramesProfile,
@@ -268,6 +273,7 @@ def make_score_table(
         rows=pd.DataFrame(rows, columns=_ROW_COLUMNS),
         summary=pd.DataFrame(summary, columns=_SUMMARY_COLUMNS),
         unscored=tuple(unscored),
+        notes=tuple(notes),
         doubts=tuple(doubts),
         predictions=predictions,
         frames=frames,
