@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 import torch
@@ -20,7 +20,7 @@ from models.windows import open_windows
 from sensorium_data.errors import UsageError
 from sensorium_data.movies import split_by_movie
 from sensorium_data.sessions import Tier, find_session
-from sensorium_data.statistics import open_normalizer
+from sensorium_data.statistics import describe_coverage, open_normalizer, read_coverage
 from sensorium_data.store import Store
 from sensorium_data.windows import EpochPlan, SessionTrials, TrialReader, Windows, plan_in_turn, plan_mixed
 
@@ -96,6 +96,8 @@ class TrainingBatches:
         By session.
     n_batches : int
         Of an epoch.
+    notes : tuple of str
+        What is odd about the data, a sentence each.
 
     Raises
     ------
@@ -118,6 +120,10 @@ class TrainingBatches:
         # What the first epoch would raise is raised now, before anything is written.
         self.n_batches = len(self._plan(1))
         self.normalizers = {name: open_normalizer(config.normalization, store, name) for name in sessions}
+        self.notes = (
+            *self.split.notes,
+            *_describe_statistics(reader.store, (*self.split.training, *self.split.validation)),
+        )
         self._source = open_windows(
             reader,
             self.normalizers,
@@ -174,6 +180,14 @@ class TrainingBatches:
             n_trials_shuffled=config.n_trials_shuffled,
             **settings,
         )
+
+
+def _describe_statistics(store: Store, trials: Sequence[SessionTrials]) -> Iterator[str]:
+    """Yield a sentence for each thing that the archive's statistics lack within the frames of these trials."""
+    for session in dict.fromkeys(one.session for one in trials):
+        longest = max(max(one.n_frames) for one in trials if one.session == session)
+        for note in describe_coverage(read_coverage(store.statistics(find_session(session)), longest)):
+            yield f"Session {find_session(session)}: {note}."
 
 
 def split_trials(config: TrainingConfig, reader: TrialReader) -> Split:

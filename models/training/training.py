@@ -69,7 +69,8 @@ class TrainingReport:
     resumed_step : int
         Optimizer steps of an interrupted attempt that this one went on from; 0 if it began anew.
     notes : tuple of str
-        What was odd, a sentence each: damaged checkpoints, tiers withheld in some sessions.
+        What was odd, a sentence each: damaged checkpoints, tiers withheld in some sessions, statistics that end before
+        the trials do.
     """
 
     run: str
@@ -260,7 +261,7 @@ def _train_into(
     require_unchanged(data)
     metrics, best_epoch = trainer.metrics, trainer.schedule.best_epoch
     title = Path(run).name
-    notes = (*batches.split.notes, *checkpoints.notes)
+    notes = (*batches.notes, *checkpoints.notes)
     draw_curves(metrics, folder.path / "curves.png", title=title, best_epoch=best_epoch)
     write_summary(
         metrics,

@@ -8,16 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from sensorium_data.archive import SessionArchive
-from sensorium_data.errors import TrialError
+from sensorium_data.errors import StoreError, TrialError
 from sensorium_data.files import StoredObject
 from sensorium_data.ingest.assembly import STATISTICS_GROUP, declare_statistics
 from sensorium_data.ingest.previous_version import PreviousVersion
 from sensorium_data.ingest.trial_blocks import SessionContents
 from sensorium_data.ingest.workspace import Workspace
 from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_HEIGHT, FRAME_WIDTH, STATISTICS, VARIABLES
+from sensorium_data.statistics import describe_coverage, measure_coverage
 from sensorium_data.store import Precision, StatisticsRecord, cast_values
 
-__all__ = ["convert_statistics", "read_statistic"]
+__all__ = ["convert_statistics", "describe_statistics", "read_statistic"]
 
 
 def convert_statistics(
@@ -94,6 +95,59 @@ def convert_statistics(
     record = StatisticsRecord(n_frames_padded, errors, members, objects)
     workspace.write_statistics_record(record)
     return record
+
+
+def describe_statistics(
+    contents: SessionContents,
+    record: StatisticsRecord,
+    workspace: Workspace,
+    *,
+    n_frames: int,
+    precision: Precision,
+) -> tuple[str, ...]:
+    """Return a sentence for each thing that is missing from the statistics, as they were written.
+
+    Parameters
+    ----------
+    contents : SessionContents
+        Of the archive.
+    record : StatisticsRecord
+        What :func:`convert_statistics` returned.
+    workspace : Workspace
+        Where they are.
+    n_frames : int
+        Valid frames of the longest trial.
+    precision : Precision
+        Of the store.
+
+    Raises
+    ------
+    StoreError
+        If they are not as they were written; the next run writes them anew.
+    """
+    template = declare_statistics(contents, record.n_frames_padded, precision)
+
+    def read(variable: str, statistic: str) -> np.ndarray:
+        path, position = f"{STATISTICS_GROUP}/{variable}", STATISTICS.index(statistic)
+        key = template.block_key(path, position)
+        try:
+            data = workspace.group.read(key)
+            damage = record.objects[key].find_damage(data)
+        except FileNotFoundError:
+            damage = "missing"
+        if damage is not None:
+            workspace.forget_statistics()
+            raise StoreError(
+                f"what was written reads back differently: {damage}",
+                session=contents.session,
+                path=workspace.group.locate(key),
+                remedy="check the disk, and run it again: only what is damaged is converted again",
+            )
+        return template.decode_block(path, position, data)
+
+    return describe_coverage(
+        measure_coverage(variable, read(variable, "mean"), read(variable, "std"), n_frames) for variable in VARIABLES
+    )
 
 
 def read_statistic(

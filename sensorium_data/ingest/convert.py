@@ -24,7 +24,7 @@ import numpy as np
 from sensorium_data.archive import Mode, SessionArchive, open_archive
 from sensorium_data.errors import SourceChangedError, StoreError
 from sensorium_data.files import Objects, RetryPolicy, StoredObject
-from sensorium_data.ingest.archived_statistics import convert_statistics
+from sensorium_data.ingest.archived_statistics import convert_statistics, describe_statistics
 from sensorium_data.ingest.assembly import (
     BLOCK_VARIABLES,
     CONVERTER_VERSION,
@@ -107,7 +107,8 @@ class ConversionReport:
     duration_s : float
         Seconds it took.
     notes : tuple of str
-        A sentence for each count that differs from the published one and each broken trial.
+        A sentence for each count that differs from the published one, each broken trial, and what is missing from
+        the archive's statistics.
     """
 
     session: str
@@ -316,11 +317,13 @@ class _Conversion:
         n_resumed = len(done)
         converted = self._convert_trials(plan, contents, resources, done)
         records = [(converted[trial].record if trial in converted else done[trial]) for trial in contents.trials]
-        notes = (
+        notes: tuple[str, ...] = (
             *contents.describe_differences(statistics.n_frames_padded),
             *_describe_unexpected(archive),
             *(f"trial {record.trial} is broken: {record.broken}" for record in records if record.broken),
         )
+        longest = max((record.n_frames for record in records), default=0)
+        notes += describe_statistics(contents, statistics, workspace, n_frames=longest, precision=precision)
         attributes = compose_attributes(session, archive, records, notes, precision)
         movies = _find_movies(records, resources.template, workspace)
         finished = encode_rest(contents, statistics, records, movies, attributes, precision)

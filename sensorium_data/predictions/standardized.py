@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from sensorium_data.errors import PredictionsError, StoreError
+from sensorium_data.errors import PredictionsError, StoreError, UsageError
 from sensorium_data.predictions.predictions import open_predictions
 from sensorium_data.sessions import Session, Tier
-from sensorium_data.statistics import response_precision
+from sensorium_data.statistics import describe_coverage, read_coverage, response_precision
 from sensorium_data.store import Store
 
 __all__ = ["StandardizedPredictions"]
@@ -65,18 +65,27 @@ class StandardizedPredictions:
 
     @cached_property
     def precision(self) -> npt.NDArray[np.float32]:
-        """(neuron, time): what brings raw responses to standardized units."""
+        """(neuron, time): what brings raw responses to standardized units.
+
+        Frames that the archive's statistics do not cover take the last known one's; see
+        :func:`~sensorium_data.statistics.response_precision`.
+        """
         std = self._store.statistics(self.session)["responses"].sel(statistic="std").values
         try:
             return np.asarray(response_precision(std), np.float32)
-        except ValueError as error:
+        except UsageError as error:
             raise StoreError(
                 "the archive's statistics of the responses are unusable",
                 session=self.session,
                 path=self._store.url,
-                found=str(error),
+                found=error,
                 remedy="`sensorium verify` checks the store",
             ) from error
+
+    def describe_statistics(self, n_frames: int) -> tuple[str, ...]:
+        """Return a sentence for each thing that the responses' statistics lack within the first ``n_frames`` frames."""
+        statistics = self._store.statistics(self.session)[["responses"]]
+        return describe_coverage(read_coverage(statistics, n_frames))
 
     def trials(self, tier: Tier) -> list[int]:
         """Return the ids of a tier's predicted trials, sorted; broken ones are among them."""

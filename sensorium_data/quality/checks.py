@@ -15,6 +15,7 @@ from sensorium_data.movies import N_FRAMES_BY_STIMULUS
 from sensorium_data.quality.scan import RESPONSE_FLOOR, SessionScan
 from sensorium_data.quality.summary import ChannelSummary
 from sensorium_data.sessions import Session, Stimulus, Tier
+from sensorium_data.statistics import StatisticsCoverage, describe_coverage
 from sensorium_data.store import format_range
 
 __all__ = ["Outcome", "QualityCheck", "check_recording"]
@@ -68,7 +69,11 @@ class QualityCheck:
 
 
 def check_recording(
-    dataset: xr.Dataset, session: Session, scan: SessionScan, channels: Sequence[ChannelSummary]
+    dataset: xr.Dataset,
+    session: Session,
+    scan: SessionScan,
+    channels: Sequence[ChannelSummary],
+    coverages: Sequence[StatisticsCoverage],
 ) -> tuple[QualityCheck, ...]:
     """Return every check of a session, in the order in which they are best read.
 
@@ -82,6 +87,8 @@ def check_recording(
         What a pass over its large arrays found.
     channels : sequence of ChannelSummary
         What its behavior and pupil are like.
+    coverages : sequence of StatisticsCoverage
+        What the archive's own statistics cover.
     """
     return (
         *_check_counts(dataset, session),
@@ -93,6 +100,7 @@ def check_recording(
         *_check_videos(dataset, scan),
         *_check_responses(dataset, session, scan),
         *_check_channels(channels),
+        *_check_statistics(coverages),
         _check_reliability(scan),
         _check_positions(dataset),
     )
@@ -350,6 +358,37 @@ def _check_channels(channels: Sequence[ChannelSummary]) -> Iterator[QualityCheck
         "none",
         "Trials in which the pupil's size or position never changes: it was not tracked.",
     )
+    for channel in channels:
+        if channel.channel == "running_speed":
+            is_still = channel.lowest == 0 and channel.highest == 0
+            yield QualityCheck(
+                "running",
+                Outcome.NOTED if is_still else Outcome.PASSED,
+                "a speed of 0 in every frame" if is_still else f"up to {channel.highest:.4g}",
+                "a speed above 0 in some frame",
+                "A mouse that never runs, or whose running speed was not recorded.",
+            )
+
+
+def _check_statistics(coverages: Sequence[StatisticsCoverage]) -> Iterator[QualityCheck]:
+    for one in coverages:
+        found = [*describe_coverage([one])]
+        if one.is_constant:
+            found.append("every standard deviation is zero")
+        else:
+            if one.n_rows_constant:
+                found.append(f"the standard deviation is zero throughout in {one.n_rows_constant} of {one.n_rows} rows")
+            if one.n_frames_constant:
+                found.append(f"all standard deviations are zero at {one.n_frames_constant} frames")
+        is_defect = not one.is_known or one.is_constant
+        yield QualityCheck(
+            f"statistics of {one.variable}",
+            Outcome.FAILED if is_defect else Outcome.NOTED if found else Outcome.PASSED,
+            "; ".join(found) or f"{one.n_frames} frames",
+            f"{one.n_frames} frames",
+            "The archive's means and standard deviations, up to the last frame of the longest trial. Normalizations "
+            "take the last known frame's where they are missing, and do not divide by a standard deviation of zero.",
+        )
 
 
 def _check_reliability(scan: SessionScan) -> QualityCheck:

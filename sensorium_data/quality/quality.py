@@ -28,6 +28,7 @@ from sensorium_data.quality.summary import (
     summarize_tiers,
 )
 from sensorium_data.sessions import find_session
+from sensorium_data.statistics import read_coverage
 from sensorium_data.store import StoreLike, open_store
 
 __all__ = ["Outcome", "QualityCheck", "QualityReport", "StoreQuality", "check_session", "check_store"]
@@ -272,12 +273,13 @@ def check_session(
     dataset = opened[found]
     scan = scan_session(dataset, f"check {found.alias}", jobs=jobs, progress=progress)
     channels = summarize_channels(dataset)
+    coverages = read_coverage(opened.statistics(found), int(dataset.n_frames.values.max(initial=0)))
     return QualityReport(
         session=found.name,
         alias=found.alias,
         digest=opened.digest(found),
         provenance={name: dataset.attrs[name] for name in _PROVENANCE if name in dataset.attrs},
-        checks=check_recording(dataset, found, scan, channels),
+        checks=check_recording(dataset, found, scan, channels, coverages),
         tiers=summarize_tiers(dataset, found),
         lengths=summarize_lengths(dataset, scan),
         stimuli=summarize_stimuli(dataset, scan),

@@ -134,6 +134,7 @@ def score_predictions(
         resampled=scores.resampled,
         neuron_scores=scores.neuron_scores,
         unscored=scores.unscored,
+        notes=scores.notes,
         doubts=scores.doubts,
         predictions=predictions,
         frames=profile,
@@ -158,7 +159,7 @@ class _SessionJob:
         return ScoredSession(self.predictions, self.store, self.truth, self.session, self.tiers, self.frames)
 
     def score(self, source: ScoredSession, count_trial: Callable[[], None]) -> _Scores:
-        scores = _Scores(unscored=list(source.unscored))
+        scores = _Scores(unscored=list(source.unscored), notes=list(source.notes))
         means = _Means()
         # BLAS threads beside these would wait for each other by spinning.
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(self.n_jobs, thread_name_prefix="score") as pool:
@@ -242,6 +243,7 @@ class _Scores:
     neuron_scores: dict[RowKey, pd.DataFrame] = field(default_factory=dict)
     doubts: list[PredictionsError] = field(default_factory=list)
     unscored: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add_all(self, other: _Scores) -> None:
         """Add another session's."""
@@ -250,6 +252,7 @@ class _Scores:
         self.neuron_scores |= other.neuron_scores
         self.doubts += other.doubts
         self.unscored += other.unscored
+        self.notes += other.notes
 
     def add(self, source: ScoredSession, tier: Tier, sums: TierSums, how: Bootstrap, jobs: int) -> None:
         """Score a tier as a whole, and by stimulus where it shows several, or others in other sessions: bonus tiers."""

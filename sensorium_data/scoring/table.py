@@ -117,6 +117,8 @@ class ScoreTable:
         mouse first (winner). Intervals hold for these mice: their trials are resampled, not the mice.
     unscored : tuple of str
         What has no score, and why, one sentence each.
+    notes : tuple of str
+        What was odd about the recordings, one sentence each: statistics that end before the trials do.
     doubts : tuple of PredictionsError
         Sessions whose predictions seem to be in other units than their store says.
     predictions : str
@@ -134,6 +136,7 @@ class ScoreTable:
     rows: pd.DataFrame
     summary: pd.DataFrame
     unscored: tuple[str, ...]
+    notes: tuple[str, ...]
     doubts: tuple[PredictionsError, ...]
     predictions: str
     frames: FramesProfile
@@ -221,6 +224,7 @@ class ScoreTable:
             "summary": frame_to_records(self.summary),
             "by_depth": frame_to_records(self.by_depth()),
             "unscored": list(self.unscored),
+            "notes": list(self.notes),
             "doubts": [str(doubt) for doubt in self.doubts],
         }
         return json.dumps(document, indent=2, allow_nan=False)
@@ -264,6 +268,7 @@ def make_score_table(
     resampled: Mapping[RowKey, Mapping[str, Resampled]],
     neuron_scores: Mapping[RowKey, pd.DataFrame],
     unscored: Sequence[str],
+    notes: Sequence[str],
     doubts: Sequence[PredictionsError],
     predictions: str,
     frames: FramesProfile,
@@ -293,6 +298,7 @@ def make_score_table(
         rows=pd.DataFrame(rows, columns=_ROW_COLUMNS),
         summary=pd.DataFrame(summary, columns=_SUMMARY_COLUMNS),
         unscored=tuple(unscored),
+        notes=tuple(notes),
         doubts=tuple(doubts),
         predictions=predictions,
         frames=frames,

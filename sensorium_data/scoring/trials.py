@@ -92,6 +92,8 @@ class ScoredSession:
         The trials of each tier that can be scored, ascending.
     unscored : list of str
         What has no score, and why, one sentence each.
+    notes : tuple of str
+        What was odd about the recording, one sentence each.
     """
 
     def __init__(
@@ -111,6 +113,8 @@ class ScoredSession:
         self.neurons = self._predictions.neurons
         self.unscored: list[str] = []
         self.scorable = {tier: self._find_scorable(tier) for tier in tiers}
+        last = max((self.frames(trial).stop for trials in self.scorable.values() for trial in trials), default=0)
+        self.notes = tuple(f"session {session}: {note}" for note in self._predictions.describe_statistics(last))
 
     @property
     def has_rates(self) -> bool:

@@ -1,3 +1,7 @@
+from .coverage import StatisticsCoverage as StatisticsCoverage
+from .coverage import describe_coverage as describe_coverage
+from .coverage import measure_coverage as measure_coverage
+from .coverage import read_coverage as read_coverage
 from .moments import Moments as Moments
 from .normalizations import NORMALIZATIONS as NORMALIZATIONS
 from .normalizations import open_normalizer as open_normalizer

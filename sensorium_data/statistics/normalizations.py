@@ -25,7 +25,7 @@ from sensorium_data.sessions import find_session
 from sensorium_data.statistics.statistics import (
     Normalizer,
     competition_normalizer,
-    fill_forward,
+    fill_missing_frames,
     invert_scale,
     read_competition_precision,
     response_precision,
@@ -127,8 +127,8 @@ def vivit_normalizer(store: StoreLike, session: str, train: xr.Dataset) -> Norma
     - Behavior and pupil center ``(x - min) / (max - min)``.
     - Responses times :func:`~sensorium_data.statistics.response_precision` of their training statistics.
 
-    Only the first 300 frames have statistics; those after them take the last one's, as do frames that no training
-    trial has. Where a denominator is zero it is 1.
+    Only the first 300 frames have statistics, as in the reference, which cuts trials there; those after them take the
+    last one's, as do frames that no training trial has. Where a denominator is zero it is 1.
 
     Parameters
     ----------
@@ -157,20 +157,18 @@ def vivit_normalizer(store: StoreLike, session: str, train: xr.Dataset) -> Norma
     def read(variable: str, statistic: str) -> np.ndarray:
         return np.asarray(capped[variable].sel(statistic=statistic).values)
 
-    response_std = read("responses", "std")
-    precision = np.where(np.isnan(response_std), np.nan, response_precision(response_std))
     video_mean = read("videos", "mean")
     ranges = {variable: read(variable, "max") - read(variable, "min") for variable in ("behavior", "pupil_center")}
     with open_statistics(store, session) as archived:
         return Normalizer(
             name="vivit",
-            video_offset=fill_forward(video_mean, axis=0).astype(np.float32),
+            video_offset=fill_missing_frames(video_mean, axis=0).astype(np.float32),
             video_scale=invert_scale(read("videos", "std") - video_mean, axis=0),
-            behavior_offset=fill_forward(read("behavior", "min"), axis=1).astype(np.float32),
+            behavior_offset=fill_missing_frames(read("behavior", "min"), axis=1).astype(np.float32),
             behavior_scale=invert_scale(ranges["behavior"], axis=1),
-            pupil_center_offset=fill_forward(read("pupil_center", "min"), axis=1).astype(np.float32),
+            pupil_center_offset=fill_missing_frames(read("pupil_center", "min"), axis=1).astype(np.float32),
             pupil_center_scale=invert_scale(ranges["pupil_center"], axis=1),
-            precision=fill_forward(precision, axis=1, missing=1.0).astype(np.float32, order="F"),
+            precision=response_precision(read("responses", "std")),
             competition_precision=read_competition_precision(archived),
         )
 

@@ -13,7 +13,7 @@ from sensorium_data.store import StoreLike, open_statistics
 __all__ = [
     "Normalizer",
     "competition_normalizer",
-    "fill_forward",
+    "fill_missing_frames",
     "invert_scale",
     "read_competition_precision",
     "response_precision",
@@ -26,9 +26,15 @@ _LEAST_RELATIVE_STD = 0.01
 def response_precision(std: np.ndarray) -> np.ndarray:
     """Return the factors that bring responses to the competition's scale.
 
-    ``1 / std`` where ``std`` exceeds 1 % of its mean over all neurons and frames, ``1 / threshold`` elsewhere, also
-    where ``std`` is NaN. The evaluation server scores against responses multiplied by these, without
-    centering; predictions made in raw units are multiplied by them before they are submitted.
+    ``1 / std`` where ``std`` exceeds 1 % of its mean over all neurons and frames, ``1 / threshold`` elsewhere. The
+    evaluation server scores against responses multiplied by these, without centering; predictions made in raw
+    units are multiplied by them before they are submitted.
+
+    A frame where a neuron's ``std`` is missing (NaN) takes that of the last frame before it that has one, and frames
+    before the first known one take that one's. The references cut trials at 300 frames, where the published statistics
+    very probably end, and never see such a frame: their formula gives ``1 / threshold`` there, 50 to 100 times the
+    factor of the frames before. A neuron whose ``std`` is missing at every frame gets ``1 / threshold``, as the starter
+    kit has it. What is missing does not count in the mean.
 
     Parameters
     ----------
@@ -53,6 +59,8 @@ def response_precision(std: np.ndarray) -> np.ndarray:
     --------
     >>> response_precision(np.array([[2.0, 0.0], [2.0, 4.0]])).tolist()
     [[0.5, 50.0], [0.5, 0.25]]
+    >>> response_precision(np.array([[2.0, np.nan]])).tolist()
+    [[0.5, 0.5]]
     """
     values = np.asarray(std, np.float64)
     present = values[~np.isnan(values)]
@@ -63,9 +71,9 @@ def response_precision(std: np.ndarray) -> np.ndarray:
             found=f"a mean of {threshold / _LEAST_RELATIVE_STD:.4g}",
             remedy="use statistics of recorded responses",
         )
-    # NaN compares as false, and gets the threshold.
+    filled = fill_missing_frames(values, axis=-1, missing=threshold)
     # Windows are cut along time, and multiplied: it runs slowest in memory here as in them.
-    return (1 / np.where(values > threshold, values, threshold)).astype(np.float32, order="F")
+    return (1 / np.where(filled > threshold, filled, threshold)).astype(np.float32, order="F")
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,9 +167,10 @@ def competition_normalizer(store: StoreLike, session: str) -> Normalizer:
     With the archive's own statistics, frame by frame: videos ``(v - mean) / std`` for each pixel and frame, responses
     times their precision, behavior ``b / std`` without centering, pupil center ``(p - mean) / std``.
 
-    Where a standard deviation is zero, the values equal the mean, and are divided by 1. Where a statistic of an
-    input is missing (NaN) at a frame, the last frame before it that has one stands in: the statistics may end before
-    the longest trial does.
+    Where a standard deviation is zero, the values equal the mean, and are divided by 1. Where a statistic is missing
+    (NaN) at a frame, that of the last frame before it that has one stands in, or of the first known one: the statistics
+    may end before the longest trial does. Where none is known, an input is not shifted and divided by 1; of responses
+    see :func:`response_precision`.
 
     Parameters
     ----------
@@ -186,11 +195,11 @@ def competition_normalizer(store: StoreLike, session: str) -> Normalizer:
         behavior_scale = invert_scale(read("behavior", "std"), axis=1)
         return Normalizer(
             name="competition",
-            video_offset=fill_forward(read("videos", "mean"), axis=0).astype(np.float32),
+            video_offset=fill_missing_frames(read("videos", "mean"), axis=0).astype(np.float32),
             video_scale=invert_scale(read("videos", "std"), axis=0),
             behavior_offset=np.zeros_like(behavior_scale),
             behavior_scale=behavior_scale,
-            pupil_center_offset=fill_forward(read("pupil_center", "mean"), axis=1).astype(np.float32),
+            pupil_center_offset=fill_missing_frames(read("pupil_center", "mean"), axis=1).astype(np.float32),
             pupil_center_scale=invert_scale(read("pupil_center", "std"), axis=1),
             precision=precision,
             competition_precision=precision,
@@ -203,26 +212,29 @@ def read_competition_precision(statistics: xr.Dataset) -> np.ndarray:
 
 
 def invert_scale(scale: np.ndarray, axis: int) -> np.ndarray:
-    """Return ``1 / scale`` as float32: 1 where it is zero, and where it is NaN, as :func:`fill_forward` has it."""
-    filled = fill_forward(scale, axis, missing=1.0)
+    """Return ``1 / scale`` as float32, NaN filled by :func:`fill_missing_frames`; 1 where it is zero or not known."""
+    filled = fill_missing_frames(scale, axis, missing=1.0)
     return (1 / np.where(filled != 0, filled, 1.0)).astype(np.float32)
 
 
-def fill_forward(values: np.ndarray, axis: int, missing: float = 0.0) -> np.ndarray:
-    """Replace NaN by the last value before it along the frame axis, or by ``missing`` where there is none.
+def fill_missing_frames(values: np.ndarray, axis: int, missing: float = 0.0) -> np.ndarray:
+    """Replace what is missing by the last known value before it along the frame axis.
+
+    Before the first known value, that one stands in; ``missing`` where there is none.
 
     Examples
     --------
-    >>> fill_forward(np.array([np.nan, 1.0, np.nan, 3.0]), axis=0).tolist()
-    [0.0, 1.0, 1.0, 3.0]
+    >>> fill_missing_frames(np.array([np.nan, 1.0, np.nan, 3.0]), axis=0).tolist()
+    [1.0, 1.0, 1.0, 3.0]
     """
-    absent = ~np.isfinite(values)
-    if not absent.any():
+    known = np.isfinite(values)
+    if known.all():
         return values
     frames = np.moveaxis(np.broadcast_to(np.arange(values.shape[axis]), np.moveaxis(values, axis, -1).shape), -1, axis)
-    last = np.maximum.accumulate(np.where(absent, -1, frames), axis=axis)
-    filled: np.ndarray = np.take_along_axis(values, np.maximum(last, 0), axis=axis)
-    return np.where(last < 0, missing, filled)
+    last = np.maximum.accumulate(np.where(known, frames, -1), axis=axis)
+    first = np.expand_dims(np.argmax(known, axis=axis), axis)
+    filled: np.ndarray = np.take_along_axis(values, np.where(last < 0, first, last), axis=axis)
+    return np.where(known.any(axis=axis, keepdims=True), filled, missing)
 
 
 def _shift_and_scale(

@@ -216,6 +216,21 @@ def test_counts_that_differ_from_the_published_ones_are_notes(tmp_path: Path) ->
     assert open_session(str(tmp_path / "store"), "F").attrs["notes"] == list(notes)
 
 
+def test_what_is_missing_from_the_statistics_is_a_note(tmp_path: Path) -> None:
+    recording = make_recording("F", ["train", "train"], n_frames={0: 20, 1: 22})
+    statistics = {name: array.copy() for name, array in recording.statistics.items()}
+    for array in statistics.values():
+        array[..., 18:] = np.nan
+    recording = Recording(**{**vars(recording), "statistics": statistics})
+    note = "the archive's statistics end at frame 18 of 22; later frames take frame 17's"
+    assert note in convert(recording, tmp_path).notes
+    assert note in open_session(str(tmp_path / "store"), "F").attrs["notes"]
+    # A later version takes the unchanged statistics over, and says the same of them.
+    report = convert(recording.with_trial(0, behavior=recording.trials[0].behavior + 1), tmp_path)
+    assert (report.status, report.n_trials_copied) == ("updated", 1)
+    assert note in report.notes
+
+
 def test_progress_counts_trials_and_then_objects(tmp_path: Path) -> None:
     calls: list[tuple[str, int, int]] = []
     convert(make_recording("F"), tmp_path, jobs=1, progress=lambda *call, **_: calls.append(call))

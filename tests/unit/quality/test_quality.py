@@ -132,7 +132,7 @@ def check_planted(sound: xr.Dataset, plant: Plant) -> dict[str, tuple[Outcome, s
     plant(dataset)
     dataset = dataset.chunk(trial=1)
     scan = scan_session(dataset, "check F", jobs=2, progress=ignore_progress)
-    checks = check_recording(dataset, find_session("F"), scan, summarize_channels(dataset))
+    checks = check_recording(dataset, find_session("F"), scan, summarize_channels(dataset), ())
     return {row.check: (row.outcome, row.found, row.expected) for row in checks}
 
 
@@ -224,7 +224,7 @@ def test_a_trial_count_as_published_makes_too_few_repeats_a_defect(loaded: xr.Da
     dataset.movie[3:9] = "another"
     scan = scan_session(dataset, "check F", jobs=2, progress=ignore_progress)
     for described, outcome in ((session, NOTED), (whole, FAILED)):
-        rows = {row.check: row for row in check_recording(dataset, described, scan, ())}
+        rows = {row.check: row for row in check_recording(dataset, described, scan, (), ())}
         assert rows["repeats in oracle"].outcome is outcome
         assert rows["repeats in oracle"].found == "2 movies, each shown 2-6 times"
 
@@ -239,7 +239,7 @@ def test_a_session_of_which_nothing_is_published_has_only_notes(loaded: xr.Datas
     dataset.responses[1, 2, 9] = -8.0
     dataset = dataset.chunk(trial=1)
     scan = scan_session(dataset, "check", jobs=2, progress=ignore_progress)
-    rows = {row.check: row for row in check_recording(dataset, nothing, scan, ())}
+    rows = {row.check: row for row in check_recording(dataset, nothing, scan, (), ())}
     assert FAILED not in {row.outcome for row in rows.values()}
     for name in ("trials in train", "neurons", "padded frames", "stimuli in train", "withheld responses"):
         assert (rows[name].outcome, rows[name].expected) == (NOTED, "not published"), name
@@ -374,3 +374,89 @@ def test_leakage_is_carried_along(sound: QualityReport) -> None:
     quality = StoreQuality("store", (sound,), leakage)
     assert json.loads(quality.to_json())["leakage"] == [{"movie": "a", "scored_session": "F", "n_scored_trials": 9}]
     assert "trained on in another: 1" in quality.to_markdown()
+
+
+# ---- the archive's own statistics
+
+
+def with_statistics(change: Callable[[dict[tuple[str, str], np.ndarray]], None]) -> Recording:
+    recording = make()
+    statistics = {name: array.copy() for name, array in recording.statistics.items()}
+    change(statistics)
+    return dataclasses.replace(recording, statistics=statistics)
+
+
+def end_early(statistics: dict[tuple[str, str], np.ndarray]) -> None:
+    for array in statistics.values():
+        array[..., 290:] = np.nan
+
+
+def lack_a_neuron(statistics: dict[tuple[str, str], np.ndarray]) -> None:
+    statistics["responses", "std"][1] = np.nan
+    statistics["responses", "std"][2, 5:8] = np.nan
+
+
+def lack_behavior(statistics: dict[tuple[str, str], np.ndarray]) -> None:
+    statistics["behavior", "std"][:] = np.nan
+
+
+def stand_still(statistics: dict[tuple[str, str], np.ndarray]) -> None:
+    statistics["pupil_center", "std"][:] = 0
+
+
+def stop_a_channel(statistics: dict[tuple[str, str], np.ndarray]) -> None:
+    statistics["behavior", "std"][1] = 0
+    statistics["behavior", "std"][:, 7:9] = 0
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            end_early,
+            dict.fromkeys(
+                ("videos", "responses", "behavior", "pupil_center"),
+                (NOTED, "the archive's statistics end at frame 290 of 300; later frames take frame 289's"),
+            ),
+        ),
+        (
+            lack_a_neuron,
+            {
+                "responses": (
+                    NOTED,
+                    "the archive has no statistics of responses for 1 of 4 neurons; "
+                    "the archive's statistics of responses lack 3 single values; the last known frame's stand in",
+                )
+            },
+        ),
+        (lack_behavior, {"behavior": (FAILED, "the archive has no statistics of behavior")}),
+        (stand_still, {"pupil_center": (FAILED, "every standard deviation is zero")}),
+        (
+            stop_a_channel,
+            {
+                "behavior": (
+                    NOTED,
+                    "the standard deviation is zero throughout in 1 of 2 rows; "
+                    "all standard deviations are zero at 2 frames",
+                )
+            },
+        ),
+    ],
+)
+def test_statistics_that_are_missing_or_zero_are_reported(
+    change: Callable[[dict[tuple[str, str], np.ndarray]], None],
+    expected: dict[str, tuple[Outcome, str]],
+    tmp_path: Path,
+) -> None:
+    rows = named(check(with_statistics(change), tmp_path))
+    for variable in ("videos", "responses", "behavior", "pupil_center"):
+        outcome, found = expected.get(variable, (PASSED, "300 frames"))
+        assert rows[f"statistics of {variable}"] == (outcome, found, "300 frames")
+
+
+def test_a_mouse_that_never_runs_is_noted(sound: QualityReport, tmp_path: Path) -> None:
+    assert named(sound)["running"][0] is PASSED
+    recording = make()
+    for trial in recording.trials.values():
+        trial.behavior[1] = 0
+    assert named(check(recording, tmp_path))["running"][:2] == (NOTED, "a speed of 0 in every frame")

@@ -46,6 +46,20 @@ def row(table: ScoreTable, alias: str, tier: str, stimulus: str = "all") -> dict
     return rows.iloc[0].to_dict()
 
 
+def test_statistics_that_end_before_the_scored_frames_are_noted(tmp_path: Path) -> None:
+    made = write_session_store(tmp_path / "store", "A", TRIALS, n_neurons=N_NEURONS, seed=1, n_frames_padded=80)
+    # The last padded frame has no standard deviation, and here a trial reaches it.
+    arrays = {"A": {f.trial: np.abs(made.responses[i, :, : f.n_frames]) for i, f in enumerate(TRIALS) if f.valid}}
+    from_arrays(str(tmp_path / "p"), str(tmp_path / "store"), arrays, response_units="raw")
+    table = score_predictions(str(tmp_path / "p"), str(tmp_path / "store"))
+    (note,) = table.notes
+    assert note.endswith("the archive's statistics end at frame 79 of 80; later frames take frame 78's")
+    assert json.loads(table.to_json())["notes"] == [note]
+    assert score_predictions(str(tmp_path / "p"), str(tmp_path / "store"), tiers=["oracle"]).notes == ()
+    # The ceiling of a perfect prediction is 1, in the late frames too.
+    assert row(table, "A", "final_test_bonus", "Gabor")["single_trial_correlation"] == pytest.approx(1, abs=1e-5)
+
+
 def test_single_trial_correlation_is_pearsons_in_the_competitions_units(
     recorded: PredictedSessions, table: ScoreTable
 ) -> None:

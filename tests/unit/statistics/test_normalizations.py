@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fixtures.recorded_stores import Recorded, record_session
+from models.inputs import DeviceNormalizer
 from sensorium_data.errors import UnknownNameError, UsageError
+from sensorium_data.ingest import convert_session
 from sensorium_data.statistics import Normalizer, open_normalizer
 from sensorium_data.statistics.normalizations import NORMALIZATIONS, vivit_closed_loop_normalizer, vivit_normalizer
 from sensorium_data.statistics.train_statistics import compute_train_statistics
+from sensorium_data.testing import Recording
+from sensorium_data.testing.recordings import make_recording
 
 EPS = np.finfo(np.float32).eps
 N_FRAMES = 14
@@ -207,3 +213,67 @@ def test_statistics_of_another_kind_or_session_are_refused(recorded: tuple[str, 
         vivit_normalizer(store, "F", overall)
     with pytest.raises(UsageError, match="expected statistics of dynamic29623"):
         vivit_closed_loop_normalizer(store, "G", overall)
+
+
+# ---- statistics that end before the trials do
+
+N_KNOWN = 8
+
+
+@pytest.fixture(scope="module")
+def cut_short(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Recording]:
+    """A session whose archive has statistics of its first frames alone, and of one neuron none."""
+    made = make_recording("A", ["train", "train", "train", "oracle"], n_frames=12, n_padded=14, n_neurons=4)
+    statistics = {name: array.copy() for name, array in made.statistics.items()}
+    for array in statistics.values():
+        array[..., N_KNOWN:] = np.nan
+    statistics["responses", "std"][2] = np.nan
+    statistics["responses", "std"][0, N_KNOWN - 1] = 1e-6
+    folder = tmp_path_factory.mktemp("cut_short")
+    made = replace(made, statistics=statistics)
+    made.write(folder / "archives")
+    convert_session(made.session, str(folder / "store"), source=str(folder / "archives"))
+    return str(folder / "store"), made
+
+
+def carried_precision(made: Recording) -> np.ndarray:
+    std = made.statistics["responses", "std"].copy()
+    expected = precision(std)
+    expected[:, N_KNOWN:] = expected[:, N_KNOWN - 1 : N_KNOWN]
+    expected[2] = 1 / (0.01 * np.nanmean(std))
+    return expected
+
+
+@pytest.mark.parametrize("name", list(NORMALIZATIONS))
+def test_later_frames_are_scaled_as_the_last_one_with_statistics(name: str, cut_short: tuple[str, Recording]) -> None:
+    store, made = cut_short
+    normalizer, frames = open_normalizer(name, store, "A"), slice(0, 12)
+    raw = np.abs(made.trials[3].responses[:, frames])
+    found = normalizer.responses_to_competition(normalizer.responses(raw, frames), frames)
+    np.testing.assert_allclose(found, raw * carried_precision(made)[:, frames], rtol=1e-5)
+    np.testing.assert_allclose(
+        normalizer.responses_to_raw(normalizer.responses(raw, frames), frames), raw, rtol=1e-5, atol=1e-12
+    )
+    on_device = DeviceNormalizer(normalizer, torch.device("cpu"))
+    late = torch.arange(N_KNOWN - 1, 12)[None]
+    responses_BTN = torch.from_numpy(raw.T[None, N_KNOWN - 1 :].astype(np.float32))
+    np.testing.assert_allclose(
+        on_device.responses(responses_BTN, late)[0].T, normalizer.responses(raw, frames)[:, N_KNOWN - 1 :], rtol=1e-6
+    )
+
+
+def test_later_inputs_are_scaled_as_the_last_ones_with_statistics(cut_short: tuple[str, Recording]) -> None:
+    store, made = cut_short
+    normalizer = open_normalizer("competition", store, "A")
+    late, last = slice(N_KNOWN, 12), slice(N_KNOWN - 1, N_KNOWN)
+    trial = made.trials[3]
+    mean, std = ({v: made.statistics[v, s][..., last] for v in ("videos", "behavior", "pupil_center")} for s in
+                 ("mean", "std"))  # fmt: skip
+    video = (trial.videos[..., late] - mean["videos"]) / std["videos"]
+    np.testing.assert_allclose(
+        normalizer.videos(trial.videos.transpose(2, 0, 1)[late], late), video.transpose(2, 0, 1), rtol=1e-4, atol=1e-4
+    )
+    behavior = trial.behavior[:, late]
+    np.testing.assert_allclose(normalizer.behavior(behavior, late), behavior / std["behavior"], rtol=1e-5)
+    pupil = (trial.pupil_center[:, late] - mean["pupil_center"]) / std["pupil_center"]
+    np.testing.assert_allclose(normalizer.pupil_center(trial.pupil_center[:, late], late), pupil, rtol=1e-4, atol=1e-4)

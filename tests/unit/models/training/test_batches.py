@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
+import zarr
 
 from fixtures.recorded_stores import record_session
+from fixtures.session_stores import write_ledger
 from fixtures.tiny_training import tiny_config
 from models.training.batches import TrainingBatches
 from sensorium_data.errors import UsageError
@@ -101,6 +104,21 @@ def test_what_is_withheld_somewhere_is_trained_on_elsewhere_and_said(world):
     (note,) = batches.split.notes
     assert "live_test_main are withheld in" in note
     assert str(find_session("F")) in note
+
+
+def test_statistics_that_end_before_the_trained_frames_are_noted(world, tmp_path):
+    assert open_batches(world).notes == ()
+    made = record_session(tmp_path, "F", lengths={0: 75})
+    path = tmp_path / made.name / "statistics"
+    std = zarr.open_array(path / "responses", mode="r+")
+    std[:, :, 60:] = np.nan
+    (tmp_path / made.name / "ledger.json").unlink()
+    write_ledger(tmp_path / made.name)
+    batches = open_batches((str(tmp_path), {made.name: made}))
+    longest = max(n for trials in (*batches.split.training, *batches.split.validation) for n in trials.n_frames)
+    (note,) = batches.notes
+    assert note.startswith("Session F")
+    assert f"statistics of responses end at frame 60 of {longest}; later frames take frame 59's." in note
 
 
 @pytest.mark.parametrize(
