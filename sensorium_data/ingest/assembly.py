@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 #: Raised whenever the same archive would give other bytes.
-CONVERTER_VERSION = 2
+CONVERTER_VERSION = 3
 
 #: The variables that are written trial by trial; the others are small.
 BLOCK_VARIABLES = ("videos", "responses")
