@@ -92,8 +92,12 @@ class Stimulus(StrEnum):
 
 _REPOSITORIES = MappingProxyType(
     {
-        Release.OLD: "https://gin.g-node.org/pollytur/Sensorium2023Data",
-        Release.NEW: "https://gin.g-node.org/pollytur/sensorium_2023_dataset",
+        # The second is the first release, which lacks the responses of the out-of-distribution tiers.
+        Release.OLD: (
+            "https://gin.g-node.org/pollytur/sensorium_2023_data",
+            "https://gin.g-node.org/pollytur/Sensorium2023Data",
+        ),
+        Release.NEW: ("https://gin.g-node.org/pollytur/sensorium_2023_dataset",),
     }
 )
 _SUFFIXES = MappingProxyType(
@@ -119,7 +123,8 @@ class Session:
     scan : str
         Animal, session and scan, e.g. ``29515-10-12``; the whole name where it does not tell them.
     release : Release or None
-        ``old`` sessions publish the responses of every tier; ``new`` ones withhold the test tiers'.
+        ``old`` sessions publish the responses of every tier, in the release that is tried first; ``new`` ones withhold
+        the test tiers'.
     n_neurons : int
         Recorded neurons.
     n_frames_padded : int
@@ -151,9 +156,16 @@ class Session:
         return self.release is not None
 
     @property
+    def urls(self) -> tuple[str, ...]:
+        """Where GIN serves the archive, the most complete release first; none if the catalogue lacks it."""
+        if self.release is None:
+            return ()
+        return tuple(f"{repository}/raw/master/{self.name}.zip" for repository in _REPOSITORIES[self.release])
+
+    @property
     def url(self) -> str | None:
-        """Where GIN serves the archive; ``None`` for a session that the catalogue lacks."""
-        return None if self.release is None else f"{_REPOSITORIES[self.release]}/raw/master/{self.name}.zip"
+        """The first of :attr:`urls`; ``None`` for a session that the catalogue lacks."""
+        return next(iter(self.urls), None)
 
     @property
     def n_trials(self) -> int:

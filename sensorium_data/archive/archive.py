@@ -7,6 +7,7 @@ import io
 import os
 import threading
 import tokenize
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.lib import format as npy_format
 
+from sensorium_data.archive.pointers import POINTER_SIZE_BYTES, find_pointer
 from sensorium_data.archive.sources import ByteSource, RetryPolicy, open_source
 from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, ZipEntry, ZipIndex, read_index
 from sensorium_data.archive.zip_member import DOWNLOAD_AGAIN, describe_member_error, is_junk, read_zip_member, trial_of
@@ -25,6 +27,8 @@ __all__ = ["MODALITIES", "Origin", "SessionArchive", "ZipEntry", "locate_archive
 
 #: What every trial has one file of, under ``data/``.
 MODALITIES = tuple(VARIABLES)
+# Responses may be withheld trial by trial.
+_NEVER_WITHHELD = tuple(modality for modality in MODALITIES if modality != "responses")
 
 # Python 3.11 counts the depth of all threads' syntax trees in one place, and numpy parses headers as Python
 # literals: two threads at once can end in a SystemError.
@@ -206,16 +210,22 @@ class SessionArchive:
 
     def compressed_size_bytes(self, trial: int) -> int:
         """Return the compressed size of a trial's members."""
-        names = [self.member(f"data/{modality}/{trial}.npy") for modality in MODALITIES]
-        return sum(self.entries[name].compressed_size_bytes for name in names)
+        names = (self.member(f"data/{modality}/{trial}.npy") for modality in MODALITIES)
+        return sum(self.entries[name].compressed_size_bytes for name in names if name in self.entries)
+
+    def has_array(self, modality: str, trial: int) -> bool:
+        """Whether the archive has a file of this modality for this trial."""
+        return self.member(f"data/{modality}/{trial}.npy") in self.entries
 
     def trial_ids(self) -> list[int]:
         """Return the ids of the trials, ascending: the file names under ``data/``.
 
+        A trial may lack its responses: they are withheld. The responses of all trials may not be missing.
+
         Raises
         ------
         ArchiveError
-            If a trial lacks one of its four files, or a file there is not named by a trial's id.
+            If a trial lacks another file, no trial has responses, or a file there is not named by a trial's id.
         """
         ids_by_modality = {modality: self._ids_of(modality) for modality in MODALITIES}
         ids = set().union(*ids_by_modality.values())
@@ -223,15 +233,24 @@ class SessionArchive:
             raise self._error(
                 "the archive holds no trials", expected=f"files such as {self.member('data/videos/0.npy')}"
             )
-        missing = [(i, m) for i in sorted(ids) for m in MODALITIES if i not in ids_by_modality[m]]
+        empty = [modality for modality, present in ids_by_modality.items() if not present]
+        if empty:
+            raise self._error(
+                f"the session is not whole: there are no {', no '.join(empty)}",
+                found=", ".join(f"{len(present)} {modality}" for modality, present in ids_by_modality.items()),
+                expected=f"a file in {self.member(f'data/{empty[0]}/')} for each of {len(ids)} trials",
+                remedy="get the folders that are missing, or " + DOWNLOAD_AGAIN,
+            )
+        missing = [(i, m) for i in sorted(ids) for m in _NEVER_WITHHELD if i not in ids_by_modality[m]]
         if missing:
             trial, modality = missing[0]
             others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            counts = Counter(m for _, m in missing)
             raise self._error(
-                "trials lack files",
+                f"trials lack files: {', '.join(f'{n} of {len(ids)} lack {m}' for m, n in counts.items())}",
                 trial=trial,
                 found=f"no {self.member(f'data/{modality}/{trial}.npy')}{others}",
-                expected=f"every trial in {', '.join(MODALITIES)}",
+                expected=f"every trial in {', '.join(_NEVER_WITHHELD)}",
             )
         return sorted(ids)
 
@@ -269,6 +288,10 @@ class SessionArchive:
             return _parse_npy(content)
         except _NpyError as error:
             problem, found, expected = error.args
+            remedy = "convert the archive as it was published"
+            pointer = find_pointer(bytes(content)) if len(content) <= POINTER_SIZE_BYTES else None
+            if pointer is not None:
+                problem, found, remedy = pointer.problem, pointer.found, pointer.remedy(name)
             raise TrialError(
                 problem,
                 session=self.name,
@@ -276,7 +299,7 @@ class SessionArchive:
                 path=f"{self.url}: {name}",
                 found=found,
                 expected=expected,
-                remedy="convert the archive as it was published",
+                remedy=remedy,
             ) from error
 
     def read_member(self, name: str) -> bytes | bytearray:

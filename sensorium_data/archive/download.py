@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from sensorium_data.archive.pointers import POINTER_SIZE_BYTES, find_pointer
 from sensorium_data.archive.sources import ByteSource, FileSource, open_source
 from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, ZipEntry, ZipIndex, read_index
 from sensorium_data.archive.zip_member import check_readable, is_junk, read_zip_member
@@ -283,6 +284,10 @@ class _Download:
                         "the archive's index is damaged", found=index.digest[:12], expected=str(version.digest)[:12]
                     )
             except ArchiveError as error:
+                if file.size_bytes <= POINTER_SIZE_BYTES and (pointer := find_pointer(file.read(0, file.size_bytes))):
+                    raise ArchiveError(
+                        pointer.problem, path=self._url, found=pointer.found, remedy=pointer.remedy(self._url)
+                    ) from error
                 return _Damage([(0, file.size_bytes)], _at(self._url, error))
             try:
                 _check_members(file, index)

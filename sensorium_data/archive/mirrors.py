@@ -52,8 +52,8 @@ def open_archive(
     session : Session
         Whose archive.
     sources : sequence of str
-        Folders, URLs or archives, as :func:`~sensorium_data.archive.locate_archive` takes them; by default where the
-        session is published.
+        Folders, URLs or archives, as :func:`~sensorium_data.archive.locate_archive` takes them; by default the places
+        where the session is published, the most complete release first.
     mode : Mode
         Whether to read in place or to download.
     downloads : path, optional
@@ -78,7 +78,7 @@ def open_archive(
         If a download cannot be written.
     """
     failures: list[SensoriumError] = []
-    for source in sources or (None,):
+    for source in sources or session.urls or (None,):
         try:
             url = locate_archive(session, source)
             if mode is Mode.DOWNLOAD and not _is_local(url):

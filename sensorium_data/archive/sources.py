@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 import fsspec
 
+from sensorium_data.archive.pointers import Pointer, find_broken_link
 from sensorium_data.errors import SourceChangedError, SourceError
 from sensorium_data.files import DOWNLOAD_BY_HAND, ByteSource, RetryPolicy, describe_change, describe_error
 
@@ -226,6 +227,16 @@ def _local_errors(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
+        link = find_broken_link(os.path.expanduser(path))
+        if isinstance(link, Pointer):
+            raise SourceError(link.problem, path=path, found=link.found, remedy=link.remedy(path)) from error
+        if link is not None:
+            raise SourceError(
+                "this is a link that leads nowhere",
+                path=path,
+                found=f"a link to {link}",
+                remedy="put there what it should lead to, or name another --source",
+            ) from error
         raise SourceError(
             "there is no such file", path=path, remedy="check the path, or the folder given with --source"
         ) from error

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from sensorium_data.archive.pointers import POINTER_SIZE_BYTES, find_pointer
 from sensorium_data.archive.sources import ByteSource
 from sensorium_data.errors import ArchiveError
 
@@ -68,6 +69,9 @@ TAIL_SIZE_BYTES = _MAX_COMMENT_SIZE_BYTES + _END.size + _LOCATOR_64.size + _END_
 _MAX_DEFLATE_RATIO = 1032
 
 _DOWNLOAD_AGAIN = "download the archive again"
+
+# Enough of what is no zip file to tell what it is.
+_HEAD_SIZE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -330,9 +334,12 @@ class _IndexReader:
 
     def _no_zip(self) -> ArchiveError:
         size_bytes = self._source.size_bytes
-        head = self._source.read(0, min(512, size_bytes)).lstrip()
+        head = self._source.read(0, min(_HEAD_SIZE_BYTES, size_bytes)).lstrip()
         if not head:
             return self._damaged("the archive is empty", found=f"{size_bytes} bytes")
+        pointer = find_pointer(head) if size_bytes <= POINTER_SIZE_BYTES else None
+        if pointer is not None:
+            return self._damaged(pointer.problem, found=pointer.found, remedy=pointer.remedy(self._source.url))
         if head[:1] == b"<" and (b"<html" in head.lower() or b"<!doctype" in head.lower()):
             return self._damaged(
                 "this is a web page, not an archive",

@@ -45,7 +45,7 @@ from sensorium_data.ingest.workspace import Workspace
 from sensorium_data.movies import group_movies
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import SCHEMA_VERSION
-from sensorium_data.sessions import Session
+from sensorium_data.sessions import Session, Tier
 from sensorium_data.store import (
     METADATA_KEY,
     ROOT_LOCK,
@@ -61,6 +61,7 @@ from sensorium_data.store import (
     merge_objects,
     next_group,
     publish_root,
+    read_attributes,
     read_ledger,
 )
 
@@ -107,8 +108,8 @@ class ConversionReport:
     duration_s : float
         Seconds it took.
     notes : tuple of str
-        A sentence for each count that differs from the published one, each broken trial, and what is missing from
-        the archive's statistics.
+        A sentence for each count that differs from the published one, each tier with responses that are not in the
+        archive, each broken trial, and what is missing from the archive's statistics.
     """
 
     session: str
@@ -186,6 +187,7 @@ def convert_session(
     stopping = stopping or threading.Event()
     sources = () if source is None else (source,) if isinstance(source, str) else tuple(source)
     known = Store.at(store)
+    sources = sources or _list_published(session, known)
     with contextlib.ExitStack() as stack:
         if executor is None:
             executor = stack.enter_context(_own_threads(jobs))
@@ -319,6 +321,7 @@ class _Conversion:
         records = [(converted[trial].record if trial in converted else done[trial]) for trial in contents.trials]
         notes: tuple[str, ...] = (
             *contents.describe_differences(statistics.n_frames_padded),
+            *_describe_withheld(session, contents, records),
             *_describe_unexpected(archive),
             *(f"trial {record.trial} is broken: {record.broken}" for record in records if record.broken),
         )
@@ -426,6 +429,21 @@ class _Conversion:
         )
 
 
+def _list_published(session: Session, store: Store) -> tuple[str, ...]:
+    """Return where the session is published, up to the place that the store was made from.
+
+    A later place has an earlier release. It is good enough to begin with; what a better one gave is not replaced by it
+    while the better one cannot be reached.
+    """
+    if len(session.urls) < 2:
+        return session.urls
+    attributes: Mapping[str, object] | None = None
+    with contextlib.suppress(StoreError):  # reported where the store's state is looked at, or repaired there
+        attributes = read_attributes(store.objects, session, store.group(session))
+    source = (attributes or {}).get("source")
+    return session.urls[: session.urls.index(source) + 1] if source in session.urls else session.urls
+
+
 def _read_records(plan: ConversionPlan, contents: SessionContents, resources: Resources) -> dict[int, TrialRecord]:
     """Return the records of the trials that an interrupted run finished and that still are what they were, by trial."""
     done = {}
@@ -439,6 +457,23 @@ def _read_records(plan: ConversionPlan, contents: SessionContents, resources: Re
         ):
             done[trial] = record
     return done
+
+
+def _describe_withheld(session: Session, contents: SessionContents, records: Sequence[TrialRecord]) -> Iterator[str]:
+    """Yield a sentence for each tier with responses that are not in the archive, though they are published elsewhere.
+
+    Zeros in the test tiers of a session that withholds them are as published; a missing file never is.
+    """
+    for tier in Tier:
+        of_tier = [record for record, own in zip(records, contents.tiers, strict=True) if own is tier]
+        are_zeros_published = tier.is_test and session.withholds_test_responses
+        n_lacking = sum(
+            record.responses_withheld and not (are_zeros_published and "responses" in record.members)
+            for record in of_tier
+        )
+        if n_lacking:
+            n_in_words = f"{n_lacking}" if n_lacking == len(of_tier) else f"{n_lacking} of {len(of_tier)}"
+            yield f"responses of {n_in_words} trials of {tier} are not in the archive"
 
 
 def _describe_unexpected(archive: SessionArchive) -> Iterator[str]:

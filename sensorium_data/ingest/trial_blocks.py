@@ -84,7 +84,7 @@ class TrialBlock:
     broken : str
         Why the trial is not valid; empty for a valid one.
     responses_withheld : bool
-        The archive holds zeros in place of the responses.
+        The archive holds zeros in place of the responses, or no file of them.
     videos : np.ndarray
         (time, height, width), in the store's precision as the others are.
     responses : np.ndarray
@@ -213,12 +213,14 @@ def read_trial_block(
     cast("videos", frames, videos[:n_frames])
     del video, frames
 
-    raw = read("responses", n_neurons)
-    responses_withheld = not raw.any()
-    responses = allocate(*raw.shape)
+    responses = allocate(n_neurons, n_frames_padded)
+    responses_withheld = not archive.has_array("responses", trial)
     if not responses_withheld:
-        cast("responses", raw[:, :n_frames], responses[:, :n_frames])
-    del raw
+        raw = read("responses", n_neurons)
+        responses_withheld = not raw.any()
+        if not responses_withheld:
+            cast("responses", raw[:, :n_frames], responses[:, :n_frames])
+        del raw
 
     def read_small(variable: str, n_channels: int) -> np.ndarray:
         raw = read(variable, n_channels)

@@ -204,20 +204,23 @@ def _check_broken(dataset: xr.Dataset, session: Session) -> QualityCheck:
 def _check_withheld(dataset: xr.Dataset, session: Session) -> QualityCheck:
     withheld = dataset.responses_withheld.values
     found = f"{int(withheld.sum())} trials"
-    sentence = "The competition withholds the test tiers' responses of the new sessions, and no others."
+    sentence = (
+        "The competition withholds the test tiers' responses of the new sessions. "
+        "Others that are withheld were not in the archive: they cannot be trained on or scored."
+    )
     if not _is_described(session):
         outcome = Outcome.NOTED if withheld.any() else Outcome.PASSED
         return QualityCheck("withheld responses", outcome, found, _NOT_PUBLISHED, sentence)
     tested = np.array([Tier(tier).is_test for tier in dataset.tier.values.tolist()], bool)
     expected = tested & session.withholds_test_responses
-    wrong = dataset.trial.values[withheld != expected].tolist()
-    return QualityCheck(
-        "withheld responses",
-        _fails_if(bool(wrong)),
-        found + (f"; unexpectedly {_name(wrong)}" if wrong else ""),
-        f"{int(expected.sum())} trials",
-        sentence,
-    )
+    lacking = Counter(dataset.tier.values[withheld & ~expected].tolist())
+    if lacking:
+        found += f"; not in the archive: {', '.join(f'{lacking[tier]} of {tier}' for tier in Tier if tier in lacking)}"
+    published = dataset.trial.values[~withheld & expected].tolist()
+    if published:
+        found += f"; unexpectedly published: {_name(published)}"
+    outcome = Outcome.FAILED if published else Outcome.NOTED if lacking else Outcome.PASSED
+    return QualityCheck("withheld responses", outcome, found, f"{int(expected.sum())} trials", sentence)
 
 
 def _check_repeats(dataset: xr.Dataset, session: Session) -> Iterator[QualityCheck]:

@@ -73,7 +73,7 @@ WRONG: dict[str, tuple[Callable[[dict[str, bytes]], None], str, int | None]] = {
     "a member that is missing": (without("data/behavior/1.npy"), r"found no .*/data/behavior/1\.npy", 1),
     "a trial that misses all but one": (
         lambda members: [members.pop(f"{FOLDER}/data/{m}/10.npy") for m in MODALITIES[1:]] and None,
-        r"found no .*/data/\w+/10\.npy and 2 more",
+        r"found no .*/data/\w+/10\.npy and 1 more",
         10,
     ),
     "a member renamed to another trial's": (renamed("data/behavior/7.npy"), r"trials lack files", 1),

@@ -301,10 +301,39 @@ class TestTrialIds:
         members |= {f"{FOLDER}/{name}": b"" for name in extra}
         return str(write_zip(tmp_path / "a.zip", members))
 
-    @pytest.mark.parametrize("modality", MODALITIES)
+    @pytest.mark.parametrize("modality", [modality for modality in MODALITIES if modality != "responses"])
     def test_a_missing_file_is_named(self, tmp_path: Path, modality: str) -> None:
         path = self.archive_without(tmp_path, f"data/{modality}/1.npy")
         match = rf"session {FOLDER}, trial 1, .*found no .*/data/{modality}/1\.npy"
+        with SessionArchive.open(path) as archive, pytest.raises(ArchiveError, match=match):
+            archive.trial_ids()
+
+    def test_responses_may_be_missing(self, tmp_path: Path) -> None:
+        with SessionArchive.open(self.archive_without(tmp_path, "data/responses/1.npy")) as archive:
+            assert archive.trial_ids() == [0, 1, 10]
+            assert [archive.has_array("responses", trial) for trial in (0, 1, 10)] == [True, False, True]
+            assert set(archive.fingerprint_trial(1)) == {"videos", "behavior", "pupil_center"}
+            names = [f"{FOLDER}/data/{modality}/1.npy" for modality in archive.fingerprint_trial(1)]
+            sizes = [archive.entries[name].compressed_size_bytes for name in names]
+            assert archive.compressed_size_bytes(1) == sum(sizes)
+
+    @pytest.mark.parametrize("modality", MODALITIES)
+    def test_a_folder_that_is_missing_is_named_with_what_there_is(self, tmp_path: Path, modality: str) -> None:
+        path = self.archive_without(tmp_path, *(f"data/{modality}/{trial}.npy" for trial in (0, 1, 10)))
+        match = (
+            rf"the session is not whole: there are no {modality}: found .*0 {modality}.*, "
+            rf"expected a file in {FOLDER}/data/{modality}/ for each of 3 trials; get the folders"
+        )
+        with SessionArchive.open(path) as archive, pytest.raises(ArchiveError, match=match):
+            archive.trial_ids()
+
+    def test_all_that_is_missing_is_counted(self, tmp_path: Path) -> None:
+        missing = ("data/behavior/1.npy", "data/behavior/10.npy", "data/videos/10.npy", "data/responses/0.npy")
+        match = (
+            r"trial 1, .*trials lack files: 2 of 3 lack behavior, 1 of 3 lack videos: "
+            r"found no .*/data/behavior/1\.npy and 2 more"
+        )
+        path = self.archive_without(tmp_path, *missing)
         with SessionArchive.open(path) as archive, pytest.raises(ArchiveError, match=match):
             archive.trial_ids()
 

@@ -165,10 +165,18 @@ class TestOrder:
 
     def test_without_sources_the_published_place_is_asked(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with serve_directory(folder) as server:
-            monkeypatch.setattr(type(SESSION), "url", server.url_of(f"{SESSION.name}.zip"))
+            places = (server.url_of("gone.zip"), server.url_of(f"{SESSION.name}.zip"))
+            monkeypatch.setattr(type(SESSION), "urls", places)
             with open_archive(SESSION, policy=IMPATIENT) as archive:
-                assert archive.url == SESSION.url
+                assert archive.url == archive.origin == places[1]
                 assert_whole(archive)
+
+    def test_old_sessions_are_published_twice_the_whole_release_first(self) -> None:
+        session = find_session("A")
+        assert [url.split("/")[4] for url in session.urls] == ["sensorium_2023_data", "Sensorium2023Data"]
+        assert session.url == session.urls[0]
+        assert find_session("F").urls == (find_session("F").url,)
+        assert find_session("dynamic1-2-3-Video-lab").urls == ()
 
 
 class TestListSessions:

@@ -68,6 +68,59 @@ def test_withheld_responses_are_nan_and_marked(tmp_path: Path) -> None:
     assert dataset.n_frames.values.tolist() == [20, 20, 20]
 
 
+@pytest.mark.parametrize("kind", ["zeros", "no file"])
+@pytest.mark.parametrize(
+    ("alias", "lacking", "note"),
+    [
+        ("A", (2,), "responses of 1 trials of live_test_bonus are not in the archive"),
+        ("A", (3, 4), "responses of 2 of 3 trials of final_test_main are not in the archive"),
+        ("A", (1,), "responses of 1 of 2 trials of train are not in the archive"),
+        ("F", (1,), "responses of 1 of 2 trials of train are not in the archive"),
+        ("dynamic1-2-3-Video-lab", (2,), "responses of 1 trials of live_test_bonus are not in the archive"),
+    ],
+)
+def test_responses_that_are_not_in_the_archive_are_withheld_and_noted(
+    alias: str, lacking: tuple[int, ...], note: str, kind: str, tmp_path: Path
+) -> None:
+    tiers = ["train", "train", "live_test_bonus", *["final_test_main"] * 3]
+    recording = make_recording(alias, tiers)
+    for trial in lacking:
+        recording = recording.with_trial(trial, responses=np.zeros((5, 24)) if kind == "zeros" else None)
+    report = convert(recording, tmp_path)
+    expected = [trial in lacking or (alias == "F" and trial > 1) for trial in range(6)]
+    dataset = open_session(str(tmp_path / "store"), alias).load()
+    assert dataset.responses_withheld.values.tolist() == expected
+    assert dataset.responses.isnull().all(["neuron", "time"]).values.tolist() == expected
+    assert [one for one in report.notes if "responses" in one] == [note]
+    assert note in dataset.attrs["notes"]
+
+
+def test_missing_files_are_noted_where_zeros_are_published(tmp_path: Path) -> None:
+    recording = make_recording("F", ["train", "live_test_main", "live_test_main"]).with_trial(2, responses=None)
+    notes = convert(recording, tmp_path).notes
+    assert "responses of 1 of 2 trials of live_test_main are not in the archive" in notes
+
+
+def test_an_earlier_release_does_not_replace_the_one_that_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make_recording("A", ["train", "live_test_bonus"])
+    paths = (whole.write(tmp_path / "whole"), whole.with_trial(1, responses=None).write(tmp_path / "first"))
+    monkeypatch.setattr(type(whole.session), "urls", tuple(map(str, paths)))
+    store = str(tmp_path / "store")
+    paths[0].rename(tmp_path / "away")
+    assert convert_session(whole.session, store).source == str(paths[1])
+    assert convert_session(whole.session, store).status == "already done"
+    (tmp_path / "away").rename(paths[0])
+    report = convert_session(whole.session, store)
+    assert (report.status, report.source, report.n_trials_copied) == ("updated", str(paths[0]), 1)
+    assert open_session(store, "A").attrs["source"] == str(paths[0])
+    paths[0].rename(tmp_path / "away")
+    with pytest.raises(SourceError, match=r"whole.*there is no such file"):
+        convert_session(whole.session, store)
+    assert not open_session(store, "A").responses_withheld.any()
+
+
 def test_statistics_keep_their_frame_axis(tmp_path: Path) -> None:
     recording = make_recording("A")
     convert(recording, tmp_path)

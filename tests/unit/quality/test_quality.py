@@ -110,7 +110,9 @@ def test_defects_are_found_and_named(tmp_path: Path) -> None:
     assert rows["missing values in behavior"] == (FAILED, "0", "none")
     assert rows["missing values in responses"] == (FAILED, "1", "none")
     assert rows["missing values in pupil_center"] == (FAILED, "2", "none")
-    assert rows["withheld responses"] == (FAILED, "7 trials; unexpectedly 4, 11", "7 trials")
+    assert rows["withheld responses"] == (
+        FAILED, "7 trials; not in the archive: 1 of oracle; unexpectedly published: 11", "7 trials",
+    )  # fmt: skip
     assert rows["luminance"][0] is FAILED
     assert rows["luminance"][1].endswith("to 256")
     assert rows["broken trials"] == (FAILED, "6: the video has no valid frame", "none")
@@ -198,7 +200,12 @@ def plant(variable: str, index: tuple[object, ...], value: float) -> Plant:
         (plant_shared_unit_id, "distinct unit ids", FAILED, "3"),
         (plant("x", (1,), np.nan), "neurons without a position", FAILED, "{1}"),
         (plant("n_frames", (1,), 299), "frames of NaturalVideo", FAILED, "299-300"),
-        (plant("responses_withheld", (0,), True), "withheld responses", FAILED, "8 trials; unexpectedly 0"),
+        (
+            plant("responses_withheld", (0,), True),
+            "withheld responses",
+            NOTED,
+            "8 trials; not in the archive: 1 of train",
+        ),
         (plant_training_movie_twice, "repeats in train", FAILED, "2 movies, each shown 1-2 times"),
         (plant_leak, "training movies in other tiers", FAILED, "29515-10-12:3"),
     ],
@@ -323,6 +330,20 @@ def test_a_movie_in_training_and_test_is_a_leak(tmp_path: Path) -> None:
     recording = make_recording("F", ["train", "oracle"], n_frames=300, n_padded=302, movies={0: 1, 1: 1})
     rows = named(check(recording, tmp_path))
     assert rows["training movies in other tiers"] == (FAILED, "29515-10-12:0", "none")
+
+
+@pytest.mark.parametrize("kind", ["zeros", "no files"])
+def test_an_old_release_without_out_of_distribution_responses_is_noted(kind: str, tmp_path: Path) -> None:
+    tiers = ["train", "live_test_main", "live_test_bonus", "final_test_bonus", "final_test_bonus"]
+    recording = make_recording("A", tiers, n_frames=300, n_padded=302)
+    for number, trial in recording.trials.items():
+        if "bonus" in trial.tier:
+            responses = np.zeros_like(trial.responses) if kind == "zeros" else None
+            recording = recording.with_trial(number, responses=responses)
+    rows = named(check(recording, tmp_path))
+    found = "3 trials; not in the archive: 1 of live_test_bonus, 2 of final_test_bonus"
+    assert rows["withheld responses"] == (NOTED, found, "0 trials")
+    assert rows["missing values in responses"] == (PASSED, "none", "none")
 
 
 def test_old_sessions_withhold_nothing(tmp_path: Path) -> None:
