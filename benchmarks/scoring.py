@@ -50,7 +50,7 @@ import json, sys
 from pathlib import Path
 from sensorium_data.scoring import CorrelationAccumulator
 from sensorium_data.predictions import predicted_sessions
-from sensorium_data.scoring.trials import ScoredSession
+from sensorium_data.scoring import ScoredSession
 from sensorium_data.sessions import Tier
 
 work, out = map(Path, sys.argv[1:])

@@ -65,7 +65,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from sensorium_data.frames import MEMBER_NAMES
-from sensorium_data.submission.writer import PredictionsTable, SubmissionRow, write_zip
+from sensorium_data.submission import PredictionsTable, SubmissionRow, write_zip
 
 arrays, unit_ids, n_trials, out = sys.argv[1:]
 arrays, unit_ids = np.load(arrays, mmap_mode="r"), np.load(unit_ids)

@@ -1,8 +1,9 @@
-"""Training windows for who trains with PyTorch's own tools."""
+"""Training windows for PyTorch's own tools."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NoReturn
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -52,6 +53,10 @@ class WindowDataset(IterableDataset[ModelInputs]):
         """Choose the epoch of the next iteration, from 0."""
         self._batches.set_epoch(epoch)
 
+    def __reduce__(self) -> NoReturn:
+        # Worker processes that are spawned get a pickled dataset.
+        raise _no_workers("worker processes")
+
     def __iter__(self) -> Iterator[ModelInputs]:
         """Yield one epoch's batches.
 
@@ -61,10 +66,14 @@ class WindowDataset(IterableDataset[ModelInputs]):
             In a worker process: threads read ahead already, and Zarr and dask lock up in forked processes.
         """
         if get_worker_info() is not None:
-            raise UsageError(
-                "batches are prepared by threads, not by worker processes",
-                found=f"{get_worker_info().num_workers} workers",
-                expected="none",
-                remedy="give DataLoader num_workers=0, its default",
-            )
+            raise _no_workers(f"{get_worker_info().num_workers} workers")
         return map(self._preparer.prepare, self._batches)
+
+
+def _no_workers(found: str) -> UsageError:
+    return UsageError(
+        "batches are prepared by threads, not by worker processes",
+        found=found,
+        expected="none",
+        remedy="give DataLoader num_workers=0, its default",
+    )

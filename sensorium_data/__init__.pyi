@@ -1,3 +1,16 @@
+from . import archive as archive
+from . import explore as explore
+from . import files as files
+from . import ingest as ingest
+from . import movies as movies
+from . import predictions as predictions
+from . import quality as quality
+from . import scoring as scoring
+from . import statistics as statistics
+from . import store as store
+from . import submission as submission
+from . import testing as testing
+from . import windows as windows
 from .errors import SensoriumError as SensoriumError
 from .predictions import from_arrays as from_arrays
 from .predictions import from_folder as from_folder
@@ -11,7 +24,6 @@ from .sessions import Track as Track
 from .sessions import find_session as find_session
 from .sessions import find_sessions as find_sessions
 from .simulate import simulate as simulate
-from .store import Store as Store
 from .store import open_session as open_session
 from .store import open_sessions as open_sessions
 from .store import open_statistics as open_statistics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -257,8 +257,8 @@ _FULL_NAME = re.compile(r"(?!.*\.v\d+$)(?=[^0-9]*[0-9])(?=[^-_]*[-_])[A-Za-z0-9]
 _SCAN = re.compile(r"[a-z]+(?P<scan>\d+-\d+-\d+)(?:-.*)?")
 
 
-def find_session(name: str) -> Session:
-    """Return the session with this alias or full name.
+def find_session(name: str | Session) -> Session:
+    """Return the session with this alias or full name; a :class:`Session` as it is.
 
     A well-formed full name that the catalogue lacks gives a session of which nothing is published: other labs record
     in the same layout. Whether there is such a session shows at the archive or the store.
@@ -275,6 +275,12 @@ def find_session(name: str) -> Session:
     >>> find_session("dynamic30001-2-5-Video-mylab").alias
     '30001-2-5'
     """
+    if isinstance(name, Session):
+        return name
+    if not isinstance(name, str):
+        raise UnknownNameError(
+            "no session's name", found=repr(name), expected="an alias or a full name", remedy='for example "F"'
+        )
     for session in SESSIONS.values():
         if name in (session.name, session.scan) or name.upper() == session.alias:
             return session
@@ -293,7 +299,7 @@ def find_session(name: str) -> Session:
     )
 
 
-def find_sessions(names: Sequence[str] | Iterable[str]) -> tuple[Session, ...]:
+def find_sessions(names: Iterable[str | Session]) -> tuple[Session, ...]:
     """Return the sessions that ``names`` mean, each once, in catalogue order, others after them by name.
 
     Parameters
@@ -308,7 +314,7 @@ def find_sessions(names: Sequence[str] | Iterable[str]) -> tuple[Session, ...]:
     """
     chosen: set[Session] = set()
     for name in names:
-        match name.lower():
+        match name.lower() if isinstance(name, str) else name:
             case "all":
                 chosen.update(SESSIONS.values())
             case "new" | "old" as release:

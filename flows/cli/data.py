@@ -95,7 +95,7 @@ def ingest(
         Parameter(help="exact: float32. exact64: float64. compact: rounded. Default: as the store has it, or exact."),
     ] = None,
     repair: Annotated[
-        bool, Parameter(negative="", help="Read every object of finished stores, and convert anew what is damaged.")
+        bool, Parameter(negative="", help="Read every object of finished stores, and convert again what is damaged.")
     ] = False,
     jobs: Annotated[
         int | None,

@@ -50,7 +50,7 @@ class IngestReport:
             raise SensoriumError(
                 f"{len(self.failures)} of {len(self.failures) + len(self.sessions)} sessions could not be converted",
                 found=" | ".join(str(failure) for failure in self.failures),
-                remedy="mend what each message says and run the same command again; finished sessions are kept",
+                remedy="fix what each message says and run the same command again; finished sessions are kept",
             )
 
 

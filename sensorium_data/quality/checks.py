@@ -16,7 +16,7 @@ from sensorium_data.quality.scan import RESPONSE_FLOOR, SessionScan
 from sensorium_data.quality.summary import ChannelSummary
 from sensorium_data.sessions import Session, Stimulus, Tier
 from sensorium_data.statistics import StatisticsCoverage, describe_coverage
-from sensorium_data.store import format_range
+from sensorium_data.store import format_range, read_list
 
 __all__ = ["Outcome", "QualityCheck", "check_recording"]
 
@@ -191,7 +191,7 @@ def _check_broken(dataset: xr.Dataset, session: Session) -> QualityCheck:
         # Where trials are fewer than published, their ids may be others.
         renumbered = len(broken) <= len(known) and not _is_whole(dataset, session, Tier.LIVE_TEST_BONUS)
         outcome = Outcome.NOTED if renumbered else Outcome.FAILED
-    reasons = [str(reason) for reason in dataset.attrs.get("broken_trials", broken)]
+    reasons = [str(reason) for reason in read_list(dataset.attrs, "broken_trials") or broken]
     return QualityCheck(
         "broken trials",
         outcome,

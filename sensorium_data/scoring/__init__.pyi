@@ -12,3 +12,4 @@ from .scoring import score_predictions as score_predictions
 from .table import FURTHER_SCORES as FURTHER_SCORES
 from .table import SCORES as SCORES
 from .table import ScoreTable as ScoreTable
+from .trials import ScoredSession as ScoredSession

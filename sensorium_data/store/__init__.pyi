@@ -26,6 +26,7 @@ from .open import open_statistics as open_statistics
 from .open import open_store as open_store
 from .open import stored_sessions as stored_sessions
 from .portable import make_portable as make_portable
+from .portable import read_list as read_list
 from .precision import Precision as Precision
 from .precision import cast_values as cast_values
 from .publishing import PARTIAL_FOLDER as PARTIAL_FOLDER

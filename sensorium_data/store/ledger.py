@@ -246,7 +246,7 @@ class Ledger:
                 session=session,
                 path=path,
                 found=str(error),
-                remedy="`sensorium ingest --repair` converts the session anew",
+                remedy="`sensorium ingest --repair` converts the session again",
             ) from error
 
 

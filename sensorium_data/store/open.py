@@ -9,16 +9,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from sensorium_data.errors import StoreError, UnknownNameError
 from sensorium_data.files import LocalObjects, Objects, open_objects
+from sensorium_data.redaction import hide_secrets
 from sensorium_data.schema import COORDINATES, SIGNATURE, VARIABLES
 from sensorium_data.sessions import Session, find_session
 from sensorium_data.store.groups import damaged, read_attributes, read_ledger, read_sound_attributes
-from sensorium_data.store.ledger import Ledger
+from sensorium_data.store.ledger import LEDGER_KEY, Ledger
 from sensorium_data.store.movie_ids import MovieLinks
 from sensorium_data.store.portable import make_portable
 from sensorium_data.store.publishing import PARTIAL_FOLDER, ROOT_TITLE, list_published, read_root
@@ -42,11 +45,12 @@ _Value = TypeVar("_Value")
 class Store:
     """A root of session stores as it was when it was opened. Made by :func:`open_store`.
 
-    The root's own objects, which say what sessions there are, which version of each counts and which movies they share,
-    are read at most once. A published session never changes, so what has been opened stays valid when somebody
-    publishes a new version; only a store that is opened afterwards sees it.
+    The root's own objects are read at most once: which sessions there are and which version of each is current when the
+    store is opened, and which movies they share when that is first asked for. A published session never changes, so a
+    store stays valid when somebody publishes a new version. A store that is opened afterwards sees the new version.
 
-    A store may be used from several threads. It is pickled as its URL.
+    A store may be used from several threads. It is pickled as its absolute URL with its sessions and their versions, so
+    another process reads the same versions.
 
     Parameters
     ----------
@@ -66,7 +70,7 @@ class Store:
 
     @classmethod
     def at(cls, store: StoreLike) -> Store:
-        """Return the store at a path or fsspec URL, for who may be the first to write there; nothing is read yet."""
+        """Return the store at a path or fsspec URL, whether or not anything is there; nothing is read yet."""
         return store if isinstance(store, Store) else cls(open_objects(store))
 
     @property
@@ -91,7 +95,7 @@ class Store:
     @property
     def versions(self) -> Mapping[str, str]:
         """The groups of the sessions whose current version is not the first, by the session's name."""
-        return self._once("versions", "", lambda: read_versions(self.objects))
+        return self._once("versions", "", lambda: MappingProxyType(dict(read_versions(self.objects))))
 
     @property
     def links(self) -> MovieLinks:
@@ -100,7 +104,7 @@ class Store:
 
     def group(self, session: str | Session) -> str:
         """Return the name of the group that holds a session's current version, or would hold its first."""
-        name = _find(session).name
+        name = find_session(session).name
         return self.versions.get(name, name)
 
     def require_group(self, session: str | Session) -> str:
@@ -111,15 +115,18 @@ class Store:
         StoreError
             If the session is not there.
         """
-        found = _find(session)
+        found = find_session(session)
         group = self.group(found)
-        if self._once("attributes", group, lambda: read_attributes(self.objects, found, group)) is None:
+        if (
+            found not in self.sessions
+            or self._once("attributes", group, lambda: read_attributes(self.objects, found, group)) is None
+        ):
             raise self._not_there(found)
         return group
 
     def __contains__(self, session: object) -> bool:
         try:
-            return isinstance(session, str | Session) and _find(session) in self.sessions
+            return isinstance(session, str | Session) and find_session(session) in self.sessions
         except UnknownNameError:
             return False
 
@@ -136,9 +143,10 @@ class Store:
 
     def as_stored(self, session: str | Session) -> xr.Dataset:
         """Open a session with the ids that it gives its movies for itself; else as :func:`open_session`."""
-        found = _find(session)
+        found = find_session(session)
         opened: xr.Dataset = self._once("dataset", found.name, lambda: self._open_dataset(found))
-        return opened.copy()
+        # Deep: labels are in memory, and what the caller does to them must stay the caller's.
+        return opened.copy(deep=True)
 
     def statistics(self, session: str | Session) -> xr.Dataset:
         """Open the archive's own statistics of a session.
@@ -155,7 +163,7 @@ class Store:
         StoreError
             As :func:`open_session` does.
         """
-        found = _find(session)
+        found = find_session(session)
         group = self.require_group(found)
         return _load_coordinates(_open_group(self.objects, f"{group}/{_STATISTICS_GROUP}", found), "statistic")
 
@@ -173,7 +181,7 @@ class Store:
         StoreError
             As :func:`open_session` does.
         """
-        found = _find(session)
+        found = find_session(session)
         group = self.require_group(found)
         signatures: xr.DataArray = _open_group(self.objects, f"{group}/{_MOVIES_GROUP}", found)[SIGNATURE.name]
         return signatures
@@ -186,9 +194,9 @@ class Store:
         StoreError
             If the session is not there, or its ledger is missing or damaged.
         """
-        found = _find(session)
+        found = find_session(session)
         group = self.require_group(found)
-        return self._once("ledger", group, lambda: read_ledger(self.objects, found, group))
+        return self._once("ledger", group, lambda: _frozen(read_ledger(self.objects, found, group)))
 
     def digest(self, session: str | Session) -> str:
         """Return a SHA-256 that identifies the published content of a session.
@@ -202,7 +210,7 @@ class Store:
         """
         return self.ledger(session).content_digest
 
-    def tree(self, sessions: Iterable[str] | None = None) -> xr.DataTree:
+    def tree(self, sessions: Iterable[str | Session] | None = None) -> xr.DataTree:
         """Open sessions as one tree, a node a session under its full name; as :func:`open_sessions` does."""
         import xarray as xr
 
@@ -214,10 +222,15 @@ class Store:
         return xr.DataTree.from_dict(nodes)
 
     def __repr__(self) -> str:
-        return f"<Store {self.url}: {', '.join(session.alias for session in self.sessions) or 'no session'}>"
+        return (
+            f"<Store {hide_secrets(self.url)}: {', '.join(session.alias for session in self.sessions) or 'no session'}>"
+        )
 
-    def __reduce__(self) -> tuple[Callable[[str], Store], tuple[str]]:
-        return Store.at, (self.url,)
+    def __reduce__(self) -> tuple[Callable[..., Store], tuple[str, dict[tuple[str, str], Any]]]:
+        objects = self.objects
+        url = str(objects.root.absolute()) if isinstance(objects, LocalObjects) else objects.url
+        roots = {key: value for key, value in self._known.items() if key[0] in ("sessions", "root")}
+        return _reopen, (url, roots | {("versions", ""): dict(self.versions)})
 
     def _once(self, kind: str, name: str, read: Callable[[], _Value]) -> _Value:
         """Return what ``read`` returned when it was first called for this kind and name."""
@@ -238,7 +251,7 @@ class Store:
 
     def _open_dataset(self, session: Session) -> xr.Dataset:
         objects, group = self.objects, self.group(session)
-        if read_sound_attributes(objects, session, group) is None:
+        if session not in self.sessions or read_sound_attributes(objects, session, group) is None:
             raise self._not_there(session)
         dataset = _open_group(objects, group, session)
         missing = [name for name in VARIABLES if name not in dataset] + [
@@ -256,7 +269,7 @@ class Store:
         objects = self.objects
         if isinstance(objects, LocalObjects) and (objects.root / PARTIAL_FOLDER / session.name).is_dir():
             return StoreError(
-                "ingest has not finished", session=session, path=objects.url, remedy="run it again: it resumes"
+                "ingest has not finished", session=session, path=objects.url, remedy="run it again: it continues"
             )
         return StoreError(
             "the session is not in the store",
@@ -286,12 +299,12 @@ def open_store(store: StoreLike) -> Store:
     """
     opened = Store.at(store)
     if opened is not store:
-        # Raises where there is no store.
-        _ = opened.sessions
+        # Both raise where there is no store, or a damaged one.
+        _ = opened.sessions, opened.versions
     return opened
 
 
-def open_session(store: StoreLike, session: str) -> xr.Dataset:
+def open_session(store: StoreLike, session: str | Session) -> xr.Dataset:
     """Open a session of a store.
 
     Parameters
@@ -324,13 +337,13 @@ def open_session(store: StoreLike, session: str) -> xr.Dataset:
     return open_store(store)[found]
 
 
-def open_statistics(store: StoreLike, session: str) -> xr.Dataset:
+def open_statistics(store: StoreLike, session: str | Session) -> xr.Dataset:
     """Open the archive's own statistics of a session; see :meth:`Store.statistics`."""
     found = find_session(session)
     return open_store(store).statistics(found)
 
 
-def open_sessions(store: StoreLike, sessions: Iterable[str] | None = None) -> xr.DataTree:
+def open_sessions(store: StoreLike, sessions: Iterable[str | Session] | None = None) -> xr.DataTree:
     """Open sessions of a store as one tree, a node a session under its full name.
 
     Parameters
@@ -359,8 +372,14 @@ def stored_sessions(store: StoreLike) -> tuple[Session, ...]:
     return open_store(store).sessions
 
 
-def _find(session: str | Session) -> Session:
-    return session if isinstance(session, Session) else find_session(session)
+def _reopen(url: str, known: Mapping[tuple[str, str], Any]) -> Store:
+    store = Store(open_objects(url))
+    store._known.update(known)
+    return store
+
+
+def _frozen(ledger: Ledger) -> Ledger:
+    return replace(ledger, objects=MappingProxyType(dict(ledger.objects)), trials=MappingProxyType(dict(ledger.trials)))
 
 
 def _require_store(objects: LocalObjects) -> None:
@@ -370,9 +389,17 @@ def _require_store(objects: LocalObjects) -> None:
             path=objects.url,
             remedy="give the root of a store that `sensorium ingest` made",
         )
-    if not objects.exists(METADATA_KEY) and not list_published(objects):
-        if (objects.root / PARTIAL_FOLDER).is_dir():
-            return
+    if list_published(objects):
+        return
+    if objects.exists(LEDGER_KEY):
+        raise StoreError(
+            "this is a session's own folder, no store",
+            path=objects.url,
+            expected="the folder that holds the sessions",
+            remedy=f"give {objects.root.parent}",
+        )
+    # Raises where the metadata are not those of a store.
+    if read_root(objects) is None and not (objects.root / PARTIAL_FOLDER).is_dir():
         raise _no_store(objects)
 
 

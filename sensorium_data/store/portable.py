@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["make_portable"]
+__all__ = ["make_portable", "read_list"]
 
 
 def make_portable(dataset: xr.Dataset) -> xr.Dataset:
@@ -23,6 +23,11 @@ def make_portable(dataset: xr.Dataset) -> xr.Dataset:
     for name, variable in portable.variables.items():
         portable[name].attrs = _plain(variable.attrs)
     return portable
+
+
+def read_list(attributes: Mapping[Any, Any], name: str) -> list[Any]:
+    """Return a list among the attributes of a dataset that :func:`make_portable` returned; empty if there is none."""
+    return list(json.loads(attributes.get(name, "[]")))
 
 
 def _plain(attributes: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -47,7 +47,7 @@ def read_versions(objects: Objects) -> Mapping[str, str]:
             "the store is damaged",
             path=objects.locate(VERSIONS_KEY),
             found=f"unreadable versions ({error})",
-            remedy="delete this file, and ingest again: the store then finds its versions anew",
+            remedy="delete this file, and ingest again: the store then finds its versions again",
         ) from error
     return dict(versions)
 

@@ -7,6 +7,7 @@ from .loader import WindowLoader as WindowLoader
 from .plans import BatchPart as BatchPart
 from .plans import EpochPlan as EpochPlan
 from .plans import SessionTrials as SessionTrials
+from .plans import WindowPosition as WindowPosition
 from .plans import Windows as Windows
 from .plans import plan_in_turn as plan_in_turn
 from .plans import plan_mixed as plan_mixed

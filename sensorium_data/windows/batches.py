@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from typing import NoReturn
 
 from sensorium_data.errors import UsageError
-from sensorium_data.sessions import Session, Tier, find_session
+from sensorium_data.sessions import Session, Tier, find_sessions
 from sensorium_data.statistics import open_normalizer
 from sensorium_data.store import Store, StoreLike, open_store
 from sensorium_data.windows.loader import Batch, WindowLoader
-from sensorium_data.windows.plans import EpochPlan, SessionTrials, WindowPosition, Windows, plan_in_turn
+from sensorium_data.windows.plans import EpochPlan, SessionTrials, WindowPosition, Windows, is_count, plan_in_turn
 from sensorium_data.windows.trial_reader import TrialReader
 
 __all__ = ["WindowBatches", "window_batches"]
@@ -62,9 +63,7 @@ class WindowBatches:
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration, from 0."""
-        if epoch < 0:
-            raise UsageError("an epoch", found=epoch, expected="at least 0")
-        self.epoch = epoch
+        self.epoch = _require_count("the epoch", epoch)
 
     def iter_epoch(self, epoch: int, first_batch: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of an epoch from some batch on, whatever was iterated over before.
@@ -73,7 +72,10 @@ class WindowBatches:
         ------
         StoreError
             If a trial cannot be read, is damaged, or holds values that are no numbers.
+        UsageError
+            If a number is negative or no whole number.
         """
+        first_batch = _require_count("the first batch", first_batch)
         with closing(self._loader.iter_batches(self.plan(epoch), first_batch=first_batch)) as batches:
             for (batch,) in batches:
                 yield batch
@@ -81,6 +83,12 @@ class WindowBatches:
     def plan(self, epoch: int) -> EpochPlan:
         """Return which windows of which trials make up an epoch, and in which order."""
         return plan_in_turn(self._trials, self._windows, batch_size=self._batch_size, seed=self._seed, epoch=epoch)
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            "windows are read by threads of this process and cannot be sent to another",
+            remedy="call window_batches in the process that trains; give a DataLoader num_workers=0",
+        )
 
     def __repr__(self) -> str:
         sessions = ", ".join(session.alias for session in self.sessions)
@@ -94,7 +102,7 @@ class WindowBatches:
 def window_batches(
     store: StoreLike,
     *,
-    sessions: Iterable[str] | None = None,
+    sessions: str | Iterable[str | Session] | None = None,
     tier: str | Iterable[str] = "train",
     n_frames: int = 80,
     stride: int = 1,
@@ -116,10 +124,11 @@ def window_batches(
     ----------
     store : Store or path
         The store, or the path or fsspec URL of its root.
-    sessions : iterable of str, optional
-        Aliases or full names, in the order in which they take turns; by default all sessions of the store.
+    sessions : str or iterable of str, optional
+        Aliases, full names, ``new``, ``old`` or ``all``, in the order in which they take turns; by default all sessions
+        of the store.
     tier : str or iterable of str
-        Whose trials.
+        The tiers to take trials from.
     n_frames, stride, position, n_per_trial
         Form of the windows: see :class:`~sensorium_data.windows.Windows`.
     batch_size : int
@@ -157,9 +166,20 @@ def window_batches(
     windows = Windows(n_frames, stride, position, n_per_trial)
     tiers = tuple(Tier.parse(name) for name in ((tier,) if isinstance(tier, str) else tier))
     opened = open_store(store)
-    chosen = opened.sessions if sessions is None else tuple(find_session(name) for name in sessions)
-    names = [session.name for session in chosen]
-    reader = TrialReader(opened, names, n_threads=n_threads, cache_bytes=cache_bytes)
-    trials = [reader.select_trials(name, tiers, labelled=True) for name in names]
-    normalizers = {name: open_normalizer(normalization, opened, name) for name in names}
+    if not tiers:
+        raise UsageError("no tier to take trials from", expected="one tier or more", remedy='for example tier="train"')
+    names = (sessions,) if isinstance(sessions, str) else sessions
+    chosen = opened.sessions if names is None else tuple(one for name in names for one in find_sessions([name]))
+    if not chosen:
+        raise UsageError("no session to take trials from", path=opened.url, remedy="name sessions, or ingest some")
+    full_names = [session.name for session in chosen]
+    reader = TrialReader(opened, full_names, n_threads=n_threads, cache_bytes=cache_bytes)
+    trials = [reader.select_trials(name, tiers, labelled=True) for name in full_names]
+    normalizers = {name: open_normalizer(normalization, opened, name) for name in full_names}
     return WindowBatches(WindowLoader(reader, normalizers), trials, windows, batch_size=batch_size, seed=seed)
+
+
+def _require_count(name: str, value: int) -> int:
+    if not is_count(value, least=0):
+        raise UsageError(name, found=repr(value), expected="a whole number from 0 up")
+    return int(value)

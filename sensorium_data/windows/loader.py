@@ -116,7 +116,7 @@ class WindowLoader:
     reader : TrialReader
         Where blocks come from.
     normalizers : mapping of str to Normalizer, optional
-        By full session name. Without them batches hold what the store does: for who normalizes elsewhere.
+        By full session name. Without them batches hold what the store does: for callers that normalize elsewhere.
     read_ahead : int
         Batches prepared together, while others are used and others wait.
 

@@ -14,7 +14,7 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -27,6 +27,7 @@ __all__ = [
     "SessionTrials",
     "WindowPosition",
     "Windows",
+    "is_count",
     "plan_in_turn",
     "plan_mixed",
 ]
@@ -35,6 +36,11 @@ WindowPosition = Literal["random", "tiling"]
 
 #: Over how many visits a trial's windows are spread, unless told otherwise.
 _N_TRIALS_SHUFFLED = 128
+
+
+def is_count(value: Any, *, least: int) -> bool:
+    """Whether something is a whole number, NumPy's included, of at least ``least``; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,9 @@ class Windows:
 
     def __post_init__(self) -> None:
         for name in ("n_frames", "stride", "n_per_trial"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} of a window", found=getattr(self, name), expected="at least 1")
+            value = getattr(self, name)
+            if not is_count(value, least=1):
+                raise UsageError(f"{name} of a window", found=value, expected="a whole number, at least 1")
         if self.position not in ("random", "tiling"):
             raise UsageError("position of a window", found=repr(self.position), expected="random or tiling")
 

@@ -32,6 +32,8 @@ def test_every_name_that_a_folder_offers_is_there(folder: str) -> None:
     package = importlib.import_module(folder)
     assert package.__doc__
     for name in package.__all__:
+        if f"{folder}.{name}" in FOLDERS:
+            continue
         offered = getattr(package, name)
         assert offered is not None
         # A function that bears its module's name is the function.

@@ -232,6 +232,8 @@ def test_worker_processes_are_refused_before_they_lock_up(store: str) -> None:
     dataset = WindowDataset(window_batches(store, sessions=["F"], n_frames=20), "video")
     with pytest.raises(UsageError, match="threads, not by worker processes"):
         list(DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context="fork"))
+    with pytest.raises(UsageError, match="threads, not by worker processes"):
+        list(DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context="spawn"))
 
 
 def test_a_batch_has_names(store: str) -> None:

@@ -14,9 +14,11 @@ import xarray as xr
 
 from fixtures.stores import read_files
 from sensorium_data.errors import StoreError, UnknownNameError
+from sensorium_data.files import LocalObjects
 from sensorium_data.ingest import convert_session, verify_session
 from sensorium_data.sessions import find_session
 from sensorium_data.store import (
+    Store,
     describe_session,
     describe_store,
     open_session,
@@ -361,16 +363,70 @@ def test_what_is_done_to_an_opened_session_does_not_change_the_store(shared_stor
     opened = store["F"]
     opened.attrs["session"] = "mine"
     opened["tier"] = ("trial", ["mine"] * opened.sizes["trial"])
+    for unlinked in (store["F"], store.as_stored("F")):
+        unlinked.x.values[:] = 0
+        unlinked.valid.values[:] = False
+        unlinked.movie.values[:] = "mine"
+    with pytest.raises((TypeError, AttributeError)):
+        store.ledger("F").objects.clear()  # type: ignore[attr-defined]
+    with pytest.raises((TypeError, AttributeError)):
+        store.versions["F"] = "mine"  # type: ignore[index]
     xr.testing.assert_identical(store["F"], open_session(shared_store, "F"))
 
 
-def test_a_store_crosses_to_another_process_as_its_url(shared_store: Path) -> None:
-    store = open_store(shared_store)
+def test_a_store_crosses_to_another_process_as_its_url_and_versions(
+    shared_store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(shared_store.parent)
+    store = open_store(shared_store.name)
+    digest = store.digest("F")
     data = pickle.dumps(store)
-    assert len(data) < 300
+    assert len(data) < 3000
+    monkeypatch.chdir(tmp_path)
     copy = pickle.loads(data)  # noqa: S301 - its own bytes
-    assert copy.url == store.url
-    assert copy.digest("F") == store.digest("F")
+    assert copy.sessions == store.sessions
+    assert copy.digest("F") == digest
+
+
+def test_a_store_stays_as_it_was_when_it_was_opened(store: Path, recordings: dict[str, Recording]) -> None:
+    opened, digest = open_store(store), open_store(store).digest("F")
+    changed = recordings["F"].with_trial(1, behavior=recordings["F"].trials[1].behavior + 1)
+    changed.write(store.parent / "archives")
+    assert convert_session(F, str(store), source=str(store.parent / "archives")).status == "updated"
+    recordings["A"].write(store.parent / "archives")
+    convert_session(recordings["A"].session, str(store), source=str(store.parent / "archives"))
+    assert [session.alias for session in opened] == ["F"]
+    with pytest.raises(StoreError, match="the session is not in the store"):
+        opened["A"]
+    for before in (opened, pickle.loads(pickle.dumps(opened))):  # noqa: S301 - its own bytes
+        assert before.digest("F") == digest
+    after = open_store(store)
+    assert [session.alias for session in after] == ["A", "F"]
+    assert after.digest("F") != digest
+
+
+def test_a_login_is_left_out_of_the_repr(shared_store: Path) -> None:
+    class Remote(LocalObjects):
+        url = "http://lab:secret@host/store"
+
+    assert repr(Store(Remote(shared_store))) == "<Store http://…@host/store: A, F>"
+
+
+def test_sessions_are_named_by_themselves_too(shared_store: Path) -> None:
+    store = open_store(shared_store)
+    for session in store:
+        xr.testing.assert_identical(open_session(store, session), store[session.alias])
+    assert len(store.tree(store.sessions).children) == 2
+    with pytest.raises(UnknownNameError, match="no session's name: found 3"):
+        store[3]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("open_it", [open_store, open_sessions, describe_store])
+def test_a_sessions_own_folder_is_no_store(open_it: Callable[[str], object], shared_store: Path) -> None:
+    with pytest.raises(StoreError, match=rf"this is a session's own folder, no store.*give {shared_store}$"):
+        open_it(str(shared_store / F.name))
+    with pytest.raises(StoreError, match="no session store here"):
+        open_it(str(shared_store / F.name / "videos"))
 
 
 def test_several_threads_read_the_root_once(shared_store: Path) -> None:

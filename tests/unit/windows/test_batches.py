@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -79,8 +80,11 @@ def test_each_iteration_is_the_next_epoch_and_an_epoch_can_be_chosen(recorded: t
     assert drawn(list(batches.iter_epoch(1))) == second
     assert drawn(list(batches.iter_epoch(1, first_batch=2))) == second[2:]
     assert batches.epoch == 1
-    with pytest.raises(UsageError, match="an epoch: found -1"):
-        batches.set_epoch(-1)
+    for wrong in (-1, 1.5, True, float("nan")):
+        with pytest.raises(UsageError, match=r"the epoch: found .*expected a whole number from 0 up"):
+            batches.set_epoch(wrong)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="the first batch: found -1"):
+        next(batches.iter_epoch(0, first_batch=-1))
 
 
 def test_an_epoch_that_is_left_early_is_over(recorded: tuple[str, object]) -> None:
@@ -131,3 +135,22 @@ def test_what_cannot_be_had(recorded: tuple[str, object], tmp_path: Path) -> Non
         sd.window_batches(store, sessions=["A"])
     with pytest.raises(UsageError, match="batch size"):
         sd.window_batches(store, n_frames=20, batch_size=0)
+    with pytest.raises(UsageError, match=r"n_frames of a window: found 20\.0"):
+        sd.window_batches(store, n_frames=20.0)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no tier to take trials from"):
+        sd.window_batches(store, tier=[])
+    with pytest.raises(UsageError, match="no session to take trials from"):
+        sd.window_batches(store, sessions=[])
+
+
+def test_sessions_are_named_as_the_command_line_names_them(recorded: tuple[str, dict[str, Recorded]]) -> None:
+    store, sessions = recorded
+    opened = sd.open_store(store)
+    for names in (max(sessions), [max(sessions)], "G", opened.sessions[1:]):
+        assert [one.alias for one in sd.window_batches(opened, sessions=names, n_frames=20).sessions] == ["G"]
+
+
+def test_batches_are_not_sent_to_another_process(recorded: tuple[str, object]) -> None:
+    store, _ = recorded
+    with pytest.raises(UsageError, match="threads of this process"):
+        pickle.dumps(sd.window_batches(store, n_frames=20))

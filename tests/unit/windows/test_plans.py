@@ -268,7 +268,7 @@ def test_no_window_of_a_session_is_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"n_frames": 0}, "n_frames of a window: found 0, expected at least 1"),
+        ({"n_frames": 0}, "n_frames of a window: found 0, expected a whole number, at least 1"),
         ({"n_frames": 8, "stride": 0}, "stride of a window: found 0"),
         ({"n_frames": 8, "n_per_trial": 0}, "n_per_trial of a window: found 0"),
         ({"n_frames": 8, "position": "center"}, "found 'center', expected random or tiling"),
