@@ -51,22 +51,21 @@ def print_scores(console: Console, table: ScoreTable) -> None:
     shown = {name: heading for name, heading in columns.items() if frame[name].notna().any() or name in _ALWAYS_SHOWN}
     title = f"Scores of {table.predictions}, frames {table.frames}"
     print_table(console, title, frame, columns=shown)
-    _print_further_scores(console, frame, confidence)
+    _print_further_scores(console, frame)
 
 
-def _print_further_scores(console: Console, frame: pd.DataFrame, confidence: str) -> None:
-    """Print the other readings in a table of their own: beside the two scores they would not fit on a terminal."""
-    for score in ("correlation_to_average_per_movie", "frame_difference_correlation"):
-        frame[f"{score}_interval"] = _join_ends(frame, score)
+def _print_further_scores(console: Console, frame: pd.DataFrame) -> None:
+    """Print the other readings in a table of their own: beside the two scores they would not fit on a terminal.
+
+    Their intervals would not either; JSON has them.
+    """
     columns = {
         "alias": "session",
         "tier": "tier",
         "stimulus": "stimulus",
-        "frame_difference_correlation": "frame\ndifference",
-        "frame_difference_correlation_interval": confidence,
-        "correlation_to_average_per_movie": "to average,\nper movie",
-        "correlation_to_average_per_movie_interval": confidence,
-        "normalized_correlation": "normalized",
+        "frame_difference_correlation": "frame\ndiffer-\nences",
+        "correlation_to_average_per_movie": "to av.,\nper\nmovie",
+        "normalized_correlation": "normal-\nized",
     }
     known = {name: heading for name, heading in columns.items() if frame[name].notna().any()}
     if len(known) > len(columns.keys() & {"alias", "tier", "stimulus"}):
@@ -79,10 +78,10 @@ def print_depths(console: Console, table: ScoreTable) -> None:
     columns = {
         "alias": "session",
         "tier": "tier",
-        "depth": "depth, µm",
+        "depth": "depth,\nµm",
         "n_neurons": "neurons",
-        "single_trial_correlation": "single-trial\ncorrelation",
-        "correlation_to_average": "correlation\nto average",
+        "single_trial_correlation": "single\ntrial",
+        "correlation_to_average": "to\naverage",
     }
     whole = depths[depths["stimulus"] == "all"]
     print_table(console, f"Scores of {table.predictions} by depth", whole, columns=columns)

@@ -16,6 +16,7 @@ from sensorium_data.files import Objects
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.scoring.benchmark import TIERS, BenchmarkReport
 from sensorium_data.scoring.table import AGGREGATIONS, ALL_STIMULI
+from sensorium_data.sessions import find_session
 
 __all__ = ["ClassChart", "draw_classes", "render_benchmark", "write_benchmark"]
 
@@ -95,6 +96,7 @@ def render_benchmark(report: BenchmarkReport) -> str:
         "score": _format_score,
         "count": lambda value: f"{int(value):,}",
         "words": lambda text: str(text).replace("_", " "),
+        "alias": lambda name: find_session(name).alias,
         "plain": lambda text: hide_secrets(str(text)),
     }
     template = (files("sensorium_data.scoring") / "templates" / _TEMPLATE).read_text(encoding="utf-8")
@@ -104,7 +106,7 @@ def render_benchmark(report: BenchmarkReport) -> str:
         tiers=[table for tier in TIERS if (table := _compare_tier(report, tier))["rows"]],
         charts=draw_classes(report),
         sessions=[(entry.name, entry.table.rows.to_dict(orient="records")) for entry in report.entries],
-        leaks=[(entry, leak) for entry in report.entries for leak in entry.leaks],
+        leaks=[(entry, leak) for entry in report.entries for leak in entry.leaks if leak.n_leaked_trials],
         aggregations=AGGREGATIONS,
     )
     return page
