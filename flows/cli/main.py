@@ -14,6 +14,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
+from flows.cli.benchmark import benchmark
 from flows.cli.data import ingest, inspect, simulate, verify
 from flows.cli.lab import deploy, ui
 from flows.cli.model import leaderboard, predict, score, train
@@ -90,6 +91,7 @@ for command in (
     predict,
     score,
     leaderboard,
+    benchmark,
     from_arrays,
     submit,
     validate,

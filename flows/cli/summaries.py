@@ -12,10 +12,11 @@ from flows.reporting import format_size
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sensorium_data.scoring import Leaderboard, ScoreTable
+    from sensorium_data.scoring import BenchmarkReport, Leaderboard, ScoreTable
     from sensorium_data.submission import SubmissionReport
 
 __all__ = [
+    "print_benchmark",
     "print_depths",
     "print_leaderboard",
     "print_scores",
@@ -50,22 +51,21 @@ def print_scores(console: Console, table: ScoreTable) -> None:
     shown = {name: heading for name, heading in columns.items() if frame[name].notna().any() or name in _ALWAYS_SHOWN}
     title = f"Scores of {table.predictions}, frames {table.frames}"
     print_table(console, title, frame, columns=shown)
-    _print_further_scores(console, frame, confidence)
+    _print_further_scores(console, frame)
 
 
-def _print_further_scores(console: Console, frame: pd.DataFrame, confidence: str) -> None:
-    """Print the other readings in a table of their own: beside the two scores they would not fit on a terminal."""
-    for score in ("correlation_to_average_per_movie", "frame_difference_correlation"):
-        frame[f"{score}_interval"] = _join_ends(frame, score)
+def _print_further_scores(console: Console, frame: pd.DataFrame) -> None:
+    """Print the other readings in a table of their own: beside the two scores they would not fit on a terminal.
+
+    Their intervals would not either; JSON has them.
+    """
     columns = {
         "alias": "session",
         "tier": "tier",
         "stimulus": "stimulus",
-        "frame_difference_correlation": "frame\ndifference",
-        "frame_difference_correlation_interval": confidence,
-        "correlation_to_average_per_movie": "to average,\nper movie",
-        "correlation_to_average_per_movie_interval": confidence,
-        "normalized_correlation": "normalized",
+        "frame_difference_correlation": "frame\ndiffer-\nences",
+        "correlation_to_average_per_movie": "to av.,\nper\nmovie",
+        "normalized_correlation": "normal-\nized",
     }
     known = {name: heading for name, heading in columns.items() if frame[name].notna().any()}
     if len(known) > len(columns.keys() & {"alias", "tier", "stimulus"}):
@@ -78,10 +78,10 @@ def print_depths(console: Console, table: ScoreTable) -> None:
     columns = {
         "alias": "session",
         "tier": "tier",
-        "depth": "depth, µm",
+        "depth": "depth,\nµm",
         "n_neurons": "neurons",
-        "single_trial_correlation": "single-trial\ncorrelation",
-        "correlation_to_average": "correlation\nto average",
+        "single_trial_correlation": "single\ntrial",
+        "correlation_to_average": "to\naverage",
     }
     whole = depths[depths["stimulus"] == "all"]
     print_table(console, f"Scores of {table.predictions} by depth", whole, columns=columns)
@@ -116,6 +116,31 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
         sessions = "1 session" if n_sessions == 1 else f"{n_sessions} sessions"
         what = tier if stimulus == "all" else f"{tier}, {stimulus}"
         print_table(console, f"{what}: {sessions}, {n_trials} trials", shown, columns=columns)
+
+
+def print_benchmark(console: Console, report: BenchmarkReport) -> None:
+    """Print the open benchmark, a table for each tier, by the mean over the neurons of all sessions."""
+    confidence = f"{report.bootstrap.confidence:.0%}"
+    columns = {
+        "entry": "entry",
+        "n_trials": "trials",
+        "leaked": "leaked",
+        "single_trial_correlation": "single-trial\ncorrelation",
+        "single_trial_correlation_interval": confidence,
+        "correlation_to_average": "correlation\nto average",
+    }
+    by_tier: dict[str, list[dict[str, object]]] = {}
+    for entry in report.entries:
+        summary = entry.table.summary.query("aggregation == 'mean over neurons' and stimulus == 'all'").copy()
+        summary["single_trial_correlation_interval"] = _join_ends(summary, "single_trial_correlation")
+        for row in summary.to_dict(orient="records"):
+            _, n_leaked = entry.count_leaks(row["tier"])
+            known = f"at least {n_leaked}" if n_leaked else "unknown"
+            leaked = known if entry.unknown else str(n_leaked)
+            named = {str(name): value for name, value in row.items()}
+            by_tier.setdefault(row["tier"], []).append(named | {"entry": entry.name, "leaked": leaked})
+    for tier, rows in by_tier.items():
+        print_table(console, f"{tier}, frames {report.frames}", rows, columns=columns)
 
 
 def _join_ends(frame: pd.DataFrame, name: str) -> list[str | None]:

@@ -1,9 +1,14 @@
+from .benchmark import BenchmarkReport as BenchmarkReport
+from .benchmark import benchmark_sessions as benchmark_sessions
+from .benchmark import run_benchmark as run_benchmark
+from .benchmark_page import write_benchmark as write_benchmark
 from .bootstrap import LEAST_RESAMPLES as LEAST_RESAMPLES
 from .bootstrap import Bootstrap as Bootstrap
 from .correlation import CorrelationAccumulator as CorrelationAccumulator
 from .leaderboard import Leaderboard as Leaderboard
 from .leaderboard import Reference as Reference
 from .leaderboard import compare_predictions as compare_predictions
+from .leaderboard import name_entries as name_entries
 from .movie_products import LEAST_SIGNAL_POWER as LEAST_SIGNAL_POWER
 from .pictures import draw_scores as draw_scores
 from .reliability import OracleReliability as OracleReliability

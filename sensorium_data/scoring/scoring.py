@@ -38,7 +38,7 @@ from sensorium_data.scoring.table import (
 from sensorium_data.scoring.tier_sums import TierSums, TrialSums, sum_tier
 from sensorium_data.scoring.trial_moments import TrialMoments
 from sensorium_data.scoring.trials import ScoredSession
-from sensorium_data.sessions import Session, Tier
+from sensorium_data.sessions import Session, Tier, find_sessions
 from sensorium_data.store import Store, StoreLike, open_store
 
 __all__ = [
@@ -71,6 +71,7 @@ def score_predictions(
     truth: str | None = None,
     frames: FramesProfile = "official",
     tiers: Iterable[str] | None = None,
+    sessions: Iterable[str] | None = None,
     bootstrap: Bootstrap | None = None,
     jobs: int = 2,
     dask: str | None = None,
@@ -96,6 +97,8 @@ def score_predictions(
         :mod:`sensorium_data.frames`.
     tiers : iterable of str, optional
         Tiers to score; by default all that were predicted.
+    sessions : iterable of str, optional
+        Sessions to score, by alias or full name; by default all that were predicted.
     bootstrap : Bootstrap, optional
         How intervals are made; by default from 1,000 resamples.
     jobs : int
@@ -109,7 +112,7 @@ def score_predictions(
     Raises
     ------
     PredictionsError
-        If the predictions do not fit the recording, lack a scored frame, or lack a named tier.
+        If the predictions do not fit the recording, lack a scored frame, or lack a named tier or session.
     StoreError
         If a session is not in the store.
     UnknownNameError
@@ -124,7 +127,7 @@ def score_predictions(
     opened = open_store(store)
     jobs_to_do = [
         _SessionJob(predictions, opened, truth, session, tuple(order), profile, how, n_jobs)
-        for session in predicted_sessions(predictions)
+        for session in _choose_sessions(predictions, sessions)
     ]
     scores = _Scores()
     for part in _score_here(jobs_to_do, progress) if dask is None else _score_there(dask, jobs_to_do, progress):
@@ -140,6 +143,21 @@ def score_predictions(
         frames=profile,
         bootstrap=how,
     )
+
+
+def _choose_sessions(predictions: str, sessions: Iterable[str] | None) -> tuple[Session, ...]:
+    predicted = predicted_sessions(predictions)
+    chosen = predicted if sessions is None else find_sessions(sessions)
+    absent = [session.alias for session in chosen if session not in predicted]
+    if absent:
+        raise PredictionsError(
+            "sessions that were not predicted",
+            path=predictions,
+            found=", ".join(absent),
+            expected=", ".join(session.alias for session in predicted),
+            remedy="predict them with `sensorium predict --sessions`",
+        )
+    return chosen
 
 
 @dataclass(frozen=True)
