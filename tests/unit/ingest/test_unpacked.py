@@ -203,17 +203,17 @@ class TestTree:
     def test_a_remote_tree(self, recording: Recording, tree: Path, store: Path, published: str) -> None:
         filesystem = fsspec.filesystem("memory")
         try:
-            filesystem.put(str(tree), f"/bucket/{tree.name}", recursive=True)
-            for source in ("memory://bucket", f"memory://bucket/{tree.name}"):
+            filesystem.put(str(tree), f"/unpacked/{tree.name}", recursive=True)
+            for source in ("memory://unpacked", f"memory://unpacked/{tree.name}"):
                 report = convert(recording, source, store)
-                assert report.source == f"memory://bucket/{tree.name}"
-                assert report.status == ("converted" if source == "memory://bucket" else "already done")
+                assert report.source == f"memory://unpacked/{tree.name}"
+                assert report.status == ("converted" if source == "memory://unpacked" else "already done")
             assert open_store(str(store)).digest("A") == published
-            assert choose_sessions(["all"], ["memory://bucket"]) == (recording.session,)
-            filesystem.rm(f"/bucket/{tree.name}/data/responses/2.npy")
-            assert convert(recording, "memory://bucket", store).status == "updated"
+            assert choose_sessions(["all"], ["memory://unpacked"]) == (recording.session,)
+            filesystem.rm(f"/unpacked/{tree.name}/data/responses/2.npy")
+            assert convert(recording, "memory://unpacked", store).status == "updated"
         finally:
-            filesystem.store.clear()
+            filesystem.rm("/unpacked", recursive=True)
 
     def test_all_means_every_tree_there(self, recording: Recording, tree: Path) -> None:
         other = make_recording("F", ["train"])
