@@ -58,7 +58,7 @@ def ingest(
     Args:
         sessions: Aliases A to J, full names, or one of new, old, all.
         store: Root of the session stores: a folder or any fsspec URL.
-        source: Where the archives are: folders or URLs holding <session>.zip, tried in this order. Unset: GIN.
+        source: Where archives or unpacked folders are: folders or URLs, tried in this order. Unset: GIN.
         jobs: Trials converted at the same time. Unset: one a CPU core, or 8 where archives come by network.
         mode: auto reads archives in place where the server sends byte ranges, stream always, download never.
         downloads: Folder that downloaded archives are kept in. Unset: SENSORIUM_DOWNLOADS, or the user's cache.

@@ -53,7 +53,7 @@ def pipeline(
         store: Root of the session stores: a folder or any fsspec URL.
         out: Folder for predictions and submission zips, or any fsspec URL.
         preset: A model's name, e.g. factorized3d, or that with -debug for its small size.
-        source: Where the archives are: folders or URLs holding <session>.zip, tried in this order. Unset: GIN.
+        source: Where archives or unpacked folders are: folders or URLs, tried in this order. Unset: GIN.
         runs: Folder of training runs, or any fsspec URL. Unset: SENSORIUM_RUNS, or runs.
         overrides: Settings of the preset to change, by dotted name, e.g. learning_rate: 0.001.
         truth: Truth of simulated sessions: scores withheld tiers, and the best possible score beside each.

@@ -105,7 +105,7 @@ def _print_report(report: PipelineReport, directory: Path) -> None:
                 "look at the flow runs and artifacts, and start more of them",
                 f"{programs}/sensorium ui --home {directory / 'prefect'}",
             ),
-            ("run on the real data, about 13 GB a session", f"{programs}/sensorium ingest F --store store"),
+            ("run on the real data, about 10 GB a session", f"{programs}/sensorium ingest F --store store"),
         ],
     )
 

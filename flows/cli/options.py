@@ -53,7 +53,7 @@ SourceOption = Annotated[
         name="--source",
         consume_multiple=True,
         negative="",
-        help="Where archives are: folders or URLs with SESSION.zip, tried in this order. Default: GIN.",
+        help="Where archives or unpacked folders are: folders or URLs, tried in this order. Default: GIN.",
     ),
 ]
 JobsOption = Annotated[

@@ -1,4 +1,4 @@
-"""A session's zip archive, read in place by byte range or downloaded, and where archives are published."""
+"""A session's zip archive, read in place or downloaded, or its unpacked folder; and where archives are published."""
 
 import lazy_loader
 

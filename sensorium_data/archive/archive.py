@@ -1,82 +1,37 @@
-"""A session's archive, read in place: members by byte range, checked, never unpacked to disk."""
+"""A session's files, read where they lie: in an archive, by byte range and never unpacked, or in a folder."""
 
 from __future__ import annotations
 
-import difflib
-import io
-import os
-import threading
-import tokenize
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.lib import format as npy_format
 
+from sensorium_data.archive.container import Container, Entry, Fingerprint, ZipContainer
+from sensorium_data.archive.layout import (
+    MODALITIES,
+    choose_root,
+    find_owner,
+    find_roots,
+    has_place,
+    name_folders,
+    trial_of,
+)
+from sensorium_data.archive.locations import is_tree
+from sensorium_data.archive.npy import NpyError, parse_npy
 from sensorium_data.archive.pointers import POINTER_SIZE_BYTES, find_pointer
-from sensorium_data.archive.sources import ByteSource, RetryPolicy, open_source
-from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, ZipEntry, ZipIndex, read_index
-from sensorium_data.archive.zip_member import DOWNLOAD_AGAIN, describe_member_error, is_junk, read_zip_member, trial_of
-from sensorium_data.errors import ArchiveError, SourceError, TrialError
-from sensorium_data.schema import VARIABLES
-from sensorium_data.sessions import SESSIONS, Session
+from sensorium_data.archive.sources import RetryPolicy, open_source
+from sensorium_data.archive.tree import TreeContainer
+from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, read_index
+from sensorium_data.errors import ArchiveError, TrialError
+from sensorium_data.sessions import Session
 
-__all__ = ["MODALITIES", "Origin", "SessionArchive", "ZipEntry", "locate_archive"]
+__all__ = ["Origin", "SessionArchive", "members_of_trial"]
 
-#: What every trial has one file of, under ``data/``.
-MODALITIES = tuple(VARIABLES)
 # Responses may be withheld trial by trial.
 _NEVER_WITHHELD = tuple(modality for modality in MODALITIES if modality != "responses")
-
-# Python 3.11 counts the depth of all threads' syntax trees in one place, and numpy parses headers as Python
-# literals: two threads at once can end in a SystemError.
-_HEADER_LOCK = threading.Lock()
-
-
-def locate_archive(session: Session, source: str | None = None) -> str:
-    """Return where a session's archive is.
-
-    Parameters
-    ----------
-    session : Session
-        Whose archive.
-    source : str, optional
-        A folder or URL that holds archives, or an archive (``….zip``) itself; by default GIN, where
-        they are published. A query string of an HTTP URL stays at its end.
-
-    Raises
-    ------
-    SourceError
-        If no source is given for a session that the catalogue lacks.
-
-    Examples
-    --------
-    >>> from sensorium_data.sessions import find_session
-    >>> locate_archive(find_session("F"), "https://example.org/archives/?token=1")
-    'https://example.org/archives/dynamic29515-10-12-Video-9b4f6a1a067fe51e15306b9628efea20.zip?token=1'
-    """
-    if source is None:
-        if session.url is None:
-            near = difflib.get_close_matches(session.name, SESSIONS, n=2, cutoff=0.8)
-            raise SourceError(
-                "nobody published where this session is",
-                session=session,
-                expected=f"one of the published sessions, {', '.join(s.alias for s in SESSIONS.values())}",
-                remedy=(f"did you mean {' or '.join(near)}? If not, " if near else "check the name, or ")
-                + "name the folder or URL that holds its archive with --source",
-            )
-        return session.url
-    place, query = source, ""
-    if source.lower().startswith(("http://", "https://")):
-        cut = min((source.find(mark) for mark in "?#" if mark in source), default=len(source))
-        place, query = source[:cut], source[cut:]
-    if place.lower().endswith(".zip"):
-        return source
-    if "://" not in place:
-        return os.path.join(place, f"{session.name}.zip")
-    return f"{place.rstrip('/')}/{session.name}.zip{query}"
 
 
 class Origin(NamedTuple):
@@ -95,28 +50,41 @@ class Origin(NamedTuple):
 
 
 class SessionArchive:
-    """One session's zip archive, read where it lies.
+    """One session's files, read where they lie: in its zip archive, or in the folder that was unpacked from one.
 
-    The index takes two or three reads, each member one. Members are checked (local header, size, CRC-32) each
-    time they are read. Nothing is kept but the index, nothing is written. Reads are safe from many threads.
+    The index of an archive takes two or three reads, each member one. Members are checked (local header, size,
+    CRC-32) each time they are read. Nothing is kept but the list of files, nothing is written. Reads are safe from
+    many threads.
+
+    The files may lie at any depth, in a folder of any name, if there is one place only where they can: a folder of the
+    session's name, or else the only folder that has the layout and no session's name.
 
     Open it with :meth:`open`, as a context manager.
+
+    Parameters
+    ----------
+    container : Container
+        The archive or folder.
+    session : Session, optional
+        Whose files they must be.
+    origin : Origin, optional
+        Where the archive was downloaded from.
 
     Attributes
     ----------
     url : str
-        Where the archive is.
+        Where the archive or folder is.
     size_bytes : int
-        The archive's size.
+        The archive's size, or that of the session's files in a folder.
     origin : str
         Where it came from: ``url``, or where the file at ``url`` was downloaded from.
     modified : str or None
         Its ETag, Last-Modified or modification time at its origin.
-    digest : str
-        SHA-256 of its central directory, in hexadecimal: equal for archives with equal members.
     name : str
-        The session's full name: the folder that holds everything.
-    entries : mapping of str to ZipEntry
+        The session's full name.
+    is_named : bool
+        Whether the folder that holds everything, the archive's file or the folder given has the session's name.
+    entries : mapping of str to Entry
         The members by their full names, in the archive's order, without folders and junk
         (``__MACOSX/``, ``.DS_Store``).
 
@@ -127,17 +95,17 @@ class SessionArchive:
     (7863, 324)
     """
 
-    def __init__(
-        self, source: ByteSource, index: ZipIndex, session: Session | None = None, origin: Origin | None = None
-    ) -> None:
-        self._source = source
-        self.url = source.url
-        self.origin, self.modified = origin or Origin(source.url, source.modified)
-        self.size_bytes = source.size_bytes
-        self.digest = index.digest
+    def __init__(self, container: Container, session: Session | None = None, origin: Origin | None = None) -> None:
+        self._container = container
+        self.url = container.url
+        self.origin, self.modified = origin or Origin(container.url, container.modified)
+        self.size_bytes = container.size_bytes
+        self.entries: Mapping[str, Entry] = container.entries
         self.name = session.name if session is not None else ""
-        self.entries: Mapping[str, ZipEntry] = MappingProxyType(self._without_junk(index.entries))
-        self.name = self._find_folder(session)
+        self._root = self._find_root(session)
+        if session is None:
+            self.name = self._root.rstrip("/").rpartition("/")[2] or container.label
+        self.is_named = session is None or find_owner(self._root, container.label, session) == session.name
 
     @classmethod
     def open(
@@ -148,12 +116,12 @@ class SessionArchive:
         policy: RetryPolicy | None = None,
         origin: Origin | None = None,
     ) -> SessionArchive:
-        """Open the archive at a path or URL and read its index.
+        """Open the archive at a path or URL and read its index, or the folder there and list its files.
 
         Parameters
         ----------
         url : str
-            Path, ``http(s)://`` URL, or any URL that fsspec understands; see :func:`locate_archive`.
+            Path, ``http(s)://`` URL, or any URL that fsspec understands; see :func:`find_archive`.
         session : Session, optional
             Whose archive it must be.
         policy : RetryPolicy, optional
@@ -168,17 +136,19 @@ class SessionArchive:
         ArchiveError
             If it is no archive, a damaged one, or another session's.
         """
+        name = session.name if session is not None else None
+        if is_tree(url):
+            return cls(TreeContainer.open(url, name, policy=policy), session, origin)
         source = open_source(url, tail_size_bytes=TAIL_SIZE_BYTES, policy=policy)
         try:
-            index = read_index(source, session=session.name if session is not None else None)
-            return cls(source, index, session, origin)
+            return cls(ZipContainer(source, read_index(source, session=name), name), session, origin)
         except BaseException:
             source.close()
             raise
 
     def close(self) -> None:
         """Close the file or the connections; members cannot be read afterwards."""
-        self._source.close()
+        self._container.close()
 
     def __enter__(self) -> Self:
         return self
@@ -189,29 +159,76 @@ class SessionArchive:
     def __repr__(self) -> str:
         return f"<SessionArchive {self.name}: {len(self.entries)} members, {self.size_bytes:,} bytes at {self.url}>"
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the members' names, sizes and checksums, in hexadecimal: equal for equal members.
+
+        Of an archive, that of its central directory. For a folder, files are read whose checksums are not known.
+        """
+        return self._container.digest
+
+    @property
+    def stamp(self) -> str:
+        """What marks this version without reading the files: for an archive its digest."""
+        return self._container.stamp
+
+    @property
+    def states_checksums(self) -> bool:
+        """Whether fingerprints and digest are known without reading the files, as in an archive."""
+        return self._container.states_checksums
+
     def member(self, relative: str) -> str:
         """Return a member's full name, e.g. of ``meta/trials/tiers.npy``."""
-        return f"{self.name}/{relative}"
+        return f"{self._root}{relative}"
 
-    def fingerprint_members(self, members: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-        """Return the CRC-32 and the size of members as the index states them: equal for members of equal content.
+    def locate(self, name: str) -> str:
+        """Return where a member is, for errors."""
+        return self._container.locate(name)
+
+    def fingerprint_members(self, members: Mapping[str, str]) -> dict[str, Fingerprint]:
+        """Return the CRC-32 and the size of members: equal for members of equal content.
 
         Parameters
         ----------
         members : mapping of str to str
             Names inside the session's folder, by a name of one's choice; those that are not there are left out.
         """
-        found = {name: self.entries.get(self.member(relative)) for name, relative in members.items()}
-        return {name: (entry.crc32, entry.size_bytes) for name, entry in found.items() if entry is not None}
+        return {key: self._container.fingerprint(name) for key, name in self._present(members)}
 
-    def fingerprint_trial(self, trial: int) -> dict[str, tuple[int, int]]:
+    def fingerprint_trial(self, trial: int) -> dict[str, Fingerprint]:
         """Return the CRC-32 and the size of a trial's members, by modality."""
-        return self.fingerprint_members({modality: f"data/{modality}/{trial}.npy" for modality in MODALITIES})
+        return self.fingerprint_members(members_of_trial(trial))
+
+    def stamp_members(self, members: Mapping[str, str]) -> dict[str, str]:
+        """Return what marks the version of each member that states no checksum, as a folder's files do.
+
+        Parameters
+        ----------
+        members : mapping of str to str
+            As :meth:`fingerprint_members` takes them.
+        """
+        stamps = {key: self._container.stamp_of(name) for key, name in self._present(members)}
+        return {key: stamp for key, stamp in stamps.items() if stamp is not None}
+
+    def recall(
+        self, members: Mapping[str, str], stamps: Mapping[str, str], fingerprints: Mapping[str, Fingerprint]
+    ) -> None:
+        """Take fingerprints that members had for theirs, if they still have the same stamps: they need not be read.
+
+        Parameters
+        ----------
+        members : mapping of str to str
+            As :meth:`fingerprint_members` takes them.
+        stamps, fingerprints : mapping
+            What :meth:`stamp_members` and :meth:`fingerprint_members` returned at another time.
+        """
+        for key, name in self._present(members):
+            if key in stamps and key in fingerprints:
+                self._container.recall(name, stamps[key], fingerprints[key])
 
     def compressed_size_bytes(self, trial: int) -> int:
         """Return the compressed size of a trial's members."""
-        names = (self.member(f"data/{modality}/{trial}.npy") for modality in MODALITIES)
-        return sum(self.entries[name].compressed_size_bytes for name in names if name in self.entries)
+        return sum(self.entries[name].compressed_size_bytes for _, name in self._present(members_of_trial(trial)))
 
     def has_array(self, modality: str, trial: int) -> bool:
         """Whether the archive has a file of this modality for this trial."""
@@ -239,7 +256,7 @@ class SessionArchive:
                 f"the session is not whole: there are no {', no '.join(empty)}",
                 found=", ".join(f"{len(present)} {modality}" for modality, present in ids_by_modality.items()),
                 expected=f"a file in {self.member(f'data/{empty[0]}/')} for each of {len(ids)} trials",
-                remedy="get the folders that are missing, or " + DOWNLOAD_AGAIN,
+                remedy="get the folders that are missing, or " + self._container.remedy,
             )
         missing = [(i, m) for i in sorted(ids) for m in _NEVER_WITHHELD if i not in ids_by_modality[m]]
         if missing:
@@ -285,37 +302,40 @@ class SessionArchive:
         """
         content = self.read_member(name)
         try:
-            return _parse_npy(content)
-        except _NpyError as error:
+            return parse_npy(content)
+        except NpyError as error:
             problem, found, expected = error.args
             remedy = "convert the archive as it was published"
             pointer = find_pointer(bytes(content)) if len(content) <= POINTER_SIZE_BYTES else None
             if pointer is not None:
-                problem, found, remedy = pointer.problem, pointer.found, pointer.remedy(name)
+                problem, found = pointer.problem, pointer.found
+                remedy = pointer.remedy(self._container.fetched_as(name))
             raise TrialError(
                 problem,
                 session=self.name,
                 trial=trial_of(name),
-                path=f"{self.url}: {name}",
+                path=self.locate(name),
                 found=found,
                 expected=expected,
                 remedy=remedy,
             ) from error
 
     def read_member(self, name: str) -> bytes | bytearray:
-        """Return a member's content, inflated and checked, from one read.
+        """Return a member's content, from one read; an archive's is inflated and checked.
 
         Raises
         ------
         ArchiveError
-            If there is no such member, it is encrypted or compressed by another method than deflate, or its
-            header, size or CRC are wrong.
+            If there is no such member; if an archive's is encrypted or compressed by another method than deflate, or
+            its header, size or CRC are wrong.
         SourceChangedError
             If the archive was replaced since it was opened.
         SourceError
             If its bytes cannot be had.
         """
-        return read_zip_member(self._source, self._entry(name), session=self.name)
+        if name not in self.entries:
+            raise self._error("no such member", member=name, remedy="check the name, or " + self._container.remedy)
+        return self._container.read(name, session=self.name)
 
     @property
     def unexpected(self) -> tuple[str, ...]:
@@ -323,16 +343,16 @@ class SessionArchive:
 
         What has one: ``config.json``, everything under ``meta/``, and the files of the four modalities under ``data/``.
         """
-        prefixes = tuple(self.member(folder) for folder in ("meta/", *(f"data/{m}/" for m in MODALITIES)))
         return tuple(
-            name for name in self.entries if not name.startswith(prefixes) and name != self.member("config.json")
+            name
+            for name in self.entries
+            if not (name.startswith(self._root) and has_place(name.removeprefix(self._root)))
         )
 
-    def _entry(self, name: str) -> ZipEntry:
-        entry = self.entries.get(name)
-        if entry is None:
-            raise self._error("no such member", member=name, remedy="check the name, or " + DOWNLOAD_AGAIN)
-        return entry
+    def _present(self, members: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+        """Yield the keys and full names of those members that are there."""
+        named = ((key, self.member(relative)) for key, relative in members.items())
+        return ((key, name) for key, name in named if name in self.entries)
 
     def _ids_of(self, modality: str) -> set[int]:
         folder = self.member(f"data/{modality}/")
@@ -347,35 +367,33 @@ class SessionArchive:
                 ids.add(int(stem))
         return ids
 
-    def _without_junk(self, entries: Iterable[ZipEntry]) -> dict[str, ZipEntry]:
-        kept: dict[str, ZipEntry] = {}
-        for entry in entries:
-            if entry.is_directory or is_junk(entry.name):
-                continue
-            if entry.name in kept:
-                raise self._error("the archive holds a member twice", member=entry.name)
-            kept[entry.name] = entry
-        return kept
-
-    def _find_folder(self, session: Session | None) -> str:
+    def _find_root(self, session: Session | None) -> str:
+        """Return the folder that holds everything: empty, or ending in ``/``."""
+        label = self._container.label
+        roots = find_roots(self.entries)
         folders = sorted({name.partition("/")[0] for name in self.entries if "/" in name})
         if session is not None:
-            if session.name not in folders:
-                raise self._error(
-                    "this is another session's archive",
-                    found=_folders_in_words(folders),
-                    expected=f"the folder {session.name}",
-                    remedy="pass the archive of this session, or name the session that it holds",
-                )
-            return session.name
-        if len(folders) != 1:
+            root = choose_root(roots, label, session, path=self.url)
+            if root is not None:
+                return root
+            if not roots and session.name in folders:
+                return f"{session.name}/"
+            raise self._error(
+                "this is another session's archive",
+                found=name_folders([root or label for root in roots] or folders),
+                expected=f"the folder {session.name}",
+                remedy="pass the archive of this session, or name the session that it holds",
+            )
+        if len(roots) == 1 and (roots[0] or not self._container.states_checksums):
+            return roots[0]
+        if len(folders) != 1 or roots:
             raise self._error(
                 "a session's archive holds one folder, named as the session",
-                found=_folders_in_words(folders),
+                found=name_folders(roots or folders),
                 expected="one folder",
                 remedy="pack the session's folder itself",
             )
-        return folders[0]
+        return f"{folders[0]}/"
 
     def _error(
         self,
@@ -385,62 +403,19 @@ class SessionArchive:
         trial: int | None = None,
         found: object = None,
         expected: object = None,
-        remedy: str = DOWNLOAD_AGAIN,
+        remedy: str | None = None,
     ) -> ArchiveError:
-        if member is not None:
-            return describe_member_error(
-                self.url, member, self.name, problem, found=found, expected=expected, remedy=remedy
-            )
         return ArchiveError(
             problem,
             session=self.name or None,
-            trial=trial,
-            path=self.url,
+            trial=trial if member is None else trial_of(member),
+            path=self.url if member is None else self.locate(member),
             found=found,
             expected=expected,
-            remedy=remedy,
+            remedy=remedy or self._container.remedy,
         )
 
 
-class _NpyError(Exception):
-    """Why bytes are no array: problem, found, expected."""
-
-
-def _parse_npy(content: bytes | bytearray) -> np.ndarray[Any, np.dtype[Any]]:
-    # The header is at most 64 KiB in the versions numpy writes for plain dtypes; only that much is copied.
-    head = io.BytesIO(content[: 1 << 17])
-    try:
-        with _HEADER_LOCK:
-            version = npy_format.read_magic(head)
-            if version == (1, 0):
-                shape, is_fortran, dtype = npy_format.read_array_header_1_0(head)
-            elif version == (2, 0):
-                shape, is_fortran, dtype = npy_format.read_array_header_2_0(head)
-            else:
-                raise _NpyError("the member is of another .npy version", version, "(1, 0) or (2, 0)")
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
-        raise _NpyError("the member is no .npy array", str(error), "a .npy file") from error
-    if dtype.hasobject:
-        raise _NpyError(
-            "the array holds Python objects, which are never unpickled", f"dtype {dtype}", "numbers or text"
-        )
-    if any(n < 0 for n in shape):
-        raise _NpyError("the array's shape is impossible", shape, "lengths of 0 or more")
-    size_bytes = dtype.itemsize
-    for n in shape:
-        size_bytes *= n
-    payload = memoryview(content).toreadonly()[head.tell() :]
-    if len(payload) != size_bytes:
-        raise _NpyError(
-            "the array has another size than its header says",
-            f"{len(payload)} bytes",
-            f"{size_bytes} bytes for shape {shape} of {dtype}",
-        )
-    return np.ndarray(shape, dtype, payload, order="F" if is_fortran else "C")
-
-
-def _folders_in_words(folders: list[str]) -> str:
-    if not folders:
-        return "no folder"
-    shown = ", ".join(folders[:4])
-    return f"the folders {shown}{', …' if len(folders) > 4 else ''}" if len(folders) > 1 else f"the folder {shown}"
+def members_of_trial(trial: int) -> dict[str, str]:
+    """Return the names of a trial's files inside the session's folder, by modality."""
+    return {modality: f"data/{modality}/{trial}.npy" for modality in MODALITIES}

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from sensorium_data.archive.layout import is_junk
 from sensorium_data.archive.pointers import POINTER_SIZE_BYTES, find_pointer
 from sensorium_data.archive.sources import ByteSource, FileSource, open_source
 from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, ZipEntry, ZipIndex, read_index
-from sensorium_data.archive.zip_member import check_readable, is_junk, read_zip_member
+from sensorium_data.archive.zip_member import check_readable, read_zip_member
 from sensorium_data.errors import ArchiveError, RangesRefusedError, SourceChangedError
 from sensorium_data.files import (
     FileHead,

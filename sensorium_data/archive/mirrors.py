@@ -11,7 +11,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import fsspec
 
-from sensorium_data.archive.archive import Origin, SessionArchive, locate_archive
+from sensorium_data.archive.archive import Origin, SessionArchive
+from sensorium_data.archive.locations import find_archive, find_trees, is_http, is_tree
 from sensorium_data.errors import ArchiveError, RangesRefusedError, SensoriumError, SourceError
 from sensorium_data.files import RetryPolicy, cache_folder, describe_error
 from sensorium_data.progress import Progress, ignore_progress
@@ -27,7 +28,7 @@ class Mode(StrEnum):
     """How an archive on a server is read.
 
     ``AUTO`` reads it in place where the server sends byte ranges and downloads it where it does not; ``STREAM`` never
-    downloads; ``DOWNLOAD`` always does. Local archives are read where they lie in any mode.
+    downloads; ``DOWNLOAD`` always does. Local archives and unpacked folders are read where they lie in any mode.
     """
 
     AUTO = "auto"
@@ -52,7 +53,7 @@ def open_archive(
     session : Session
         Whose archive.
     sources : sequence of str
-        Folders, URLs or archives, as :func:`~sensorium_data.archive.locate_archive` takes them; by default the places
+        Folders, URLs or archives, as :func:`~sensorium_data.archive.find_archive` takes them; by default the places
         where the session is published, the most complete release first.
     mode : Mode
         Whether to read in place or to download.
@@ -80,8 +81,8 @@ def open_archive(
     failures: list[SensoriumError] = []
     for source in sources or session.urls or (None,):
         try:
-            url = locate_archive(session, source)
-            if mode is Mode.DOWNLOAD and not _is_local(url):
+            url = find_archive(session, source)
+            if mode is Mode.DOWNLOAD and not _is_local(url) and not is_tree(url):
                 return _download(session, url, downloads, policy, jobs, progress)
             try:
                 return SessionArchive.open(url, session, policy=policy)
@@ -107,7 +108,7 @@ def default_downloads() -> Path:
 
 
 def list_sessions(source: str, *, policy: RetryPolicy | None = None) -> tuple[str, ...]:
-    """Return the names of the archives that lie at a source, without ``.zip``, sorted.
+    """Return the names of the archives that lie at a source, without ``.zip``, and of unpacked folders, sorted.
 
     Parameters
     ----------
@@ -127,18 +128,16 @@ def list_sessions(source: str, *, policy: RetryPolicy | None = None) -> tuple[st
     SourceError
         If there is no such folder, or no such server.
     """
-    scheme, separator, _ = source.partition("://")
-    is_http = separator and scheme.lower() in ("http", "https")
     try:
-        path = urlsplit(source).path if is_http else source
+        path = urlsplit(source).path if is_http(source) else source
     except ValueError as error:
         raise SourceError("this is no URL", path=source, found=describe_error(error)) from error
     if path.lower().endswith(".zip"):
         names = [path]
-    elif is_http:
+    elif is_http(source):
         names = _list_page(source, policy or RetryPolicy())
     else:
-        names = _list_folder(source)
+        names = [*_list_folder(source), *(f"{name}.zip" for name in find_trees(source))]
     stems = (name.rstrip("/").rpartition("/")[2] for name in names)
     return tuple(sorted({stem[:-4] for stem in stems if stem.lower().endswith(".zip") and not stem.startswith(".")}))
 

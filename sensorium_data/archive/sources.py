@@ -24,7 +24,19 @@ from sensorium_data.archive.pointers import Pointer, find_broken_link
 from sensorium_data.errors import SourceChangedError, SourceError
 from sensorium_data.files import DOWNLOAD_BY_HAND, ByteSource, RetryPolicy, describe_change, describe_error
 
-__all__ = ["ByteSource", "FileSource", "FilesystemSource", "RetryPolicy", "open_source"]
+__all__ = [
+    "ByteSource",
+    "FileSource",
+    "FilesystemSource",
+    "RetryPolicy",
+    "format_time",
+    "insist",
+    "local_errors",
+    "local_path",
+    "modified_of",
+    "open_filesystem",
+    "open_source",
+]
 
 
 def open_source(url: str, *, tail_size_bytes: int = 1, policy: RetryPolicy | None = None) -> ByteSource:
@@ -45,17 +57,15 @@ def open_source(url: str, *, tail_size_bytes: int = 1, policy: RetryPolicy | Non
         If there is nothing at ``url`` that can be read by range.
     """
     policy = policy or RetryPolicy()
-    scheme, separator, _ = url.partition("://")
-    if not separator:
-        return FileSource(url, tail_size_bytes=tail_size_bytes)
-    match scheme.lower():
+    path = local_path(url)
+    if path is not None:
+        return FileSource(path, tail_size_bytes=tail_size_bytes)
+    match url.partition("://")[0].lower():
         case "http" | "https":
             # aiohttp takes long to import, and archives on disk do not need it.
             from sensorium_data.files import HttpSource
 
             return HttpSource(url, tail_size_bytes=tail_size_bytes, policy=policy)
-        case "file" | "local":
-            return FileSource(_path_of_file_url(url), tail_size_bytes=tail_size_bytes)
         case _:
             return FilesystemSource(url, tail_size_bytes=tail_size_bytes, policy=policy)
 
@@ -70,7 +80,7 @@ class FileSource(ByteSource):
     def __init__(self, path: str, *, tail_size_bytes: int = 1) -> None:
         self.url = path
         self._descriptor = -1
-        with _local_errors(path):
+        with local_errors(path):
             # Without O_NONBLOCK, opening a named pipe would wait for a writer.
             descriptor = os.open(os.path.expanduser(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         self._descriptor = descriptor
@@ -87,7 +97,7 @@ class FileSource(ByteSource):
                 )
             self.size_bytes = status.st_size
             self._version = status.st_size, status.st_mtime_ns
-            self.modified = _format_time(status.st_mtime)
+            self.modified = format_time(status.st_mtime)
             self.tail = self.read(max(0, self.size_bytes - tail_size_bytes), self.size_bytes)
         except BaseException:
             self.close()
@@ -98,7 +108,7 @@ class FileSource(ByteSource):
             raise SourceError("the source was closed before it was read", path=self.url)
         pieces: list[bytes] = []
         position = start
-        with _local_errors(self.url):
+        with local_errors(self.url):
             while position < stop and (piece := os.pread(self._descriptor, stop - position, position)):
                 pieces.append(piece)
                 position += len(piece)
@@ -107,7 +117,7 @@ class FileSource(ByteSource):
         if position < stop or (status.st_size, status.st_mtime_ns) != self._version:
             raise describe_change(
                 self.url,
-                f"{status.st_size} bytes of {_format_time(status.st_mtime)}",
+                f"{status.st_size} bytes of {format_time(status.st_mtime)}",
                 f"{self.size_bytes} bytes of {self.modified}",
             )
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -128,15 +138,7 @@ class FilesystemSource(ByteSource):
     def __init__(self, url: str, *, tail_size_bytes: int = 1, policy: RetryPolicy | None = None) -> None:
         self.url = url
         self._policy = policy or RetryPolicy()
-        try:
-            self._filesystem, self._path = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
-            raise SourceError(
-                "this kind of URL cannot be read",
-                path=url,
-                found=describe_error(error),
-                remedy="install the fsspec package for it, or " + DOWNLOAD_BY_HAND,
-            ) from error
+        self._filesystem, self._path = open_filesystem(url)
         info = self._insist(lambda: self._filesystem.info(self._path))
         if info.get("type", "file") != "file" or info.get("size") is None:
             raise SourceError(
@@ -147,7 +149,7 @@ class FilesystemSource(ByteSource):
                 remedy=DOWNLOAD_BY_HAND,
             )
         self.size_bytes = int(info["size"])
-        self.modified = _modified_of(info)
+        self.modified = modified_of(info)
         self.tail = self.read(max(0, self.size_bytes - tail_size_bytes), self.size_bytes)
 
     def _read(self, start: int, stop: int) -> bytes:
@@ -168,62 +170,93 @@ class FilesystemSource(ByteSource):
     def _check_info(self) -> None:
         self._filesystem.invalidate_cache()
         info = self._filesystem.info(self._path)
-        found = info.get("size"), _modified_of(info)
+        found = info.get("size"), modified_of(info)
         if found != (self.size_bytes, self.modified):
             raise describe_change(
                 self.url, f"{found[0]} bytes of {found[1]}", f"{self.size_bytes} bytes of {self.modified}"
             )
 
     def _insist(self, call: Callable[[], Any]) -> Any:
-        """Call it, again after transient errors, and turn what remains into a SourceError."""
-        for attempt in range(1, self._policy.n_attempts + 1):
-            try:
-                return call()
-            except SourceChangedError:
-                raise
-            except Exception as error:
-                # Plug-ins raise what their client libraries raise: missing credentials, for one, are no OSError.
-                from aiohttp import ClientError
-
-                is_transient = isinstance(error, (OSError, ClientError)) and not isinstance(
-                    error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-                )
-                if not is_transient or attempt == self._policy.n_attempts:
-                    raise SourceError(
-                        f"the archive cannot be read{f' after {attempt} attempts' if is_transient else ''}",
-                        path=self.url,
-                        found=describe_error(error),
-                        remedy="check the URL, the credentials and the network: what is done is kept",
-                    ) from error
-                time.sleep(self._policy.wait_s(attempt))
-        raise AssertionError("a retry policy allows at least one attempt")
+        return insist(call, url=self.url, policy=self._policy)
 
     def close(self) -> None:
         """Do nothing: fsspec keeps and shares its file systems."""
 
 
-def _modified_of(info: Mapping[str, Any]) -> str | None:
+def local_path(url: str) -> str | None:
+    """Return the path on this machine that a path or URL stands for, ``~`` for the home as well; else ``None``."""
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        return os.path.expanduser(url)
+    return unquote(url.partition("://")[2]) if scheme.lower() in ("file", "local") else None
+
+
+def open_filesystem(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL, and the path in it.
+
+    Raises
+    ------
+    SourceError
+        If no installed package knows this kind of URL.
+    """
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise SourceError(
+            "this kind of URL cannot be read",
+            path=url,
+            found=describe_error(error),
+            remedy="install the fsspec package for it, or " + DOWNLOAD_BY_HAND,
+        ) from error
+    return filesystem, str(path)
+
+
+def insist(call: Callable[[], Any], *, url: str, policy: RetryPolicy) -> Any:
+    """Call it, again after transient errors, and turn what remains into a SourceError about ``url``."""
+    for attempt in range(1, policy.n_attempts + 1):
+        try:
+            return call()
+        except SourceChangedError:
+            raise
+        except Exception as error:
+            # Plug-ins raise what their client libraries raise: missing credentials, for one, are no OSError.
+            from aiohttp import ClientError
+
+            is_transient = isinstance(error, (OSError, ClientError)) and not isinstance(
+                error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+            )
+            if not is_transient or attempt == policy.n_attempts:
+                raise SourceError(
+                    f"the archive cannot be read{f' after {attempt} attempts' if is_transient else ''}",
+                    path=url,
+                    found=describe_error(error),
+                    remedy="check the URL, the credentials and the network: what is done is kept",
+                ) from error
+            time.sleep(policy.wait_s(attempt))
+    raise AssertionError("a retry policy allows at least one attempt")
+
+
+def modified_of(info: Mapping[str, Any]) -> str | None:
+    """Return what marks a file's version in what fsspec tells of it: an ETag, or a time; ``None`` if nothing does."""
     for key in ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created"):
         value = info.get(key)
         if isinstance(value, datetime.datetime):
             return value.isoformat()
         if isinstance(value, int | float):
-            return _format_time(value)
+            return format_time(value)
         if value is not None:
             return str(value)
     return None
 
 
-def _format_time(seconds: float) -> str:
+def format_time(seconds: float) -> str:
+    """Return a time of modification as sources state it."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
 
 
-def _path_of_file_url(url: str) -> str:
-    return unquote(url.partition("://")[2])
-
-
 @contextmanager
-def _local_errors(path: str) -> Iterator[None]:
+def local_errors(path: str) -> Iterator[None]:
+    """Turn errors of the operating system into a :class:`SourceError` about ``path``."""
     try:
         yield
     except FileNotFoundError as error:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import deflate
 from isal import isal_zlib
 
+from sensorium_data.archive.layout import trial_of
 from sensorium_data.archive.sources import ByteSource
 from sensorium_data.archive.zip_index import DEFLATED, LOCAL_HEADER, LOCAL_SIGNATURE, STORED, ZipEntry
 from sensorium_data.errors import ArchiveError
 
-__all__ = ["DOWNLOAD_AGAIN", "check_readable", "describe_member_error", "is_junk", "read_zip_member", "trial_of"]
+__all__ = ["DOWNLOAD_AGAIN", "MAX_MEMBER_SIZE_BYTES", "check_readable", "describe_member_error", "read_zip_member"]
 
 #: What to do about an archive whose members cannot be trusted, for errors.
 DOWNLOAD_AGAIN = "download the archive again"
 
 #: No member is inflated beyond this; the largest published one has 27 MB.
-_MAX_MEMBER_SIZE_BYTES = 1 << 30
+MAX_MEMBER_SIZE_BYTES = 1 << 30
 
 
 def read_zip_member(source: ByteSource, entry: ZipEntry, *, session: str | None = None) -> bytes | bytearray:
@@ -52,21 +53,6 @@ def check_readable(source: ByteSource, entry: ZipEntry, *, session: str | None =
         If it is encrypted, compressed by another method than deflate, or too large.
     """
     _MemberReader(source, entry, session).check_readable()
-
-
-def is_junk(name: str) -> bool:
-    """Whether a member is what operating systems leave in archives: ``__MACOSX/``, ``.DS_Store`` and the like."""
-    parts = name.split("/")
-    return "__MACOSX" in parts or parts[-1] in (".DS_Store", "Thumbs.db", "desktop.ini") or parts[-1].startswith("._")
-
-
-def trial_of(name: str) -> int | None:
-    """Return the trial that a member ``<session>/data/<modality>/<trial>.npy`` belongs to."""
-    match name.split("/"):
-        case [_, "data", _, file] if file.endswith(".npy") and file.removesuffix(".npy").isdecimal():
-            return int(file.removesuffix(".npy"))
-        case _:
-            return None
 
 
 def describe_member_error(
@@ -108,11 +94,11 @@ class _MemberReader:
                 expected=f"{STORED} (stored) or {DEFLATED} (deflated)",
                 remedy="pack the archive again with deflate",
             )
-        if entry.size_bytes > _MAX_MEMBER_SIZE_BYTES:
+        if entry.size_bytes > MAX_MEMBER_SIZE_BYTES:
             raise self._error(
                 "the member is too large to be a session's",
                 found=f"{entry.size_bytes} bytes",
-                expected=f"at most {_MAX_MEMBER_SIZE_BYTES} bytes",
+                expected=f"at most {MAX_MEMBER_SIZE_BYTES} bytes",
             )
 
     def read(self) -> bytes | bytearray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from sensorium_data.errors import StoreError, TrialError
 from sensorium_data.files import StoredObject
 from sensorium_data.ingest.assembly import STATISTICS_GROUP, declare_statistics
 from sensorium_data.ingest.previous_version import PreviousVersion
+from sensorium_data.ingest.recollection import STATISTICS_MEMBERS, recall_statistics
 from sensorium_data.ingest.trial_blocks import SessionContents
 from sensorium_data.ingest.workspace import Workspace
 from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_HEIGHT, FRAME_WIDTH, STATISTICS, VARIABLES
@@ -55,14 +57,14 @@ def convert_statistics(
         If a member is missing or damaged, or cannot be had.
     """
     pairs = list(itertools.product(VARIABLES, STATISTICS))
-    members = archive.fingerprint_members(
-        {f"{variable}/{statistic}": f"meta/statistics/{variable}/all/{statistic}.npy" for variable, statistic in pairs}
-    )
     record = workspace.read_statistics_record()
+    if record is not None:
+        recall_statistics(archive, record)
+    members, stamps = archive.fingerprint_members(STATISTICS_MEMBERS), archive.stamp_members(STATISTICS_MEMBERS)
     if record is not None and record.members == members:
-        return record
+        return replace(record, stamps=stamps)
     if previous is not None:
-        record = previous.copy_statistics(members, workspace.group)
+        record = previous.copy_statistics(members, stamps, workspace.group)
         if record is not None:
             workspace.write_statistics_record(record)
             return record
@@ -92,7 +94,7 @@ def convert_statistics(
             errors[variable] = max(errors[variable], error)
     finally:
         pool.shutdown(cancel_futures=True)
-    record = StatisticsRecord(n_frames_padded, errors, members, objects)
+    record = StatisticsRecord(n_frames_padded, errors, members, objects, stamps)
     workspace.write_statistics_record(record)
     return record
 
@@ -195,7 +197,7 @@ def _cast_statistic(
     raise TrialError(
         "wrong statistics",
         session=contents.session,
-        path=f"{archive.url}: {archive.member(f'meta/statistics/{variable}/all/{statistic}.npy')}",
+        path=archive.locate(archive.member(f"meta/statistics/{variable}/all/{statistic}.npy")),
         found=f"{values.dtype} {values.shape}",
         expected=f"float64 {shape} within the range of {precision.dtype}",
         remedy="compare the archive with the published one, and download it again",

@@ -15,13 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from sensorium_data.archive import Mode, SessionArchive, open_archive
+from sensorium_data.archive import Mode, SessionArchive, members_of_trial, open_archive
 from sensorium_data.errors import SourceChangedError, StoreError
 from sensorium_data.files import Objects, RetryPolicy, StoredObject
 from sensorium_data.ingest.archived_statistics import convert_statistics, describe_statistics
@@ -32,6 +32,7 @@ from sensorium_data.ingest.assembly import (
     compose_attributes,
     encode_rest,
 )
+from sensorium_data.ingest.recollection import recall_statistics, recall_trials
 from sensorium_data.ingest.targets import Target, find_target
 from sensorium_data.ingest.trial_blocks import SessionContents, read_session_contents
 from sensorium_data.ingest.trial_conversion import (
@@ -307,7 +308,7 @@ class _Conversion:
             group=target.group,
             previous=target.previous if previous is not None else None,
             archive=archive.url,
-            archive_digest=archive.digest,
+            archive_stamp=archive.stamp,
             n_trials=contents.n_trials,
             n_neurons=contents.n_neurons,
             n_frames_padded=statistics.n_frames_padded,
@@ -322,11 +323,15 @@ class _Conversion:
         notes: tuple[str, ...] = (
             *contents.describe_differences(statistics.n_frames_padded),
             *_describe_withheld(session, contents, records),
+            *_describe_place(archive),
             *_describe_unexpected(archive),
             *(f"trial {record.trial} is broken: {record.broken}" for record in records if record.broken),
         )
         longest = max((record.n_frames for record in records), default=0)
         notes += describe_statistics(contents, statistics, workspace, n_frames=longest, precision=precision)
+        # Workers in other processes read the files.
+        recall_trials(archive, records)
+        recall_statistics(archive, statistics)
         attributes = compose_attributes(session, archive, records, notes, precision)
         movies = _find_movies(records, resources.template, workspace)
         finished = encode_rest(contents, statistics, records, movies, attributes, precision)
@@ -446,16 +451,19 @@ def _list_published(session: Session, store: Store) -> tuple[str, ...]:
 
 def _read_records(plan: ConversionPlan, contents: SessionContents, resources: Resources) -> dict[int, TrialRecord]:
     """Return the records of the trials that an interrupted run finished and that still are what they were, by trial."""
+    archive = resources.archive
     done = {}
     for position, trial in enumerate(contents.trials):
         record = resources.workspace.read_trial_record(trial)
+        if record is None:
+            continue
+        recall_trials(archive, [record])
         if (
-            record is not None
-            and record.members == resources.archive.fingerprint_trial(trial)
+            record.members == archive.fingerprint_trial(trial)
             and record.behavior.shape[-1] == plan.n_frames_padded
             and record.objects.keys() == {resources.template.block_key(name, position) for name in BLOCK_VARIABLES}
         ):
-            done[trial] = record
+            done[trial] = replace(record, stamps=archive.stamp_members(members_of_trial(trial)))
     return done
 
 
@@ -474,6 +482,11 @@ def _describe_withheld(session: Session, contents: SessionContents, records: Seq
         if n_lacking:
             n_in_words = f"{n_lacking}" if n_lacking == len(of_tier) else f"{n_lacking} of {len(of_tier)}"
             yield f"responses of {n_in_words} trials of {tier} are not in the archive"
+
+
+def _describe_place(archive: SessionArchive) -> Iterator[str]:
+    if not archive.is_named:
+        yield "neither the archive nor a folder in it has the session's name: that it is this session's is assumed"
 
 
 def _describe_unexpected(archive: SessionArchive) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from sensorium_data.files import Objects, StoredObject
 from sensorium_data.schema import SIGNATURE
-from sensorium_data.store import Ledger, Members, StatisticsRecord, TrialRecord
+from sensorium_data.store import Ledger, Members, StatisticsRecord, TrialFacts, TrialRecord
 
 __all__ = ["PreviousVersion"]
 
@@ -38,7 +39,13 @@ class PreviousVersion:
         facts = self._ledger.trials.get(trial)
         return facts is not None and facts.members == members
 
-    def copy_trial(self, trial: int, members: Members, keys: Mapping[str, str], group: Objects) -> TrialRecord | None:
+    def facts(self, trial: int) -> TrialFacts | None:
+        """Return what is known of a trial."""
+        return self._ledger.trials.get(trial)
+
+    def copy_trial(
+        self, trial: int, members: Members, stamps: Mapping[str, str], keys: Mapping[str, str], group: Objects
+    ) -> TrialRecord | None:
         """Copy the blocks of a trial, if it was made from the same members and they are sound.
 
         Parameters
@@ -47,6 +54,8 @@ class PreviousVersion:
             The trial's id.
         members : mapping of str to tuple of int
             CRC-32 and size of the archive's members, by variable.
+        stamps : mapping of str to str
+            What marks the version of those that state no CRC-32.
         keys : mapping of str to str
             The keys to copy to, by variable.
         group : Objects
@@ -76,13 +85,14 @@ class PreviousVersion:
             responses_withheld=facts.responses_withheld,
             largest_absolute_error=facts.largest_absolute_error,
             members=facts.members,
+            stamps=stamps,
             objects=copied,
             behavior=self._small["behavior"][row],
             pupil_center=self._small["pupil_center"][row],
             signature=self._small["signature"][row][: facts.n_frames],
         )
 
-    def copy_statistics(self, members: Members, group: Objects) -> StatisticsRecord | None:
+    def copy_statistics(self, members: Members, stamps: Mapping[str, str], group: Objects) -> StatisticsRecord | None:
         """Copy the archive's statistics, if they were made from the same members and are sound."""
         record = self._ledger.statistics
         if record.members != members:
@@ -92,7 +102,7 @@ class PreviousVersion:
             if data is None:
                 return None
             group.write(key, data)
-        return record
+        return replace(record, stamps=stamps)
 
     @cached_property
     def is_usable(self) -> bool:

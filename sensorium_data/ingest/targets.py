@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from sensorium_data.archive import SessionArchive
 from sensorium_data.errors import StoreError
 from sensorium_data.files import Objects
 from sensorium_data.ingest.previous_version import PreviousVersion
+from sensorium_data.ingest.recollection import recall_statistics, recall_trials
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 from sensorium_data.store import (
@@ -121,10 +123,13 @@ def find_target(
             remedy="ingest into another store, or leave out --precision",
         )
     sound = not repairs or _is_sound(objects, session, group, jobs, progress)
+    _recall(objects, session, group, archive)
     if sound and _is_made_from(attributes, archive):
         return Target(group, stored, done=True, attributes=attributes)
     following = next_group(group)
     found = read_attributes(objects, session, following)
+    if found is not None:
+        _recall(objects, session, following, archive)
     if found is not None and found.get("precision") == str(stored) and _is_made_from(found, archive):
         # Published by a run that was killed before it moved the store's pointer.
         return Target(following, stored, done=True, is_to_be_pointed_to=True, attributes=found)
@@ -135,10 +140,18 @@ def find_target(
 
 
 def _is_made_from(attributes: Mapping[str, Any], archive: SessionArchive) -> bool:
-    return (attributes.get("source_size_bytes"), attributes.get("source_digest")) == (
-        archive.size_bytes,
-        archive.digest,
-    )
+    # The size first: a folder's digest may take reading its files.
+    is_as_large = attributes.get("source_size_bytes") == archive.size_bytes
+    return is_as_large and attributes.get("source_digest") == archive.digest
+
+
+def _recall(objects: Objects, session: Session, group: str, archive: SessionArchive) -> None:
+    if archive.states_checksums:
+        return
+    with contextlib.suppress(StoreError):  # without the ledger the files are read
+        ledger = read_ledger(objects, session, group)
+        recall_trials(archive, ledger.trials.values())
+        recall_statistics(archive, ledger.statistics)
 
 
 def _is_sound(objects: Objects, session: Session, group: str, jobs: int, progress: Progress) -> bool:

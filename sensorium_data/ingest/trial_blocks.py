@@ -330,7 +330,7 @@ def _wrong(
         problem,
         session=session,
         trial=trial,
-        path=f"{archive.url}: {member}",
+        path=archive.locate(member),
         found=found,
         expected=expected,
         remedy="compare the archive with the published one, and download it again",

@@ -10,13 +10,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Self
 
-from sensorium_data.archive import SessionArchive
+from sensorium_data.archive import SessionArchive, members_of_trial
 from sensorium_data.errors import SourceChangedError
 from sensorium_data.files import LocalObjects, Objects, RetryPolicy, StoredObject, open_objects
 from sensorium_data.ingest.assembly import BLOCK_VARIABLES, declare_variables
 from sensorium_data.ingest.previous_version import PreviousVersion
+from sensorium_data.ingest.recollection import recall_trials
 from sensorium_data.ingest.trial_blocks import TrialBlock, read_trial_block
 from sensorium_data.ingest.workspace import Workspace
 from sensorium_data.sessions import Session
@@ -41,8 +43,8 @@ class ConversionPlan:
         The published group whose unchanged blocks are copied.
     archive : str
         Where the archive is.
-    archive_digest : str
-        Of its central directory.
+    archive_stamp : str
+        What marks its version.
     n_trials, n_neurons, n_frames_padded : int
         Sizes of the session.
     precision : Precision
@@ -56,7 +58,7 @@ class ConversionPlan:
     group: str
     previous: str | None
     archive: str
-    archive_digest: str
+    archive_stamp: str
     n_trials: int
     n_neurons: int
     n_frames_padded: int
@@ -94,14 +96,14 @@ class Resources:
             If the archive is not the one that the plan was made for.
         """
         archive = SessionArchive.open(plan.archive, plan.session, policy=plan.policy)
-        if archive.digest != plan.archive_digest:
+        if archive.stamp != plan.archive_stamp:
             archive.close()
             raise SourceChangedError(
                 "the archive changed while it was being converted",
                 session=plan.session,
                 path=plan.archive,
-                found=f"index {archive.digest[:12]}",
-                expected=f"index {plan.archive_digest[:12]}",
+                found=f"index {archive.stamp[:12]}",
+                expected=f"index {plan.archive_stamp[:12]}",
                 remedy="start again",
             )
         return cls.of(plan, archive)
@@ -141,12 +143,15 @@ def convert_trial(
     """
     resources = resources or _RESOURCES.get(plan)
     archive, workspace, template = resources.archive, resources.workspace, resources.template
-    members = archive.fingerprint_trial(trial)
+    stamps = archive.stamp_members(members_of_trial(trial))
     n_bytes_read = 0
     record = None
     if resources.previous is not None:
+        facts = resources.previous.facts(trial)
+        recall_trials(archive, [facts] if facts is not None else [])
         keys = {variable: template.block_key(variable, position) for variable in BLOCK_VARIABLES}
-        record = resources.previous.copy_trial(trial, members, keys, workspace.group)
+        members = archive.fingerprint_trial(trial)
+        record = resources.previous.copy_trial(trial, members, stamps, keys, workspace.group)
     if record is None:
         block = read_trial_block(
             archive,
@@ -156,7 +161,9 @@ def convert_trial(
             n_frames_padded=plan.n_frames_padded,
             precision=plan.precision,
         )
-        record = write_trial_block(block, position, template, workspace.group, members)
+        # After the block: of files in a folder the checksums are known now.
+        members = archive.fingerprint_trial(trial)
+        record = write_trial_block(block, position, template, workspace.group, members, stamps)
         n_bytes_read = archive.compressed_size_bytes(trial)
     workspace.write_trial_record(record)
     return ConvertedTrial(record, n_bytes_read)
@@ -168,6 +175,7 @@ def write_trial_block(
     template: SessionTemplate,
     group: Objects,
     members: Mapping[str, tuple[int, int]],
+    stamps: Mapping[str, str] = MappingProxyType({}),
 ) -> TrialRecord:
     """Write the large arrays of one trial, and return the record to keep of it.
 
@@ -183,6 +191,8 @@ def write_trial_block(
         Where the session's objects go.
     members : mapping of str to tuple of int
         CRC-32 and size of the archive's members that it was made from, by variable.
+    stamps : mapping of str to str
+        What marks the version of those that state no CRC-32.
     """
     stored: dict[str, StoredObject] = {}
     for variable, values in (("videos", block.videos), ("responses", block.responses)):
@@ -196,6 +206,7 @@ def write_trial_block(
         responses_withheld=block.responses_withheld,
         largest_absolute_error=block.largest_absolute_error,
         members=members,
+        stamps=stamps,
         objects=stored,
         behavior=block.behavior,
         pupil_center=block.pupil_center,

@@ -11,6 +11,7 @@ from .ledger import LEDGER_KEY as LEDGER_KEY
 from .ledger import Ledger as Ledger
 from .ledger import Members as Members
 from .ledger import StatisticsRecord as StatisticsRecord
+from .ledger import TrialFacts as TrialFacts
 from .ledger import TrialRecord as TrialRecord
 from .ledger import merge_objects as merge_objects
 from .movie_ids import LINKS_KEY as LINKS_KEY

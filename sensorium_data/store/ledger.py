@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,9 @@ class TrialFacts:
         CRC-32 and size of the archive's members that the trial was made from, by variable.
     objects : mapping of str to StoredObject
         What was written for this trial.
+    stamps : mapping of str to str
+        Times of modification or ETags of the members, where they are files in a folder: with the same ones they need
+        not be read to know their CRC-32.
     """
 
     trial: int
@@ -62,6 +65,7 @@ class TrialFacts:
     largest_absolute_error: Mapping[str, float]
     members: Members
     objects: Mapping[str, StoredObject]
+    stamps: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
     @property
     def valid(self) -> bool:
@@ -75,6 +79,7 @@ class TrialFacts:
             "responses_withheld": self.responses_withheld,
             "largest_absolute_error": dict(self.largest_absolute_error),
             "members": {name: list(fingerprint) for name, fingerprint in self.members.items()},
+            **_write_stamps(self.stamps),
         }
 
 
@@ -145,12 +150,15 @@ class StatisticsRecord:
         CRC-32 and size of the archive's members that they were made from, by ``variable/statistic``.
     objects : mapping of str to StoredObject
         What was written.
+    stamps : mapping of str to str
+        Times of modification or ETags of the members, where they are files in a folder.
     """
 
     n_frames_padded: int
     largest_absolute_error: Mapping[str, float]
     members: Members
     objects: Mapping[str, StoredObject]
+    stamps: Mapping[str, str] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Return the record as JSON."""
@@ -170,12 +178,17 @@ class StatisticsRecord:
             "n_frames_padded": self.n_frames_padded,
             "largest_absolute_error": dict(self.largest_absolute_error),
             "members": {name: list(fingerprint) for name, fingerprint in self.members.items()},
+            **_write_stamps(self.stamps),
         }
 
     @classmethod
     def _read(cls, facts: Mapping[str, Any], objects: Mapping[str, StoredObject]) -> StatisticsRecord:
         return cls(
-            int(facts["n_frames_padded"]), facts["largest_absolute_error"], _read_members(facts["members"]), objects
+            int(facts["n_frames_padded"]),
+            facts["largest_absolute_error"],
+            _read_members(facts["members"]),
+            objects,
+            _read_stamps(facts),
         )
 
 
@@ -257,11 +270,24 @@ def merge_objects(parts: Iterable[Mapping[str, StoredObject]]) -> dict[str, Stor
 
 def _read_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     names = ("n_frames", "broken", "responses_withheld", "largest_absolute_error")
-    return {**{name: facts[name] for name in names}, "members": _read_members(facts["members"])}
+    return {
+        **{name: facts[name] for name in names},
+        "members": _read_members(facts["members"]),
+        "stamps": _read_stamps(facts),
+    }
 
 
 def _read_members(members: Mapping[str, Any]) -> Members:
     return {str(name): (int(crc32), int(size)) for name, (crc32, size) in members.items()}
+
+
+def _read_stamps(facts: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name): str(stamp) for name, stamp in facts.get("stamps", {}).items()}
+
+
+def _write_stamps(stamps: Mapping[str, str]) -> dict[str, Any]:
+    # Archives have none, and their ledgers stay as they were.
+    return {"stamps": dict(stamps)} if stamps else {}
 
 
 def _to_lists(objects: Mapping[str, StoredObject]) -> dict[str, list[Any]]:

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from fixtures.archives import SESSION, npy, session_members, write_zip
-from sensorium_data.archive import SessionArchive
-from sensorium_data.archive.archive import MODALITIES
+from sensorium_data.archive import MODALITIES, SessionArchive
 from sensorium_data.archive.zip_index import LOCAL_HEADER
 from sensorium_data.errors import ArchiveError, SensoriumError
 from sensorium_data.sessions import find_session
@@ -210,7 +209,7 @@ class TestZipBombs:
         assert self.peak_while_refused(bomb, "claims a size that deflate cannot reach") < self.SIZE_BYTES // 16
 
     def test_one_larger_than_any_session_s_is_not_inflated(self, bomb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sensorium_data.archive.zip_member._MAX_MEMBER_SIZE_BYTES", self.SIZE_BYTES - 1)
+        monkeypatch.setattr("sensorium_data.archive.zip_member.MAX_MEMBER_SIZE_BYTES", self.SIZE_BYTES - 1)
         assert self.peak_while_refused(bomb, "too large to be a session's") < self.SIZE_BYTES // 16
 
     def test_members_that_share_their_bytes_are_refused(self, tmp_path: Path) -> None:

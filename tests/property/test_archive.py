@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fixtures.archives import SESSION, npy, session_members, write_zip
 from sensorium_data.archive import SessionArchive
+from sensorium_data.archive.container import ZipContainer
 from sensorium_data.archive.sources import ByteSource
 from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, read_index
 from sensorium_data.errors import SensoriumError
@@ -39,7 +40,7 @@ class BytesSource(ByteSource):
 
 def open_bytes(content: bytes, tail_size_bytes: int = TAIL_SIZE_BYTES) -> SessionArchive:
     source = BytesSource(content, tail_size_bytes)
-    return SessionArchive(source, read_index(source))
+    return SessionArchive(ZipContainer(source, read_index(source)))
 
 
 # Neither `..` nor `._x`, which is junk.

@@ -11,8 +11,7 @@ import pytest
 import xarray as xr
 
 from fixtures.stores import read_files
-from sensorium_data.archive import SessionArchive
-from sensorium_data.archive.archive import MODALITIES
+from sensorium_data.archive import MODALITIES, SessionArchive
 from sensorium_data.errors import StoreError
 from sensorium_data.files import open_objects
 from sensorium_data.ingest import ConversionReport, convert_session, verify_session

@@ -1,0 +1,53 @@
+"""The array in the bytes of a ``.npy`` file: checked, and never unpickled."""
+
+from __future__ import annotations
+
+import io
+import threading
+import tokenize
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+__all__ = ["NpyError", "parse_npy"]
+
+# Python 3.11 counts the depth of all threads' syntax trees in one place, and numpy parses headers as Python
+# literals: two threads at once can end in a SystemError.
+_HEADER_LOCK = threading.Lock()
+
+
+class NpyError(Exception):
+    """Why bytes are no array: problem, found, expected."""
+
+
+def parse_npy(content: bytes | bytearray) -> np.ndarray[Any, np.dtype[Any]]:
+    """Return the array, a read-only view of ``content``; a :class:`NpyError` if there is none."""
+    # The header is at most 64 KiB in the versions numpy writes for plain dtypes; only that much is copied.
+    head = io.BytesIO(content[: 1 << 17])
+    try:
+        with _HEADER_LOCK:
+            version = npy_format.read_magic(head)
+            if version == (1, 0):
+                shape, is_fortran, dtype = npy_format.read_array_header_1_0(head)
+            elif version == (2, 0):
+                shape, is_fortran, dtype = npy_format.read_array_header_2_0(head)
+            else:
+                raise NpyError("the member is of another .npy version", version, "(1, 0) or (2, 0)")
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
+        raise NpyError("the member is no .npy array", str(error), "a .npy file") from error
+    if dtype.hasobject:
+        raise NpyError("the array holds Python objects, which are never unpickled", f"dtype {dtype}", "numbers or text")
+    if any(n < 0 for n in shape):
+        raise NpyError("the array's shape is impossible", shape, "lengths of 0 or more")
+    size_bytes = dtype.itemsize
+    for n in shape:
+        size_bytes *= n
+    payload = memoryview(content).toreadonly()[head.tell() :]
+    if len(payload) != size_bytes:
+        raise NpyError(
+            "the array has another size than its header says",
+            f"{len(payload)} bytes",
+            f"{size_bytes} bytes for shape {shape} of {dtype}",
+        )
+    return np.ndarray(shape, dtype, payload, order="F" if is_fortran else "C")
