@@ -77,6 +77,7 @@ class PreviousVersion:
             largest_absolute_error=facts.largest_absolute_error,
             members=facts.members,
             objects=copied,
+            n_missing_frames=facts.n_missing_frames,
             behavior=self._small["behavior"][row],
             pupil_center=self._small["pupil_center"][row],
             signature=self._small["signature"][row][: facts.n_frames],

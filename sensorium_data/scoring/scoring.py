@@ -166,6 +166,7 @@ class _SessionJob:
                 if trials:
                     sums = _sum_tier(source, tier, pool, self.n_jobs, count_trial)
                     means.add(sums)
+                    scores.notes.extend(sums.describe_missing(f"session {self.session}, {tier}"))
                     scores.add(source, tier, sums, self.bootstrap, self.n_jobs)
         doubt = means.find_doubt(self.predictions, self.session)
         if doubt is not None:
@@ -242,6 +243,7 @@ class _TrialSums:
     of_prediction: Floats
     of_rate: Floats | None
     mean_raw_response: float
+    n_missing_frames: int
     signals: TrialSignals | None
 
 
@@ -254,6 +256,14 @@ class _TierSums:
     stimuli: list[str] = field(default_factory=list)
     #: Of each movie with repeats: its stimulus, and the products of responses with predictions, and with rates.
     movies: list[tuple[str, MovieProducts, MovieProducts | None]] = field(default_factory=list)
+
+    def describe_missing(self, where: str) -> Iterator[str]:
+        missing = [one.n_missing_frames for one in self.trials if one.n_missing_frames]
+        if missing:
+            yield (
+                f"{where}: responses of {len(missing)} of {len(self.trials)} trials end before the video, by up to "
+                f"{max(missing)} frames, which are not scored"
+            )
 
 
 def _sum_tier(
@@ -272,6 +282,7 @@ def _sum_tier(
             of_prediction=sum_trial(signals.response, signals.prediction),
             of_rate=None if signals.rate is None else sum_trial(signals.response, signals.rate),
             mean_raw_response=signals.mean_raw_response,
+            n_missing_frames=signals.n_missing_frames,
             signals=signals if trial in repeated else None,
         )
 

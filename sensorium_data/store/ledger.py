@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,9 @@ class TrialFacts:
         CRC-32 and size of the archive's members that the trial was made from, by variable.
     objects : mapping of str to StoredObject
         What was written for this trial.
+    n_missing_frames : mapping of str to int, or None
+        By variable, at how many of the last valid frames it has no values; variables that have all are left out. None
+        where an earlier version did not look.
     """
 
     trial: int
@@ -62,6 +65,7 @@ class TrialFacts:
     largest_absolute_error: Mapping[str, float]
     members: Members
     objects: Mapping[str, StoredObject]
+    n_missing_frames: Mapping[str, int] | None = field(default=None, kw_only=True)
 
     @property
     def valid(self) -> bool:
@@ -75,6 +79,7 @@ class TrialFacts:
             "responses_withheld": self.responses_withheld,
             "largest_absolute_error": dict(self.largest_absolute_error),
             "members": {name: list(fingerprint) for name, fingerprint in self.members.items()},
+            **({} if self.n_missing_frames is None else {"n_missing_frames": dict(self.n_missing_frames)}),
         }
 
 
@@ -257,7 +262,12 @@ def merge_objects(parts: Iterable[Mapping[str, StoredObject]]) -> dict[str, Stor
 
 def _read_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     names = ("n_frames", "broken", "responses_withheld", "largest_absolute_error")
-    return {**{name: facts[name] for name in names}, "members": _read_members(facts["members"])}
+    missing = facts.get("n_missing_frames")
+    return {
+        **{name: facts[name] for name in names},
+        "members": _read_members(facts["members"]),
+        "n_missing_frames": None if missing is None else {str(name): int(n) for name, n in missing.items()},
+    }
 
 
 def _read_members(members: Mapping[str, Any]) -> Members:
