@@ -45,7 +45,7 @@ from sensorium_data.ingest.trial_conversion import (
 from sensorium_data.ingest.workspace import Workspace
 from sensorium_data.movies import group_movies
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.schema import SCHEMA_VERSION
+from sensorium_data.schema import SCHEMA_VERSION, VARIABLES
 from sensorium_data.sessions import Session, Tier
 from sensorium_data.store import (
     METADATA_KEY,
@@ -58,6 +58,7 @@ from sensorium_data.store import (
     StoreLike,
     TrialRecord,
     exclusive_access,
+    format_range,
     is_locked,
     merge_objects,
     next_group,
@@ -110,7 +111,8 @@ class ConversionReport:
         Seconds it took.
     notes : tuple of str
         A sentence for each count that differs from the published one, each tier with responses that are not in the
-        archive, each broken trial, and what is missing from the archive's statistics.
+        archive, each broken trial, each modality that ends before the video, and what is missing from the archive's
+        statistics.
     """
 
     session: str
@@ -326,6 +328,7 @@ class _Conversion:
             *_describe_place(archive),
             *_describe_unexpected(archive),
             *(f"trial {record.trial} is broken: {record.broken}" for record in records if record.broken),
+            *_describe_early_ends(records),
         )
         longest = max((record.n_frames for record in records), default=0)
         notes += describe_statistics(contents, statistics, workspace, n_frames=longest, precision=precision)
@@ -494,6 +497,15 @@ def _describe_unexpected(archive: SessionArchive) -> Iterator[str]:
     if names:
         shown = ", ".join(names[:_N_NAMED]) + (" and others" if len(names) > _N_NAMED else "")
         yield f"{len(names)} members of the archive have no place in a session: {shown}"
+
+
+def _describe_early_ends(records: Sequence[TrialRecord]) -> Iterator[str]:
+    for variable in VARIABLES:
+        missing = [n for record in records for name, n in (record.n_missing_frames or {}).items() if name == variable]
+        if missing:
+            trials = "1 trial" if len(missing) == 1 else f"{len(missing)} trials"
+            frames = "1 frame" if max(missing) == 1 else f"{format_range(np.array(missing))} frames"
+            yield f"in {trials} {variable} end{'s' * (variable != 'responses')} {frames} before the video"
 
 
 def _find_movies(records: Sequence[TrialRecord], template: SessionTemplate, workspace: Workspace) -> list[int]:

@@ -87,6 +87,7 @@ class PreviousVersion:
             members=facts.members,
             stamps=stamps,
             objects=copied,
+            n_missing_frames=facts.n_missing_frames,
             behavior=self._small["behavior"][row],
             pupil_center=self._small["pupil_center"][row],
             signature=self._small["signature"][row][: facts.n_frames],

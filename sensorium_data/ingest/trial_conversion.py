@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Self
+
+import numpy as np
 
 from sensorium_data.archive import SessionArchive, members_of_trial
 from sensorium_data.errors import SourceChangedError
@@ -21,6 +23,7 @@ from sensorium_data.ingest.previous_version import PreviousVersion
 from sensorium_data.ingest.recollection import recall_trials
 from sensorium_data.ingest.trial_blocks import TrialBlock, read_trial_block
 from sensorium_data.ingest.workspace import Workspace
+from sensorium_data.recorded_frames import count_recorded_frames
 from sensorium_data.sessions import Session
 from sensorium_data.store import Precision, SessionTemplate, TrialRecord, read_ledger
 
@@ -152,6 +155,10 @@ def convert_trial(
         keys = {variable: template.block_key(variable, position) for variable in BLOCK_VARIABLES}
         members = archive.fingerprint_trial(trial)
         record = resources.previous.copy_trial(trial, members, stamps, keys, workspace.group)
+        if record is not None and record.n_missing_frames is None:
+            data = workspace.group.read(keys["responses"])
+            responses = template.decode_block("responses", position, data)
+            record = replace(record, n_missing_frames=_count_missing_frames(record, responses))
     if record is None:
         block = read_trial_block(
             archive,
@@ -199,7 +206,7 @@ def write_trial_block(
         key, data = template.encode_block(variable, position, values)
         group.write(key, data)
         stored[key] = StoredObject.of(data)
-    return TrialRecord(
+    record = TrialRecord(
         trial=block.trial,
         n_frames=block.n_frames,
         broken=block.broken,
@@ -212,6 +219,18 @@ def write_trial_block(
         pupil_center=block.pupil_center,
         signature=block.signature,
     )
+    return replace(record, n_missing_frames=_count_missing_frames(record, block.responses))
+
+
+def _count_missing_frames(record: TrialRecord, responses: np.ndarray) -> dict[str, int]:
+    """Return at how many of a trial's last valid frames each variable has no values, where it lacks some."""
+    recorded = {"behavior": record.behavior, "pupil_center": record.pupil_center}
+    if not record.responses_withheld:
+        recorded["responses"] = responses
+    missing = {
+        name: record.n_frames - count_recorded_frames(values, record.n_frames) for name, values in recorded.items()
+    }
+    return {name: n for name, n in missing.items() if n > 0}
 
 
 def check_written(plan: ConversionPlan, objects: Iterable[tuple[str, StoredObject]]) -> dict[str, str]:

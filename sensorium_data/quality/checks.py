@@ -14,6 +14,7 @@ import xarray as xr
 from sensorium_data.movies import N_FRAMES_BY_STIMULUS
 from sensorium_data.quality.scan import RESPONSE_FLOOR, SessionScan
 from sensorium_data.quality.summary import ChannelSummary
+from sensorium_data.recorded_frames import MOST_MISSING_FRAMES
 from sensorium_data.sessions import Session, Stimulus, Tier
 from sensorium_data.statistics import StatisticsCoverage, describe_coverage
 from sensorium_data.store import format_range, read_list
@@ -260,6 +261,16 @@ def _check_missing(dataset: xr.Dataset, scan: SessionScan) -> Iterator[QualityCh
             "Trials with NaN or infinite values inside their valid frames"
             + (", where responses are published." if variable == "responses" else "."),
         )
+    early = {variable: n for variable, n in scan.n_missing_frames.items() if n.any()}
+    yield QualityCheck(
+        "modalities that end before the video",
+        Outcome.NOTED if early else Outcome.PASSED,
+        "; ".join(f"{name} in {_name(trials[n > 0].tolist())}, by up to {n.max()} frames" for name, n in early.items())
+        or "none",
+        "none",
+        f"Trials in which a modality lacks up to {MOST_MISSING_FRAMES} of the last valid frames. The trials are used; "
+        "training windows and scores leave these frames out.",
+    )
     late = np.zeros(len(trials), bool)
     for end in scan.finite_end.values():
         late |= end > dataset.n_frames.values

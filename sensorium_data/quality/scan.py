@@ -12,6 +12,7 @@ import xarray as xr
 
 from sensorium_data.ordered_map import map_ahead
 from sensorium_data.progress import Progress
+from sensorium_data.recorded_frames import count_recorded_frames, count_usable_frames
 from sensorium_data.scoring import OracleReliability, RepeatMoments
 from sensorium_data.sessions import Stimulus, Tier
 
@@ -59,7 +60,10 @@ class SessionScan:
         (trial,) by variable: the frame after the last one that holds a finite value; -1 for withheld responses, which
         are not read.
     n_missing : mapping of str to np.ndarray
-        (trial,) by variable: NaN and infinite values inside the valid frames.
+        (trial,) by variable: NaN and infinite values inside the valid frames, but for those of ``n_missing_frames``.
+    n_missing_frames : mapping of str to np.ndarray
+        (trial,) by variable: frames by which it ends before the video, at most
+        :data:`~sensorium_data.recorded_frames.MOST_MISSING_FRAMES`.
     luminance : np.ndarray
         (trial, 4): lowest, highest, mean and standard deviation over pixels and valid frames.
     blank_share, still_share : np.ndarray
@@ -82,6 +86,7 @@ class SessionScan:
 
     finite_end: Mapping[str, np.ndarray]
     n_missing: Mapping[str, np.ndarray]
+    n_missing_frames: Mapping[str, np.ndarray]
     luminance: np.ndarray
     blank_share: np.ndarray
     still_share: np.ndarray
@@ -131,6 +136,7 @@ def scan_session(dataset: xr.Dataset, label: str, *, jobs: int, progress: Progre
 
     ends = {"videos": np.zeros(n_trials, np.int64), "responses": np.full(n_trials, -1)}
     missing = {"videos": np.zeros(n_trials, np.int64), "responses": np.zeros(n_trials, np.int64)}
+    early = {name: np.zeros(n_trials, np.int64) for name in ("responses", "behavior", "pupil_center")}
     luminance = np.full((n_trials, 4), np.nan)
     blank, still, activity = np.full((3, n_trials), np.nan)
     totals = _NeuronTotals(n_neurons)
@@ -150,6 +156,7 @@ def scan_session(dataset: xr.Dataset, label: str, *, jobs: int, progress: Progre
             )
         if responses is not None:
             ends["responses"][position], missing["responses"][position] = responses.finite_end, responses.n_missing
+            early["responses"][position] = responses.n_missing_frames
             totals.add(responses)
             if (n_values := int(responses.n_values.sum())) > 0:
                 activity[position] = responses.sums.sum() / n_values
@@ -174,12 +181,16 @@ def scan_session(dataset: xr.Dataset, label: str, *, jobs: int, progress: Progre
 
     for variable in ("behavior", "pupil_center"):
         finite = np.isfinite(dataset[variable].values)
-        within = np.arange(n_padded) < n_frames[:, np.newaxis]
         ends[variable] = _finite_end(finite.any(axis=1))
+        pairs = zip(dataset[variable].values, n_frames.tolist(), strict=True)
+        usable = np.array([_count_usable(values, n) for values, n in pairs], np.int64)
+        early[variable] = n_frames - usable
+        within = np.arange(n_padded) < usable[:, np.newaxis]
         missing[variable] = (~finite & within[:, np.newaxis]).sum(axis=(1, 2))
     return SessionScan(
         finite_end=ends,
         n_missing=missing,
+        n_missing_frames=early,
         luminance=luminance,
         blank_share=blank,
         still_share=still,
@@ -214,10 +225,11 @@ class _VideoScan:
 
 @dataclass(frozen=True, eq=False)
 class _ResponseScan:
-    """Of one trial; all but the first two (neuron,), over its valid frames."""
+    """Of one trial; all but the first three (neuron,), over its valid frames."""
 
     finite_end: int
     n_missing: int
+    n_missing_frames: int
     n_values: np.ndarray
     n_active: np.ndarray
     sums: np.ndarray
@@ -263,6 +275,8 @@ def _scan_video(stored: np.ndarray, n_frames: int, *, keeps_frames: bool) -> _Vi
 def _scan_responses(stored: np.ndarray, n_frames: int, *, keeps_values: bool) -> _ResponseScan:
     finite = np.isfinite(stored)
     end = int(_finite_end(finite.any(axis=0)))
+    usable = _count_usable(stored, n_frames)
+    n_missing_frames, n_frames = n_frames - usable, usable
     values = stored[:, :n_frames]
     n_values = finite[:, :n_frames].sum(axis=1)
     n_missing = values.size - int(n_values.sum())
@@ -271,6 +285,7 @@ def _scan_responses(stored: np.ndarray, n_frames: int, *, keeps_values: bool) ->
     return _ResponseScan(
         finite_end=end,
         n_missing=n_missing,
+        n_missing_frames=n_missing_frames,
         n_values=n_values,
         n_active=(summed > RESPONSE_FLOOR).sum(axis=1),
         sums=summed.sum(axis=1, dtype=np.float64),
@@ -279,6 +294,10 @@ def _scan_responses(stored: np.ndarray, n_frames: int, *, keeps_values: bool) ->
         highest=np.fmax.reduce(known, axis=1, initial=np.nan),
         values=known if keeps_values else None,
     )
+
+
+def _count_usable(values: np.ndarray, n_frames: int) -> int:
+    return count_usable_frames(count_recorded_frames(values, n_frames), n_frames)
 
 
 class _NeuronTotals:

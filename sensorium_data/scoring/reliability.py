@@ -59,8 +59,10 @@ class RepeatMoments:
         self.squares: Floats = np.zeros(shape)
 
     def add(self, responses: npt.NDArray[np.floating]) -> None:
-        """Add a repeat: (neuron, time) from the trial's first frame on."""
+        """Add a repeat: (neuron, time) from the trial's first frame on; frames past the shortest one are dropped."""
         values = responses[:, self._frames].astype(np.float64)
+        self.sums, self.squares = self.sums[:, : values.shape[1]], self.squares[:, : values.shape[1]]
+        values = values[:, : self.sums.shape[1]]
         self.sums += values
         self.squares += np.square(values, out=values)
         self.n_repeats += 1

@@ -185,6 +185,7 @@ class _SessionJob:
                 if trials:
                     sums = sum_tier(source, tier, pool, self.n_jobs, count_trial)
                     means.add(sums)
+                    scores.notes.extend(sums.describe_missing(f"session {self.session}, {tier}"))
                     scores.add(source, tier, sums, self.bootstrap, self.n_jobs)
         doubt = means.find_doubt(self.predictions, self.session)
         if doubt is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -30,6 +30,7 @@ class TrialSums:
     of_differences: Floats
     of_rate: Floats | None
     mean_raw_response: float
+    n_missing_frames: int
     signals: TrialSignals | None
 
 
@@ -42,6 +43,15 @@ class TierSums:
     stimuli: list[str] = field(default_factory=list)
     #: Of each movie with repeats: its stimulus, and the products of responses with predictions, and with rates.
     movies: list[tuple[str, MovieProducts, MovieProducts | None]] = field(default_factory=list)
+
+    def describe_missing(self, where: str) -> Iterator[str]:
+        """Yield a sentence on the trials whose responses end before the video, if there are any."""
+        missing = [one.n_missing_frames for one in self.trials if one.n_missing_frames]
+        if missing:
+            yield (
+                f"{where}: responses of {len(missing)} of {len(self.trials)} trials end before the video, by up to "
+                f"{max(missing)} frames, which are not scored"
+            )
 
 
 def sum_tier(
@@ -61,6 +71,7 @@ def sum_tier(
             of_differences=sum_differences(signals.response, signals.prediction),
             of_rate=None if signals.rate is None else sum_trial(signals.response, signals.rate),
             mean_raw_response=signals.mean_raw_response,
+            n_missing_frames=signals.n_missing_frames,
             signals=signals if trial in repeated else None,
         )
 

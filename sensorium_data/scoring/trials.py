@@ -13,6 +13,7 @@ from dask.base import compute
 from sensorium_data.errors import StoreError
 from sensorium_data.frames import N_SKIPPED_FRAMES, FramesProfile, frames_of
 from sensorium_data.predictions import StandardizedPredictions
+from sensorium_data.recorded_frames import count_recorded_frames
 from sensorium_data.sessions import Session, Tier
 from sensorium_data.store import Store
 
@@ -49,12 +50,15 @@ class TrialSignals:
         The noiseless rate behind the response, where it is known.
     mean_raw_response : float
         Mean over neurons and frames, in raw units.
+    n_missing_frames : int
+        Frames at the trial's end that are not among these, since their responses are missing.
     """
 
     response: Block
     prediction: Block
     rate: Block | None
     mean_raw_response: float
+    n_missing_frames: int = 0
 
 
 class ScoredSession:
@@ -137,6 +141,8 @@ class ScoredSession:
     def read_trial(self, trial: int) -> TrialSignals:
         """Read a trial; may be called from several threads.
 
+        Where the responses end before the video does, the frames after their end are left out.
+
         Raises
         ------
         PredictionsError
@@ -153,13 +159,18 @@ class ScoredSession:
             lazy.append(self._truth["rates"].sel(trial=trial))
         # In this thread: trials are read side by side, and a pool for each would hold on to memory.
         block, response, *rates = compute(*(array.data for array in lazy), scheduler="synchronous")  # type: ignore[no-untyped-call]
+        n_recorded = count_recorded_frames(response, frames.stop)
+        # Without a scored frame that was recorded there is nothing to cut, and the neurons score 0.
+        n_missing = frames.stop - n_recorded if n_recorded > frames.start else 0
+        time = slice(frames.start, frames.stop - n_missing)
         precision = self._predictions.precision[:, time]
         raw = response[:, time]
         return TrialSignals(
             response=raw * precision,
-            prediction=self._predictions.finish(trial, block, frames),
+            prediction=self._predictions.finish(trial, block, range(time.start, time.stop)),
             rate=rates[0][:, time] * precision if rates else None,
             mean_raw_response=float(np.mean(raw, dtype=np.float64)),
+            n_missing_frames=n_missing,
         )
 
     def _find_scorable(self, tier: Tier) -> list[int]:

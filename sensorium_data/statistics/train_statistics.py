@@ -14,6 +14,7 @@ from dask.delayed import delayed
 
 from sensorium_data.errors import StoreError, UnknownNameError, UsageError
 from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.recorded_frames import count_recorded_frames, count_usable_frames
 from sensorium_data.schema import VARIABLES
 from sensorium_data.sessions import Tier, find_session
 from sensorium_data.statistics.moments import Moments
@@ -49,7 +50,8 @@ def compute_train_statistics(
 ) -> xr.Dataset:
     """Compute mean, standard deviation, least and greatest value of a session's variables over its training trials.
 
-    Valid trials alone are counted, their valid frames alone, and responses where they are published. Sums are in
+    Valid trials alone are counted, their valid frames alone, and responses where they are published. A modality that
+    ends a few frames before the video counts as far as it goes. Sums are in
     float64 whatever the store's precision (:class:`~sensorium_data.statistics.Moments`); the result has the same bits
     whatever the number of threads. Eight trials are in memory at once, however many the session has.
 
@@ -193,6 +195,8 @@ def _read_trials(dataset: xr.Dataset, variable: str, positions: Sequence[int], u
 def _require_numbers(
     values: _Array, *, frame_axis: int, n_frames: int, variable: str, session: str, trial: int, url: str
 ) -> _Array:
+    if variable != "videos":
+        n_frames = count_usable_frames(count_recorded_frames(values, n_frames), n_frames)
     valid = values[(*(slice(None),) * frame_axis, slice(0, n_frames))]
     # A chunk that is missing reads as NaN without any error.
     if not np.isfinite(valid.sum(dtype=np.float64)):

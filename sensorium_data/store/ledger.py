@@ -56,6 +56,9 @@ class TrialFacts:
     stamps : mapping of str to str
         Times of modification or ETags of the members, where they are files in a folder: with the same ones they need
         not be read to know their CRC-32.
+    n_missing_frames : mapping of str to int, or None
+        By variable, at how many of the last valid frames it has no values; variables that have all are left out. None
+        where an earlier version did not look.
     """
 
     trial: int
@@ -66,6 +69,7 @@ class TrialFacts:
     members: Members
     objects: Mapping[str, StoredObject]
     stamps: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    n_missing_frames: Mapping[str, int] | None = field(default=None, kw_only=True)
 
     @property
     def valid(self) -> bool:
@@ -80,6 +84,7 @@ class TrialFacts:
             "largest_absolute_error": dict(self.largest_absolute_error),
             "members": {name: list(fingerprint) for name, fingerprint in self.members.items()},
             **_write_stamps(self.stamps),
+            **({} if self.n_missing_frames is None else {"n_missing_frames": dict(self.n_missing_frames)}),
         }
 
 
@@ -270,10 +275,12 @@ def merge_objects(parts: Iterable[Mapping[str, StoredObject]]) -> dict[str, Stor
 
 def _read_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     names = ("n_frames", "broken", "responses_withheld", "largest_absolute_error")
+    missing = facts.get("n_missing_frames")
     return {
         **{name: facts[name] for name in names},
         "members": _read_members(facts["members"]),
         "stamps": _read_stamps(facts),
+        "n_missing_frames": None if missing is None else {str(name): int(n) for name, n in missing.items()},
     }
 
 

@@ -48,7 +48,8 @@ class Batch:
         From one frame of a window to the next, in frames of the trial.
     videos : ndarray of float32, shape (batch, time, height, width)
     responses : ndarray of float32, shape (batch, neuron, time), or None
-        None where they are withheld, or where they were not asked for. Time runs slower in memory than neurons do.
+        None where they are withheld, or where they were not asked for. Time runs slower in memory than neurons do. NaN
+        past their end, which only a whole trial reaches that was not chosen as labelled.
     behavior : ndarray of float32, shape (batch, 2, time)
     pupil_center : ndarray of float32, shape (batch, 2, time)
     unit_ids : ndarray of int, shape (neuron,)

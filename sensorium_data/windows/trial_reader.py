@@ -28,6 +28,7 @@ from sensorium_data.files import (
     StoredObject,
     default_object_cache,
 )
+from sensorium_data.recorded_frames import count_recorded_frames, count_usable_frames, fill_missing_end
 from sensorium_data.sessions import Session, Tier, find_session
 from sensorium_data.store import METADATA_KEY, ArrayPool, BlockDecoder, Store, StoreLike, open_store
 from sensorium_data.windows.block_cache import BlockCache, default_cache_bytes
@@ -49,6 +50,10 @@ _IDLE_BYTES = 2**29
 @dataclass(frozen=True, eq=False)
 class RecordedTrial:
     """Everything recorded in one trial, as stored, without the frames that only pad it.
+
+    Frames are those of the video. A modality may end up to
+    :data:`~sensorium_data.recorded_frames.MOST_MISSING_FRAMES` frames before it: responses are NaN from there on, and
+    behavior and pupil center stay at their last value.
 
     Attributes
     ----------
@@ -190,7 +195,7 @@ class TrialReader:
         tiers : iterable of Tier
             Which trials.
         labelled : bool
-            Only trials whose responses are published.
+            Only trials whose responses are published, and of each the frames that all modalities were recorded at.
         only : collection of int, optional
             Only these of them.
 
@@ -200,8 +205,9 @@ class TrialReader:
             If there is none.
         """
         name = find_session(session).name
+        recording = self._recording(name)
         names = [str(tier) for tier in tiers]
-        coordinates = self._recording(name).coordinates
+        coordinates = recording.coordinates
         tier_of_trial = [str(tier) for tier in coordinates["tier"].values.tolist()]
         chosen = np.array([tier in names for tier in tier_of_trial]) & coordinates["valid"].values
         if labelled:
@@ -221,7 +227,9 @@ class TrialReader:
         return SessionTrials(
             session=name,
             trials=tuple(int(trial) for trial in coordinates["trial"].values[chosen]),
-            n_frames=tuple(int(n) for n in coordinates["n_frames"].values[chosen]),
+            n_frames=tuple(
+                int(n) for n in (recording.n_frames_labelled if labelled else recording.n_frames_video)[chosen]
+            ),
         )
 
     def read(self, session: str, trial: int) -> RecordedTrial:
@@ -232,7 +240,7 @@ class TrialReader:
         TrialError
             If the session has no such trial.
         StoreError
-            If a valid frame holds something that is no number.
+            If a valid frame holds something that is no number, but for the few that a modality may lack at the end.
         """
         recording = self._recording(session)
         key = (recording.session.name, trial)
@@ -268,6 +276,9 @@ class _Recording:
     session: Session
     store: str
     coordinates: xr.Dataset
+    #: By variable, (trial,) frames at which it has to hold numbers.
+    usable_frames: Mapping[str, npt.NDArray[np.int64]]
+    #: Filled with their last values where they end a little before the video.
     behavior: FloatArray
     pupil_center: FloatArray
     objects: Objects
@@ -296,22 +307,42 @@ class _Recording:
             for name in ("videos", "responses")
         }
         positions = {int(trial): position for position, trial in enumerate(coordinates["trial"].values)}
+        ledger = store.ledger(session)
+        n_frames = coordinates["n_frames"].values
+        # A trial's part of these lies in one object with all others'.
+        small = {name: np.array(dataset[name].values, dtype=np.float32) for name in ("behavior", "pupil_center")}
+        usable = {name: _fill_ends(values, n_frames) for name, values in small.items()}
+        usable["responses"] = n_frames.astype(np.int64)
+        for trial, facts in ledger.trials.items():
+            # Reading all responses to find their ends would take minutes: the ledger knows them.
+            if trial in positions and (n_missing := (facts.n_missing_frames or {}).get("responses", 0)):
+                n = facts.n_frames
+                usable["responses"][positions[trial]] = count_usable_frames(n - n_missing, n)
         return cls(
             session=session,
             store=store.url,
             coordinates=coordinates,
-            # A trial's part of these lies in one object with all others'.
-            behavior=np.asarray(dataset["behavior"].values, dtype=np.float32),
-            pupil_center=np.asarray(dataset["pupil_center"].values, dtype=np.float32),
+            usable_frames=usable,
+            **small,
             objects=child,
             decoders=decoders,
-            ledger=store.ledger(session).objects,
+            ledger=ledger.objects,
             unit_ids=np.asarray(coordinates["neuron"].values),
             positions=positions,
             object_cache=object_cache,
             pool=pool,
             policy=policy,
         )
+
+    @property
+    def n_frames_video(self) -> npt.NDArray[np.int64]:
+        """(trial,) valid frames."""
+        return np.asarray(self.coordinates["n_frames"].values, np.int64)
+
+    @property
+    def n_frames_labelled(self) -> npt.NDArray[np.int64]:
+        """(trial,) valid frames that all modalities were recorded at."""
+        return np.asarray(np.stack(list(self.usable_frames.values())).min(axis=0), np.int64)
 
     def is_withheld(self, trial: int) -> bool:
         return bool(self.coordinates["responses_withheld"].values[self._position(trial)])
@@ -322,7 +353,8 @@ class _Recording:
 
         def check(variable: str, values: np.ndarray) -> FloatArray:
             array: FloatArray = values.astype(np.float32, copy=False)
-            self._require_numbers(variable, trial, array)
+            n_usable = int(self.usable_frames["responses"][position]) if variable == "responses" else n_frames
+            self._require_numbers(variable, trial, array[:, :n_usable] if n_usable < n_frames else array)
             array.setflags(write=False)
             return array
 
@@ -410,6 +442,17 @@ class _Recording:
             found=found,
             remedy="`sensorium verify` lists what is wrong; `sensorium ingest --repair` converts that again",
         )
+
+
+def _fill_ends(values: FloatArray, n_frames: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Fill (trial, row, time) values where they end a little before the video; return each trial's usable frames."""
+    usable = np.array(n_frames, np.int64)
+    for position, n in enumerate(n_frames.tolist()):
+        n_recorded = count_recorded_frames(values[position], n)
+        usable[position] = count_usable_frames(n_recorded, n)
+        if n_recorded == usable[position] < n:
+            fill_missing_end(values[position], n_recorded, n)
+    return usable
 
 
 def _insist(

@@ -98,7 +98,7 @@ def test_defects_are_found_and_named(tmp_path: Path) -> None:
     trials = recording.trials
     trials[0].behavior[1, 7] = np.nan
     trials[1].responses[2, 9] = np.nan
-    trials[2].pupil_center[0, 299] = np.nan
+    trials[2].pupil_center[0, 280] = np.nan
     trials[4].responses[:] = 0.0
     trials[5].videos[3, 4, 5] = 256.0
     trials[6].videos[:] = np.nan
