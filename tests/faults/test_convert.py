@@ -85,9 +85,9 @@ def interrupted(recording: Recording, store: Path, archives: str, n_trials: int 
 @pytest.mark.parametrize(
     ("jobs", "stride"),
     [
-        pytest.param(1, 23, marks=pytest.mark.slow),
+        pytest.param(1, 23, marks=pytest.mark.slow),  # every step is a crash point
         (3, 31),
-        pytest.param(2, 1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+        pytest.param(2, 1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),  # every step is a crash point
     ],
     ids=["serial", "threads", "every step"],
 )
@@ -288,6 +288,7 @@ OPERATIONS_THAT_TAKE_SPACE = [operation for operation in OPERATIONS if operation
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO], ids=errno.errorcode.get)
+# Slow with every step: up to half an hour.
 @pytest.mark.parametrize("stride", [73, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_a_disk_that_fails_from_any_step_on_is_one_line_and_the_run_resumes_when_it_works(
     code: int,

@@ -94,7 +94,7 @@ BONUS_FILES = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # every step of writing is a crash point
 def test_killed_at_any_step_no_zip_is_half_made(bonus: tuple[str, str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fixtures.submission_crashes", *bonus, str(tmp_path)]
     done = subprocess.run(command, cwd=TESTS, check=True, stdout=subprocess.PIPE, text=True)

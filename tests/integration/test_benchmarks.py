@@ -15,7 +15,7 @@ import pytest
 
 from fixtures.places import CHECKOUT
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # runs every benchmark, small
 
 BENCHMARKS = CHECKOUT / "benchmarks"
 N_TRIALS, N_NEURONS = 8, 24

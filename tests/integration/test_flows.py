@@ -55,7 +55,7 @@ def contents(root: Path) -> dict[str, int]:
     return {str(p.relative_to(root)): p.stat().st_mtime_ns for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # runs two whole pipelines
 def test_pipeline_end_to_end_and_again(archives: Path, tmp_path: Path) -> None:
     from flows.pipeline import pipeline
 
@@ -88,7 +88,7 @@ def test_pipeline_end_to_end_and_again(archives: Path, tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # runs three whole pipelines
 def test_a_changed_archive_alone_is_converted_and_only_then_is_trained_again(archives: Path, tmp_path: Path) -> None:
     from flows.pipeline import pipeline
 

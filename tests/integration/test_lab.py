@@ -157,7 +157,7 @@ def is_running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # waits for a worker to be given up
 def test_worker_killed_during_ingest(lab: Lab, archives: Path, store: Path, tmp_path: Path) -> None:
     (ours,) = (path for path in store.iterdir() if path.name == F.name)
     with serve_directory(archives, faults=[Throttle(1_000_000)]) as server:
@@ -175,7 +175,7 @@ def test_worker_killed_during_ingest(lab: Lab, archives: Path, store: Path, tmp_
     assert found == expected
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains twice over a server
 def test_worker_killed_during_training(lab: Lab, store: Path, tmp_path: Path) -> None:
     parameters = tiny_training(store, tmp_path / "killed", max_epochs=12)
     run = lab.start("train/train", **parameters)
@@ -196,7 +196,7 @@ def test_worker_killed_during_training(lab: Lab, store: Path, tmp_path: Path) ->
     assert weights[0] == weights[1]
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # waits for the automation's 90 s
 def test_run_on_a_machine_that_lost_power_is_ended(lab: Lab, store: Path, tmp_path: Path) -> None:
     parameters = tiny_training(store, tmp_path / "runs", max_epochs=1_000_000)
     run = lab.start("train/train", **parameters)
@@ -217,7 +217,7 @@ def test_run_on_a_machine_that_lost_power_is_ended(lab: Lab, store: Path, tmp_pa
     assert lab.wait_for(again, timeout_s=120).state_name == "Cancelled"
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # waits for a training to be ended
 def test_cancelled_training_leaves_no_process_and_goes_on(lab: Lab, store: Path, tmp_path: Path) -> None:
     parameters = tiny_training(store, tmp_path / "runs", max_epochs=1_000_000)
     for first_epoch in ("epoch 1:", "epoch "):
@@ -235,7 +235,7 @@ def test_cancelled_training_leaves_no_process_and_goes_on(lab: Lab, store: Path,
     assert "epoch 1:" not in lab.log(run)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # runs two whole pipelines
 def test_two_pipelines_at_once(lab: Lab, archives: Path, tmp_path: Path) -> None:
     parameters = pipeline_parameters(archives, tmp_path)
     runs = [lab.start("pipeline/pipeline", **parameters) for _ in range(2)]
@@ -245,7 +245,7 @@ def test_two_pipelines_at_once(lab: Lab, archives: Path, tmp_path: Path) -> None
     assert not list(tmp_path.rglob("*.partial"))
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # needs Chromium
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="wants chromium")
 def test_pages_show_runs_and_artifacts(lab: Lab, store: Path, tmp_path: Path) -> None:

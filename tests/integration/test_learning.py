@@ -21,7 +21,7 @@ from sensorium_data.simulate import simulate
 from sensorium_data.windows import WindowLoader
 from sensorium_data.windows.loader import TrialReader
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # trains until something is learned
 
 SCORED = ["oracle", "live_test_main", "final_test_main"]
 N_SKIPPED_FRAMES = 50

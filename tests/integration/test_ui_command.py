@@ -25,7 +25,7 @@ pytestmark = pytest.mark.flows
 Command = Callable[..., Outcome]
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # starts a server and two workers, and deploys
 def test_ui_serves_until_ctrl_c_and_leaves_nothing_behind(tmp_path: Path) -> None:
     command = [sys.executable, "-c", COMMAND, "ui", "--home", str(tmp_path / "home"), "--port", str(find_free_port())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:

@@ -105,7 +105,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bytes(store, tmp_path):
     assert_killed_runs_end_alike(store, tmp_path, tiny_config(**STATEFUL), FEW_KILLS)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains runs of three rounds
 def test_a_run_that_restores_its_best_weights_does_so_after_a_kill(store, tmp_path):
     # The untrained model's score is the one to beat, and by 2 no correlation does: rounds end, weights come back.
     config = tiny_config(
@@ -119,7 +119,7 @@ def test_a_run_that_restores_its_best_weights_does_so_after_a_kill(store, tmp_pa
     assert_killed_runs_end_alike(store, tmp_path, config, ["step:8"])
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains and kills 35 runs
 def test_a_run_that_was_killed_anywhere_ends_with_the_same_bytes(store, tmp_path):
     assert_killed_runs_end_alike(store, tmp_path, tiny_config(**STATEFUL), ALL_KILLS)
 

@@ -369,7 +369,7 @@ def test_sessions_of_different_precisions_are_not_trained_together(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # compiles a model
 # Of torch's own compiler, on itself.
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
 def test_a_compiled_core_learns_alike(store, tmp_path):
