@@ -117,7 +117,8 @@ class ZipContainer:
     def __init__(self, source: ByteSource, index: ZipIndex, session: str | None = None) -> None:
         self._source = source
         self.url = source.url
-        self.label = source.url.split("?")[0].rstrip("/").rpartition("/")[2].removesuffix(".zip")
+        file_name = source.url.partition("?")[0].rpartition("/")[2]
+        self.label = file_name[:-4] if file_name.lower().endswith(".zip") else file_name
         self.size_bytes = source.size_bytes
         self.modified = source.modified
         self._digest = index.digest
