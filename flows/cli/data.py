@@ -41,6 +41,10 @@ def simulate(
     neurons: Annotated[int | None, Parameter(help="Neurons a session. Default: as many as published.")] = None,
     seed: Annotated[int, Parameter(help="The same seed gives the same bytes.")] = 0,
     zip64: Annotated[bool, Parameter(negative="", help="Write Zip64 fields as archives over 4 GB have them.")] = False,
+    behavior_padding: Annotated[
+        Literal["nan", "finite"],
+        Parameter(help="What behavior holds past the valid frames: NaN, or the behavior after the stimulus."),
+    ] = "nan",
     jobs: JobsOption = None,
 ) -> int:
     """Write simulated archives in GIN's layout, and their truth beside them."""
@@ -59,6 +63,7 @@ def simulate(
             seed=seed,
             jobs=count_jobs(jobs),
             zip64=zip64,
+            behavior_padding=behavior_padding,
             progress=progress,
         )
     error_console().print(f"{report.directory}: {report.status}")

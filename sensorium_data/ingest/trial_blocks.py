@@ -307,7 +307,13 @@ def _read_checked(
     member = archive.member(f"data/{variable}/{trial}.npy")
     if values.dtype.kind != "f":
         raise _wrong(
-            archive, session, member, f"wrong dtype of {variable}", trial=trial, found=values.dtype, expected="float64"
+            archive,
+            session,
+            member,
+            f"wrong dtype of {variable}",
+            trial=trial,
+            found=values.dtype,
+            expected="float32 or float64",
         )
     if values.shape != shape:
         raise _wrong(

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -27,7 +27,10 @@ from sensorium_data.simulate.stimuli import render_movie, resample_repeat
 from sensorium_data.simulate.truth import TruthWriter
 from sensorium_data.simulate.zip_writer import ZipMember, ZipWriter, pack_member
 
-__all__ = ["record_session"]
+__all__ = ["BehaviorPadding", "record_session"]
+
+#: What behavior holds past the valid frames.
+BehaviorPadding = Literal["nan", "finite"]
 
 _MODALITIES = ("videos", "responses", "behavior", "pupil_center")
 # Every so many small members one is stored, not deflated.
@@ -49,7 +52,15 @@ class _Trial:
 
 
 def record_session(
-    plan: SessionPlan, archive_path: Path, truth_root: Path, *, jobs: int, zip64: bool, progress: Progress
+    plan: SessionPlan,
+    archive_path: Path,
+    truth_root: Path,
+    *,
+    jobs: int,
+    zip64: bool,
+    behavior_padding: BehaviorPadding,
+    n_statistics_frames: int | None,
+    progress: Progress,
 ) -> None:
     """Write the archive and the truth of one session.
 
@@ -65,21 +76,26 @@ def record_session(
         Trials made at the same time.
     zip64 : bool
         Write Zip64 fields whatever the size.
+    behavior_padding : {"nan", "finite"}
+        What behavior holds past the valid frames: NaN, or the behavior after the stimulus.
+    n_statistics_frames : int or None
+        Frames that the statistics cover; None for all.
     progress : Progress
         Told after each trial, and after the statistics of each modality.
     """
     session = plan.session
+    n_covered = min(n_statistics_frames or session.n_frames_padded, session.n_frames_padded)
     with ExitStack() as stack:
         # The trials are shared among threads already; a product split once more could also round differently.
         stack.enter_context(threadpool_limits(1, user_api="blas"))
-        recorder = _Recorder(plan)
+        recorder = _Recorder(plan, behavior_padding)
         truth = TruthWriter(truth_root, plan, recorder.population.neurons)
         stacks = {
             modality: TrialStack(
                 archive_path.with_name(f"{archive_path.name}.{modality}.partial"),
                 sum(not trial.is_broken for trial in plan.trials),
                 n_features,
-                session.n_frames_padded,
+                n_covered,
             )
             for modality, n_features in zip(
                 _MODALITIES, (FRAME_HEIGHT * FRAME_WIDTH, plan.n_neurons, 2, 2), strict=True
@@ -95,7 +111,7 @@ def record_session(
             truth.write_trial(position, *recorder.know(trial, recorded))
             if not trial.is_broken:
                 for modality, trial_stack in stacks.items():
-                    trial_stack.write(rows[trial.trial], getattr(recorded, modality))
+                    trial_stack.write(rows[trial.trial], getattr(recorded, modality)[:, :n_covered])
             return recorder.pack(trial, recorded)
 
         archive = stack.enter_context(ZipWriter(archive_path, zip64=zip64))
@@ -110,7 +126,8 @@ def record_session(
             progress(label, n_done, len(plan.trials))
         for n_done, (modality, trial_stack) in enumerate(stacks.items(), start=1):
             for statistic, values in trial_stack.summarize(pool.map).items():
-                shaped = values.reshape(FRAME_HEIGHT, FRAME_WIDTH, -1) if modality == "videos" else values
+                padded = _pad(values, session.n_frames_padded)
+                shaped = padded.reshape(FRAME_HEIGHT, FRAME_WIDTH, -1) if modality == "videos" else padded
                 name = f"{session.name}/meta/statistics/{modality}/all/{statistic}.npy"
                 archive.write(pack_member(name, _to_npy(shaped)))
             progress(f"summarize {session.alias}", n_done, len(stacks))
@@ -120,8 +137,11 @@ def record_session(
 class _Recorder:
     """Makes the arrays and the members of one trial after the other, in any thread."""
 
-    def __init__(self, plan: SessionPlan) -> None:
+    def __init__(self, plan: SessionPlan, behavior_padding: BehaviorPadding) -> None:
         self._plan = plan
+        self._behavior_padding = behavior_padding
+        # The release that withholds no responses is the one in single precision.
+        self._dtype = np.float64 if plan.session.withholds_test_responses else np.float32
         self._style = choose_style(plan.seed, plan.session.name, plan.session.alias)
         self.population = Population(draw_neurons(plan.session, plan.n_neurons, plan.seed), plan.seed)
 
@@ -147,7 +167,7 @@ class _Recorder:
         return _Trial(
             videos=_pad(video.reshape(n_frames, -1).T, n_padded),
             responses=_pad(response.T, n_padded),
-            behavior=behavior,
+            behavior=behavior if self._behavior_padding == "finite" else _pad(behavior[:, :n_frames], n_padded),
             pupil_center=_pad(pupil_center, n_padded),
             rates=_pad(self.population.expect(rate).T, n_padded),
         )
@@ -169,6 +189,7 @@ class _Recorder:
                 values = values.reshape(FRAME_HEIGHT, FRAME_WIDTH, -1)
             if modality == "responses" and trial.is_withheld:
                 values = np.zeros(values.shape)
+            values = values.astype(self._dtype, copy=False)
             order = "F" if (trial.trial + index) % 2 else "C"
             is_small = values.nbytes < 1 << 16
             members.append(

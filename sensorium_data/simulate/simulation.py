@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from sensorium_data.errors import StoreError, UsageError
+from sensorium_data.errors import StoreError, UnknownNameError, UsageError
 from sensorium_data.files import LocalObjects
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 from sensorium_data.simulate.plan import plan_session
-from sensorium_data.simulate.recording import record_session
+from sensorium_data.simulate.recording import BehaviorPadding, record_session
 from sensorium_data.simulate.truth import TRUTH_FOLDER, publish_truth_root
 from sensorium_data.store import METADATA_KEY
 
@@ -22,8 +22,11 @@ __all__ = ["RECORD_NAME", "SimulatedSession", "SimulationReport", "simulate"]
 #: The file beside the archives that says what they were simulated with, and which are finished.
 RECORD_NAME = "simulation.json"
 
+# The competition's trials were cut there before its statistics were computed.
+_N_STATISTICS_FRAMES = 300
+
 # Raised whenever the same parameters give other recordings.
-_SIMULATOR_VERSION = 1
+_SIMULATOR_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ def simulate(
     seed: int = 0,
     jobs: int = 2,
     zip64: bool = False,
+    behavior_padding: BehaviorPadding = "nan",
+    n_statistics_frames: int | None = _N_STATISTICS_FRAMES,
     progress: Progress = ignore_progress,
 ) -> SimulationReport:
     """Write archives in GIN's layout, with every quirk of the published ones, and the truth behind them.
@@ -92,7 +97,10 @@ def simulate(
 
     The archives' statistics are computed over the valid trials *before* responses are withheld, as the
     competition's organizers did: over the few trials that are left, a frame's std could be tiny by chance and blow
-    up the standardized responses of the others.
+    up the standardized responses of the others. They are NaN from frame 300 on, as the published ones very probably
+    are: longer trials were cut there.
+
+    The trials' arrays are float32 in sessions A to E and float64 in F to J, as in the two releases.
 
     Parameters
     ----------
@@ -108,6 +116,11 @@ def simulate(
         Trials made at the same time.
     zip64 : bool
         Write Zip64 fields also in small archives.
+    behavior_padding : {"nan", "finite"}
+        What behavior holds past the valid frames: NaN, as the other modalities do, or the mouse's behavior after the
+        stimulus. Which of them the published archives have is not known for sure.
+    n_statistics_frames : int, optional
+        Frames that the statistics cover; None for all frames that a trial has.
     progress : Progress
         Told after each trial, and after the statistics of each modality.
 
@@ -124,7 +137,15 @@ def simulate(
     StoreError
         If the directory cannot be written.
     """
-    _check_arguments(sessions, n_trials=n_trials, n_neurons=n_neurons, seed=seed, jobs=jobs)
+    _check_arguments(
+        sessions,
+        seed=seed,
+        behavior_padding=behavior_padding,
+        trials=n_trials,
+        neurons=n_neurons,
+        jobs=jobs,
+        frames_with_statistics=n_statistics_frames,
+    )
     directory = Path(directory).expanduser()
     parameters = {
         "simulator_version": _SIMULATOR_VERSION,
@@ -132,6 +153,8 @@ def simulate(
         "n_trials": n_trials,
         "n_neurons": n_neurons,
         "zip64": zip64,
+        "behavior_padding": behavior_padding,
+        "n_statistics_frames": n_statistics_frames,
     }
     record = _read_record(directory, parameters)
     missing = [session for session in sessions if not _is_whole(directory, session, record)]
@@ -145,7 +168,16 @@ def simulate(
             directory.mkdir(parents=True, exist_ok=True)
             _write_record(directory, parameters, record)
             plan = plan_session(session, n_trials=n_trials, n_neurons=n_neurons, seed=seed)
-            record_session(plan, path, truth, jobs=jobs, zip64=zip64, progress=progress)
+            record_session(
+                plan,
+                path,
+                truth,
+                jobs=jobs,
+                zip64=zip64,
+                behavior_padding=behavior_padding,
+                n_statistics_frames=n_statistics_frames,
+                progress=progress,
+            )
             publish_truth_root(truth)
             record[session.name] = _Row(len(plan.trials), plan.n_neurons, path.stat().st_size)
             _write_record(directory, parameters, record)
@@ -166,14 +198,16 @@ def simulate(
     )
 
 
-def _check_arguments(
-    sessions: Sequence[Session], *, n_trials: int | None, n_neurons: int | None, seed: int, jobs: int
-) -> None:
+def _check_arguments(sessions: Sequence[Session], *, seed: int, behavior_padding: str, **counts: int | None) -> None:
     if not sessions:
         raise UsageError("no session to simulate", remedy="name at least one, e.g. F")
-    for name, value in (("trials", n_trials), ("neurons", n_neurons), ("jobs", jobs)):
+    for name, value in counts.items():
         if value is not None and value < 1:
-            raise UsageError(f"the number of {name} makes no sense", found=value, expected="at least 1")
+            raise UsageError(
+                f"the number of {name.replace('_', ' ')} makes no sense", found=value, expected="at least 1"
+            )
+    if behavior_padding not in get_args(BehaviorPadding):
+        raise UnknownNameError.of("padding of behavior", behavior_padding, get_args(BehaviorPadding))
     if seed < 0:
         raise UsageError("the seed makes no sense", found=seed, expected="0 or more")
 
@@ -205,6 +239,9 @@ def _read_record(directory: Path, parameters: Mapping[str, Any]) -> _Record:
             "the record of a simulation cannot be read", path=path, found=error, remedy="choose another directory"
         ) from error
     differing = [name for name in parameters if found.get(name) != parameters[name]]
+    if "simulator_version" in differing:
+        # Another version's parameters have other names and meanings.
+        differing = ["simulator_version"]
     if differing:
         raise UsageError(
             "the directory holds a simulation with other parameters",

@@ -98,13 +98,13 @@ def test_ids_have_gaps_where_trials_were_never_published(recording: Recording) -
     assert np.any(np.diff(order) < 0)
 
 
-def test_arrays_are_float64_of_the_padded_length_in_both_orders(recording: Recording) -> None:
+def test_arrays_are_of_the_releases_dtype_and_the_padded_length_in_both_orders(recording: Recording) -> None:
     length = recording.session.n_frames_padded
     shapes = {"videos": (36, 64), "responses": (N_NEURONS,), "behavior": (2,), "pupil_center": (2,)}
     for modality, shape in shapes.items():
         arrays = [recording.read(f"data/{modality}/{trial}.npy") for trial in sorted(recording.trials(modality))[:8]]
         assert {array.shape for array in arrays} == {(*shape, length)}
-        assert {array.dtype for array in arrays} == {np.dtype("<f8")}
+        assert {array.dtype for array in arrays} == {np.dtype({"D": "<f4", "F": "<f8"}[recording.session.alias])}
         assert {array.flags.f_contiguous for array in arrays} == {True, False}
 
 
@@ -114,17 +114,42 @@ def test_modalities_are_padded_each_in_its_own_way(recording: Recording) -> None
         facts = truth.sel(trial=trial)
         n = int(facts.n_frames)
         video, responses, behavior, pupil = (recording.read(f"data/{modality}/{trial}.npy") for modality in MODALITIES)
-        for padded in (video, pupil) if facts.responses_withheld else (video, pupil, responses):
+        for padded in (video, pupil, behavior) if facts.responses_withheld else (video, pupil, behavior, responses):
             assert np.isfinite(padded[..., :n]).all()
             assert np.isnan(padded[..., n:]).all()
-        assert np.isfinite(behavior).all()
-        if n < recording.session.n_frames_padded:
-            assert np.ptp(behavior[0, n:]) > 0, "behavior goes on after the stimulus"
         if facts.responses_withheld:
             assert not responses.any()
             assert not np.isnan(responses).any()
         assert video[..., :n].min() >= 0
         assert video[..., :n].max() <= 255
+
+
+def test_behavior_may_go_on_after_the_stimulus_and_nothing_else_differs(small: Path, tmp_path: Path) -> None:
+    simulate_small(tmp_path, behavior_padding="finite")
+    usual, other = (Recording(find_session("F"), folder) for folder in (small, tmp_path))
+    assert usual.archive.namelist() == other.archive.namelist()
+    n_longer = 0
+    for trial in usual.truth.trial.values.tolist():
+        for modality in MODALITIES:
+            padded, goes_on = (one.read(f"data/{modality}/{trial}.npy") for one in (usual, other))
+            if modality == "behavior":
+                assert np.isfinite(goes_on).all()
+                n = int(usual.truth.n_frames.sel(trial=trial))
+                assert n == goes_on.shape[1] or np.ptp(goes_on[0, n:]) > 0
+                n_longer += n < goes_on.shape[1]
+                goes_on[:, n:] = np.nan
+            np.testing.assert_array_equal(padded, goes_on)
+    assert n_longer > 0
+
+
+def test_statistics_may_cover_all_frames(tmp_path: Path) -> None:
+    simulate_small(tmp_path, n_statistics_frames=None)
+    recording = Recording(find_session("F"), tmp_path)
+    longest = int(recording.truth.n_frames.max())
+    assert longest > 300
+    std = recording.read("meta/statistics/responses/all/std.npy")
+    assert np.isfinite(std[:, :longest]).all()
+    assert np.isnan(std[:, longest:]).all()
 
 
 def test_only_new_sessions_withhold_and_only_test_tiers(recording: Recording) -> None:
@@ -144,7 +169,8 @@ def test_the_broken_trial_shows_nothing_at_all(archives: Path) -> None:
     assert np.isnan(recording.truth.responses.sel(trial=trial)).all()
 
 
-def test_luminance_is_more_than_float32_holds(recording: Recording) -> None:
+def test_luminance_of_the_new_release_is_more_than_float32_holds(directory: Path) -> None:
+    recording = Recording(find_session("F"), directory)
     video = recording.read(f"data/videos/{min(recording.trials('videos'))}.npy")
     assert np.nanmean(video != video.astype(np.float32)) > 0.5
 
@@ -172,6 +198,8 @@ def test_statistics_are_over_valid_trials_frame_by_frame_with_nothing_withheld(r
     }
     for modality, stack in stacks.items():
         shown = np.isfinite(stack).any(axis=(0, *range(1, stack.ndim - 1)))
+        assert shown[300:].any(), "trials reach past the statistics"
+        shown[300:] = False
         for statistic, function in functions.items():
             found = recording.read(f"meta/statistics/{modality}/all/{statistic}.npy")
             if modality == "videos":
@@ -339,11 +367,21 @@ def test_nothing_unfinished_is_left_beside_the_archives(small: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"seed": 6}, "found seed 5, expected seed 6"), ({"n_trials": 9, "n_neurons": 5}, "n_trials 8, n_neurons 4")],
+    [
+        ({"seed": 6}, "found seed 5, expected seed 6"),
+        ({"n_trials": 9, "n_neurons": 5}, "n_trials 8, n_neurons 4"),
+        ({"behavior_padding": "finite"}, "found behavior_padding nan, expected behavior_padding finite"),
+    ],
 )
-def test_other_parameters_need_another_directory(small: Path, changes: dict[str, int], named: str) -> None:
+def test_other_parameters_need_another_directory(small: Path, changes: dict[str, object], named: str) -> None:
     with pytest.raises(UsageError, match=named):
         simulate_small(small, **changes)
+
+
+def test_a_simulation_of_another_version_needs_another_directory(tmp_path: Path) -> None:
+    (tmp_path / "simulation.json").write_text('{"parameters": {"simulator_version": 1, "seed": 5}, "sessions": {}}')
+    with pytest.raises(UsageError, match="found simulator_version 1, expected simulator_version 2; choose"):
+        simulate_small(tmp_path)
 
 
 def test_sessions_are_added_and_damaged_ones_made_again(tmp_path: Path) -> None:
@@ -420,7 +458,18 @@ def test_a_damaged_record_is_an_error_that_names_it(tmp_path: Path) -> None:
         simulate_small(tmp_path)
 
 
-@pytest.mark.parametrize("changes", [{"n_trials": 0}, {"n_neurons": 0}, {"jobs": 0}, {"seed": -1}, {"sessions": ()}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_trials": 0},
+        {"n_neurons": 0},
+        {"jobs": 0},
+        {"seed": -1},
+        {"sessions": ()},
+        {"n_statistics_frames": 0},
+        {"behavior_padding": "zeros"},
+    ],
+)
 def test_senseless_numbers_are_refused(tmp_path: Path, changes: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         simulate_small(tmp_path, **changes)
