@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 
 from sensorium_data.schema import VARIABLES
+
+if TYPE_CHECKING:
+    # Conversion needs this module, and not xarray, which takes long to import.
+    import xarray as xr
 
 __all__ = ["StatisticsCoverage", "describe_coverage", "measure_coverage", "read_coverage"]
 
