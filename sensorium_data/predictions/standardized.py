@@ -70,7 +70,7 @@ class StandardizedPredictions:
         Frames that the archive's statistics do not cover take the last known one's; see
         :func:`~sensorium_data.statistics.response_precision`.
         """
-        std = self._store.statistics(self.session)["responses"].sel(statistic="std").values
+        std = self._read_statistics()["responses"].sel(statistic="std").values
         try:
             return np.asarray(response_precision(std), np.float32)
         except UsageError as error:
@@ -84,8 +84,11 @@ class StandardizedPredictions:
 
     def describe_statistics(self, n_frames: int) -> tuple[str, ...]:
         """Return a sentence for each thing that the responses' statistics lack within the first ``n_frames`` frames."""
-        statistics = self._store.statistics(self.session)[["responses"]]
-        return describe_coverage(read_coverage(statistics, n_frames))
+        return describe_coverage(read_coverage(self._read_statistics(), n_frames))
+
+    def _read_statistics(self) -> xr.Dataset:
+        # In this thread. On a Dask worker the default scheduler is the cluster, which would wait for this very task.
+        return self._store.statistics(self.session)[["responses"]].load(scheduler="synchronous")
 
     def trials(self, tier: Tier) -> list[int]:
         """Return the ids of a tier's predicted trials, sorted; broken ones are among them."""
