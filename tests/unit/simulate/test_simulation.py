@@ -169,8 +169,8 @@ def test_the_broken_trial_shows_nothing_at_all(archives: Path) -> None:
     assert np.isnan(recording.truth.responses.sel(trial=trial)).all()
 
 
-def test_luminance_of_the_new_release_is_more_than_float32_holds(directory: Path) -> None:
-    recording = Recording(find_session("F"), directory)
+def test_luminance_of_the_new_release_is_more_than_float32_holds(archives: Path) -> None:
+    recording = Recording(find_session("F"), archives)
     video = recording.read(f"data/videos/{min(recording.trials('videos'))}.npy")
     assert np.nanmean(video != video.astype(np.float32)) > 0.5
 
