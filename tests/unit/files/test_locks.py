@@ -70,5 +70,8 @@ def test_a_lock_on_what_is_gone_is_none(tmp_path: Path) -> None:
 def test_where_there_are_no_locks_nobody_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sensorium_data.files.locks.HAS_LOCKS", False)
     path = tmp_path / "file"
-    for descriptor in [open_locked(path, open_at(path), on_wait=pytest.fail) for _ in range(2)]:
+    descriptors = [open_locked(path, open_at(path), on_wait=pytest.fail) for _ in range(2)]
+    # Both hold the file at once.
+    assert len(set(descriptors)) == 2
+    for descriptor in descriptors:
         os.close(descriptor)

@@ -237,8 +237,10 @@ class TestRefused:
         return recording.write_tree(tmp_path / "source")
 
     def refuse(self, recording: Recording, source: Path, match: str) -> SensoriumError:
+        store = source.parent / "store of what is refused"
         with pytest.raises(SensoriumError, match=match) as caught:
-            convert(recording, source, source.parent / "store of what is refused")
+            convert(recording, source, store)
+        assert not (store / recording.session.name).exists()
         assert recording.session.name in str(caught.value)
         assert caught.value.remedy
         return caught.value
