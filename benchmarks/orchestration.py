@@ -150,7 +150,7 @@ def measure(work: Path, options: argparse.Namespace) -> dict[str, list[dict[str,
 
 def _simulate(folder: Path, sessions: Sequence[str], n_trials: int, n_neurons: int) -> Path:
     from sensorium_data.sessions import find_sessions
-    from sensorium_data.simulate import simulate
+    from sensorium_data.simulation import simulate
 
     simulate(folder, sessions=find_sessions(sessions), n_trials=n_trials, n_neurons=n_neurons, jobs=2)
     return folder

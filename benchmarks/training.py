@@ -153,7 +153,7 @@ def _count_operations(config: Any, store: str) -> float:
 def _prepare_store(work: Path, options: argparse.Namespace) -> Path:
     from sensorium_data.ingest import convert_session
     from sensorium_data.sessions import find_sessions
-    from sensorium_data.simulate import simulate
+    from sensorium_data.simulation import simulate
     from sensorium_data.store import Precision
 
     sessions = find_sessions(options.sessions)

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from sensorium_data.sessions import find_session
-from sensorium_data.simulate import ZipMember, ZipWriter, simulate
+from sensorium_data.simulation import ZipMember, ZipWriter, simulate
 
 __all__ = [
     "Usage",

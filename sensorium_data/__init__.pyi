@@ -23,7 +23,7 @@ from .sessions import Tier as Tier
 from .sessions import Track as Track
 from .sessions import find_session as find_session
 from .sessions import find_sessions as find_sessions
-from .simulate import simulate as simulate
+from .simulation import simulate as simulate
 from .store import open_session as open_session
 from .store import open_sessions as open_sessions
 from .store import open_statistics as open_statistics

@@ -15,7 +15,7 @@ import pytest
 from fixtures.downloads import origin, small_segments, sound_server, target  # noqa: F401 (fixtures)
 from fixtures.once import made_once
 from fixtures.simulation import SIMULATED, SIZE
-from sensorium_data.simulate import simulate
+from sensorium_data.simulation import simulate
 
 # As the command line does, before anything imports torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,2 +1,2 @@
-from .main import app as app
-from .main import main as main
+from .entry import app as app
+from .entry import main as main

@@ -51,7 +51,7 @@ def simulate(
     from flows.cli.tables import error_console, print_table, table_console
     from flows.reporting import format_size
     from sensorium_data.sessions import find_sessions
-    from sensorium_data.simulate import simulate as simulate_archives
+    from sensorium_data.simulation import simulate as simulate_archives
 
     chosen = find_sessions(sessions)
     with terminal_progress() as progress:

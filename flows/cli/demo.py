@@ -16,7 +16,7 @@ from flows.lab import LocalServer
 from flows.pipeline import PipelineReport, pipeline
 from flows.reporting import format_size, show_progress
 from sensorium_data.sessions import find_sessions
-from sensorium_data.simulate import simulate
+from sensorium_data.simulation import simulate
 from sensorium_data.testing import serve_directory
 
 __all__ = ["run_demo"]

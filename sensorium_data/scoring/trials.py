@@ -205,7 +205,7 @@ class ScoredSession:
 
 def _open_truth(truth: str, predictions: StandardizedPredictions) -> xr.Dataset:
     # The simulator is needed by those alone who simulate.
-    from sensorium_data.simulate import open_truth
+    from sensorium_data.simulation import open_truth
 
     dataset: xr.Dataset = open_truth(truth, predictions.session.name)
     if not np.array_equal(dataset["neuron"].values, predictions.neurons):

@@ -22,7 +22,7 @@ from flows.cli import app
 from sensorium_data.ingest import convert_session
 from sensorium_data.movies import link_movies
 from sensorium_data.sessions import find_sessions
-from sensorium_data.simulate import simulate
+from sensorium_data.simulation import simulate
 
 DOCUMENTS = all_documents()
 PAGES = pages()

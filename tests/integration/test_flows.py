@@ -30,7 +30,7 @@ from fixtures.simulation import SIZE
 from models.runs import load_run
 from sensorium_data.errors import SensoriumError
 from sensorium_data.sessions import find_session
-from sensorium_data.simulate import simulate
+from sensorium_data.simulation import simulate
 
 pytestmark = [pytest.mark.flows, pytest.mark.usefixtures("prefect_server")]
 

@@ -56,7 +56,7 @@ def test_a_rerun_loads_nothing_that_takes_long_to_import(sensorium: Command, sou
     arguments = ["ingest", "F", "--store", str(tmp_path / "s"), "--source", str(source)]
     assert sensorium(*arguments).status == 0
     code = (
-        "import sys\nfrom flows.cli.main import main\n"
+        "import sys\nfrom flows.cli.entry import main\n"
         f"try: main({arguments!r})\nexcept SystemExit as exit: assert exit.code in (None, 0)\n"
         "slow = {'aiohttp', 'dask', 'pandas', 'prefect', 'pyarrow', 'torch', 'xarray', 'zarr'}\n"
         "sys.exit(' '.join(sorted(slow & set(sys.modules))) or None)"

@@ -17,7 +17,7 @@ from models.training import train
 from sensorium_data.ingest import convert_session
 from sensorium_data.scoring import score_predictions
 from sensorium_data.sessions import Tier, find_session, find_sessions
-from sensorium_data.simulate import simulate
+from sensorium_data.simulation import simulate
 from sensorium_data.windows import WindowLoader
 from sensorium_data.windows.loader import TrialReader
 

@@ -19,7 +19,7 @@ from models.training.batches import TrainingBatches
 from sensorium_data.ingest import convert_session
 from sensorium_data.movies import link_movies
 from sensorium_data.sessions import find_sessions
-from sensorium_data.simulate import simulate
+from sensorium_data.simulation import simulate
 from sensorium_data.testing.server import serve_directory
 
 ROOT_OBJECTS = ("zarr.json", "versions.json", "movies.json")

@@ -15,7 +15,7 @@ from fixtures.simulation import SIZE
 from sensorium_data.ingest import convert_session
 from sensorium_data.movies import link_movies, report_leakage, split_by_movie
 from sensorium_data.sessions import Tier, find_session
-from sensorium_data.simulate.plan import TrialPlan, plan_session
+from sensorium_data.simulation.plan import TrialPlan, plan_session
 from sensorium_data.store import LINKS_KEY, open_session
 
 PAIR = ("A", "F")

@@ -9,8 +9,8 @@ import pytest
 from sensorium_data.movies import N_FRAMES_BY_STIMULUS, recognize_stimulus, sign_video
 from sensorium_data.movies.stimuli import recognize_video
 from sensorium_data.sessions import SESSIONS, Session, Stimulus, Tier, find_session
-from sensorium_data.simulate.plan import Movie
-from sensorium_data.simulate.stimuli import render_movie, resample_repeat
+from sensorium_data.simulation.plan import Movie
+from sensorium_data.simulation.stimuli import render_movie, resample_repeat
 
 CLASSES = [stimulus for stimulus in Stimulus if stimulus is not Stimulus.UNKNOWN]
 SEEDS = range(4)

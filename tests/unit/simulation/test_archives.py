@@ -20,8 +20,8 @@ import xarray as xr
 from fixtures.simulation import SIZE
 from sensorium_data.errors import StoreError, UnknownNameError, UsageError
 from sensorium_data.sessions import Session, find_session, find_sessions
-from sensorium_data.simulate import SimulationReport, open_truth, simulate
-from sensorium_data.simulate.frame_statistics import TrialStack
+from sensorium_data.simulation import SimulationReport, open_truth, simulate
+from sensorium_data.simulation.frame_statistics import TrialStack
 
 MODALITIES = ("videos", "responses", "behavior", "pupil_center")
 N_TRIALS, N_NEURONS = SIZE["n_trials"], SIZE["n_neurons"]

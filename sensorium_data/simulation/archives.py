@@ -12,9 +12,9 @@ from sensorium_data.errors import StoreError, UnknownNameError, UsageError
 from sensorium_data.files import LocalObjects
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
-from sensorium_data.simulate.plan import plan_session
-from sensorium_data.simulate.recording import BehaviorPadding, record_session
-from sensorium_data.simulate.truth import TRUTH_FOLDER, publish_truth_root
+from sensorium_data.simulation.plan import plan_session
+from sensorium_data.simulation.recording import BehaviorPadding, record_session
+from sensorium_data.simulation.truth import TRUTH_FOLDER, publish_truth_root
 from sensorium_data.store import METADATA_KEY
 
 __all__ = ["RECORD_NAME", "SimulatedSession", "SimulationReport", "simulate"]
@@ -62,7 +62,7 @@ class SimulationReport:
     directory : str
         Where the archives are.
     truth : str
-        Root of the truth, for :func:`sensorium_data.simulate.open_truth`.
+        Root of the truth, for :func:`sensorium_data.simulation.open_truth`.
     sessions : tuple of SimulatedSession
         Those asked for.
     status : str

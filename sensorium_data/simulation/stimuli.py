@@ -14,8 +14,8 @@ import numpy as np
 
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 from sensorium_data.sessions import Stimulus
-from sensorium_data.simulate.plan import Movie
-from sensorium_data.simulate.random_streams import random_stream
+from sensorium_data.simulation.plan import Movie
+from sensorium_data.simulation.random_streams import random_stream
 
 __all__ = ["render_movie", "resample_repeat"]
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from sensorium_data.sessions import SESSIONS, Session, Stimulus, Tier, find_session
-from sensorium_data.simulate.plan import SessionPlan, plan_session
+from sensorium_data.simulation.plan import SessionPlan, plan_session
 
 
 def plan_full(alias: str) -> SessionPlan:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sensorium_data.sessions import Stimulus
-from sensorium_data.simulate.plan import Movie
-from sensorium_data.simulate.stimuli import render_movie, resample_repeat
+from sensorium_data.simulation.plan import Movie
+from sensorium_data.simulation.stimuli import render_movie, resample_repeat
 
 LENGTHS = {
     Stimulus.NATURAL_VIDEO: 300,

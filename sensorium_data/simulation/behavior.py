@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sensorium_data.simulate.random_streams import random_stream
+from sensorium_data.simulation.random_streams import random_stream
 
 __all__ = ["BehaviorStyle", "choose_style", "simulate_behavior", "simulate_pupil_center"]
 

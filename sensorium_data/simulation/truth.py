@@ -15,8 +15,8 @@ from sensorium_data.errors import StoreError
 from sensorium_data.files import LocalObjects, Objects, open_objects
 from sensorium_data.schema import COORDINATES, FRAME_RATE_HZ, VARIABLES, Field
 from sensorium_data.sessions import SESSIONS, Session, find_session
-from sensorium_data.simulate.neurons import KINDS, Neurons
-from sensorium_data.simulate.plan import SessionPlan
+from sensorium_data.simulation.neurons import KINDS, Neurons
+from sensorium_data.simulation.plan import SessionPlan
 from sensorium_data.store import METADATA_KEY, SessionTemplate, consolidate
 
 __all__ = ["TRUTH_FOLDER", "TruthWriter", "open_truth", "publish_truth_root"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sensorium_data.simulate import ZipWriter
-from sensorium_data.simulate.zip_writer import pack_member
+from sensorium_data.simulation import ZipWriter
+from sensorium_data.simulation.zip_writer import pack_member
 
 CONTENT = {"folder/": b"", "folder/deflated.npy": b"abc" * 5000, "folder/stored.npy": os.urandom(300), "empty": b""}
 

@@ -17,15 +17,15 @@ from threadpoolctl import threadpool_limits
 
 from sensorium_data.progress import Progress
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH
-from sensorium_data.simulate.behavior import choose_style, simulate_behavior, simulate_pupil_center
-from sensorium_data.simulate.frame_statistics import TrialStack
-from sensorium_data.simulate.neurons import Population, draw_neurons
-from sensorium_data.simulate.plan import SessionPlan, TrialPlan
-from sensorium_data.simulate.random_streams import random_stream
-from sensorium_data.simulate.retina import shift_by_gaze, standardize_luminance
-from sensorium_data.simulate.stimuli import render_movie, resample_repeat
-from sensorium_data.simulate.truth import TruthWriter
-from sensorium_data.simulate.zip_writer import ZipMember, ZipWriter, pack_member
+from sensorium_data.simulation.behavior import choose_style, simulate_behavior, simulate_pupil_center
+from sensorium_data.simulation.frame_statistics import TrialStack
+from sensorium_data.simulation.neurons import Population, draw_neurons
+from sensorium_data.simulation.plan import SessionPlan, TrialPlan
+from sensorium_data.simulation.random_streams import random_stream
+from sensorium_data.simulation.retina import shift_by_gaze, standardize_luminance
+from sensorium_data.simulation.stimuli import render_movie, resample_repeat
+from sensorium_data.simulation.truth import TruthWriter
+from sensorium_data.simulation.zip_writer import ZipMember, ZipWriter, pack_member
 
 __all__ = ["BehaviorPadding", "record_session"]
 

@@ -12,16 +12,16 @@ import numpy as np
 
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 from sensorium_data.sessions import Session, Stimulus
-from sensorium_data.simulate.plan import Movie
-from sensorium_data.simulate.random_streams import random_stream
-from sensorium_data.simulate.retina import standardize_luminance
-from sensorium_data.simulate.sampling_grid import (
+from sensorium_data.simulation.plan import Movie
+from sensorium_data.simulation.random_streams import random_stream
+from sensorium_data.simulation.retina import standardize_luminance
+from sensorium_data.simulation.sampling_grid import (
     N_PHASES,
     acquisition_operator,
     expectation_operator,
     resampling_operator,
 )
-from sensorium_data.simulate.stimuli import render_movie
+from sensorium_data.simulation.stimuli import render_movie
 
 __all__ = ["KINDS", "Neurons", "Population", "draw_neurons"]
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from sensorium_data.sessions import Stimulus, find_session
-from sensorium_data.simulate.behavior import choose_style, simulate_behavior, simulate_pupil_center
-from sensorium_data.simulate.neurons import KINDS, Population, draw_neurons
-from sensorium_data.simulate.plan import Movie
-from sensorium_data.simulate.retina import shift_by_gaze, standardize_luminance
-from sensorium_data.simulate.sampling_grid import N_PHASES, expectation_operator
-from sensorium_data.simulate.stimuli import render_movie
+from sensorium_data.simulation.behavior import choose_style, simulate_behavior, simulate_pupil_center
+from sensorium_data.simulation.neurons import KINDS, Population, draw_neurons
+from sensorium_data.simulation.plan import Movie
+from sensorium_data.simulation.retina import shift_by_gaze, standardize_luminance
+from sensorium_data.simulation.sampling_grid import N_PHASES, expectation_operator
+from sensorium_data.simulation.stimuli import render_movie
 
 STILL = np.array([[53.6], [3.0]])
 

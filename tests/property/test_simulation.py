@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sensorium_data.sessions import SESSIONS, Session, Tier
-from sensorium_data.simulate import ZipWriter
-from sensorium_data.simulate.frame_statistics import summarize_trials
-from sensorium_data.simulate.plan import apportion_trials, plan_session
-from sensorium_data.simulate.zip_writer import pack_member
+from sensorium_data.simulation import ZipWriter
+from sensorium_data.simulation.frame_statistics import summarize_trials
+from sensorium_data.simulation.plan import apportion_trials, plan_session
+from sensorium_data.simulation.zip_writer import pack_member
 
 NAMES = st.text(st.characters(categories=("L", "N"), include_characters="_-./ "), min_size=1, max_size=40).filter(
     lambda name: name == name.strip("/")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sensorium_data.simulate.behavior import BehaviorStyle
+from sensorium_data.simulation.behavior import BehaviorStyle
 
 __all__ = ["GAZE_PIXELS_PER_PUPIL_PIXEL", "shift_by_gaze", "standardize_luminance"]
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from sensorium_data.sessions import Session, Stimulus, Tier
-from sensorium_data.simulate.random_streams import random_stream
+from sensorium_data.simulation.random_streams import random_stream
 
 __all__ = ["UNPUBLISHED", "Movie", "SessionPlan", "TrialPlan", "apportion_trials", "plan_session"]
 

@@ -1,0 +1,6 @@
+from .archives import SimulatedSession as SimulatedSession
+from .archives import SimulationReport as SimulationReport
+from .archives import simulate as simulate
+from .truth import open_truth as open_truth
+from .zip_writer import ZipMember as ZipMember
+from .zip_writer import ZipWriter as ZipWriter
