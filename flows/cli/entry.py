@@ -6,13 +6,14 @@ Prefect, torch and matplotlib are imported by the commands that need them, so th
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from flows.cli.benchmark import benchmark
 from flows.cli.data import ingest, inspect, simulate, verify
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        complain(" ".join(str(error).split()), " ; see `sensorium --help`")
+        command = " ".join(["sensorium", *(error.command_chain or ()), "--help"])
+        complain(_describe(error), f"; see `{command}`")
         sys.exit(EXIT_UNUSABLE)
     except SensoriumError as error:
         complain(str(error))
@@ -64,6 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         complain(f"{where}{error.strerror or error}; check the path, its permissions and the space there")
         sys.exit(EXIT_UNUSABLE)
     sys.exit(status if isinstance(status, int) else EXIT_DONE)
+
+
+def _describe(error: CycloptsError) -> str:
+    if isinstance(error, MissingArgumentError) and error.argument is not None and error.argument.required:
+        name = error.argument.name
+        # cyclopts names positional arguments like options, which is not how help and documentation show them.
+        return f"{name if error.argument.index is None else name.lstrip('-').upper()} is missing"
+    return re.sub(r"(?<!\.)\.$", "", " ".join(str(error).split()))
 
 
 @app.command

@@ -34,6 +34,8 @@ __all__ = [
 PARTIAL_FOLDER = ".partial"
 #: The lock that whoever rewrites the root's metadata holds.
 ROOT_LOCK = "root"
+#: How often a lock's folder is made again when its holder removes it; the next holder needs the processor for one try.
+N_LOCK_FOLDER_TRIES = 1000
 #: The title of a store's root group.
 ROOT_TITLE = "SENSORIUM session stores"
 
@@ -227,13 +229,14 @@ def _lock_path(objects: LocalObjects, name: str) -> Path:
 
 
 def _open_lock_file(path: Path) -> int:
-    while True:
+    for remaining in reversed(range(N_LOCK_FOLDER_TRIES)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:
-            continue  # Whoever held the lock has just removed its folder.
-        except FileExistsError:
-            # The folder was there, and was removed before mkdir looked whether it is one.
-            if path.parent.exists() and not path.parent.is_dir():
+        except (FileNotFoundError, FileExistsError):
+            # Whoever held the lock has just removed its folder: before the file was opened, or before mkdir, which had
+            # found the folder, looked whether it is one.
+            is_file = path.parent.exists() and not path.parent.is_dir()
+            if is_file or not remaining:
                 raise
+    raise AssertionError("unreachable")

@@ -113,6 +113,14 @@ def test_a_lock_is_held_by_one_and_dies_with_its_process(tmp_path: Path) -> None
     assert not (tmp_path / ".partial").exists()
 
 
+def test_a_lock_whose_folder_can_never_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone" / "farther")
+    (tmp_path / "file").touch()
+    for root in ("dangling", "file"):
+        with pytest.raises(StoreError, match="cannot be written"), exclusive_access(LocalObjects(tmp_path / root), "F"):
+            pass
+
+
 def test_files_go_to_remote_folders_that_are_not_there_yet_and_back(tmp_path: Path) -> None:
     remote = open_objects(f"local://{tmp_path}/server")
     assert isinstance(remote, RemoteObjects)
