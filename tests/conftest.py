@@ -26,6 +26,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# What a test writes need not outlive a power cut, and the conversion of a small session waits for the disk most of its
+# time. Tests of what is synchronized replace this once more.
+os.fsync = os.fstat  # type: ignore[assignment]
+
 #: Files whose tests use the fixture ``prefect_server``, which takes long to start.
 WITH_PREFECT_SERVER = {f"tests/integration/test_{name}.py" for name in ("flows", "score_flows", "submit_flow")}
 

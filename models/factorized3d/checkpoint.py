@@ -163,7 +163,7 @@ def to_reference(model: Factorized3d) -> dict[str, torch.Tensor]:
 def _list_weights(layers: Iterable[int], sessions: Iterable[str]) -> Iterator[_Weight]:
     for layer in layers:
         here, there = f"core.layers.{layer}", f"core.features.layer{layer}"
-        # Convolutions bear the number of their layer, except in the first.
+        # Convolutions are named with the number of their layer, except in the first.
         number = f"_{layer}" if layer else ""
         yield _Weight(f"{here}.spatial.weight", f"{there}.conv_spatial{number}.weight", unit_axes=(2,))
         yield _Weight(f"{here}.spatial.bias", f"{there}.conv_spatial{number}.bias")

@@ -1,6 +1,6 @@
 """Several processes that train one model, each on its rows of every batch.
 
-Nothing hangs on the hooks of ``DistributedDataParallel``: sessions take turns, so that most readouts have no gradient
+The hooks of ``DistributedDataParallel`` are not used: sessions take turns, so that most readouts have no gradient
 after a batch, for which it would wait. Gradients are added up once a step instead, when all of its batches are through.
 
 What differs from one process, beside the rounding of sums: batch norm normalizes each rank's rows by their own

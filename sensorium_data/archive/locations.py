@@ -68,8 +68,8 @@ def find_archive(session: Session, source: str | None = None) -> str:
     """Return where a session's archive or unpacked folder is.
 
     An archive ``<session>.zip`` comes before a folder. The folder is the one of the session's name, at the source or
-    up to three folders below it, or else the only one there that holds a session's files and bears no session's name.
-    HTTP servers cannot be listed: they are asked for the archive.
+    up to three folders below it, or else the only one there that holds a session's files and is not named like a
+    session. HTTP servers cannot be listed: they are asked for the archive.
 
     Parameters
     ----------

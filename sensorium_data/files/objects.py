@@ -208,7 +208,7 @@ class LocalObjects:
             sync_folder(Path(folder))
 
     def clear_unfinished(self, key: str) -> None:
-        """Delete what killed writers of an object left; only for who holds the lock of its writers."""
+        """Delete what killed writers of an object left. The caller must hold the lock of its writers."""
         path = self.root / key
         for temporary in path.parent.glob(f".{path.name}.*.tmp"):
             temporary.unlink(missing_ok=True)

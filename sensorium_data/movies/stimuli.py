@@ -98,7 +98,7 @@ def recognize_video(signature: np.ndarray) -> Stimulus:
 
     The rules are strict, so that another kind of stimulus is called unknown and not by the name of
     what it resembles; but they have been tried on simulated stimuli alone, and a stimulus that shares the published
-    traits of a class (squares flashed on gray for 9 frames, say) bears its name.
+    traits of a class (squares flashed on gray for 9 frames, say) is given its name.
 
     Parameters
     ----------

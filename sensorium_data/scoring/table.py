@@ -176,7 +176,7 @@ class ScoreTable:
     def to_frame(self) -> pd.DataFrame:
         """Return all rows in one table for showing: the sessions', and those of the summary where it sums up several.
 
-        Summary rows bear their aggregation under ``alias`` and the number of sessions under ``session``.
+        Summary rows have their aggregation under ``alias`` and the number of sessions under ``session``.
         """
         several = self.summary[self.summary["n_sessions"] > 1]
         if several.empty:

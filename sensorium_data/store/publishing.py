@@ -90,7 +90,7 @@ def exclusive_access(
             progress(waiting, 1, 1)
         yield
     finally:
-        # Deleted while it is held: who waits for it notices and takes the new file.
+        # Deleted while it is held: whoever waits for it notices and takes the new file.
         path.unlink(missing_ok=True)
         os.close(descriptor)
         with contextlib.suppress(OSError):

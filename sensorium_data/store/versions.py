@@ -53,7 +53,7 @@ def read_versions(objects: Objects) -> Mapping[str, str]:
 
 
 def point_to(objects: Objects, session: Session, group: str) -> None:
-    """Make a group the session's current one; only for who holds the lock of the root."""
+    """Make a group the session's current one. The caller must hold the lock of the root."""
     versions = {**read_versions(objects), session.name: group}
     objects.write_durably(VERSIONS_KEY, json.dumps(versions, sort_keys=True, indent=1).encode())
 
