@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import json
 import types
 from collections.abc import Callable
@@ -30,8 +32,14 @@ TIERS = ["train"] * 3 + ["oracle"] * 8 + ["live_test_main"] * 7
 MOVIES = {**dict.fromkeys(range(3, 11), 500), **dict.fromkeys(range(11, 18), 501)}
 
 
-def make(alias: str = "F", **options: object) -> Recording:
-    return make_recording(alias, TIERS, n_frames=300, n_padded=302, movies=MOVIES, n_neurons=4, **options)
+@functools.cache
+def make_once() -> Recording:
+    return make_recording("F", TIERS, n_frames=300, n_padded=302, movies=MOVIES, n_neurons=4)
+
+
+def make() -> Recording:
+    """Return a recording of one's own."""
+    return copy.deepcopy(make_once())
 
 
 def check(recording: Recording, folder: Path, *, jobs: int = 4) -> QualityReport:
@@ -370,9 +378,9 @@ def test_progress_counts_trials(tmp_path: Path) -> None:
 
 
 def test_sessions_of_a_store_stand_side_by_side_failed_ones_first(tmp_path: Path) -> None:
-    wrong = make("G")
+    wrong = dataclasses.replace(make(), session=find_session("G"))
     wrong.trials[0].behavior[1, 7] = np.nan
-    for recording in (make("F"), wrong):
+    for recording in (make(), wrong):
         recording.write(tmp_path / "archives")
         convert_session(recording.session, str(tmp_path / "store"), source=str(tmp_path / "archives"))
     quality = check_store(str(tmp_path / "store"))
@@ -401,10 +409,9 @@ def test_leakage_is_carried_along(sound: QualityReport) -> None:
 
 
 def with_statistics(change: Callable[[dict[tuple[str, str], np.ndarray]], None]) -> Recording:
-    recording = make()
-    statistics = {name: array.copy() for name, array in recording.statistics.items()}
-    change(statistics)
-    return dataclasses.replace(recording, statistics=statistics)
+    recording = make_recording("F", ["train", "train"], n_frames=300, n_padded=302, n_neurons=4)
+    change(recording.statistics)
+    return recording
 
 
 def end_early(statistics: dict[tuple[str, str], np.ndarray]) -> None:
