@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
+import psutil
 import pytest
 
 from fixtures.downloads import origin, small_segments, sound_server, target  # noqa: F401 (fixtures)
@@ -29,6 +31,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # What a test writes need not outlive a power cut, and the conversion of a small session waits for the disk most of its
 # time. Tests of what is synchronized replace this once more.
 os.fsync = os.fstat  # type: ignore[assignment]
+
+# Deleting a file takes milliseconds on some disks, and the tests delete tens of thousands.
+MEMORY_DISK = Path("/dev/shm")  # noqa: S108
+ENOUGH_MEMORY_BYTES = 8 << 30
+if MEMORY_DISK.is_dir():
+    free_bytes = min(shutil.disk_usage(MEMORY_DISK).free, psutil.virtual_memory().available)
+    if free_bytes > ENOUGH_MEMORY_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK))
 
 #: Files whose tests use the fixture ``prefect_server``, which takes long to start.
 WITH_PREFECT_SERVER = {f"tests/integration/test_{name}.py" for name in ("flows", "score_flows", "submit_flow")}
