@@ -254,10 +254,11 @@ class Store:
         if session not in self.sessions or read_sound_attributes(objects, session, group) is None:
             raise self._not_there(session)
         dataset = _open_group(objects, group, session)
-        missing = [name for name in VARIABLES if name not in dataset] + [
+        absent = find_absent(dataset.attrs)
+        missing = [name for name in VARIABLES if name not in dataset and name not in absent] + [
             name
             for name, field in COORDINATES.items()
-            if set(field.dims) <= set(dataset.dims) and name not in dataset.coords
+            if set(field.dims) <= set(dataset.dims) and name not in dataset.coords and name not in absent
         ]
         if missing:
             raise damaged(objects, session, f"no array {', '.join(missing)}")
@@ -278,6 +279,20 @@ class Store:
             found=", ".join(s.alias for s in present) or "no session",
             remedy=f"run `sensorium ingest {session.alias} --store {objects.url}`",
         )
+
+
+def find_absent(attributes: Mapping[str, Any]) -> frozenset[str]:
+    """Return the variables and coordinates that a session's store lacks because the recording does.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Of the session's group: its ``absent`` names ``behavior``, ``pupil_center`` or ``positions``.
+    """
+    named = attributes.get("absent", ())
+    names = {named} if isinstance(named, str) else {str(name) for name in named}
+    optional = {"behavior": ("behavior",), "pupil_center": ("pupil_center",), "positions": ("x", "y", "z")}
+    return frozenset(array for name in names for array in optional.get(name, ()))
 
 
 #: What functions take that read a store: the store, or the path or fsspec URL of its root.
