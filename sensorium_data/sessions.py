@@ -21,6 +21,7 @@ __all__ = [
     "Track",
     "find_session",
     "find_sessions",
+    "rank_tier",
     "sort_tiers",
 ]
 
@@ -124,6 +125,11 @@ _TIER_ORDER = {str(tier): place for place, tier in enumerate(Tier)}
 _OTHER_TIERS: dict[str, Tier] = {}
 
 
+def rank_tier(tier: str) -> tuple[int, str]:
+    """Return what sorts tiers as :func:`sort_tiers` does."""
+    return _TIER_ORDER.get(str(tier), len(_TIER_ORDER)), str(tier)
+
+
 def sort_tiers(tiers: Iterable[str]) -> tuple[Tier, ...]:
     """Return tiers, each once: SENSORIUM's six in the order of :class:`Tier`, and then other labs' by name.
 
@@ -132,7 +138,7 @@ def sort_tiers(tiers: Iterable[str]) -> tuple[Tier, ...]:
     >>> [str(tier) for tier in sort_tiers(["validation", "oracle", "train", "oracle"])]
     ['train', 'oracle', 'validation']
     """
-    return tuple(Tier(name) for name in sorted(set(map(str, tiers)), key=lambda name: (_TIER_ORDER.get(name, 6), name)))
+    return tuple(Tier(name) for name in sorted(set(map(str, tiers)), key=rank_tier))
 
 
 class Stimulus(StrEnum):

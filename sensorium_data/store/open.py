@@ -32,7 +32,16 @@ from sensorium_data.store.versions import read_versions
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Store", "StoreLike", "open_session", "open_sessions", "open_statistics", "open_store", "stored_sessions"]
+__all__ = [
+    "Store",
+    "StoreLike",
+    "find_absent",
+    "open_session",
+    "open_sessions",
+    "open_statistics",
+    "open_store",
+    "stored_sessions",
+]
 
 _STATISTICS_GROUP = "statistics"
 _MOVIES_GROUP = "movies"
