@@ -13,6 +13,7 @@ import numpy as np
 
 from sensorium_data.errors import UnknownNameError, UsageError
 from sensorium_data.sessions import Session, Tier, sort_tiers
+from sensorium_data.store import read_list
 
 __all__ = ["RESIZE_RULE", "Adaptation", "parse_frame_size", "parse_tier_map", "resize_frames"]
 
@@ -45,10 +46,9 @@ class Adaptation:
     def read(cls, attributes: Mapping[str, Any]) -> Self:
         """Return what was changed of a stored session, as its attributes say."""
         size = attributes.get("resized_to")
-        pairs = attributes.get("tier_map", ())
         return cls(
             None if size is None else parse_frame_size(str(size)),
-            parse_tier_map([pairs] if isinstance(pairs, str) else [str(pair) for pair in pairs]) or {},
+            parse_tier_map(str(pair) for pair in read_list(attributes, "tier_map")),
         )
 
     def to_attributes(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sensorium_data.movies import N_FRAMES_BY_STIMULUS
 from sensorium_data.quality.scan import RESPONSE_FLOOR, SessionScan
 from sensorium_data.quality.summary import ChannelSummary
 from sensorium_data.recorded_frames import MOST_MISSING_FRAMES
+from sensorium_data.schema import VARIABLES
 from sensorium_data.sessions import Session, Stimulus, Tier, sort_tiers
 from sensorium_data.statistics import StatisticsCoverage, describe_coverage
 from sensorium_data.store import format_range, read_list
@@ -100,6 +101,7 @@ def check_recording(
         *_check_missing(dataset, scan),
         *_check_videos(dataset, scan),
         *_check_responses(dataset, session, scan),
+        *_check_recorded(dataset),
         *_check_channels(channels),
         *_check_statistics(coverages),
         _check_reliability(scan),
@@ -358,6 +360,14 @@ def _find_identical(scan: SessionScan) -> np.ndarray:
     return identical
 
 
+def _check_recorded(dataset: xr.Dataset) -> Iterator[QualityCheck]:
+    """Note what other labs' recordings lack; the published sessions have everything."""
+    absent = [variable.replace("_", " ") for variable in VARIABLES if variable not in dataset]
+    if absent:
+        sentence = "What was not recorded is not in the store; what needs it leaves it out, or says that it is missing."
+        yield QualityCheck("modalities not recorded", Outcome.NOTED, ", ".join(absent), "none", sentence)
+
+
 def _check_channels(channels: Sequence[ChannelSummary]) -> Iterator[QualityCheck]:
     for channel in channels:
         name = channel.channel.replace("_", " ")
@@ -370,6 +380,8 @@ def _check_channels(channels: Sequence[ChannelSummary]) -> Iterator[QualityCheck
         )
     constant = [f"{channel.channel} in {_name(list(channel.constant_trials))}" for channel in channels
                 if channel.constant_trials and channel.channel != "running_speed"]  # fmt: skip
+    if not channels:
+        return
     yield QualityCheck(
         "constant pupil",
         Outcome.NOTED if constant else Outcome.PASSED,

@@ -23,7 +23,7 @@ from sensorium_data.sessions import Session, find_session
 from sensorium_data.store.groups import damaged, read_attributes, read_ledger, read_sound_attributes
 from sensorium_data.store.ledger import LEDGER_KEY, Ledger
 from sensorium_data.store.movie_ids import MovieLinks
-from sensorium_data.store.portable import make_portable
+from sensorium_data.store.portable import make_portable, read_list
 from sensorium_data.store.publishing import PARTIAL_FOLDER, ROOT_TITLE, list_published, read_root
 from sensorium_data.store.template import METADATA_KEY
 from sensorium_data.store.versions import read_versions
@@ -298,8 +298,7 @@ def find_absent(attributes: Mapping[str, Any]) -> frozenset[str]:
     attributes : mapping
         Of the session's group: its ``absent`` names ``behavior``, ``pupil_center`` or ``positions``.
     """
-    named = attributes.get("absent", ())
-    names = {named} if isinstance(named, str) else {str(name) for name in named}
+    names = {str(name) for name in read_list(attributes, "absent")}
     optional = {"behavior": ("behavior",), "pupil_center": ("pupil_center",), "positions": ("x", "y", "z")}
     return frozenset(array for name in names for array in optional.get(name, ()))
 
