@@ -352,7 +352,7 @@ def find_session(name: str | Session) -> Session:
     for session in SESSIONS.values():
         if name in (session.name, session.scan) or name.upper() == session.alias:
             return session
-    if _FULL_NAME.fullmatch(name):
+    if _FULL_NAME.fullmatch(name) and not _is_cut_short(name):
         match = _SCAN.fullmatch(name)
         scan = name if match is None else match["scan"]
         # A scan of the catalogue under another suffix is another session: its short name must not be taken for that.
@@ -365,6 +365,12 @@ def find_session(name: str | Session) -> Session:
         [*(s.alias for s in SESSIONS.values()), *SESSIONS],
         remedy=None if len(name) > 3 else "choose aliases A to J, full names, or one of new, old, all",
     )
+
+
+def _is_cut_short(name: str) -> bool:
+    """Whether a name is the start of a published one, such as ``dynamic29515`` or ``29515``."""
+    starts = (published for session in SESSIONS.values() for published in (session.name, session.scan))
+    return not re.search("[-_]", name) and any(published.startswith(name) for published in starts)
 
 
 def find_sessions(names: Iterable[str | Session]) -> tuple[Session, ...]:

@@ -241,7 +241,8 @@ def test_names_of_other_labs_are_sessions(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../mouseA", "mouse/A1", "movies.json", "mouseA.v2", "mouseA.zip", "olds", ".partial", "a1"]
+    "name",
+    ["../mouseA", "mouse/A1", "movies.json", "mouseA.v2", "mouseA.zip", "olds", ".partial", "a1", "dynamic29515"],
 )
 def test_names_that_are_paths_files_of_the_store_or_mistyped_words_are_not(name: str) -> None:
     with pytest.raises(UnknownNameError):
