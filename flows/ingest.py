@@ -47,6 +47,8 @@ def ingest(
     mode: Mode = Mode.AUTO,
     downloads: str | None = None,
     precision: Precision | None = None,
+    resize: str | None = None,
+    tier_map: list[str] | None = None,
     repair: bool = False,
     dask: str | None = None,
     quality_report: str | None = None,
@@ -63,6 +65,8 @@ def ingest(
         mode: auto reads archives in place where the server sends byte ranges, stream always, download never.
         downloads: Folder that downloaded archives are kept in. Unset: SENSORIUM_DOWNLOADS, or the user's cache.
         precision: exact is float32, exact64 is float64, compact is rounded. Unset: as the store has it, or exact.
+        resize: Frame size that videos are resized to by the mean over areas, e.g. 36x64. Unset: as the store has it.
+        tier_map: New names of other labs' tiers, e.g. validation=oracle. Unset: as the store has it.
         repair: Read every object of finished stores, and convert anew what is damaged.
         dask: Address of a Dask scheduler whose workers convert. Unset: this process does.
         quality_report: HTML file for the quality report, with pictures. Unset: none.
@@ -77,6 +81,8 @@ def ingest(
         "mode": Mode(mode),
         "downloads": downloads or settings.downloads,
         "precision": None if precision is None else Precision(precision),
+        "resize": resize,
+        "tier_map": tier_map,
         "repairs": repair,
         "dask": dask,
     }

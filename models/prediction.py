@@ -18,14 +18,14 @@ from models.devices import choose_device
 from models.inputs import InputPreparer
 from models.layouts import find_layout
 from models.response_model import ResponseModel
-from models.runs import Run, load_run
+from models.runs import Run, load_run, require_model_inputs
 from models.whole_trials import predict_whole
 from sensorium_data.errors import UsageError
 from sensorium_data.predictions import choose_weights, create_predictions, find_predictions
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, Tier, find_sessions
 from sensorium_data.statistics import open_normalizer
-from sensorium_data.store import Store, StoreLike
+from sensorium_data.store import Store, StoreLike, open_store, parse_tiers
 from sensorium_data.windows import Batch, TrialReader, WindowLoader
 
 __all__ = ["PredictionReport", "predict", "predict_trial"]
@@ -157,11 +157,14 @@ def predict(
     given = choose_weights(weights, len(loaded), of="runs")
     shares = [weight / sum(given) for weight in given]
     chosen = loaded[0].sessions if sessions is None else find_sessions(sessions)
-    chosen_tiers = tuple(dict.fromkeys(Tier.parse(tier) for tier in tiers))
+    chosen_tiers = parse_tiers(tiers, store, chosen)
     if not chosen or not chosen_tiers:
         raise UsageError("no session or no tier to predict", path=out, remedy="name at least one of each")
     torch_device = choose_device(device)
     names = [session.name for session in chosen]
+    opened = open_store(store)
+    for session in chosen:
+        require_model_inputs(opened[session], session, opened.url)
     # The stimuli alone are read; the responses are what is to be predicted.
     reader = TrialReader(store, names, reads_responses=False, cache_bytes=0)
     for run in loaded:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from sensorium_data.errors import UnknownNameError
 
 __all__ = [
+    "NO_TIER",
     "SESSIONS",
     "Release",
     "Session",
@@ -20,6 +21,8 @@ __all__ = [
     "Track",
     "find_session",
     "find_sessions",
+    "rank_tier",
+    "sort_tiers",
 ]
 
 
@@ -45,7 +48,10 @@ class Stage(StrEnum):
 
 
 class Tier(StrEnum):
-    """What a trial is for, as ``meta/trials/tiers.npy`` says."""
+    """What a trial is for, as ``meta/trials/tiers.npy`` says: one of the six that SENSORIUM has, or another lab's.
+
+    Iteration gives the six. ``Tier("validation")``, a name of another lab, is a tier as well, the same one each time.
+    """
 
     TRAIN = "train"
     ORACLE = "oracle"
@@ -57,7 +63,12 @@ class Tier(StrEnum):
     @property
     def is_test(self) -> bool:
         """Whether the tier is scored by the competition; its responses are withheld in new sessions."""
-        return self not in (Tier.TRAIN, Tier.ORACLE)
+        return self in (
+            Tier.LIVE_TEST_MAIN,
+            Tier.LIVE_TEST_BONUS,
+            Tier.FINAL_TEST_MAIN,
+            Tier.FINAL_TEST_BONUS,
+        )
 
     @property
     def is_bonus(self) -> bool:
@@ -70,12 +81,64 @@ class Tier(StrEnum):
         return cls(f"{stage}_test_{track}")
 
     @classmethod
-    def parse(cls, name: str) -> Tier:
-        """Return the tier called ``name``; an :class:`UnknownNameError` proposes the near ones."""
-        try:
-            return cls(name)
-        except ValueError:
-            raise UnknownNameError.of("tier", name, [str(tier) for tier in cls]) from None
+    def parse(cls, name: str, present: Iterable[str] = ()) -> Tier:
+        """Return the tier called ``name``; an :class:`UnknownNameError` proposes the near ones.
+
+        Parameters
+        ----------
+        name : str
+            One of SENSORIUM's six, or one of ``present``.
+        present : iterable of str
+            Tiers of the sessions at hand, among them other labs'.
+
+        Examples
+        --------
+        >>> Tier.parse("validation", present=["train", "validation"])
+        <Tier.VALIDATION: 'validation'>
+        """
+        known = [str(tier) for tier in sort_tiers([*cls, *map(cls, present)])]
+        if name not in known:
+            raise UnknownNameError.of("tier", name, known)
+        return cls(name)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is one of SENSORIUM's six."""
+        return str(self) in _TIER_ORDER
+
+    @classmethod
+    def _missing_(cls, value: object) -> Tier | None:
+        """Return another lab's tier, if that can be its name."""
+        if not isinstance(value, str) or value == NO_TIER or not _TIER_NAME.fullmatch(value):
+            return None
+        tier = str.__new__(cls, value)
+        tier._name_, tier._value_ = value.upper(), value
+        # One object for a name, as for the six: tiers are compared with `is` here and there.
+        return _OTHER_TIERS.setdefault(value, tier)
+
+
+#: What ``tiers.npy`` says of an entry that has no files.
+NO_TIER = "none"
+
+_TIER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TIER_ORDER = {str(tier): place for place, tier in enumerate(Tier)}
+_OTHER_TIERS: dict[str, Tier] = {}
+
+
+def rank_tier(tier: str) -> tuple[int, str]:
+    """Return what sorts tiers as :func:`sort_tiers` does."""
+    return _TIER_ORDER.get(str(tier), len(_TIER_ORDER)), str(tier)
+
+
+def sort_tiers(tiers: Iterable[str]) -> tuple[Tier, ...]:
+    """Return tiers, each once: SENSORIUM's six in the order of :class:`Tier`, and then other labs' by name.
+
+    Examples
+    --------
+    >>> [str(tier) for tier in sort_tiers(["validation", "oracle", "train", "oracle"])]
+    ['train', 'oracle', 'validation']
+    """
+    return tuple(Tier(name) for name in sorted(set(map(str, tiers)), key=rank_tier))
 
 
 class Stimulus(StrEnum):
@@ -251,9 +314,12 @@ SESSIONS: Mapping[str, Session] = MappingProxyType(
 )
 
 
-# A name that the catalogue lacks counts as another session's when it could not be an alias or a word: at least six
-# characters of a portable file name, a digit and a separator among them.
-_FULL_NAME = re.compile(r"(?!.*\.v\d+$)(?=[^0-9]*[0-9])(?=[^-_]*[-_])[A-Za-z0-9][A-Za-z0-9._-]{5,}")
+# A name that the catalogue lacks counts as another session's when it could not be an alias or a mistyped word: 4 to 128
+# characters of a portable file name, among them a digit, a separator, or a capital after a small letter. A store keeps
+# files of its own under names that end in .json, and later versions under names that end in .v2 and so on.
+_FULL_NAME = re.compile(
+    r"(?!.*\.(?:v\d+|json|zip|lock)$)(?=.*(?:[0-9_-]|[a-z][A-Z]))[A-Za-z0-9][A-Za-z0-9._-]{2,126}[A-Za-z0-9_-]"
+)
 _SCAN = re.compile(r"[a-z]+(?P<scan>\d+-\d+-\d+)(?:-.*)?")
 
 
@@ -274,6 +340,8 @@ def find_session(name: str | Session) -> Session:
     'dynamic29515-10-12-Video-9b4f6a1a067fe51e15306b9628efea20'
     >>> find_session("dynamic30001-2-5-Video-mylab").alias
     '30001-2-5'
+    >>> find_session("mouseA").is_described
+    False
     """
     if isinstance(name, Session):
         return name
@@ -284,7 +352,7 @@ def find_session(name: str | Session) -> Session:
     for session in SESSIONS.values():
         if name in (session.name, session.scan) or name.upper() == session.alias:
             return session
-    if _FULL_NAME.fullmatch(name):
+    if _FULL_NAME.fullmatch(name) and not _is_cut_short(name):
         match = _SCAN.fullmatch(name)
         scan = name if match is None else match["scan"]
         # A scan of the catalogue under another suffix is another session: its short name must not be taken for that.
@@ -297,6 +365,12 @@ def find_session(name: str | Session) -> Session:
         [*(s.alias for s in SESSIONS.values()), *SESSIONS],
         remedy=None if len(name) > 3 else "choose aliases A to J, full names, or one of new, old, all",
     )
+
+
+def _is_cut_short(name: str) -> bool:
+    """Whether a name is the start of a published one, such as ``dynamic29515`` or ``29515``."""
+    starts = (published for session in SESSIONS.values() for published in (session.name, session.scan))
+    return not re.search("[-_]", name) and any(published.startswith(name) for published in starts)
 
 
 def find_sessions(names: Iterable[str | Session]) -> tuple[Session, ...]:

@@ -99,6 +99,22 @@ def ingest(
         Literal["exact", "exact64", "compact"] | None,
         Parameter(help="exact: float32. exact64: float64. compact: rounded. Default: as the store has it, or exact."),
     ] = None,
+    resize: Annotated[
+        str | None,
+        Parameter(
+            help="Resize frames to HEIGHTxWIDTH by the mean over areas, e.g. 36x64; none: as recorded. Default: as the "
+            "store has it, or as recorded."
+        ),
+    ] = None,
+    tier_map: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="Rename tiers of other labs' recordings, e.g. validation=oracle; none: as recorded. Default: as the "
+            "store has it, or as recorded.",
+        ),
+    ] = None,
     repair: Annotated[
         bool, Parameter(negative="", help="Read every object of finished stores, and convert again what is damaged.")
     ] = False,
@@ -139,7 +155,7 @@ def ingest(
 
         names = [s.name for s in chosen]
         kept = None if precision is None else Precision(precision)
-        reports = ingest_flow(names, store, sources, jobs, Mode(mode), downloads, kept, repair, dask)
+        reports = ingest_flow(names, store, sources, jobs, Mode(mode), downloads, kept, resize, tier_map, repair, dask)
         failures: list[SensoriumError] = []
     else:
         with terminal_progress() as progress:
@@ -151,6 +167,8 @@ def ingest(
                 mode=Mode(mode),
                 downloads=downloads,
                 precision=None if precision is None else Precision(precision),
+                resize=resize,
+                tier_map=tier_map,
                 repairs=repair,
                 jobs=jobs if jobs is not None else defaults.jobs,
                 dask=dask,

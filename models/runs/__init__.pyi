@@ -3,6 +3,7 @@ from .checkpoints import Checkpoints as Checkpoints
 from .checkpoints import Position as Position
 from .data import RunData as RunData
 from .data import describe_data as describe_data
+from .data import require_model_inputs as require_model_inputs
 from .data import require_unchanged as require_unchanged
 from .files import UNFINISHED as UNFINISHED
 from .folder import RunFolder as RunFolder

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import pydantic
+import xarray as xr
 
 from models.neurons import NeuronInfo
 from sensorium_data.errors import RunError, StoreError
+from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 from sensorium_data.sessions import Session
 from sensorium_data.store import Store, StoreLike, open_store
 
-__all__ = ["RunData", "RunSession", "describe_data", "require_unchanged"]
+__all__ = ["RunData", "RunSession", "describe_data", "require_model_inputs", "require_unchanged"]
 
 
 class RunSession(pydantic.BaseModel):
@@ -84,10 +86,13 @@ def describe_data(store: StoreLike, sessions: Sequence[Session]) -> RunData:
     StoreError
         If the store or a session cannot be opened.
     RunError
-        If the sessions are stored in different precisions.
+        If the sessions are stored in different precisions, or one has not what models need
+        (:func:`require_model_inputs`).
     """
     opened = open_store(store)
     recordings = [(session, opened[session]) for session in sessions]
+    for session, recording in recordings:
+        require_model_inputs(recording, session, opened.url)
     precisions = {session: recording.attrs.get("precision") for session, recording in recordings}
     if len(set(precisions.values())) > 1:
         raise RunError(
@@ -110,6 +115,41 @@ def describe_data(store: StoreLike, sessions: Sequence[Session]) -> RunData:
             for session, recording in recordings
         ),
     )
+
+
+def require_model_inputs(recording: xr.Dataset, session: Session, store: str) -> None:
+    """Check that a recording has what the models here take: frames of 36 × 64, behavior, pupil and cell positions.
+
+    Raises
+    ------
+    RunError
+        If it lacks one of these; the message names it.
+    """
+    size = recording.sizes["height"], recording.sizes["width"]
+    if size != (FRAME_HEIGHT, FRAME_WIDTH):
+        raise RunError(
+            f"models take frames of {FRAME_HEIGHT} x {FRAME_WIDTH} pixels",
+            session=session,
+            path=store,
+            found="{} x {}".format(*size),
+            expected=f"{FRAME_HEIGHT} x {FRAME_WIDTH}",
+            remedy=f"run `sensorium ingest {session.alias} --resize {FRAME_HEIGHT}x{FRAME_WIDTH}` with its source",
+        )
+    needed = {
+        "behavior": "the recording has no behavior, which models take as an input",
+        "pupil_center": "the recording has no pupil centers, by which models shift the frame",
+        "x": "the recording has no cell positions, by which models place neurons",
+    }
+    for name, problem in needed.items():
+        if name not in recording.variables:
+            raise RunError(
+                problem,
+                session=session,
+                path=store,
+                found=f"{', '.join(map(str, recording.data_vars))}" + (", x, y, z" if "x" in recording.coords else ""),
+                expected="videos, responses, behavior, pupil_center, and the coordinates x, y, z",
+                remedy="leave the session out, or add what is missing to its files and ingest it again",
+            )
 
 
 def require_unchanged(data: RunData) -> None:

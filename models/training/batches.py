@@ -163,7 +163,7 @@ class TrainingBatches:
         chosen = self.validation_trials(session)
         if only is not None:
             chosen = tuple(trial for trial in chosen if trial in only)
-        yield from self._source.iter_trials(session, tuple(Tier), labelled=True, only=chosen)
+        yield from self._source.iter_trials(session, (*Tier, *self._config.tiers), labelled=True, only=chosen)
 
     def _plan(self, epoch: int) -> EpochPlan:
         config = self._config

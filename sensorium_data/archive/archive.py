@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -20,18 +21,20 @@ from sensorium_data.archive.layout import (
     trial_of,
 )
 from sensorium_data.archive.locations import is_tree
-from sensorium_data.archive.npy import NpyError, parse_npy
+from sensorium_data.archive.npy import HEAD_SIZE_BYTES, NpyError, NpyObjectsError, parse_npy, parse_npy_header
 from sensorium_data.archive.pointers import POINTER_SIZE_BYTES, find_pointer
 from sensorium_data.archive.sources import RetryPolicy, open_source
 from sensorium_data.archive.tree import TreeContainer
 from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, read_index
 from sensorium_data.errors import ArchiveError, TrialError
-from sensorium_data.sessions import Session
+from sensorium_data.sessions import SESSIONS, Session
 
 __all__ = ["Origin", "SessionArchive", "members_of_trial"]
 
 # Responses may be withheld trial by trial.
 _NEVER_WITHHELD = tuple(modality for modality in MODALITIES if modality != "responses")
+# What another lab need not have recorded; the published sessions have it.
+_OPTIONAL = ("behavior", "pupil_center")
 
 
 class Origin(NamedTuple):
@@ -237,7 +240,8 @@ class SessionArchive:
     def trial_ids(self) -> list[int]:
         """Return the ids of the trials, ascending: the file names under ``data/``.
 
-        A trial may lack its responses: they are withheld. The responses of all trials may not be missing.
+        A trial may lack its responses: they are withheld. The responses of all trials may not be missing. A session
+        that the catalogue lacks may have no behavior or no pupil centers at all: :attr:`absent_modalities`.
 
         Raises
         ------
@@ -250,7 +254,8 @@ class SessionArchive:
             raise self._error(
                 "the archive holds no trials", expected=f"files such as {self.member('data/videos/0.npy')}"
             )
-        empty = [modality for modality, present in ids_by_modality.items() if not present]
+        absent = self.absent_modalities
+        empty = [modality for modality, present in ids_by_modality.items() if not present and modality not in absent]
         if empty:
             raise self._error(
                 f"the session is not whole: there are no {', no '.join(empty)}",
@@ -258,7 +263,8 @@ class SessionArchive:
                 expected=f"a file in {self.member(f'data/{empty[0]}/')} for each of {len(ids)} trials",
                 remedy="get the folders that are missing, or " + self._container.remedy,
             )
-        missing = [(i, m) for i in sorted(ids) for m in _NEVER_WITHHELD if i not in ids_by_modality[m]]
+        required = [modality for modality in _NEVER_WITHHELD if modality not in absent]
+        missing = [(i, m) for i in sorted(ids) for m in required if i not in ids_by_modality[m]]
         if missing:
             trial, modality = missing[0]
             others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -267,9 +273,29 @@ class SessionArchive:
                 f"trials lack files: {', '.join(f'{n} of {len(ids)} lack {m}' for m, n in counts.items())}",
                 trial=trial,
                 found=f"no {self.member(f'data/{modality}/{trial}.npy')}{others}",
-                expected=f"every trial in {', '.join(_NEVER_WITHHELD)}",
+                expected=f"every trial in {', '.join(required)}",
+                remedy=None
+                if self.is_published
+                else "add the files that are missing, or take out those trials; behavior and pupil_center may be left "
+                "out for all trials together",
             )
         return sorted(ids)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the session is one of the ten whose layout is known in every part."""
+        return self.name in SESSIONS
+
+    @property
+    def absent_modalities(self) -> tuple[str, ...]:
+        """The modalities that a session that the catalogue lacks has no file of: of behavior and pupil centers."""
+        if self.is_published:
+            return ()
+        return tuple(modality for modality in _OPTIONAL if not self._has_files(f"data/{modality}/"))
+
+    def has_member(self, relative: str) -> bool:
+        """Whether there is a file of this name inside the session's folder."""
+        return self.member(relative) in self.entries
 
     def read_trial(self, modality: str, trial: int) -> np.ndarray[Any, np.dtype[Any]]:
         """Return one array of one trial as the archive holds it.
@@ -304,21 +330,23 @@ class SessionArchive:
         try:
             return parse_npy(content)
         except NpyError as error:
-            problem, found, expected = error.args
-            remedy = "convert the archive as it was published"
-            pointer = find_pointer(bytes(content)) if len(content) <= POINTER_SIZE_BYTES else None
-            if pointer is not None:
-                problem, found = pointer.problem, pointer.found
-                remedy = pointer.remedy(self._container.fetched_as(name))
-            raise TrialError(
-                problem,
-                session=self.name,
-                trial=trial_of(name),
-                path=self.locate(name),
-                found=found,
-                expected=expected,
-                remedy=remedy,
-            ) from error
+            raise self._describe_npy_error(name, content, error) from error
+
+    def read_array_header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Return the shape and the dtype of the array in a ``.npy`` member, from the start of it alone.
+
+        Raises
+        ------
+        TrialError, ArchiveError
+            As :meth:`read_array` does. Damage further on is not noticed here.
+        """
+        if name not in self.entries:
+            raise self._no_such_member(name)
+        with contextlib.suppress(NpyError):
+            return parse_npy_header(self._container.read_start(name, HEAD_SIZE_BYTES, session=self.name))
+        # The header is longer than that, or damaged.
+        values = self.read_array(name)
+        return values.shape, values.dtype
 
     def read_member(self, name: str) -> bytes | bytearray:
         """Return a member's content, from one read; an archive's is inflated and checked.
@@ -334,7 +362,7 @@ class SessionArchive:
             If its bytes cannot be had.
         """
         if name not in self.entries:
-            raise self._error("no such member", member=name, remedy="check the name, or " + self._container.remedy)
+            raise self._no_such_member(name)
         return self._container.read(name, session=self.name)
 
     @property
@@ -353,6 +381,38 @@ class SessionArchive:
         """Yield the keys and full names of those members that are there."""
         named = ((key, self.member(relative)) for key, relative in members.items())
         return ((key, name) for key, name in named if name in self.entries)
+
+    def _has_files(self, folder: str) -> bool:
+        start = self.member(folder)
+        return any(name.startswith(start) for name in self.entries)
+
+    def _no_such_member(self, name: str) -> ArchiveError:
+        return self._error("no such member", member=name, remedy="check the name, or " + self._container.remedy)
+
+    def _describe_npy_error(self, name: str, content: bytes | bytearray, error: NpyError) -> TrialError:
+        problem, found, expected = error.args
+        remedy = "convert the archive as it was published"
+        if isinstance(error, NpyObjectsError):
+            # The user's own file, and the user's own machine: who wrote it may unpickle it.
+            remedy = (
+                "save it as text or numbers, e.g. in Python with "
+                "`a = numpy.load(f, allow_pickle=True); numpy.save(f, numpy.array(a.tolist()))`"
+            )
+        elif not self.is_published:
+            remedy = "save the array again with numpy.save"
+        pointer = find_pointer(bytes(content)) if len(content) <= POINTER_SIZE_BYTES else None
+        if pointer is not None:
+            problem, found = pointer.problem, pointer.found
+            remedy = pointer.remedy(self._container.fetched_as(name))
+        return TrialError(
+            problem,
+            session=self.name,
+            trial=trial_of(name),
+            path=self.locate(name),
+            found=found,
+            expected=expected,
+            remedy=remedy,
+        )
 
     def _ids_of(self, modality: str) -> set[int]:
         folder = self.member(f"data/{modality}/")

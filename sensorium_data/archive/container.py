@@ -9,7 +9,7 @@ from typing import Protocol
 from sensorium_data.archive.layout import is_junk
 from sensorium_data.archive.sources import ByteSource
 from sensorium_data.archive.zip_index import ZipEntry, ZipIndex
-from sensorium_data.archive.zip_member import DOWNLOAD_AGAIN, describe_member_error, read_zip_member
+from sensorium_data.archive.zip_member import DOWNLOAD_AGAIN, describe_member_error, read_zip_member, read_zip_start
 
 __all__ = ["Container", "Entry", "Fingerprint", "ZipContainer"]
 
@@ -79,6 +79,9 @@ class Container(Protocol):
 
     def read(self, name: str, *, session: str) -> bytes | bytearray:
         """Return a file's content, checked against what is listed."""
+
+    def read_start(self, name: str, size_bytes: int, *, session: str) -> bytes:
+        """Return the first bytes of a file's content, all of it if it is shorter; its checksum is not checked."""
 
     def fingerprint(self, name: str) -> Fingerprint:
         """Return a file's CRC-32 and size."""
@@ -154,6 +157,10 @@ class ZipContainer:
     def read(self, name: str, *, session: str) -> bytes | bytearray:
         """Return a member's content from one read: see :func:`read_zip_member`."""
         return read_zip_member(self._source, self.entries[name], session=session)
+
+    def read_start(self, name: str, size_bytes: int, *, session: str) -> bytes:
+        """Return the first bytes of a member's content: see :func:`read_zip_start`."""
+        return read_zip_start(self._source, self.entries[name], size_bytes, session=session)
 
     def fingerprint(self, name: str) -> Fingerprint:
         """Return a member's CRC-32 and size as the index states them."""

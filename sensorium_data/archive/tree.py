@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -146,6 +146,14 @@ class TreeContainer(ABC):
         self._checksums[name] = isal_zlib.crc32(content)
         return content
 
+    def read_start(self, name: str, size_bytes: int, *, session: str) -> bytes:
+        """Return the first bytes of a file's content, in one read; errors as of :meth:`read`."""
+        pieces = self._read(self._readable(name), size_bytes)
+        try:
+            return next(pieces, b"")
+        finally:
+            pieces.close()
+
     def fingerprint(self, name: str) -> Fingerprint:
         """Return a file's CRC-32 and size; it is read if its checksum is not known."""
         entry = self._readable(name)
@@ -199,7 +207,7 @@ class TreeContainer(ABC):
         """Return when a file was changed last, if that can be told."""
 
     @abstractmethod
-    def _read(self, entry: TreeEntry, piece_size_bytes: int) -> Iterator[bytes]:
+    def _read(self, entry: TreeEntry, piece_size_bytes: int) -> Generator[bytes, None, None]:
         """Yield a file's content in pieces, and check that it is still the file that was listed."""
 
 
@@ -260,7 +268,7 @@ class LocalTree(TreeContainer):
     def _find_last_change(self, entries: list[TreeEntry]) -> str | None:
         return max((entry.modified or "" for entry in entries), default=None)
 
-    def _read(self, entry: TreeEntry, piece_size_bytes: int) -> Iterator[bytes]:
+    def _read(self, entry: TreeEntry, piece_size_bytes: int) -> Generator[bytes, None, None]:
         with FileSource(self.locate(entry.name)) as source:
             if (source.size_bytes, source.modified) != (entry.size_bytes, entry.modified):
                 raise self._describe_change(entry, f"{source.size_bytes} bytes of {source.modified}")
@@ -306,7 +314,7 @@ class RemoteTree(TreeContainer):
     def _find_last_change(self, entries: list[TreeEntry]) -> str | None:
         return None
 
-    def _read(self, entry: TreeEntry, piece_size_bytes: int) -> Iterator[bytes]:
+    def _read(self, entry: TreeEntry, piece_size_bytes: int) -> Generator[bytes, None, None]:
         path = f"{self._path.rstrip('/')}/{entry.name}"
         content: bytes = insist(
             lambda: bytes(self._filesystem.cat_file(path)), url=self.locate(entry.name), policy=self._policy

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import deflate
 from isal import isal_zlib
 
@@ -10,13 +12,23 @@ from sensorium_data.archive.sources import ByteSource
 from sensorium_data.archive.zip_index import DEFLATED, LOCAL_HEADER, LOCAL_SIGNATURE, STORED, ZipEntry
 from sensorium_data.errors import ArchiveError
 
-__all__ = ["DOWNLOAD_AGAIN", "MAX_MEMBER_SIZE_BYTES", "check_readable", "describe_member_error", "read_zip_member"]
+__all__ = [
+    "DOWNLOAD_AGAIN",
+    "MAX_MEMBER_SIZE_BYTES",
+    "check_readable",
+    "describe_member_error",
+    "read_zip_member",
+    "read_zip_start",
+]
 
 #: What to do about an archive whose members cannot be trusted, for errors.
 DOWNLOAD_AGAIN = "download the archive again"
 
 #: No member is inflated beyond this; the largest published one has 27 MB.
 MAX_MEMBER_SIZE_BYTES = 1 << 30
+
+# The fixed part, name and extra field, in any archive that no one made odd.
+_USUAL_LOCAL_HEADER_BYTES = 1 << 10
 
 
 def read_zip_member(source: ByteSource, entry: ZipEntry, *, session: str | None = None) -> bytes | bytearray:
@@ -42,6 +54,24 @@ def read_zip_member(source: ByteSource, entry: ZipEntry, *, session: str | None 
         If its bytes cannot be had.
     """
     return _MemberReader(source, entry, session).read()
+
+
+def read_zip_start(source: ByteSource, entry: ZipEntry, size_bytes: int, *, session: str | None = None) -> bytes:
+    """Return about the first bytes of a member's content; its checksum, which is over all of it, is not checked.
+
+    Parameters
+    ----------
+    source, entry, session
+        As :func:`read_zip_member` takes them.
+    size_bytes : int
+        So many bytes, or fewer if the member is shorter or its local header unusually long.
+
+    Raises
+    ------
+    ArchiveError, SourceChangedError, SourceError
+        As :func:`read_zip_member` does.
+    """
+    return _MemberReader(source, entry, session).read_start(size_bytes)
 
 
 def check_readable(source: ByteSource, entry: ZipEntry, *, session: str | None = None) -> None:
@@ -112,6 +142,24 @@ class _MemberReader:
             self._source.check_unchanged()
             raise
 
+    def read_start(self, size_bytes: int) -> bytes:
+        self.check_readable()
+        entry = self._entry
+        # Deflate makes nothing longer but by a few bytes a block.
+        stop = min(entry.stop_offset, entry.header_offset + _USUAL_LOCAL_HEADER_BYTES + size_bytes + size_bytes // 64)
+        raw = self._source.read(entry.header_offset, stop)
+        try:
+            packed = self._packed(raw, is_whole=stop == entry.stop_offset)
+            if entry.method == STORED:
+                return bytes(packed[:size_bytes])
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, min(size_bytes, entry.size_bytes))
+        except zlib.error as error:
+            self._source.check_unchanged()
+            raise self._error("the member cannot be inflated", found=error) from error
+        except ArchiveError:
+            self._source.check_unchanged()
+            raise
+
     def _unpack(self, raw: bytes) -> bytes | bytearray:
         entry = self._entry
         packed = self._packed(raw)
@@ -127,8 +175,8 @@ class _MemberReader:
             raise self._error("the member is damaged", found=f"CRC {crc32:08x}", expected=f"CRC {entry.crc32:08x}")
         return content
 
-    def _packed(self, raw: bytes) -> memoryview:
-        """Return the member's compressed bytes out of its local header, name, extra field and data."""
+    def _packed(self, raw: bytes, *, is_whole: bool = True) -> memoryview:
+        """Return the member's compressed bytes, or the first of them, out of its local header and what follows it."""
         entry = self._entry
         if not raw.startswith(LOCAL_SIGNATURE):
             raise self._error(
@@ -149,7 +197,7 @@ class _MemberReader:
                 found=f"{local_name!r}, method {method}",
                 expected=f"{entry.name!r}, method {entry.method}",
             )
-        if len(raw) < start + entry.compressed_size_bytes:
+        if is_whole and len(raw) < start + entry.compressed_size_bytes:
             raise self._error(
                 "the member runs into the next one",
                 found=f"{len(raw) - start} bytes",

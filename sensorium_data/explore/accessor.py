@@ -68,7 +68,7 @@ class SensoriumAccessor:
         dataset = self._dataset
         chosen = dataset.valid.values.copy() if valid else np.ones(dataset.sizes["trial"], bool)
         if tier is not None:
-            tiers = [str(Tier.parse(name)) for name in _as_names(tier)]
+            tiers = [str(Tier.parse(name, set(dataset.tier.values.tolist()))) for name in _as_names(tier)]
             chosen &= np.isin(dataset.tier.values, tiers)
         if stimulus is not None:
             chosen &= np.isin(dataset.stimulus.values, [_parse_stimulus(n) for n in _as_names(stimulus)])
@@ -151,11 +151,14 @@ class SensoriumAccessor:
         axes.set_title(f"trial {trial}: {block.tier.item()}, {block.stimulus.item()}, movie {block.movie.item()}")
         for row, (variable, dim) in enumerate((("behavior", "behavior_channel"), ("pupil_center", "eye_axis"))):
             below = figure.add_subplot(grid[2 + row, :], sharex=axes)
+            below.set_ylabel(variable.replace("_", " "))
+            if variable not in block:
+                below.text(0.5, 0.5, "not recorded", ha="center", va="center", transform=below.transAxes)
+                continue
             for channel in block[dim].values:
                 values = block[variable].sel({dim: channel})
                 below.plot(seconds, values, label=str(channel).replace("_", " "))
             below.legend(loc="upper right", fontsize="small")
-            below.set_ylabel(variable.replace("_", " "))
         below.set_xlabel("time from stimulus onset (s)")
         return figure
 

@@ -1,3 +1,4 @@
+from .adaptation import resize_frames as resize_frames
 from .convert import ConversionReport as ConversionReport
 from .convert import convert_session as convert_session
 from .ingest import IngestReport as IngestReport

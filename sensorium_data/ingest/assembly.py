@@ -8,23 +8,22 @@ from typing import Any
 import numpy as np
 
 from sensorium_data.archive import SessionArchive
-from sensorium_data.ingest.trial_blocks import SessionContents
+from sensorium_data.ingest.adaptation import Adaptation
+from sensorium_data.ingest.computed_statistics import COMPUTED_STATISTICS_RULE
+from sensorium_data.ingest.trial_blocks import SessionContents, TrialForm
 from sensorium_data.movies import name_movie, recognize_stimulus
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.schema import (
     BEHAVIOR_CHANNELS,
     COORDINATES,
     EYE_AXES,
-    FRAME_HEIGHT,
     FRAME_RATE_HZ,
-    FRAME_WIDTH,
     INSTITUTION,
     LICENSE,
     REFERENCES,
     SCHEMA_VERSION,
     SIGNATURE,
     STATISTICS,
-    VARIABLES,
 )
 from sensorium_data.sessions import Session
 from sensorium_data.store import Precision, SessionTemplate, StatisticsRecord, TrialRecord
@@ -54,9 +53,9 @@ _TRIAL_COORDINATES = "tier n_frames movie stimulus responses_withheld valid"
 _NEURON_COORDINATES = "x y z"
 
 
-def declare_variables(n_trials: int, n_neurons: int, n_frames_padded: int, precision: Precision) -> SessionTemplate:
+def declare_variables(n_trials: int, form: TrialForm, precision: Precision) -> SessionTemplate:
     """Return a template of the arrays that are written trial by trial."""
-    template = SessionTemplate(_sizes(n_trials, n_neurons, n_frames_padded), precision)
+    template = SessionTemplate(_sizes(n_trials, form), precision)
     for variable in BLOCK_VARIABLES:
         template.declare_variable(variable)
     return template
@@ -64,9 +63,10 @@ def declare_variables(n_trials: int, n_neurons: int, n_frames_padded: int, preci
 
 def declare_statistics(contents: SessionContents, n_frames_padded: int, precision: Precision) -> SessionTemplate:
     """Return a template of the group of the archive's own statistics."""
-    template = SessionTemplate(_sizes(contents.n_trials, contents.n_neurons, n_frames_padded), precision)
+    form = TrialForm.of(contents, n_frames_padded)
+    template = SessionTemplate(_sizes(contents.n_trials, form), precision)
     template.compose_group(STATISTICS_GROUP, {})
-    for variable in VARIABLES:
+    for variable in contents.variables:
         template.declare_statistics(f"{STATISTICS_GROUP}/{variable}", variable)
     return template
 
@@ -82,9 +82,11 @@ def encode_rest(
     """Return everything but the blocks already written: metadata, coordinates and the small variables."""
     session = contents.session
     n_frames_padded = statistics.n_frames_padded
-    template = SessionTemplate(_sizes(contents.n_trials, contents.n_neurons, n_frames_padded), precision)
-    for variable in VARIABLES:
-        located = f"{_TRIAL_COORDINATES} {_NEURON_COORDINATES}" if variable == "responses" else _TRIAL_COORDINATES
+    template = SessionTemplate(_sizes(contents.n_trials, TrialForm.of(contents, n_frames_padded)), precision)
+    has_positions = contents.positions is not None
+    for variable in contents.variables:
+        is_located = variable == "responses" and has_positions
+        located = f"{_TRIAL_COORDINATES} {_NEURON_COORDINATES}" if is_located else _TRIAL_COORDINATES
         extra = {
             "coordinates": located,
             "largest_absolute_error": max(r.largest_absolute_error[variable] for r in records),
@@ -109,16 +111,17 @@ def encode_rest(
         ],
         "responses_withheld": [record.responses_withheld for record in records],
         "valid": [record.valid for record in records],
-        "x": contents.positions[:, 0],
-        "y": contents.positions[:, 1],
-        "z": contents.positions[:, 2],
     }
-    shared = {
+    if contents.positions is not None:
+        coordinates |= dict(zip(("x", "y", "z"), contents.positions.T, strict=True))
+    shared: dict[str, Any] = {
         "time": np.arange(n_frames_padded) / FRAME_RATE_HZ,
         "neuron": contents.unit_ids,
-        "behavior_channel": BEHAVIOR_CHANNELS,
-        "eye_axis": EYE_AXES,
     }
+    if "behavior" in contents.variables:
+        shared["behavior_channel"] = BEHAVIOR_CHANNELS
+    if "pupil_center" in contents.variables:
+        shared["eye_axis"] = EYE_AXES
     for name, values in {**coordinates, **shared}.items():
         template.encode_array(name, COORDINATES[name], values)
     for name, values in {**shared, "statistic": STATISTICS}.items():
@@ -140,6 +143,10 @@ def compose_attributes(
     records: Iterable[TrialRecord],
     notes: Sequence[str],
     precision: Precision,
+    *,
+    adaptation: Adaptation | None = None,
+    absent: Sequence[str] = (),
+    computed_statistics: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the attributes of a session's group."""
     attributes: dict[str, Any] = {
@@ -164,6 +171,14 @@ def compose_attributes(
     # Empty lists are left out: netCDF, which people export to, cannot hold them.
     if broken:
         attributes["broken_trials"] = [f"{trial}: {reason}" for trial, reason in broken.items()]
+    # Only other labs' sessions have the following.
+    if absent:
+        attributes["absent"] = list(absent)
+    if computed_statistics:
+        attributes["computed_statistics"] = list(computed_statistics)
+        attributes["computed_statistics_rule"] = COMPUTED_STATISTICS_RULE
+    if adaptation is not None:
+        attributes |= adaptation.to_attributes()
     if notes:
         attributes["notes"] = list(notes)
     return attributes
@@ -177,13 +192,14 @@ def _stack_signatures(records: Sequence[TrialRecord], n_frames_padded: int) -> n
     return stacked
 
 
-def _sizes(n_trials: int, n_neurons: int, n_frames_padded: int) -> dict[str, int]:
+def _sizes(n_trials: int, form: TrialForm) -> dict[str, int]:
+    height, width = form.frame_size
     return {
         "trial": n_trials,
-        "neuron": n_neurons,
-        "time": n_frames_padded,
-        "height": FRAME_HEIGHT,
-        "width": FRAME_WIDTH,
+        "neuron": form.n_neurons,
+        "time": form.n_frames_padded,
+        "height": height,
+        "width": width,
         "behavior_channel": len(BEHAVIOR_CHANNELS),
         "eye_axis": len(EYE_AXES),
         "statistic": len(STATISTICS),

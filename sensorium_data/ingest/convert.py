@@ -24,7 +24,14 @@ import numpy as np
 from sensorium_data.archive import Mode, SessionArchive, members_of_trial, open_archive
 from sensorium_data.errors import SourceChangedError, StoreError
 from sensorium_data.files import Objects, RetryPolicy, StoredObject
-from sensorium_data.ingest.archived_statistics import convert_statistics, describe_statistics
+from sensorium_data.ingest.adaptation import parse_frame_size, parse_tier_map
+from sensorium_data.ingest.archived_statistics import (
+    convert_statistics,
+    describe_statistics,
+    find_given_statistics,
+    start_computed_statistics,
+    write_computed_statistics,
+)
 from sensorium_data.ingest.assembly import (
     BLOCK_VARIABLES,
     CONVERTER_VERSION,
@@ -32,9 +39,10 @@ from sensorium_data.ingest.assembly import (
     compose_attributes,
     encode_rest,
 )
+from sensorium_data.ingest.computed_statistics import ComputedStatistics
 from sensorium_data.ingest.recollection import recall_statistics, recall_trials
 from sensorium_data.ingest.targets import Target, find_target
-from sensorium_data.ingest.trial_blocks import SessionContents, read_session_contents
+from sensorium_data.ingest.trial_blocks import SessionContents, TrialForm, read_session_contents
 from sensorium_data.ingest.trial_conversion import (
     ConversionPlan,
     ConvertedTrial,
@@ -46,7 +54,7 @@ from sensorium_data.ingest.workspace import Workspace
 from sensorium_data.movies import group_movies
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import SCHEMA_VERSION, VARIABLES
-from sensorium_data.sessions import Session, Tier
+from sensorium_data.sessions import Session, sort_tiers
 from sensorium_data.store import (
     METADATA_KEY,
     ROOT_LOCK,
@@ -111,8 +119,8 @@ class ConversionReport:
         Seconds it took.
     notes : tuple of str
         A sentence for each count that differs from the published one, each tier with responses that are not in the
-        archive, each broken trial, each modality that ends before the video, and what is missing from the archive's
-        statistics.
+        archive, each broken trial, each modality that ends before the video, what is missing from the archive's
+        statistics, and, of other labs' sessions, what is not recorded, resized or computed.
     """
 
     session: str
@@ -138,6 +146,8 @@ def convert_session(
     mode: Mode = Mode.AUTO,
     downloads: str | Path | None = None,
     precision: Precision | None = None,
+    resize: str | None = None,
+    tier_map: Sequence[str] | None = None,
     repairs: bool = False,
     jobs: int = 2,
     executor: Executor | None = None,
@@ -164,6 +174,13 @@ def convert_session(
         The folder that downloaded archives are kept in.
     precision : Precision, optional
         What to keep of the values; by default what the store holds, or ``exact``.
+    resize : str, optional
+        Frame size that videos are resized to, such as ``"36x64"``, by the mean over areas
+        (:func:`~sensorium_data.ingest.resize_frames`); ``"none"`` keeps the archive's. By default as the store has it.
+        Another size than the store's makes a new version of the session.
+    tier_map : sequence of str, optional
+        New names of tiers, such as ``["validation=oracle"]``; ``["none"]`` keeps the archive's. By default as the store
+        has it.
     repairs : bool
         Read every object of a store that holds the session already, and convert anew what is damaged.
     jobs : int
@@ -183,11 +200,15 @@ def convert_session(
         If the archive cannot be read or is damaged.
     TrialError
         If an array in it has the wrong dtype or shape.
+    UsageError
+        If ``resize`` or ``tier_map`` cannot be read, or a tier to be renamed is not there.
     StoreError
         If the store cannot be written, holds the session in another precision, or is damaged and not to be repaired.
     """
     started = time.monotonic()
     stopping = stopping or threading.Event()
+    # Before anything is read.
+    parse_frame_size(resize), parse_tier_map(tier_map or ())
     sources = () if source is None else (source,) if isinstance(source, str) else tuple(source)
     known = Store.at(store)
     sources = sources or _list_published(session, known)
@@ -209,7 +230,7 @@ def convert_session(
                         policy,
                         progress,
                     )
-                    return conversion.run(precision, repairs, started)
+                    return conversion.run(precision, resize, tier_map, repairs, started)
             except SourceChangedError:
                 # What is finished and has not changed is found by its members' CRC and kept.
                 if n_changes == _N_RESTARTS:
@@ -244,13 +265,20 @@ class _Conversion:
     def objects(self) -> Objects:
         return self.store.objects
 
-    def run(self, precision: Precision | None, repairs: bool, started: float) -> ConversionReport:
+    def run(
+        self,
+        precision: Precision | None,
+        resize: str | None,
+        tier_map: Sequence[str] | None,
+        repairs: bool,
+        started: float,
+    ) -> ConversionReport:
         session, objects = self.session, self.objects
 
         def find(store: Store) -> Target:
             return find_target(
-                store, session, self.archive, precision=precision, repairs=repairs, jobs=self.jobs,
-                progress=self.progress,
+                store, session, self.archive, precision=precision, resize=resize, tier_map=tier_map, repairs=repairs,
+                jobs=self.jobs, progress=self.progress,
             )  # fmt: skip
 
         # A finished store may lie on a read-only disk: where nothing is to be done nothing is written, not even a lock.
@@ -292,18 +320,23 @@ class _Conversion:
 
     def _convert(self, target: Target, workspace: Workspace, started: float) -> ConversionReport:
         session, archive, precision = self.session, self.archive, target.precision
+        adaptation = target.adaptation
         workspace.begin(
             {
                 "schema_version": SCHEMA_VERSION,
                 "converter_version": CONVERTER_VERSION,
                 "precision": str(precision),
+                **adaptation.to_attributes(),
             }
         )
-        contents = read_session_contents(archive, session)
+        contents = read_session_contents(archive, session, adaptation)
         previous = target.open_previous(self.objects)
         statistics = convert_statistics(
             archive, contents, workspace, precision=precision, previous=previous, jobs=self.jobs
         )
+        form = TrialForm.of(contents, statistics.n_frames_padded)
+        if previous is not None and not previous.fits(form):
+            previous = None
         plan = ConversionPlan(
             session=session,
             store=self.store.url,
@@ -312,8 +345,7 @@ class _Conversion:
             archive=archive.url,
             archive_stamp=archive.stamp,
             n_trials=contents.n_trials,
-            n_neurons=contents.n_neurons,
-            n_frames_padded=statistics.n_frames_padded,
+            form=form,
             precision=precision,
             policy=self.policy,
         )
@@ -322,6 +354,10 @@ class _Conversion:
         n_resumed = len(done)
         converted = self._convert_trials(plan, contents, resources, done)
         records = [(converted[trial].record if trial in converted else done[trial]) for trial in contents.trials]
+        computed = self._compute_statistics(
+            start_computed_statistics(archive, contents, form), contents, records, resources.template, workspace
+        )
+        statistics = write_computed_statistics(computed, contents, statistics, workspace, precision)
         notes: tuple[str, ...] = (
             *contents.describe_differences(statistics.n_frames_padded),
             *_describe_withheld(session, contents, records),
@@ -329,13 +365,26 @@ class _Conversion:
             *_describe_unexpected(archive),
             *(f"trial {record.trial} is broken: {record.broken}" for record in records if record.broken),
             *_describe_early_ends(records),
+            *_describe_computed(computed, contents),
         )
         longest = max((record.n_frames for record in records), default=0)
-        notes += describe_statistics(contents, statistics, workspace, n_frames=longest, precision=precision)
+        given = find_given_statistics(archive, contents)
+        notes += describe_statistics(
+            contents, statistics, workspace, n_frames=longest, precision=precision, variables=given
+        )
         # Workers in other processes read the files.
         recall_trials(archive, records)
         recall_statistics(archive, statistics)
-        attributes = compose_attributes(session, archive, records, notes, precision)
+        attributes = compose_attributes(
+            session,
+            archive,
+            records,
+            notes,
+            precision,
+            adaptation=adaptation,
+            absent=contents.absent,
+            computed_statistics=computed.variables,
+        )
         movies = _find_movies(records, resources.template, workspace)
         finished = encode_rest(contents, statistics, records, movies, attributes, precision)
         ledger = _write_rest(finished, statistics, records, workspace)
@@ -356,6 +405,30 @@ class _Conversion:
             duration_s=time.monotonic() - started,
             notes=notes,
         )
+
+    def _compute_statistics(
+        self,
+        computed: ComputedStatistics,
+        contents: SessionContents,
+        records: Sequence[TrialRecord],
+        template: SessionTemplate,
+        workspace: Workspace,
+    ) -> ComputedStatistics:
+        """Take the trials that count into statistics, from what was written of them."""
+        if not computed:
+            return computed
+        label = f"statistics of {self.session.alias}"
+        for position, (record, tier) in enumerate(zip(records, contents.tiers, strict=True)):
+            if not computed.counts(tier, valid=record.valid, responses_withheld=record.responses_withheld):
+                continue
+            arrays = {"behavior": record.behavior, "pupil_center": record.pupil_center}
+            for variable in BLOCK_VARIABLES:
+                if variable in computed.variables:
+                    data = workspace.group.read(template.block_key(variable, position))
+                    arrays[variable] = template.decode_block(variable, position, data)
+            computed.add(arrays)
+            self.progress(label, position + 1, len(records))
+        return computed
 
     def _convert_trials(
         self,
@@ -463,7 +536,7 @@ def _read_records(plan: ConversionPlan, contents: SessionContents, resources: Re
         recall_trials(archive, [record])
         if (
             record.members == archive.fingerprint_trial(trial)
-            and record.behavior.shape[-1] == plan.n_frames_padded
+            and record.behavior.shape[-1] == plan.form.n_frames_padded
             and record.objects.keys() == {resources.template.block_key(name, position) for name in BLOCK_VARIABLES}
         ):
             done[trial] = replace(record, stamps=archive.stamp_members(members_of_trial(trial)))
@@ -475,7 +548,7 @@ def _describe_withheld(session: Session, contents: SessionContents, records: Seq
 
     Zeros in the test tiers of a session that withholds them are as published; a missing file never is.
     """
-    for tier in Tier:
+    for tier in sort_tiers(contents.tiers):
         of_tier = [record for record, own in zip(records, contents.tiers, strict=True) if own is tier]
         are_zeros_published = tier.is_test and session.withholds_test_responses
         n_lacking = sum(
@@ -506,6 +579,21 @@ def _describe_early_ends(records: Sequence[TrialRecord]) -> Iterator[str]:
             trials = "1 trial" if len(missing) == 1 else f"{len(missing)} trials"
             frames = "1 frame" if max(missing) == 1 else f"{format_range(np.array(missing))} frames"
             yield f"in {trials} {variable} end{'s' * (variable != 'responses')} {frames} before the video"
+
+
+def _describe_computed(computed: ComputedStatistics, contents: SessionContents) -> Iterator[str]:
+    if not computed:
+        return
+    which = "statistics" if len(computed.variables) == len(contents.variables) else None
+    which = which or f"statistics of {', '.join(computed.variables)}"
+    if computed.n_trials:
+        yield f"the archive gives no {which}: computed over {computed.n_trials} trials of tier train"
+    else:
+        there = ", ".join(sort_tiers(contents.tiers))
+        yield (
+            f"the archive gives no {which}, and no trial of tier train with responses to compute them from (tiers "
+            f"{there}): they are unknown; --tier-map renames a tier"
+        )
 
 
 def _find_movies(records: Sequence[TrialRecord], template: SessionTemplate, workspace: Workspace) -> list[int]:

@@ -111,6 +111,8 @@ def ingest_sessions(
     mode: Mode = Mode.AUTO,
     downloads: str | Path | None = None,
     precision: Precision | None = None,
+    resize: str | None = None,
+    tier_map: Sequence[str] | None = None,
     repairs: bool = False,
     jobs: int | None = None,
     dask: str | None = None,
@@ -129,7 +131,7 @@ def ingest_sessions(
         The store, or the path or fsspec URL of its root; made if it does not exist.
     sources : sequence of str
         Folders, URLs or archives to read from, tried in this order; by default where the sessions are published.
-    mode, downloads, precision, repairs, policy
+    mode, downloads, precision, resize, tier_map, repairs, policy
         As :func:`~sensorium_data.ingest.convert_session` takes them.
     jobs : int, optional
         Trials converted at once, of all sessions together; by default :func:`default_jobs`. Each needs about 100 MB.
@@ -161,6 +163,8 @@ def ingest_sessions(
                 mode=mode,
                 downloads=downloads,
                 precision=precision,
+                resize=resize,
+                tier_map=tier_map,
                 repairs=repairs,
                 jobs=n_jobs,
                 executor=executor,

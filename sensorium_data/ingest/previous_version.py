@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sensorium_data.files import Objects, StoredObject
+from sensorium_data.ingest.trial_blocks import TrialForm
 from sensorium_data.schema import SIGNATURE
 from sensorium_data.store import Ledger, Members, StatisticsRecord, TrialFacts, TrialRecord
 
@@ -38,6 +39,15 @@ class PreviousVersion:
         """Whether a trial was made from the same members, so that it may be copied if it is sound."""
         facts = self._ledger.trials.get(trial)
         return facts is not None and facts.members == members
+
+    def fits(self, form: TrialForm) -> bool:
+        """Whether its blocks have as many neurons, frames and pixels as are wanted now."""
+        import zarr
+
+        store = self._group.zarr_store()
+        videos, responses = (zarr.open_array(store, path=name, mode="r").shape for name in ("videos", "responses"))
+        n_frames = form.n_frames_padded
+        return videos[1:] == (n_frames, *form.frame_size) and responses[1:] == (form.n_neurons, n_frames)
 
     def facts(self, trial: int) -> TrialFacts | None:
         """Return what is known of a trial."""
@@ -88,22 +98,40 @@ class PreviousVersion:
             stamps=stamps,
             objects=copied,
             n_missing_frames=facts.n_missing_frames,
-            behavior=self._small["behavior"][row],
-            pupil_center=self._small["pupil_center"][row],
+            behavior=self._read_row("behavior", row),
+            pupil_center=self._read_row("pupil_center", row),
             signature=self._small["signature"][row][: facts.n_frames],
         )
 
-    def copy_statistics(self, members: Members, stamps: Mapping[str, str], group: Objects) -> StatisticsRecord | None:
-        """Copy the archive's statistics, if they were made from the same members and are sound."""
+    def copy_statistics(
+        self,
+        members: Members,
+        stamps: Mapping[str, str],
+        group: Objects,
+        *,
+        n_frames_padded: int | None = None,
+    ) -> StatisticsRecord | None:
+        """Copy the statistics that the archive gives, if they were made from the same members and are sound.
+
+        Parameters
+        ----------
+        members, stamps, group
+            As :meth:`copy_trial` takes them.
+        n_frames_padded : int, optional
+            How long their frame axis has to be.
+        """
         record = self._ledger.statistics
-        if record.members != members:
+        if record.members != members or n_frames_padded not in (None, record.n_frames_padded):
             return None
-        for key, stored in record.objects.items():
+        # Those that were computed are computed again: they depend on the trials.
+        given = {name.partition("/")[0] for name in members}
+        copied = {key: stored for key, stored in record.objects.items() if key.split("/")[1] in given}
+        for key, stored in copied.items():
             data = self._read_sound(key, stored)
             if data is None:
                 return None
             group.write(key, data)
-        return replace(record, stamps=stamps)
+        return replace(record, stamps=stamps, objects=copied)
 
     @cached_property
     def is_usable(self) -> bool:
@@ -121,7 +149,15 @@ class PreviousVersion:
 
         store = self._group.zarr_store()
         paths = {name: name for name in ("behavior", "pupil_center")} | {"signature": f"movies/{SIGNATURE.name}"}
-        return {name: np.asarray(zarr.open_array(store, path=path, mode="r")[...]) for name, path in paths.items()}
+        # What the recording lacks is not there.
+        there = {name: path for name, path in paths.items() if f"{path}/zarr.json" in self._ledger.objects}
+        return {name: np.asarray(zarr.open_array(store, path=path, mode="r")[...]) for name, path in there.items()}
+
+    def _read_row(self, variable: str, row: int) -> np.ndarray[Any, np.dtype[Any]]:
+        """Return a trial's small array; one without channels if the recording lacks it."""
+        if variable in self._small:
+            return np.asarray(self._small[variable][row])
+        return np.full((0, self._ledger.statistics.n_frames_padded), np.nan, np.float32)
 
     def _read_sound(self, key: str, stored: StoredObject) -> bytes | None:
         try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sensorium_data.archive import SessionArchive
 from sensorium_data.errors import StoreError
 from sensorium_data.files import Objects
+from sensorium_data.ingest.adaptation import Adaptation, parse_frame_size, parse_tier_map
 from sensorium_data.ingest.previous_version import PreviousVersion
 from sensorium_data.ingest.recollection import recall_statistics, recall_trials
 from sensorium_data.progress import Progress, ignore_progress
@@ -46,6 +47,8 @@ class Target:
         The published group that it replaces.
     attributes : mapping
         Of the published group, if it is done.
+    adaptation : Adaptation
+        What is changed of the recording.
     """
 
     group: str
@@ -55,6 +58,7 @@ class Target:
     previous: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     session: Session | None = None
+    adaptation: Adaptation = field(default_factory=Adaptation)
 
     def open_previous(self, objects: Objects) -> PreviousVersion | None:
         """Return the replaced group to copy from; ``None`` if there is none, or none that can be read."""
@@ -73,6 +77,8 @@ def find_target(
     archive: SessionArchive,
     *,
     precision: Precision | None = None,
+    resize: str | None = None,
+    tier_map: Sequence[str] | None = None,
     repairs: bool = False,
     jobs: int = 1,
     progress: Progress = ignore_progress,
@@ -89,6 +95,11 @@ def find_target(
         Its archive.
     precision : Precision, optional
         The precision that is asked for; by default what the store holds, or ``exact``.
+    resize, tier_map : optional
+        The frame size and the names of tiers that are asked for, as
+        :func:`~sensorium_data.ingest.adaptation.parse_frame_size` and
+        :func:`~sensorium_data.ingest.adaptation.parse_tier_map` take them; by default what the store holds. Others than
+        the store's make a new version.
     repairs : bool
         Whether to read every object of a published group, and to replace a damaged one.
     jobs : int
@@ -108,9 +119,12 @@ def find_target(
     except StoreError:
         if not repairs:
             raise
-        return Target(next_group(group), precision or Precision.EXACT, previous=group, session=session)
+        wanted = _adapt(Adaptation(), resize, tier_map)
+        return Target(
+            next_group(group), precision or Precision.EXACT, previous=group, session=session, adaptation=wanted
+        )
     if attributes is None:
-        return Target(group, precision or Precision.EXACT)
+        return Target(group, precision or Precision.EXACT, adaptation=_adapt(Adaptation(), resize, tier_map))
     require_schema(objects, session, group, attributes)
     stored = Precision(attributes["precision"])
     if precision is not None and precision != stored:
@@ -122,21 +136,31 @@ def find_target(
             expected=str(precision),
             remedy="ingest into another store, or leave out --precision",
         )
+    wanted = _adapt(Adaptation.read(attributes), resize, tier_map)
     sound = not repairs or _is_sound(objects, session, group, jobs, progress)
     _recall(objects, session, group, archive)
-    if sound and _is_made_from(attributes, archive):
-        return Target(group, stored, done=True, attributes=attributes)
+    if sound and Adaptation.read(attributes) == wanted and _is_made_from(attributes, archive):
+        return Target(group, stored, done=True, attributes=attributes, adaptation=wanted)
     following = next_group(group)
     found = read_attributes(objects, session, following)
     if found is not None:
         _recall(objects, session, following, archive)
-    if found is not None and found.get("precision") == str(stored) and _is_made_from(found, archive):
+    is_as_wanted = found is not None and found.get("precision") == str(stored) and Adaptation.read(found) == wanted
+    if found is not None and is_as_wanted and _is_made_from(found, archive):
         # Published by a run that was killed before it moved the store's pointer.
-        return Target(following, stored, done=True, is_to_be_pointed_to=True, attributes=found)
+        return Target(following, stored, done=True, is_to_be_pointed_to=True, attributes=found, adaptation=wanted)
     if found is not None:
         # Nobody was ever pointed to it, and the archive has changed again since.
         objects.child(following).delete_all()
-    return Target(following, stored, previous=group, session=session)
+    return Target(following, stored, previous=group, session=session, adaptation=wanted)
+
+
+def _adapt(stored: Adaptation, resize: str | None, tier_map: Sequence[str] | None) -> Adaptation:
+    """Return what is asked for, and as the store has it what is not."""
+    return Adaptation(
+        stored.frame_size if resize is None else parse_frame_size(resize),
+        stored.tier_map if tier_map is None else parse_tier_map(tier_map),
+    )
 
 
 def _is_made_from(attributes: Mapping[str, Any], archive: SessionArchive) -> bool:

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
 from sensorium_data.archive import SessionArchive
-from sensorium_data.errors import TrialError, UnknownNameError
+from sensorium_data.errors import TrialError
+from sensorium_data.ingest.adaptation import Adaptation, resize_frames
 from sensorium_data.movies import N_FRAMES_BY_STIMULUS, sign_video
+from sensorium_data.recorded_frames import MOST_MISSING_FRAMES, count_recorded_frames
 from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_HEIGHT, FRAME_WIDTH, VARIABLES
-from sensorium_data.sessions import Session, Tier
+from sensorium_data.sessions import NO_TIER, Session, Tier
 from sensorium_data.store import Precision, cast_values
 
-__all__ = ["SessionContents", "TrialBlock", "read_session_contents", "read_trial_block"]
+__all__ = ["POSITIONS", "SessionContents", "TrialBlock", "TrialForm", "read_session_contents", "read_trial_block"]
+
+#: The name of the cell positions, beside those of the modalities, among what a recording lacks.
+POSITIONS = "positions"
+
+# A frame that a video's signature can be taken of, and one that a trial's memory holds hundreds of.
+_SMALLEST_FRAME, _LARGEST_FRAME = (4, 8), (4096, 4096)
+_HEADERS_AT_ONCE = 8
+# Larger integers are not all float64 numbers.
+_LARGEST_INTEGER = 2**53
+
+_POSITIONS_MEMBER = "meta/neurons/cell_motor_coordinates.npy"
 
 _LONGEST_STIMULUS = max(max(lengths) for lengths in N_FRAMES_BY_STIMULUS.values())
 
@@ -32,18 +46,35 @@ class SessionContents:
     trials : tuple of int
         Ids of the trials that have files, ascending.
     tiers : tuple of Tier
-        Theirs.
+        Theirs, under the names that they have in the store.
     unit_ids : np.ndarray
         (neuron,) int64.
-    positions : np.ndarray
-        (neuron, 3) float64, cell positions x, y, z in micrometers.
+    positions : np.ndarray or None
+        (neuron, 3) float64, cell positions x, y, z in micrometers; None where the archive has none.
+    frame_size : tuple of int
+        Height and width of a frame in the store.
+    archived_frame_size : tuple of int
+        Height and width of a frame in the archive.
+    n_frames_longest : int
+        Length of the longest video; 0 for the published sessions, whose videos are all as long as their statistics.
+    absent : tuple of str
+        What the archive does not hold of ``behavior``, ``pupil_center`` and ``positions``.
     """
 
     session: Session
     trials: tuple[int, ...]
     tiers: tuple[Tier, ...]
     unit_ids: np.ndarray
-    positions: np.ndarray
+    positions: np.ndarray | None
+    frame_size: tuple[int, int] = (FRAME_HEIGHT, FRAME_WIDTH)
+    archived_frame_size: tuple[int, int] = (FRAME_HEIGHT, FRAME_WIDTH)
+    n_frames_longest: int = 0
+    absent: tuple[str, ...] = ()
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The data variables that the store holds."""
+        return tuple(variable for variable in VARIABLES if variable not in self.absent)
 
     @property
     def n_neurons(self) -> int:
@@ -56,10 +87,13 @@ class SessionContents:
         return len(self.trials)
 
     def describe_differences(self, n_frames_padded: int) -> tuple[str, ...]:
-        """Return a sentence for each count that differs from the published one, if one was published."""
+        """Return a sentence for each count that differs from the published one, and for what is not recorded."""
+        notes = [f"the recording has no {_WORDS[name]}" for name in self.absent]
+        if self.frame_size != self.archived_frame_size:
+            old, new = ("{} x {}".format(*size) for size in (self.archived_frame_size, self.frame_size))
+            notes.append(f"frames of {old} pixels were resized to {new}")
         if not self.session.is_described:
-            return ()
-        notes = []
+            return tuple(notes)
         found = Counter(self.tiers)
         for tier, expected in self.session.n_trials_by_tier.items():
             if found[tier] != expected:
@@ -69,6 +103,9 @@ class SessionContents:
         if n_frames_padded != self.session.n_frames_padded:
             notes.append(f"trials are padded to {n_frames_padded} frames, published is {self.session.n_frames_padded}")
         return tuple(notes)
+
+
+_WORDS = {"behavior": "behavior", "pupil_center": "pupil centers", POSITIONS: "cell positions"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +127,7 @@ class TrialBlock:
     responses : np.ndarray
         (neuron, time).
     behavior, pupil_center : np.ndarray
-        (2, time).
+        (2, time); (0, time) where the archive has none.
     signature : np.ndarray
         (n_frames, columns) float32, of the video: :func:`sensorium_data.movies.sign_video`.
     largest_absolute_error : mapping of str to float
@@ -109,18 +146,38 @@ class TrialBlock:
     largest_absolute_error: Mapping[str, float]
 
 
-def read_session_contents(archive: SessionArchive, session: Session) -> SessionContents:
+def read_session_contents(
+    archive: SessionArchive, session: Session, adaptation: Adaptation | None = None
+) -> SessionContents:
     """Read which trials and neurons an archive holds.
+
+    Of sessions that the catalogue lacks, the first bytes of every video are read as well: they say how large frames
+    are, and how long each trial is.
+
+    Parameters
+    ----------
+    archive : SessionArchive
+        The session's archive.
+    session : Session
+        Which session.
+    adaptation : Adaptation, optional
+        What is to be changed of it.
 
     Raises
     ------
     TrialError
-        If a trial with files has no tier or an unknown one, or the neurons' metadata do not fit together.
+        If a trial with files has no tier or an impossible one, the neurons' metadata do not fit together, or the
+        videos are no videos or differ in the size of their frames.
+    UsageError
+        If a tier is to be renamed that is not there.
     ArchiveError
         If members are missing or damaged.
     """
+    adaptation = adaptation or Adaptation()
     trials = tuple(archive.trial_ids())
-    tiers = _read_tiers(archive, session, trials)
+    absent = archive.absent_modalities
+    member = archive.member("meta/trials/tiers.npy")
+    tiers = adaptation.rename_tiers(_read_tiers(archive, session, trials), session, archive.locate(member))
     ids_member = archive.member("meta/neurons/unit_ids.npy")
     unit_ids = archive.read_array(ids_member)
     if unit_ids.ndim != 1 or unit_ids.dtype.kind not in "iu" or len(unit_ids) == 0:
@@ -132,7 +189,32 @@ def read_session_contents(archive: SessionArchive, session: Session) -> SessionC
             found=f"{unit_ids.dtype} {unit_ids.shape}",
             expected="integers (neurons,)",
         )
-    positions_member = archive.member("meta/neurons/cell_motor_coordinates.npy")
+    if len(np.unique(unit_ids)) != len(unit_ids) and not session.is_described:
+        raise _wrong(
+            archive,
+            session,
+            ids_member,
+            "unit ids are not unique",
+            found=f"{len(np.unique(unit_ids))} ids of {len(unit_ids)} neurons",
+            expected="an id of its own for each neuron",
+        )
+    size, n_frames_longest = (FRAME_HEIGHT, FRAME_WIDTH), 0
+    if not session.is_described:
+        size, n_frames_longest = _read_video_sizes(archive, session, trials)
+    contents = SessionContents(
+        session,
+        trials,
+        tiers,
+        unit_ids.astype(np.int64),
+        positions=None,
+        frame_size=adaptation.frame_size or size,
+        archived_frame_size=size,
+        n_frames_longest=n_frames_longest,
+        absent=absent,
+    )
+    if not session.is_described and not archive.has_member(_POSITIONS_MEMBER):
+        return replace(contents, absent=(*absent, POSITIONS))
+    positions_member = archive.member(_POSITIONS_MEMBER)
     positions = archive.read_array(positions_member)
     if positions.shape != (len(unit_ids), 3) or positions.dtype.kind not in "iuf":
         raise _wrong(
@@ -143,23 +225,56 @@ def read_session_contents(archive: SessionArchive, session: Session) -> SessionC
             found=f"{positions.dtype} {positions.shape}",
             expected=f"numbers {(len(unit_ids), 3)}",
         )
-    return SessionContents(session, trials, tiers, unit_ids.astype(np.int64), positions.astype(np.float64))
+    return replace(contents, positions=positions.astype(np.float64))
+
+
+@dataclass(frozen=True)
+class TrialForm:
+    """What all trials of a session have in common: small, hashable, and the same in every process.
+
+    Attributes
+    ----------
+    n_neurons : int
+        Neurons of the session.
+    n_frames_padded : int
+        Length of the session's frame axis.
+    frame_size, archived_frame_size : tuple of int
+        Height and width of a frame, in the store and in the archive.
+    absent : tuple of str
+        The modalities that no trial has.
+    """
+
+    n_neurons: int
+    n_frames_padded: int
+    frame_size: tuple[int, int] = (FRAME_HEIGHT, FRAME_WIDTH)
+    archived_frame_size: tuple[int, int] = (FRAME_HEIGHT, FRAME_WIDTH)
+    absent: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, contents: SessionContents, n_frames_padded: int) -> Self:
+        """Return the form of the trials of a session."""
+        return cls(
+            contents.n_neurons, n_frames_padded, contents.frame_size, contents.archived_frame_size, contents.absent
+        )
+
+    def shape_of(self, variable: str) -> tuple[int, ...]:
+        """Return the shape of one trial of a variable in the archive, without its frames, which come last."""
+        n_channels = {"behavior": len(BEHAVIOR_CHANNELS), "pupil_center": len(EYE_AXES), "responses": self.n_neurons}
+        return self.archived_frame_size if variable == "videos" else (n_channels[variable],)
 
 
 def read_trial_block(
-    archive: SessionArchive,
-    session: Session,
-    trial: int,
-    *,
-    n_neurons: int,
-    n_frames_padded: int,
-    precision: Precision = Precision.EXACT,
+    archive: SessionArchive, session: Session, trial: int, form: TrialForm, precision: Precision = Precision.EXACT
 ) -> TrialBlock:
     """Read one trial, check it, and bring it into the store's form.
 
     A frame is valid when all its pixels are finite, and the valid frames stand at the start. A video without
     valid frames, with others after invalid ones, or of one constant value beyond the length of any stimulus
     makes the trial broken: it keeps its place, without a valid frame.
+
+    A session that the catalogue lacks may have trials of different lengths, not padded, and numbers of other dtypes. A
+    video of integers cannot mark where it ends: its valid frames end with the responses, or with the pupil's center
+    where those are withheld.
 
     Parameters
     ----------
@@ -169,24 +284,26 @@ def read_trial_block(
         Which session that is.
     trial : int
         The trial's id.
-    n_neurons : int
-        Neurons of the session.
-    n_frames_padded : int
-        Length of the session's frame axis.
+    form : TrialForm
+        The session's numbers of neurons, frames and pixels.
     precision : Precision
         What to keep of the values.
 
     Raises
     ------
     TrialError
-        If an array's dtype or shape is wrong, or a value is too large for the dtype that it is stored in.
+        If an array's dtype or shape is wrong, a modality is sampled at other frames than the video, or a value is too
+        large for the dtype that it is stored in.
     ArchiveError, SourceError
         If a member is damaged or cannot be had.
     """
     errors = dict.fromkeys(VARIABLES, 0.0)
 
-    def read(variable: str, *shape: int) -> np.ndarray:
-        return _read_checked(archive, session, variable, trial, (*shape, n_frames_padded))
+    n_frames_padded = form.n_frames_padded
+
+    def read(variable: str, n_frames_expected: int) -> np.ndarray:
+        shape = (*form.shape_of(variable), n_frames_expected)
+        return _read_checked(archive, session, variable, trial, shape, n_frames_padded)
 
     def cast(variable: str, values: np.ndarray, stored: np.ndarray) -> None:
         errors[variable] = cast_values(values, stored, precision.rounding_of(variable))
@@ -204,29 +321,43 @@ def read_trial_block(
     def allocate(*shape: int) -> np.ndarray:
         return np.full(shape, np.nan, precision.dtype)
 
-    video = read("videos", FRAME_HEIGHT, FRAME_WIDTH)
+    video = read("videos", n_frames_padded)
+    n_frames_video = video.shape[-1]
     n_frames, broken = _count_valid_frames(video)
-    videos = allocate(n_frames_padded, FRAME_HEIGHT, FRAME_WIDTH)
+    if video.dtype.kind != "f" and not broken:
+        for variable in ("responses", "pupil_center"):
+            if variable not in form.absent and archive.has_array(variable, trial):
+                n_recorded = _find_end(read(variable, n_frames_video), n_frames)
+                if n_recorded:
+                    n_frames = n_recorded
+                    break
+    videos = allocate(n_frames_padded, *form.frame_size)
     # Frame by frame is how the store keeps a video, and pixel by pixel how the archive does: turned once, and then
     # cast and signed as it lies.
     frames = np.ascontiguousarray(video[..., :n_frames].transpose(2, 0, 1))
+    if form.frame_size != form.archived_frame_size:
+        frames = resize_frames(frames, form.frame_size)
     cast("videos", frames, videos[:n_frames])
     del video, frames
 
-    responses = allocate(n_neurons, n_frames_padded)
-    responses_withheld = not archive.has_array("responses", trial)
-    if not responses_withheld:
-        raw = read("responses", n_neurons)
-        responses_withheld = not raw.any()
-        if not responses_withheld:
-            cast("responses", raw[:, :n_frames], responses[:, :n_frames])
-        del raw
-
-    def read_small(variable: str, n_channels: int) -> np.ndarray:
-        raw = read(variable, n_channels)
-        padded = allocate(*raw.shape)
-        cast(variable, raw[:, :n_frames], padded[:, :n_frames])
+    def keep(variable: str, raw: np.ndarray) -> np.ndarray:
+        n_kept = min(n_frames, raw.shape[-1])
+        padded = allocate(len(raw), n_frames_padded)
+        cast(variable, raw[:, :n_kept], padded[:, :n_kept])
         return padded
+
+    raw = read("responses", n_frames_video) if archive.has_array("responses", trial) else None
+    responses_withheld = raw is None or not raw.any()
+    if raw is None or responses_withheld:
+        responses = allocate(form.n_neurons, n_frames_padded)
+    else:
+        responses = keep("responses", raw)
+    del raw
+
+    def keep_small(variable: str) -> np.ndarray:
+        if variable in form.absent:
+            return allocate(0, n_frames_padded)
+        return keep(variable, read(variable, n_frames_video))
 
     return TrialBlock(
         trial=trial,
@@ -235,8 +366,8 @@ def read_trial_block(
         responses_withheld=responses_withheld,
         videos=videos,
         responses=responses,
-        behavior=read_small("behavior", len(BEHAVIOR_CHANNELS)),
-        pupil_center=read_small("pupil_center", len(EYE_AXES)),
+        behavior=keep_small("behavior"),
+        pupil_center=keep_small("pupil_center"),
         signature=sign_video(videos[:n_frames].astype(np.float32, copy=False)),
         largest_absolute_error=errors,
     )
@@ -258,6 +389,34 @@ def _count_valid_frames(video: np.ndarray) -> tuple[int, str]:
     if n_frames > _LONGEST_STIMULUS and np.ptp(video[..., :n_frames]) == 0:
         return 0, f"the video is empty: {n_frames} frames of one constant value"
     return n_frames, ""
+
+
+def _find_end(values: np.ndarray, n_frames: int) -> int:
+    """Return where a trial ends by another modality than its video; 0 if that cannot tell."""
+    if not values.any():
+        return 0
+    return count_recorded_frames(values, min(n_frames, values.shape[-1]))
+
+
+def _read_video_sizes(
+    archive: SessionArchive, session: Session, trials: tuple[int, ...]
+) -> tuple[tuple[int, int], int]:
+    """Return height and width of the frames of all videos, and the frames of the longest."""
+    members = [archive.member(f"data/videos/{trial}.npy") for trial in trials]
+    with ThreadPoolExecutor(_HEADERS_AT_ONCE, thread_name_prefix="headers") as pool:
+        shapes = [shape for shape, _ in pool.map(archive.read_array_header, members)]
+    first = shapes[0]
+    for trial, member, shape in zip(trials, members, shapes, strict=True):
+        is_video = len(shape) == 3 and shape[2] > 0
+        is_frame = is_video and all(
+            low <= n <= high for low, n, high in zip(_SMALLEST_FRAME, shape, _LARGEST_FRAME, strict=False)
+        )
+        if not is_frame or shape[:2] != first[:2]:
+            expected = f"(height, width, frames), frames of {_SMALLEST_FRAME} to {_LARGEST_FRAME} pixels"
+            if is_frame:
+                expected = f"frames of {first[:2]} pixels as in trial {trials[0]}"
+            raise _wrong(archive, session, member, "wrong shape of videos", trial=trial, found=shape, expected=expected)
+    return (int(first[0]), int(first[1])), max(shape[2] for shape in shapes)
 
 
 def _read_tiers(archive: SessionArchive, session: Session, trials: tuple[int, ...]) -> tuple[Tier, ...]:
@@ -286,8 +445,11 @@ def _read_tiers(archive: SessionArchive, session: Session, trials: tuple[int, ..
             )
         name = names[trial]
         try:
-            tiers.append(Tier.parse(name.decode("ascii", "replace") if isinstance(name, bytes) else str(name)))
-        except UnknownNameError:
+            tier = Tier(name.decode("ascii", "replace") if isinstance(name, bytes) else str(name))
+            if session.is_described and not tier.is_known:
+                raise ValueError(tier)
+            tiers.append(tier)
+        except ValueError:
             raise _wrong(
                 archive,
                 session,
@@ -295,16 +457,26 @@ def _read_tiers(archive: SessionArchive, session: Session, trials: tuple[int, ..
                 "the trial has files and an unknown tier",
                 trial=trial,
                 found=repr(str(name)),
-                expected=", ".join(Tier),
+                expected=", ".join(Tier)
+                if session.is_described
+                else f"a name of up to 64 letters, digits, '.', '_' and '-', other than {NO_TIER}",
             ) from None
     return tuple(tiers)
 
 
 def _read_checked(
-    archive: SessionArchive, session: Session, variable: str, trial: int, shape: tuple[int, ...]
+    archive: SessionArchive,
+    session: Session,
+    variable: str,
+    trial: int,
+    shape: tuple[int, ...],
+    n_frames_padded: int,
 ) -> np.ndarray:
+    """Read one array of a trial, whose shape must be ``shape``; in other labs' sessions its length may differ."""
     values = archive.read_trial(variable, trial)
     member = archive.member(f"data/{variable}/{trial}.npy")
+    if not session.is_described:
+        return _check_freely(archive, session, variable, trial, values, shape, n_frames_padded)
     if values.dtype.kind != "f":
         raise _wrong(
             archive,
@@ -322,6 +494,70 @@ def _read_checked(
     return values
 
 
+def _check_freely(
+    archive: SessionArchive,
+    session: Session,
+    variable: str,
+    trial: int,
+    values: np.ndarray,
+    shape: tuple[int, ...],
+    n_frames_padded: int,
+) -> np.ndarray:
+    """Check an array of a session that the catalogue lacks, and return it; integers only as far as they are exact."""
+    member = archive.member(f"data/{variable}/{trial}.npy")
+    if values.dtype.kind not in "fiu" or values.dtype.itemsize > 8:
+        raise _wrong(
+            archive,
+            session,
+            member,
+            f"wrong dtype of {variable}",
+            trial=trial,
+            found=values.dtype,
+            expected="float16, float32, float64 or integers",
+            remedy=f"save {variable} as float32",
+        )
+    if values.shape[:-1] != shape[:-1] or values.ndim != len(shape):
+        raise _wrong(
+            archive,
+            session,
+            member,
+            f"wrong shape of {variable}",
+            trial=trial,
+            found=values.shape,
+            expected=f"({', '.join(map(str, shape[:-1]))}, frames), as the session's other files and metadata have it",
+            remedy="see that the file is this session's, and export it with the same neurons, channels and pixels",
+        )
+    n_frames = values.shape[-1]
+    if n_frames > n_frames_padded if variable == "videos" else abs(n_frames - shape[-1]) > MOST_MISSING_FRAMES:
+        raise _wrong(
+            archive,
+            session,
+            member,
+            f"{variable} {'are' if variable == 'responses' else 'is'} not sampled at the frames of the video",
+            trial=trial,
+            found=f"{n_frames} frames",
+            expected=f"{shape[-1]} frames, or up to {MOST_MISSING_FRAMES} more or fewer",
+            remedy=f"resample {variable} to the frames of the video",
+        )
+    is_long = values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size > 0
+    if is_long and max(abs(int(values.min())), abs(int(values.max()))) > _LARGEST_INTEGER:
+        raise _wrong(
+            archive,
+            session,
+            member,
+            f"{variable} hold integers that no float64 is",
+            trial=trial,
+            found=f"up to {values.max()}",
+            expected=f"at most 2**53 = {_LARGEST_INTEGER}",
+            remedy=f"save {variable} as float64",
+        )
+    # Integers of 4 bytes and more are float64 numbers, from which the error of the store's precision is counted.
+    if values.dtype.kind in "iu" and variable != "videos":
+        return values.astype(np.float64)
+    # Sums of float16 leave its range.
+    return values.astype(np.float32) if values.dtype == np.float16 else values
+
+
 def _wrong(
     archive: SessionArchive,
     session: Session,
@@ -331,6 +567,7 @@ def _wrong(
     trial: int | None = None,
     found: Any,
     expected: Any,
+    remedy: str | None = None,
 ) -> TrialError:
     return TrialError(
         problem,
@@ -339,5 +576,10 @@ def _wrong(
         path=archive.locate(member),
         found=found,
         expected=expected,
-        remedy="compare the archive with the published one, and download it again",
+        remedy=remedy
+        or (
+            "compare the archive with the published one, and download it again"
+            if session.is_described
+            else "correct the file, and pack the session again"
+        ),
     )

@@ -21,7 +21,7 @@ from sensorium_data.files import LocalObjects, Objects, RetryPolicy, StoredObjec
 from sensorium_data.ingest.assembly import BLOCK_VARIABLES, declare_variables
 from sensorium_data.ingest.previous_version import PreviousVersion
 from sensorium_data.ingest.recollection import recall_trials
-from sensorium_data.ingest.trial_blocks import TrialBlock, read_trial_block
+from sensorium_data.ingest.trial_blocks import TrialBlock, TrialForm, read_trial_block
 from sensorium_data.ingest.workspace import Workspace
 from sensorium_data.recorded_frames import count_recorded_frames
 from sensorium_data.sessions import Session
@@ -48,8 +48,10 @@ class ConversionPlan:
         Where the archive is.
     archive_stamp : str
         What marks its version.
-    n_trials, n_neurons, n_frames_padded : int
-        Sizes of the session.
+    n_trials : int
+        Trials of the session.
+    form : TrialForm
+        What they have in common.
     precision : Precision
         What to keep of the values.
     policy : RetryPolicy or None
@@ -63,8 +65,7 @@ class ConversionPlan:
     archive: str
     archive_stamp: str
     n_trials: int
-    n_neurons: int
-    n_frames_padded: int
+    form: TrialForm
     precision: Precision
     policy: RetryPolicy | None = None
 
@@ -82,7 +83,7 @@ class Resources:
     def of(cls, plan: ConversionPlan, archive: SessionArchive) -> Self:
         """Open what the plan names beside the archive."""
         objects = open_objects(plan.store)
-        template = declare_variables(plan.n_trials, plan.n_neurons, plan.n_frames_padded, plan.precision)
+        template = declare_variables(plan.n_trials, plan.form, plan.precision)
         previous = None
         if plan.previous is not None:
             ledger = read_ledger(objects, plan.session, plan.previous)
@@ -160,14 +161,7 @@ def convert_trial(
             responses = template.decode_block("responses", position, data)
             record = replace(record, n_missing_frames=_count_missing_frames(record, responses))
     if record is None:
-        block = read_trial_block(
-            archive,
-            plan.session,
-            trial,
-            n_neurons=plan.n_neurons,
-            n_frames_padded=plan.n_frames_padded,
-            precision=plan.precision,
-        )
+        block = read_trial_block(archive, plan.session, trial, plan.form, plan.precision)
         # After the block: of files in a folder the checksums are known now.
         members = archive.fingerprint_trial(trial)
         record = write_trial_block(block, position, template, workspace.group, members, stamps)

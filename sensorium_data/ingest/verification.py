@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sensorium_data.archive import SessionArchive
 from sensorium_data.errors import ArchiveError, TrialError
-from sensorium_data.ingest.archived_statistics import read_statistic
+from sensorium_data.ingest.adaptation import Adaptation
+from sensorium_data.ingest.archived_statistics import read_statistic, start_computed_statistics
 from sensorium_data.ingest.assembly import STATISTICS_GROUP
-from sensorium_data.ingest.trial_blocks import TrialBlock, read_session_contents, read_trial_block
+from sensorium_data.ingest.trial_blocks import TrialBlock, TrialForm, read_session_contents, read_trial_block
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import STATISTICS, VARIABLES
 from sensorium_data.sessions import find_session
 from sensorium_data.store import LEDGER_KEY, Precision, StoreLike, find_object_problems, open_store
 
 __all__ = ["VerificationReport", "compare_with_archive", "verify_session"]
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -122,63 +126,82 @@ def compare_with_archive(
     import zarr
 
     group: Any = zarr.open_group(opened.objects.child(opened.group(found)).zarr_store(), mode="r")
-    contents = read_session_contents(archive, found)
+    contents = read_session_contents(archive, found, Adaptation.read(dataset.attrs))
+    form = TrialForm.of(contents, dataset.sizes["time"])
     precision = Precision(dataset.attrs["precision"])
     labels = {
         "trials": (dataset.trial.values.tolist(), list(contents.trials)),
         "tiers": (dataset.tier.values.tolist(), [str(tier) for tier in contents.tiers]),
         "unit ids": (dataset.neuron.values.tolist(), contents.unit_ids.tolist()),
         "cell positions": (
-            np.stack([dataset.x, dataset.y, dataset.z], axis=1).tolist(),
-            contents.positions.tolist(),
+            np.stack([dataset.x, dataset.y, dataset.z], axis=1).tolist() if "x" in dataset.coords else None,
+            None if contents.positions is None else contents.positions.tolist(),
         ),
+        "variables": ([name for name in VARIABLES if name in dataset], list(contents.variables)),
+        "frame sizes": ((dataset.sizes["height"], dataset.sizes["width"]), contents.frame_size),
     }
     sentences = [f"{name} differ from the archive's" for name, (stored, there) in labels.items() if stored != there]
+    variables = [name for name in VARIABLES if name in dataset and name in contents.variables]
     positions = {int(trial): position for position, trial in enumerate(dataset.trial.values.tolist())}
     n_frames = dict(zip(positions, dataset.n_frames.values.tolist(), strict=True))
     withheld = dict(zip(positions, dataset.responses_withheld.values.tolist(), strict=True))
 
-    def compare(trial: int) -> list[str]:
+    computed = start_computed_statistics(archive, contents, form)
+
+    def compare(trial: int) -> tuple[TrialBlock | None, list[str]]:
         if trial not in positions:
-            return [f"trial {trial} is not in the store"]
+            return None, [f"trial {trial} is not in the store"]
         try:
-            block = read_trial_block(
-                archive,
-                found,
-                trial,
-                n_neurons=contents.n_neurons,
-                n_frames_padded=dataset.sizes["time"],
-                precision=precision,
-            )
+            block = read_trial_block(archive, found, trial, form, precision)
         except (ArchiveError, TrialError) as error:
-            return [f"trial {trial} cannot be read from the archive: {error}"]
+            return None, [f"trial {trial} cannot be read from the archive: {error}"]
         differences = []
         if block.n_frames != n_frames[trial]:
             differences.append(f"trial {trial} has {n_frames[trial]} valid frames, {block.n_frames} in the archive")
         if block.responses_withheld != withheld[trial]:
             differences.append(f"trial {trial}: the store and the archive disagree on whether responses are withheld")
-        arrays = {name: np.asarray(group[name][positions[trial]]) for name in VARIABLES}
+        arrays = {name: np.asarray(group[name][positions[trial]]) for name in variables}
         differences += [f"trial {trial}: {difference}" for difference in _compare_arrays(arrays, block)]
-        return differences
+        return block if computed else None, differences
 
     label = f"compare {found.alias} with its archive"
     n_bytes = 0
     pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="compare")
     try:
-        for n_done, (trial, differences) in enumerate(
-            zip(contents.trials, pool.map(compare, contents.trials), strict=True), start=1
+        for n_done, (trial, tier, (block, differences)) in enumerate(
+            zip(contents.trials, contents.tiers, _map_ahead(pool, compare, contents.trials, jobs), strict=True), start=1
         ):
             sentences += differences
+            if block is not None and computed.counts(
+                tier, valid=not block.broken, responses_withheld=block.responses_withheld
+            ):
+                computed.add({name: getattr(block, name) for name in computed.variables})
             n_bytes += archive.compressed_size_bytes(trial)
             progress(label, n_done, contents.n_trials, n_bytes=n_bytes)
     finally:
         pool.shutdown(cancel_futures=True)
-    for variable in VARIABLES:
+    for variable in variables:
         for position, statistic in enumerate(STATISTICS):
-            there, _ = read_statistic(archive, contents, variable, statistic, dataset.sizes["time"], precision)
+            if variable in computed.variables:
+                there = computed.of(variable, statistic, precision.dtype)
+            else:
+                there, _ = read_statistic(archive, contents, variable, statistic, form.n_frames_padded, precision)
             stored = np.asarray(group[f"{STATISTICS_GROUP}/{variable}"][position])
             sentences += [f"statistics: {d}" for d in _describe_difference(f"{statistic} of {variable}", stored, there)]
     return VerificationReport(found.name, archive.origin, contents.n_trials, n_bytes, tuple(sentences))
+
+
+def _map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[int], _Result], trials: Iterable[int], n_ahead: int
+) -> Iterator[_Result]:
+    """Yield the function's results in order; few are kept, since they may hold a trial each."""
+    pending: deque[Future[_Result]] = deque()
+    for trial in trials:
+        pending.append(pool.submit(function, trial))
+        if len(pending) > max(1, n_ahead):
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
 def _compare_arrays(arrays: Mapping[str, np.ndarray], block: TrialBlock) -> Iterator[str]:

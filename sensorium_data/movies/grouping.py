@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 from sensorium_data.sessions import Session
 
 __all__ = [
@@ -66,14 +65,15 @@ def sign_video(video: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     video : np.ndarray
-        (time, 36, 64), luminance 0-255, the valid frames alone.
+        (time, height, width), luminance 0-255, the valid frames alone; 36 × 64 pixels in the published sessions, and
+        at least 4 × 8.
 
     Returns
     -------
     np.ndarray
         (time, 38) float32, its columns as :data:`FEATURES` names them:
 
-        - the means of 4 × 8 blocks of 9 × 8 pixels;
+        - the means of 4 × 8 blocks, of 9 × 8 pixels each in a frame of 36 × 64;
         - ``contrast``, the standard deviation over pixels;
         - ``largest_change`` and ``mean_change``, over pixels, of the absolute difference to the frame before; NaN for
           the first frame;
@@ -86,11 +86,7 @@ def sign_video(video: np.ndarray) -> np.ndarray:
     if n_frames == 0:
         return signature
     video = video.astype(np.float32, copy=False)
-    height, width = FRAME_HEIGHT // _BLOCKS_HIGH, FRAME_WIDTH // _BLOCKS_WIDE
-    # Summed over rows first, which lie whole in memory: three times as fast as over both axes at once.
-    rows = video.reshape(n_frames, _BLOCKS_HIGH, height, FRAME_WIDTH).sum(axis=2)
-    blocks = rows.reshape(n_frames, _N_BLOCKS, width).sum(axis=2)
-    signature[:, :_N_BLOCKS] = blocks / (height * width)
+    signature[:, :_N_BLOCKS] = _average_blocks(video)
     change = np.abs(np.diff(video, axis=0))
     columns = {
         "contrast": video.std(axis=(1, 2)),
@@ -102,6 +98,22 @@ def sign_video(video: np.ndarray) -> np.ndarray:
     signature[1:, FEATURES.index("largest_change")] = change.max(axis=(1, 2))
     signature[1:, FEATURES.index("mean_change")] = change.mean(axis=(1, 2))
     return signature
+
+
+def _average_blocks(video: np.ndarray) -> np.ndarray:
+    """Return the means of a video's 4 × 8 blocks, (time, 32)."""
+    n_frames, height, width = video.shape
+    if height % _BLOCKS_HIGH or width % _BLOCKS_WIDE:
+        starts_high = np.arange(_BLOCKS_HIGH) * height // _BLOCKS_HIGH
+        starts_wide = np.arange(_BLOCKS_WIDE) * width // _BLOCKS_WIDE
+        n_pixels = np.outer(np.diff(starts_high, append=height), np.diff(starts_wide, append=width))
+        sums = np.add.reduceat(np.add.reduceat(video, starts_high, axis=1), starts_wide, axis=2)
+        return np.asarray((sums / n_pixels).reshape(n_frames, _N_BLOCKS))
+    height, width = height // _BLOCKS_HIGH, width // _BLOCKS_WIDE
+    # Summed over rows first, which lie whole in memory: three times as fast as over both axes at once.
+    rows = video.reshape(n_frames, _BLOCKS_HIGH, height, _BLOCKS_WIDE * width).sum(axis=2)
+    blocks = rows.reshape(n_frames, _N_BLOCKS, width).sum(axis=2)
+    return np.asarray(blocks / (height * width))
 
 
 def signature_feature(signature: np.ndarray, name: str) -> np.ndarray:
@@ -120,12 +132,15 @@ def same_movie(video: np.ndarray, other: np.ndarray, largest_difference: float =
     Parameters
     ----------
     video, other : np.ndarray
-        (time, 36, 64), the valid frames alone; lengths may differ, then the common frames are compared.
+        (time, height, width), the valid frames alone; lengths may differ, then the common frames are compared. Videos
+        of different frame sizes are different movies.
     largest_difference : float
         By how much a pixel of equal frames may differ: more where the videos were stored with an error.
     """
     n_frames = min(len(video), len(other))
     # One movie's repeats differ in length by a few frames; a short video is no repeat of a longer one's start.
+    if video.shape[1:] != other.shape[1:]:
+        return False
     if n_frames == 0 or n_frames <= LEAST_SHARE_EQUAL * max(len(video), len(other)):
         return False
     difference = np.subtract(video[:n_frames], other[:n_frames], dtype=np.float32)
@@ -329,8 +344,9 @@ def _measure_roughness(video: np.ndarray) -> np.ndarray:
     """Return each frame's mean absolute difference of a pixel to the ones right of it and below it."""
     # A quarter of the pixels, each with both neighbors, is as good as all of them.
     pixels = video[:, ::2, ::2]
-    right = np.abs(video[:, ::2, 1::2] - pixels).mean(axis=(1, 2))
-    below = np.abs(video[:, 1::2, ::2] - pixels).mean(axis=(1, 2))
+    right_of, below_of = video[:, ::2, 1::2], video[:, 1::2, ::2]
+    right = np.abs(right_of - pixels[:, :, : right_of.shape[2]]).mean(axis=(1, 2))
+    below = np.abs(below_of - pixels[:, : below_of.shape[1]]).mean(axis=(1, 2))
     return np.asarray((right + below) / 2)
 
 

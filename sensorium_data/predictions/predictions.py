@@ -33,7 +33,7 @@ from sensorium_data.files import LocalObjects, open_objects
 from sensorium_data.predictions.writer import PREDICTIONS_KIND, PredictionsWriter, ResponseUnits, trial_key
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import SCHEMA_VERSION
-from sensorium_data.sessions import Session, Tier, find_session
+from sensorium_data.sessions import Session, find_session, sort_tiers
 from sensorium_data.store import METADATA_KEY, StoreLike, make_portable, open_store
 
 __all__ = [
@@ -170,7 +170,7 @@ def from_arrays(
         url,
         store=opened,
         sessions=arrays,
-        tiers=[tier for tier in Tier if tier in tiers],
+        tiers=sort_tiers(tiers),
         response_units=response_units,
         attributes=attributes,
     )

@@ -20,8 +20,8 @@ import xarray as xr
 from sensorium_data import schema
 from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.files import LocalObjects, RemoteObjects, lock_folder, open_objects
-from sensorium_data.sessions import Session, Tier, find_session
-from sensorium_data.store import METADATA_KEY, SessionTemplate, StoreLike, consolidate, open_store
+from sensorium_data.sessions import Session, find_session
+from sensorium_data.store import METADATA_KEY, SessionTemplate, StoreLike, consolidate, open_store, parse_tiers
 
 __all__ = ["PREDICTIONS_KIND", "PredictionsWriter", "ResponseUnits", "trial_key"]
 
@@ -77,7 +77,7 @@ class PredictionsWriter:
             LocalObjects(f"{self._target.root}.partial") if isinstance(self._target, LocalObjects) else self._target
         )
         self._sessions = tuple(dict.fromkeys(find_session(name) for name in sessions))
-        self._tiers = tuple(dict.fromkeys(Tier.parse(name) for name in tiers))
+        self._tiers = parse_tiers(tiers, self._store, self._sessions)
         if not self._sessions or not self._tiers:
             raise UsageError("no session or no tier to predict", path=url, remedy="name at least one of each")
         if response_units not in get_args(ResponseUnits):

@@ -15,7 +15,8 @@ from sensorium_data.movies import N_FRAMES_BY_STIMULUS
 from sensorium_data.quality.scan import RESPONSE_FLOOR, SessionScan
 from sensorium_data.quality.summary import ChannelSummary
 from sensorium_data.recorded_frames import MOST_MISSING_FRAMES
-from sensorium_data.sessions import Session, Stimulus, Tier
+from sensorium_data.schema import VARIABLES
+from sensorium_data.sessions import Session, Stimulus, Tier, sort_tiers
 from sensorium_data.statistics import StatisticsCoverage, describe_coverage
 from sensorium_data.store import format_range, read_list
 
@@ -100,6 +101,7 @@ def check_recording(
         *_check_missing(dataset, scan),
         *_check_videos(dataset, scan),
         *_check_responses(dataset, session, scan),
+        *_check_recorded(dataset),
         *_check_channels(channels),
         *_check_statistics(coverages),
         _check_reliability(scan),
@@ -112,6 +114,11 @@ def _is_described(session: Session) -> bool:
     return bool(session.n_trials_by_tier)
 
 
+def _list_tiers(dataset: xr.Dataset) -> tuple[Tier, ...]:
+    """Return SENSORIUM's tiers, and those of the session beside them."""
+    return sort_tiers([*Tier, *dataset.tier.values.tolist()])
+
+
 def _is_whole(dataset: xr.Dataset, session: Session, tier: Tier) -> bool:
     """Whether the tier has as many trials as published: a part of a session shows a part of the repeats."""
     return int((dataset.tier.values == str(tier)).sum()) == session.n_trials_by_tier.get(tier)
@@ -122,7 +129,7 @@ def _is_whole(dataset: xr.Dataset, session: Session, tier: Tier) -> bool:
 
 def _check_counts(dataset: xr.Dataset, session: Session) -> Iterator[QualityCheck]:
     counts = Counter(dataset.tier.values.tolist())
-    for tier in Tier:
+    for tier in _list_tiers(dataset):
         published = session.n_trials_by_tier.get(tier)
         if published is not None or counts[str(tier)]:
             yield _compare_count(f"trials in {tier}", counts[str(tier)], published, "Trials of this tier as published.")
@@ -146,7 +153,7 @@ def _check_counts(dataset: xr.Dataset, session: Session) -> Iterator[QualityChec
 def _check_stimuli(dataset: xr.Dataset, session: Session) -> Iterator[QualityCheck]:
     valid = dataset.valid.values
     worst = Outcome.FAILED if _is_described(session) else Outcome.NOTED
-    for tier in Tier:
+    for tier in _list_tiers(dataset):
         shown = valid & (dataset.tier.values == str(tier))
         if not shown.any():
             continue
@@ -216,7 +223,7 @@ def _check_withheld(dataset: xr.Dataset, session: Session) -> QualityCheck:
     expected = tested & session.withholds_test_responses
     lacking = Counter(dataset.tier.values[withheld & ~expected].tolist())
     if lacking:
-        found += f"; not in the archive: {', '.join(f'{lacking[tier]} of {tier}' for tier in Tier if tier in lacking)}"
+        found += f"; not in the archive: {', '.join(f'{lacking[tier]} of {tier}' for tier in sort_tiers(lacking))}"
     published = dataset.trial.values[~withheld & expected].tolist()
     if published:
         found += f"; unexpectedly published: {_name(published)}"
@@ -226,7 +233,7 @@ def _check_withheld(dataset: xr.Dataset, session: Session) -> QualityCheck:
 
 def _check_repeats(dataset: xr.Dataset, session: Session) -> Iterator[QualityCheck]:
     valid = dataset.valid.values
-    for tier in Tier:
+    for tier in _list_tiers(dataset):
         movies = Counter(dataset.movie.values[valid & (dataset.tier.values == str(tier))].tolist())
         if not movies:
             continue
@@ -353,6 +360,14 @@ def _find_identical(scan: SessionScan) -> np.ndarray:
     return identical
 
 
+def _check_recorded(dataset: xr.Dataset) -> Iterator[QualityCheck]:
+    """Note what other labs' recordings lack; the published sessions have everything."""
+    absent = [variable.replace("_", " ") for variable in VARIABLES if variable not in dataset]
+    if absent:
+        sentence = "What was not recorded is not in the store; what needs it leaves it out, or says that it is missing."
+        yield QualityCheck("modalities not recorded", Outcome.NOTED, ", ".join(absent), "none", sentence)
+
+
 def _check_channels(channels: Sequence[ChannelSummary]) -> Iterator[QualityCheck]:
     for channel in channels:
         name = channel.channel.replace("_", " ")
@@ -365,6 +380,8 @@ def _check_channels(channels: Sequence[ChannelSummary]) -> Iterator[QualityCheck
         )
     constant = [f"{channel.channel} in {_name(list(channel.constant_trials))}" for channel in channels
                 if channel.constant_trials and channel.channel != "running_speed"]  # fmt: skip
+    if not channels:
+        return
     yield QualityCheck(
         "constant pupil",
         Outcome.NOTED if constant else Outcome.PASSED,
@@ -418,6 +435,9 @@ def _check_reliability(scan: SessionScan) -> QualityCheck:
 
 
 def _check_positions(dataset: xr.Dataset) -> QualityCheck:
+    if "x" not in dataset.coords:
+        sentence = "Depth and place of the neurons are not in the recording: what needs them is left out."
+        return QualityCheck("neurons without a position", Outcome.NOTED, "all", "none", sentence)
     positions = np.stack([dataset[axis].values for axis in ("x", "y", "z")], axis=1)
     return _expect_none(
         "neurons without a position",

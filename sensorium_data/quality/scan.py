@@ -122,6 +122,8 @@ def scan_session(dataset: xr.Dataset, label: str, *, jobs: int, progress: Progre
     """
     n_trials, n_neurons, n_padded = dataset.sizes["trial"], dataset.sizes["neuron"], dataset.sizes["time"]
     n_frames = dataset.n_frames.values
+    # Other labs' recordings may lack one or both.
+    recorded = [name for name in ("behavior", "pupil_center") if name in dataset]
     sampled = _choose_samples(dataset)
     groups = _group_oracle_trials(dataset)
     in_oracle = {position for group in groups for position in group}
@@ -136,7 +138,7 @@ def scan_session(dataset: xr.Dataset, label: str, *, jobs: int, progress: Progre
 
     ends = {"videos": np.zeros(n_trials, np.int64), "responses": np.full(n_trials, -1)}
     missing = {"videos": np.zeros(n_trials, np.int64), "responses": np.zeros(n_trials, np.int64)}
-    early = {name: np.zeros(n_trials, np.int64) for name in ("responses", "behavior", "pupil_center")}
+    early = {name: np.zeros(n_trials, np.int64) for name in ("responses", *recorded)}
     luminance = np.full((n_trials, 4), np.nan)
     blank, still, activity = np.full((3, n_trials), np.nan)
     totals = _NeuronTotals(n_neurons)
@@ -179,7 +181,7 @@ def scan_session(dataset: xr.Dataset, label: str, *, jobs: int, progress: Progre
     finally:
         pool.shutdown(cancel_futures=True)
 
-    for variable in ("behavior", "pupil_center"):
+    for variable in recorded:
         finite = np.isfinite(dataset[variable].values)
         ends[variable] = _finite_end(finite.any(axis=1))
         pairs = zip(dataset[variable].values, n_frames.tolist(), strict=True)

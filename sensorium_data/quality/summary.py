@@ -14,7 +14,7 @@ import xarray as xr
 from sensorium_data.movies import N_FRAMES_BY_STIMULUS
 from sensorium_data.quality.scan import RESPONSE_FLOOR, SessionScan
 from sensorium_data.schema import VARIABLES
-from sensorium_data.sessions import Session, Stimulus, Tier
+from sensorium_data.sessions import Session, Stimulus, Tier, sort_tiers
 from sensorium_data.store import format_range
 
 __all__ = [
@@ -213,7 +213,7 @@ def summarize_tiers(dataset: xr.Dataset, session: Session) -> tuple[TierSummary,
 
 
 def _each_tier(dataset: xr.Dataset, session: Session) -> Iterator[TierSummary]:
-    for tier in Tier:
+    for tier in sort_tiers([*Tier, *dataset.tier.values.tolist()]):
         trials = dataset.coords.to_dataset().isel(trial=np.flatnonzero(dataset.tier.values == str(tier)))
         published = session.n_trials_by_tier.get(tier)
         if not trials.sizes["trial"] and not published:
@@ -237,7 +237,7 @@ def summarize_lengths(dataset: xr.Dataset, scan: SessionScan) -> tuple[ModalityL
     """Return a row for each modality, over the valid trials."""
     rows = []
     n_frames = dataset.n_frames.values
-    for variable in VARIABLES:
+    for variable in scan.finite_end:
         end = scan.finite_end[variable]
         expected = dataset.valid.values.copy()
         if variable == "responses":
@@ -290,6 +290,8 @@ def summarize_channels(dataset: xr.Dataset) -> tuple[ChannelSummary, ...]:
     within = np.arange(dataset.sizes["time"]) < dataset.n_frames.values[:, np.newaxis]
     rows = []
     for variable, axis in (("behavior", "behavior_channel"), ("pupil_center", "eye_axis")):
+        if variable not in dataset:
+            continue
         values = dataset[variable].values.astype(np.float64)
         for position, label in enumerate(dataset[axis].values.tolist()):
             channel = f"pupil_center_{label}" if variable == "pupil_center" else str(label)
@@ -375,7 +377,8 @@ def summarize_neurons(dataset: xr.Dataset, scan: SessionScan) -> pd.DataFrame:
         Columns neuron (unit id), x, y, z (micrometer), mean, std, lowest, highest, active_share, reliability and
         signal_to_noise; NaN where no response is published.
     """
-    positions = {axis: dataset[axis].values for axis in ("x", "y", "z")}
+    unknown = np.full(dataset.sizes["neuron"], np.nan)
+    positions = {axis: dataset[axis].values if axis in dataset.coords else unknown for axis in ("x", "y", "z")}
     statistics = {
         name: getattr(scan, name)
         for name in ("mean", "std", "lowest", "highest", "active_share", "reliability", "signal_to_noise")

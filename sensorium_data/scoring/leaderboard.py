@@ -18,7 +18,7 @@ from sensorium_data.scoring.bootstrap import Bootstrap, Resampled
 from sensorium_data.scoring.scoring import choose_tiers, score_predictions
 from sensorium_data.scoring.table import AGGREGATIONS, SCORES, RowKey, ScoreTable, frame_to_records, session_weights
 from sensorium_data.scoring.trials import ScoredSession
-from sensorium_data.sessions import Session, Tier
+from sensorium_data.sessions import Session, Tier, rank_tier
 from sensorium_data.store import Store, StoreLike, open_store
 
 __all__ = ["Leaderboard", "Reference", "compare_predictions", "name_entries"]
@@ -226,7 +226,7 @@ def _rank(entries: Mapping[str, ScoreTable], reference: Reference) -> Leaderboar
     aliases = dict(zip(first.rows["session"], first.rows["alias"], strict=True))
     rows: list[dict[str, Any]] = []
     references: dict[tuple[str, str, str], str] = {}
-    for tier, stimulus in sorted(groups, key=lambda group: list(Tier).index(Tier(group[0]))):
+    for tier, stimulus in sorted(groups, key=lambda group: rank_tier(group[0])):
         keys = groups[tier, stimulus]
         parts = [(aggregation, keys) for aggregation in AGGREGATIONS] + [(aliases[key[0]], [key]) for key in keys]
         # Of one session alone its mean is all there is.

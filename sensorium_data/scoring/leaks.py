@@ -10,7 +10,7 @@ import numpy as np
 from sensorium_data.errors import StoreError
 from sensorium_data.movies import report_leakage
 from sensorium_data.predictions import RunRecord, find_runs, predictions_attributes
-from sensorium_data.sessions import Session, Tier, find_session
+from sensorium_data.sessions import Session, Tier, find_session, sort_tiers
 from sensorium_data.store import Store
 
 __all__ = ["TRAINED_SESSIONS", "TierLeak", "TrainingData", "find_tier_leaks", "read_training_data"]
@@ -106,7 +106,7 @@ def read_training_data(predictions: str, folders: Iterable[str]) -> TrainingData
         unknown.append("the predictions store does not say what was trained on")
     return TrainingData(
         tuple(session.name for session in sorted(sessions)),
-        tuple(tier for tier in Tier if tier in tiers),
+        sort_tiers(tiers),
         tuple(unknown),
     )
 

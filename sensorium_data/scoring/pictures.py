@@ -51,7 +51,8 @@ def choose_tier(table: ScoreTable) -> Tier:
         If nothing was scored.
     """
     n_sessions = {
-        tier: sum(key[1:] == (tier, ALL_STIMULI) for key in table.neuron_scores) for tier in _TIERS_BY_INTEREST
+        tier: sum(key[1:] == (tier, ALL_STIMULI) for key in table.neuron_scores)
+        for tier in (*_TIERS_BY_INTEREST, *(Tier(key[1]) for key in table.neuron_scores))
     }
     most = max(n_sessions.values())
     if most == 0:
@@ -95,7 +96,7 @@ def draw_scores(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    chosen = choose_tier(table) if tier is None else Tier.parse(tier)
+    chosen = choose_tier(table) if tier is None else Tier.parse(tier, {key[1] for key in table.neuron_scores})
     scores = {
         session: frame
         for (session, one, stimulus), frame in table.neuron_scores.items()

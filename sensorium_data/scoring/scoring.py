@@ -38,7 +38,7 @@ from sensorium_data.scoring.table import (
 from sensorium_data.scoring.tier_sums import TierSums, TrialSums, sum_tier
 from sensorium_data.scoring.trial_moments import TrialMoments
 from sensorium_data.scoring.trials import ScoredSession
-from sensorium_data.sessions import Session, Tier, find_sessions
+from sensorium_data.sessions import Session, Tier, find_sessions, sort_tiers
 from sensorium_data.store import Store, StoreLike, open_store
 
 __all__ = [
@@ -240,7 +240,7 @@ def choose_tiers(predictions: str, tiers: Iterable[str] | None) -> list[Tier]:
         If one does not exist.
     """
     predicted = [Tier(tier) for tier in predictions_attributes(predictions)["tiers"]]
-    chosen = predicted if tiers is None else [Tier.parse(tier) for tier in tiers]
+    chosen = predicted if tiers is None else [Tier.parse(tier, predicted) for tier in tiers]
     absent = [tier for tier in chosen if tier not in predicted]
     if absent:
         raise PredictionsError(
@@ -250,7 +250,7 @@ def choose_tiers(predictions: str, tiers: Iterable[str] | None) -> list[Tier]:
             expected=", ".join(predicted),
             remedy="predict them with `sensorium predict --tier`",
         )
-    return [tier for tier in Tier if tier in chosen]
+    return list(sort_tiers(chosen))
 
 
 @dataclass(eq=False)
@@ -298,7 +298,9 @@ class _Scores:
         self.trials[key] = tuple(one.trial for one in trials)
         self.resampled[key], scores = _score_row(trials, movies, how, key, jobs)
         cells = source.recording
-        columns = {name: cells[name].values for name in ("x", "y", "z")} | scores
+        # Where the recording has no positions the columns are there, and hold none.
+        unknown = np.full(len(source.neurons), np.nan)
+        columns = {name: cells[name].values if name in cells.coords else unknown for name in ("x", "y", "z")} | scores
         self.neuron_scores[key] = pd.DataFrame(columns, index=pd.Index(source.neurons, name="neuron"))
 
 

@@ -17,7 +17,7 @@ from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.frames import FramesProfile
 from sensorium_data.scoring.bootstrap import Bootstrap, Resampled
 from sensorium_data.scoring.depth import tabulate_depths
-from sensorium_data.sessions import Tier, find_session
+from sensorium_data.sessions import Tier, find_session, rank_tier
 
 __all__ = [
     "AGGREGATIONS",
@@ -163,7 +163,7 @@ class ScoreTable:
             If there is no such row.
         """
         found = find_session(session)
-        key = (found.name, str(Tier.parse(tier)), stimulus)
+        key = (found.name, str(Tier.parse(tier, {key[1] for key in self.neuron_scores})), stimulus)
         if key not in self.neuron_scores:
             raise UsageError(
                 "not scored",
@@ -284,7 +284,7 @@ def make_score_table(
     for key in neuron_scores:
         groups.setdefault(key[1:], []).append(key)
     summary = []
-    for tier, stimulus in sorted(groups, key=lambda group: list(Tier).index(Tier(group[0]))):
+    for tier, stimulus in sorted(groups, key=lambda group: rank_tier(group[0])):
         keys = groups[tier, stimulus]
         for aggregation in AGGREGATIONS:
             of_all: dict[str, Any] = {

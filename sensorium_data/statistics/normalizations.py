@@ -24,6 +24,7 @@ from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import find_session
 from sensorium_data.statistics.statistics import (
     Normalizer,
+    add_absent_variables,
     competition_normalizer,
     fill_missing_frames,
     invert_scale,
@@ -152,6 +153,7 @@ def vivit_normalizer(store: StoreLike, session: str, train: xr.Dataset) -> Norma
     bryanlimy/ViV1T, ``transform_mode=2`` and ``stat_mode=1`` of ``src/viv1t/data/data.py`` and ``statistics.py``.
     """
     _require_statistics(train, session, "trials")
+    train = add_absent_variables(train)
     capped = train.where(xr.DataArray(np.arange(train.sizes["time"]) < _N_VIVIT_FRAMES, dims="time"))
 
     def read(variable: str, statistic: str) -> np.ndarray:
@@ -159,7 +161,8 @@ def vivit_normalizer(store: StoreLike, session: str, train: xr.Dataset) -> Norma
 
     video_mean = read("videos", "mean")
     ranges = {variable: read(variable, "max") - read(variable, "min") for variable in ("behavior", "pupil_center")}
-    with open_statistics(store, session) as archived:
+    with open_statistics(store, session) as stored:
+        archived = add_absent_variables(stored)
         return Normalizer(
             name="vivit",
             video_offset=fill_missing_frames(video_mean, axis=0).astype(np.float32),
@@ -205,6 +208,7 @@ def vivit_closed_loop_normalizer(store: StoreLike, session: str, train: xr.Datas
     bryanlimy/ViV1T-closed-loop, ``transform_input=1`` and ``transform_output=1`` of ``viv1t/data``.
     """
     _require_statistics(train, session, "trials and time")
+    train = add_absent_variables(train)
 
     def read(variable: str, statistic: str) -> np.ndarray:
         # A frame axis of length 1, for what is the same at every frame.
@@ -213,7 +217,8 @@ def vivit_closed_loop_normalizer(store: StoreLike, session: str, train: xr.Datas
     def invert(std: np.ndarray, epsilon: float = 0.0) -> np.ndarray:
         return invert_scale(np.where(std > 0, std + epsilon, std), axis=-1)
 
-    with open_statistics(store, session) as archived:
+    with open_statistics(store, session) as stored:
+        archived = add_absent_variables(stored)
         return Normalizer(
             name="vivit-closed-loop",
             video_offset=_for_videos(archived, read(LUMINANCE, "mean")),
@@ -250,7 +255,8 @@ NORMALIZATIONS: Mapping[str, Callable[[StoreLike, str, int, Progress], Normalize
 
 
 def _keep_inputs(name: str, store: StoreLike, session: str, *, least_response: float) -> Normalizer:
-    with open_statistics(store, session) as archived:
+    with open_statistics(store, session) as stored:
+        archived = add_absent_variables(stored)
         return Normalizer(
             name=name,
             video_offset=_for_videos(archived, 0.0),

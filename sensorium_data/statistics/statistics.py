@@ -8,10 +8,12 @@ import numpy as np
 import xarray as xr
 
 from sensorium_data.errors import UsageError
+from sensorium_data.schema import VARIABLES
 from sensorium_data.store import StoreLike, open_statistics
 
 __all__ = [
     "Normalizer",
+    "add_absent_variables",
     "competition_normalizer",
     "fill_missing_frames",
     "invert_scale",
@@ -94,7 +96,7 @@ class Normalizer:
     video_offset, video_scale : np.ndarray
         (time, height, width) float32.
     behavior_offset, behavior_scale : np.ndarray
-        (behavior_channel, time) float32.
+        (behavior_channel, time) float32; without channels where the recording has none, as of the pupil center.
     pupil_center_offset, pupil_center_scale : np.ndarray
         (eye_axis, time) float32.
     precision : np.ndarray
@@ -186,7 +188,8 @@ def competition_normalizer(store: StoreLike, session: str) -> Normalizer:
     UsageError
         If its responses' standard deviations have no positive mean.
     """
-    with open_statistics(store, session) as statistics:
+    with open_statistics(store, session) as stored:
+        statistics = add_absent_variables(stored)
 
         def read(variable: str, statistic: str) -> np.ndarray:
             return np.asarray(statistics[variable].sel(statistic=statistic).values)
@@ -204,6 +207,25 @@ def competition_normalizer(store: StoreLike, session: str) -> Normalizer:
             precision=precision,
             competition_precision=precision,
         )
+
+
+def add_absent_variables(statistics: xr.Dataset) -> xr.Dataset:
+    """Return statistics with variables that the recording lacks, as arrays without channels: nothing to normalize.
+
+    Parameters
+    ----------
+    statistics : xarray.Dataset
+        What :func:`~sensorium_data.store.open_statistics` or
+        :func:`~sensorium_data.statistics.compute_train_statistics` returns.
+    """
+    added = {}
+    for variable in ("behavior", "pupil_center"):
+        if variable not in statistics:
+            channel = VARIABLES[variable].dims[1]
+            dims = ["statistic", channel, *(["time"] if "time" in statistics.dims else [])]
+            shape = [0 if dim == channel else statistics.sizes[dim] for dim in dims]
+            added[variable] = (dims, np.zeros(shape))
+    return statistics.assign(added)
 
 
 def read_competition_precision(statistics: xr.Dataset) -> np.ndarray:

@@ -77,7 +77,8 @@ def compute_train_statistics(
         and without ``time`` where that is counted over: ``videos`` (time, height, width) or (height, width),
         ``responses`` (neuron, time) or (neuron), ``behavior`` (behavior_channel, time) or (behavior_channel),
         ``pupil_center`` (eye_axis, time) or (eye_axis). Over trials and time, ``luminance`` () is of all pixels
-        together. NaN where no trial has a value. The attributes ``n_trials`` and ``n_trials_with_responses`` say
+        together. NaN where no trial has a value. What the recording lacks is left out. The attributes ``n_trials`` and
+        ``n_trials_with_responses`` say
         how many were counted.
 
     Raises
@@ -109,7 +110,7 @@ def compute_train_statistics(
         )
     positions = np.flatnonzero(chosen).tolist()
     withheld = dataset["responses_withheld"].values
-    counted = {variable: _Counted(dataset, variable, axes) for variable in VARIABLES}
+    counted = {variable: _Counted(dataset, variable, axes) for variable in VARIABLES if variable in dataset}
     label, n_done = f"statistics of {found.alias}", 0
     progress(label, n_done, len(positions))
     for few in _batches(positions):

@@ -3,6 +3,8 @@ from .block_decoder import BlockDecoder as BlockDecoder
 from .describe import describe_session as describe_session
 from .describe import describe_store as describe_store
 from .describe import format_range as format_range
+from .describe import list_tiers as list_tiers
+from .describe import parse_tiers as parse_tiers
 from .groups import read_attributes as read_attributes
 from .groups import read_ledger as read_ledger
 from .groups import read_sound_attributes as read_sound_attributes
@@ -21,6 +23,7 @@ from .movie_ids import digest_movies as digest_movies
 from .movie_ids import read_movies_digest as read_movies_digest
 from .open import Store as Store
 from .open import StoreLike as StoreLike
+from .open import find_absent as find_absent
 from .open import open_session as open_session
 from .open import open_sessions as open_sessions
 from .open import open_statistics as open_statistics

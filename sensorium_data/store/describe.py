@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sensorium_data.sessions import Tier
+from sensorium_data.sessions import Session, Tier, sort_tiers
 from sensorium_data.store.open import StoreLike, open_session, open_store
 
 # Loaded where it is used: a command that finds nothing to do would wait for it.
@@ -67,7 +68,7 @@ def describe_session(store: StoreLike, session: str) -> pd.DataFrame:
 
     dataset = open_session(store, session)
     rows = []
-    for tier in Tier:
+    for tier in sort_tiers(dataset.tier.values.tolist()):
         trials = dataset.coords.to_dataset().isel(trial=np.flatnonzero(dataset.tier.values == str(tier)))
         valid = trials.valid.values
         lengths = trials.n_frames.values[valid]
@@ -84,6 +85,51 @@ def describe_session(store: StoreLike, session: str) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows, columns=["tier", "trials", "movies", "frames", "stimuli", "withheld", "broken"])
+
+
+def list_tiers(store: StoreLike, sessions: Iterable[str | Session] | None = None) -> tuple[Tier, ...]:
+    """Return the tiers of the trials of sessions, SENSORIUM's first.
+
+    Parameters
+    ----------
+    store : Store or path
+        The store, or the path or fsspec URL of its root.
+    sessions : iterable of str, optional
+        Aliases or full names; all sessions of the store by default.
+
+    Raises
+    ------
+    StoreError
+        As :func:`open_session` does.
+    """
+    opened = open_store(store)
+    chosen = opened.sessions if sessions is None else tuple(sessions)
+    return sort_tiers(tier for one in chosen for tier in opened.as_stored(one).tier.values.tolist())
+
+
+def parse_tiers(
+    names: Iterable[str], store: StoreLike, sessions: Iterable[str | Session] | None = None
+) -> tuple[Tier, ...]:
+    """Return the tiers of these names, each once: SENSORIUM's, and those of other labs that the sessions have.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of tiers.
+    store, sessions
+        As :func:`list_tiers` takes them; only read where a name is none of SENSORIUM's.
+
+    Raises
+    ------
+    UnknownNameError
+        If neither SENSORIUM nor the sessions have a tier of a name.
+    StoreError
+        As :func:`open_session` does.
+    """
+    given = list(names)
+    are_known = all(name in [str(tier) for tier in Tier] for name in given)
+    present = () if are_known else list_tiers(store, sessions)
+    return tuple(dict.fromkeys(Tier.parse(name, present) for name in given))
 
 
 def format_range(values: np.ndarray) -> str:

@@ -23,7 +23,7 @@ from sensorium_data.sessions import Session, find_session
 from sensorium_data.store.groups import damaged, read_attributes, read_ledger, read_sound_attributes
 from sensorium_data.store.ledger import LEDGER_KEY, Ledger
 from sensorium_data.store.movie_ids import MovieLinks
-from sensorium_data.store.portable import make_portable
+from sensorium_data.store.portable import make_portable, read_list
 from sensorium_data.store.publishing import PARTIAL_FOLDER, ROOT_TITLE, list_published, read_root
 from sensorium_data.store.template import METADATA_KEY
 from sensorium_data.store.versions import read_versions
@@ -32,7 +32,16 @@ from sensorium_data.store.versions import read_versions
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Store", "StoreLike", "open_session", "open_sessions", "open_statistics", "open_store", "stored_sessions"]
+__all__ = [
+    "Store",
+    "StoreLike",
+    "find_absent",
+    "open_session",
+    "open_sessions",
+    "open_statistics",
+    "open_store",
+    "stored_sessions",
+]
 
 _STATISTICS_GROUP = "statistics"
 _MOVIES_GROUP = "movies"
@@ -254,10 +263,11 @@ class Store:
         if session not in self.sessions or read_sound_attributes(objects, session, group) is None:
             raise self._not_there(session)
         dataset = _open_group(objects, group, session)
-        missing = [name for name in VARIABLES if name not in dataset] + [
+        absent = find_absent(dataset.attrs)
+        missing = [name for name in VARIABLES if name not in dataset and name not in absent] + [
             name
             for name, field in COORDINATES.items()
-            if set(field.dims) <= set(dataset.dims) and name not in dataset.coords
+            if set(field.dims) <= set(dataset.dims) and name not in dataset.coords and name not in absent
         ]
         if missing:
             raise damaged(objects, session, f"no array {', '.join(missing)}")
@@ -278,6 +288,19 @@ class Store:
             found=", ".join(s.alias for s in present) or "no session",
             remedy=f"run `sensorium ingest {session.alias} --store {objects.url}`",
         )
+
+
+def find_absent(attributes: Mapping[str, Any]) -> frozenset[str]:
+    """Return the variables and coordinates that a session's store lacks because the recording does.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Of the session's group: its ``absent`` names ``behavior``, ``pupil_center`` or ``positions``.
+    """
+    names = {str(name) for name in read_list(attributes, "absent")}
+    optional = {"behavior": ("behavior",), "pupil_center": ("pupil_center",), "positions": ("x", "y", "z")}
+    return frozenset(array for name in names for array in optional.get(name, ()))
 
 
 #: What functions take that read a store: the store, or the path or fsspec URL of its root.

@@ -26,8 +26,9 @@ def make_portable(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def read_list(attributes: Mapping[Any, Any], name: str) -> list[Any]:
-    """Return a list among the attributes of a dataset that :func:`make_portable` returned; empty if there is none."""
-    return list(json.loads(attributes.get(name, "[]")))
+    """Return a list among the attributes of a session, as stored or from :func:`make_portable`; empty if none."""
+    value = attributes.get(name, ())
+    return list(json.loads(value) if isinstance(value, str) else value)
 
 
 def _plain(attributes: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -7,9 +7,9 @@ from contextlib import closing
 from typing import NoReturn
 
 from sensorium_data.errors import UsageError
-from sensorium_data.sessions import Session, Tier, find_sessions
+from sensorium_data.sessions import Session, find_sessions
 from sensorium_data.statistics import open_normalizer
-from sensorium_data.store import Store, StoreLike, open_store
+from sensorium_data.store import Store, StoreLike, open_store, parse_tiers
 from sensorium_data.windows.loader import Batch, WindowLoader
 from sensorium_data.windows.plans import EpochPlan, SessionTrials, WindowPosition, Windows, is_count, plan_in_turn
 from sensorium_data.windows.trial_reader import TrialReader
@@ -164,8 +164,8 @@ def window_batches(
     ...         train_on(batch.videos, batch.responses)
     """
     windows = Windows(n_frames, stride, position, n_per_trial)
-    tiers = tuple(Tier.parse(name) for name in ((tier,) if isinstance(tier, str) else tier))
     opened = open_store(store)
+    tiers = parse_tiers((tier,) if isinstance(tier, str) else tier, opened)
     if not tiers:
         raise UsageError("no tier to take trials from", expected="one tier or more", remedy='for example tier="train"')
     names = (sessions,) if isinstance(sessions, str) else sessions

@@ -20,7 +20,7 @@ import xarray as xr
 from dask import threaded
 
 from sensorium_data.errors import UsageError
-from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH
+from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_RATE_HZ
 from sensorium_data.sessions import Tier
 from sensorium_data.statistics import Normalizer
 from sensorium_data.windows.plans import BatchPart, BatchPlan, EpochPlan, Windows
@@ -52,6 +52,7 @@ class Batch:
         past their end, which only a whole trial reaches that was not chosen as labelled.
     behavior : ndarray of float32, shape (batch, 2, time)
     pupil_center : ndarray of float32, shape (batch, 2, time)
+        Both (batch, 0, time) where the recording has none.
     unit_ids : ndarray of int, shape (neuron,)
         The session's neurons, in the order of ``responses``.
     """
@@ -81,8 +82,6 @@ class Batch:
         """
         variables: dict[str, tuple[tuple[str, ...], FloatArray]] = {
             "videos": (("window", "time", "height", "width"), self.videos),
-            "behavior": (("window", "behavior_channel", "time"), self.behavior),
-            "pupil_center": (("window", "eye_axis", "time"), self.pupil_center),
         }
         if self.responses is not None:
             variables["responses"] = (("window", "neuron", "time"), self.responses)
@@ -91,9 +90,16 @@ class Batch:
             "trial": ("window", list(self.trials)),
             "first_frame": ("window", list(self.first_frames)),
             "time": ("time", np.arange(self.n_frames) * self.stride / FRAME_RATE_HZ, {"units": "s"}),
-            "behavior_channel": list(BEHAVIOR_CHANNELS),
-            "eye_axis": list(EYE_AXES),
         }
+        channels = (
+            ("behavior", "behavior_channel", self.behavior, BEHAVIOR_CHANNELS),
+            ("pupil_center", "eye_axis", self.pupil_center, EYE_AXES),
+        )
+        for name, dim, values, labels in channels:
+            # What was not recorded is left out.
+            if values.shape[1]:
+                variables[name] = (("window", dim, "time"), values)
+                coordinates[dim] = list(labels)
         return xr.Dataset(variables, coordinates, {"session": self.session})
 
     def frames(self, index: int) -> slice:
@@ -329,10 +335,10 @@ class WindowLoader:
             trials=part.trials,
             first_frames=part.first_frames,
             stride=windows.stride,
-            videos=empty(windows.n_frames, FRAME_HEIGHT, FRAME_WIDTH),
+            videos=empty(windows.n_frames, *self.reader.shape_of(part.session, "videos")),
             responses=empty(windows.n_frames, len(unit_ids)).transpose(0, 2, 1) if has_responses else None,
-            behavior=empty(len(BEHAVIOR_CHANNELS), windows.n_frames),
-            pupil_center=empty(len(EYE_AXES), windows.n_frames),
+            behavior=empty(*self.reader.shape_of(part.session, "behavior"), windows.n_frames),
+            pupil_center=empty(*self.reader.shape_of(part.session, "pupil_center"), windows.n_frames),
             unit_ids=unit_ids,
         )
 

@@ -66,9 +66,9 @@ class RecordedTrial:
     responses : ndarray of float32, shape (neuron, time), or None
         None where the archive withholds them, or where they were not asked for. Time runs slowest in memory.
     behavior : ndarray of float32, shape (2, time)
-        Pupil dilation and running speed.
+        Pupil dilation and running speed; (0, time) where the recording has none.
     pupil_center : ndarray of float32, shape (2, time)
-        Pixels of the eye camera.
+        Pixels of the eye camera; (0, time) where the recording has none.
     """
 
     session: str
@@ -179,6 +179,13 @@ class TrialReader:
         """Return a session's coordinates, in memory."""
         return self._recording(session).coordinates
 
+    def shape_of(self, session: str, variable: str) -> tuple[int, ...]:
+        """Return the shape of a variable at one frame: (height, width) of ``videos``, or the number of channels.
+
+        A recording without behavior or pupil centers has 0 channels of them.
+        """
+        return self._recording(session).shapes[variable]
+
     def unit_ids(self, session: str) -> npt.NDArray[np.int64]:
         """Return the ids of a session's neurons, in the order of its responses."""
         return self._recording(session).unit_ids
@@ -286,6 +293,8 @@ class _Recording:
     ledger: Mapping[str, StoredObject]
     unit_ids: npt.NDArray[np.int64]
     positions: Mapping[int, int]
+    #: By variable, its shape at one frame of one trial.
+    shapes: Mapping[str, tuple[int, ...]]
     object_cache: ObjectCache | None
     pool: ArrayPool
     policy: RetryPolicy
@@ -310,7 +319,13 @@ class _Recording:
         ledger = store.ledger(session)
         n_frames = coordinates["n_frames"].values
         # A trial's part of these lies in one object with all others'.
-        small = {name: np.array(dataset[name].values, dtype=np.float32) for name in ("behavior", "pupil_center")}
+        nothing = np.zeros((dataset.sizes["trial"], 0, dataset.sizes["time"]), np.float32)
+        small = {
+            name: np.array(dataset[name].values, dtype=np.float32) if name in dataset else nothing
+            for name in ("behavior", "pupil_center")
+        }
+        shapes: dict[str, tuple[int, ...]] = {name: values.shape[1:2] for name, values in small.items()}
+        shapes["videos"] = (dataset.sizes["height"], dataset.sizes["width"])
         usable = {name: _fill_ends(values, n_frames) for name, values in small.items()}
         usable["responses"] = n_frames.astype(np.int64)
         for trial, facts in ledger.trials.items():
@@ -329,6 +344,7 @@ class _Recording:
             ledger=ledger.objects,
             unit_ids=np.asarray(coordinates["neuron"].values),
             positions=positions,
+            shapes=shapes,
             object_cache=object_cache,
             pool=pool,
             policy=policy,
