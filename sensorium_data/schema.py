@@ -24,7 +24,10 @@ __all__ = [
     "FRAME_WIDTH",
     "INSTITUTION",
     "LICENSE",
+    "MOVIE_GROUP",
     "PREDICTIONS",
+    "PRESENTATION_RATE_HZ",
+    "READABLE_SCHEMA_VERSIONS",
     "REFERENCES",
     "SCHEMA_VERSION",
     "SIGNATURE",
@@ -34,9 +37,14 @@ __all__ = [
 ]
 
 #: Raised whenever a reader of the previous version would misread a store.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+#: The versions that this software reads. It writes :data:`SCHEMA_VERSION`.
+READABLE_SCHEMA_VERSIONS = (2, 3)
 
+#: The nominal rate, which the time axis of a trial counts in.
 FRAME_RATE_HZ = 30.0
+#: The rate at which frames were shown, measured on the recordings' event times: a clip of 300 frames takes 10.0109 s.
+PRESENTATION_RATE_HZ = 29.967
 FRAME_HEIGHT = 36
 FRAME_WIDTH = 64
 
@@ -66,8 +74,12 @@ class Field:
         Its dimensions, slowest first.
     dtype : str
         NumPy dtype; ``"str"`` is a variable-length UTF-8 string.
-    long_name, units : str
-        CF-style attributes; ``units`` may be empty.
+    long_name, units, comment : str
+        CF-style attributes; ``units`` and ``comment`` may be empty.
+    unknown : object
+        What stands where nothing is known; by default NaN for floats, empty text, and 0.
+    since : int
+        The first version of the schema that has it.
     """
 
     name: str
@@ -75,6 +87,9 @@ class Field:
     dtype: str
     long_name: str
     units: str = ""
+    comment: str = ""
+    unknown: Any = None
+    since: int = 2
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -82,11 +97,15 @@ class Field:
         attributes = {"long_name": self.long_name}
         if self.units:
             attributes["units"] = self.units
+        if self.comment:
+            attributes["comment"] = self.comment
         return attributes
 
     @property
     def fill_value(self) -> Any:
-        """What stands where nothing was recorded: NaN for floats."""
+        """What stands where nothing was recorded: :attr:`unknown`, or NaN for floats."""
+        if self.unknown is not None:
+            return self.unknown
         if self.dtype == "str":
             return ""
         return np.dtype(self.dtype).type(np.nan if np.dtype(self.dtype).kind == "f" else 0)
@@ -186,10 +205,37 @@ COORDINATES: Mapping[str, Field] = MappingProxyType(
             Field("trial", ("trial",), "int64", "trial id: the trial's file name in the archive"),
             Field("tier", ("trial",), "str", "what the trial is for"),
             Field("n_frames", ("trial",), "int64", "valid frames, counted in the video", "frames"),
-            Field("movie", ("trial",), "str", "id of the movie shown, equal for repeats"),
+            Field("movie", ("trial",), "str", "the session's own id of the movie shown, equal for its repeats"),
             Field("stimulus", ("trial",), "str", "class of the stimulus"),
             Field("responses_withheld", ("trial",), "bool", "the archive holds no responses for this trial"),
             Field("valid", ("trial",), "bool", "false for a trial whose stimulus is broken"),
+            Field(
+                "presentation",
+                ("trial",),
+                "int64",
+                "place of the trial in the session",
+                "1",
+                comment="counted from 0 over all clips that were shown; -1 where it is not known",
+                unknown=-1,
+                since=3,
+            ),
+            Field(
+                "onset",
+                ("trial",),
+                "float64",
+                "time from the session's first frame to the trial's",
+                "s",
+                comment=f"at {PRESENTATION_RATE_HZ} frames a second; NaN where it is not known",
+                since=3,
+            ),
+            Field(
+                "trial_idx",
+                ("trial",),
+                "str",
+                "the recording's own number of the trial",
+                comment="as meta/trials/trial_idx.npy of the archive has it; empty where it is not known",
+                since=3,
+            ),
             Field("time", ("time",), "float64", "time from stimulus onset", "s"),
             Field("neuron", ("neuron",), "int64", "unit id"),
             Field("x", ("neuron",), "float64", "cell position, x", "micrometer"),
@@ -200,6 +246,11 @@ COORDINATES: Mapping[str, Field] = MappingProxyType(
             Field("statistic", ("statistic",), "str", "statistic over trials"),
         )
     }
+)
+
+#: Not stored: readers add it to the coordinates from the file ``movies.json`` beside the sessions.
+MOVIE_GROUP = Field(
+    "movie_group", ("trial",), "str", "id of the movie shown, equal for all trials of the store's sessions that show it"
 )
 
 #: What tells movies apart without reading them, in the child group ``movies``; see :mod:`sensorium_data.movies`.

@@ -36,6 +36,7 @@ def publish_scores(table: ScoreTable, store: str) -> None:
     notes = [
         *([f"changes are since `{against}`"] if against else []),
         *(f"not scored: {reason}" for reason in table.unscored),
+        *([table.describe_simulated()] if table.simulated else []),
         *table.notes,
         *(f"doubtful: {doubt}" for doubt in table.doubts),
     ]

@@ -44,6 +44,12 @@ class SensoriumAccessor:
     def __init__(self, dataset: xr.Dataset) -> None:
         self._dataset = dataset
 
+    def __repr__(self) -> str:
+        dataset = self._dataset
+        sizes = ", ".join(f"{dataset.sizes[dim]} {dim}s" for dim in ("trial", "neuron") if dim in dataset.sizes)
+        kind = "simulated session" if dataset.attrs.get("simulated", False) else "session"
+        return f"<{kind} {dataset.attrs.get('alias', '')}: {sizes}>"
+
     def select(
         self,
         tier: str | Iterable[str] | None = None,
@@ -88,16 +94,25 @@ class SensoriumAccessor:
     def repeats(self, movie: str) -> xr.Dataset:
         """Return the trials that show a movie, cut to the longest of them.
 
+        Parameters
+        ----------
+        movie : str
+            An id of ``movie``, or of ``movie_group``, whose trials are returned where the dataset has it.
+
         Raises
         ------
         UnknownNameError
             If no trial shows it.
         """
         movies = self._dataset.movie.values
-        chosen = np.flatnonzero(movies == movie)
+        groups = self._dataset.movie_group.values if "movie_group" in self._dataset.coords else movies
+        chosen = np.flatnonzero(np.isin(groups, groups[(movies == movie) | (groups == movie)]))
         if len(chosen) == 0:
             raise UnknownNameError.of(
-                "movie", movie, [str(name) for name in movies], remedy="see `dataset.movie` for the movies there are"
+                "movie",
+                movie,
+                [str(name) for name in dict.fromkeys([*movies, *groups])],
+                remedy="see `dataset.movie` for the movies there are",
             )
         repeats = self._dataset.isel(trial=chosen)
         return repeats.isel(time=slice(0, int(repeats.n_frames.max())))
@@ -148,7 +163,10 @@ class SensoriumAccessor:
             rows = np.arange(responses.sizes["neuron"])
             axes.plot(seconds, (responses.values / peaks + rows[:, np.newaxis]).T, linewidth=0.7, color="black")
         axes.set(ylabel=f"{responses.sizes['neuron']} neurons", yticks=[], xlim=(seconds[0], seconds[-1]))
-        axes.set_title(f"trial {trial}: {block.tier.item()}, {block.stimulus.item()}, movie {block.movie.item()}")
+        title = f"trial {trial}: {block.tier.item()}, {block.stimulus.item()}, movie {block.movie.item()}"
+        if "presentation" in block.coords and block.presentation >= 0:
+            title += f", presentation {block.presentation.item()}"
+        axes.set_title(title)
         for row, (variable, dim) in enumerate((("behavior", "behavior_channel"), ("pupil_center", "eye_axis"))):
             below = figure.add_subplot(grid[2 + row, :], sharex=axes)
             below.set_ylabel(variable.replace("_", " "))
@@ -168,7 +186,7 @@ class SensoriumAccessor:
         Parameters
         ----------
         movie : str
-            A movie's id.
+            A movie's id, of ``movie`` or ``movie_group``.
         neuron : int
             A unit id.
         ax : matplotlib.axes.Axes, optional

@@ -10,6 +10,8 @@ import numpy as np
 from sensorium_data.archive import SessionArchive
 from sensorium_data.ingest.adaptation import Adaptation
 from sensorium_data.ingest.computed_statistics import COMPUTED_STATISTICS_RULE
+from sensorium_data.ingest.presentation import Presentation, compute_onsets
+from sensorium_data.ingest.simulation_mark import SimulationMark
 from sensorium_data.ingest.trial_blocks import SessionContents, TrialForm
 from sensorium_data.movies import name_movie, recognize_stimulus
 from sensorium_data.redaction import hide_secrets
@@ -40,7 +42,7 @@ __all__ = [
 ]
 
 #: Raised whenever the same archive would give other bytes.
-CONVERTER_VERSION = 3
+CONVERTER_VERSION = 4
 
 #: The variables that are written trial by trial; the others are small.
 BLOCK_VARIABLES = ("videos", "responses")
@@ -49,7 +51,7 @@ STATISTICS_GROUP = "statistics"
 #: The child group of the movies' signatures.
 MOVIES_GROUP = "movies"
 
-_TRIAL_COORDINATES = "tier n_frames movie stimulus responses_withheld valid"
+_TRIAL_COORDINATES = "tier n_frames movie stimulus responses_withheld valid presentation onset trial_idx"
 _NEURON_COORDINATES = "x y z"
 
 
@@ -76,6 +78,7 @@ def encode_rest(
     statistics: StatisticsRecord,
     records: Sequence[TrialRecord],
     movies: Sequence[int],
+    presentation: Presentation,
     attributes: Mapping[str, Any],
     precision: Precision,
 ) -> dict[str, bytes]:
@@ -111,6 +114,9 @@ def encode_rest(
         ],
         "responses_withheld": [record.responses_withheld for record in records],
         "valid": [record.valid for record in records],
+        "presentation": presentation.places,
+        "onset": compute_onsets(presentation.places, [record.n_frames for record in records]),
+        "trial_idx": presentation.trial_idx,
     }
     if contents.positions is not None:
         coordinates |= dict(zip(("x", "y", "z"), contents.positions.T, strict=True))
@@ -144,19 +150,25 @@ def compose_attributes(
     notes: Sequence[str],
     precision: Precision,
     *,
+    simulation: SimulationMark | None = None,
     adaptation: Adaptation | None = None,
     absent: Sequence[str] = (),
     computed_statistics: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the attributes of a session's group."""
+    name = f"session {session.alias} ({session.scan})" if session.is_described else f"session {session.name}"
+    title = f"SENSORIUM 2023, {name}" if session.is_described else name
     attributes: dict[str, Any] = {
-        "title": f"SENSORIUM 2023, session {session.alias} ({session.scan})"
-        if session.is_described
-        else f"session {session.name}",
+        "title": title if simulation is None else f"Simulated recording in the layout of {title}",
         "session": session.name,
         "alias": session.alias,
-        # What was published of the ten sessions; another lab's say nothing of theirs.
-        **({"institution": INSTITUTION, "references": REFERENCES, "license": LICENSE} if session.is_described else {}),
+        # What was published of the ten sessions; another lab's say nothing of theirs, and a simulation's are nobody's.
+        **(
+            {"institution": INSTITUTION, "references": REFERENCES, "license": LICENSE}
+            if session.is_described and simulation is None
+            else {}
+        ),
+        **({} if simulation is None else simulation.attributes),
         # Without the query, which may hold a token, and without a login.
         "source": hide_secrets(archive.origin.partition("?")[0]) if "://" in archive.origin else archive.origin,
         "source_size_bytes": archive.size_bytes,

@@ -40,7 +40,9 @@ from sensorium_data.ingest.assembly import (
     encode_rest,
 )
 from sensorium_data.ingest.computed_statistics import ComputedStatistics
+from sensorium_data.ingest.presentation import read_presentation
 from sensorium_data.ingest.recollection import recall_statistics, recall_trials
+from sensorium_data.ingest.simulation_mark import read_simulation_mark
 from sensorium_data.ingest.targets import Target, find_target
 from sensorium_data.ingest.trial_blocks import SessionContents, TrialForm, read_session_contents
 from sensorium_data.ingest.trial_conversion import (
@@ -330,6 +332,8 @@ class _Conversion:
             }
         )
         contents = read_session_contents(archive, session, adaptation)
+        presentation = read_presentation(archive, session, contents.trials)
+        simulation = read_simulation_mark(archive)
         previous = target.open_previous(self.objects)
         statistics = convert_statistics(
             archive, contents, workspace, precision=precision, previous=previous, jobs=self.jobs
@@ -363,6 +367,7 @@ class _Conversion:
             *_describe_withheld(session, contents, records),
             *_describe_place(archive),
             *_describe_unexpected(archive),
+            *presentation.notes,
             *(f"trial {record.trial} is broken: {record.broken}" for record in records if record.broken),
             *_describe_early_ends(records),
             *_describe_computed(computed, contents),
@@ -381,12 +386,13 @@ class _Conversion:
             records,
             notes,
             precision,
+            simulation=simulation,
             adaptation=adaptation,
             absent=contents.absent,
             computed_statistics=computed.variables,
         )
         movies = _find_movies(records, resources.template, workspace)
-        finished = encode_rest(contents, statistics, records, movies, attributes, precision)
+        finished = encode_rest(contents, statistics, records, movies, presentation, attributes, precision)
         ledger = _write_rest(finished, statistics, records, workspace)
         self._verify(plan, ledger, records, workspace)
         workspace.publish(ledger, finished[METADATA_KEY])

@@ -11,6 +11,7 @@ import xarray as xr
 
 from sensorium_data.errors import UsageError
 from sensorium_data.sessions import Tier
+from sensorium_data.store import read_movie_groups
 
 __all__ = ["Fold", "split_by_movie"]
 
@@ -44,8 +45,8 @@ def split_by_movie(
     Parameters
     ----------
     recordings : mapping of str to xarray.Dataset
-        By session, with ids that are equal across sessions: what :func:`sensorium_data.store.open_session`
-        returns once :func:`sensorium_data.movies.link_movies` has compared the store's sessions.
+        By session, with ``movie_group``: what :func:`sensorium_data.store.open_session` returns once
+        :func:`sensorium_data.movies.link_movies` has compared the store's sessions.
     n_folds : int
         How many folds.
     seed : int
@@ -61,7 +62,7 @@ def split_by_movie(
     Raises
     ------
     UsageError
-        If there are fewer than two folds, or fewer movies than folds.
+        If there are fewer than two folds, or fewer movies than folds, or a session was opened without ``movie_group``.
     """
     trials = {name: _list_trials(dataset, tiers) for name, dataset in recordings.items()}
     counts: dict[str, dict[str, int]] = {}
@@ -93,7 +94,8 @@ def _list_trials(dataset: xr.Dataset, tiers: Sequence[Tier]) -> dict[int, str]:
     """Return the movies of the trials that can be trained on, by trial, ascending."""
     chosen = np.isin(dataset.tier.values, [str(tier) for tier in tiers])
     chosen &= dataset.valid.values & ~dataset.responses_withheld.values
-    return dict(sorted(zip(dataset.trial.values[chosen].tolist(), dataset.movie.values[chosen].tolist(), strict=True)))
+    groups = read_movie_groups(dataset)[chosen].tolist()
+    return dict(sorted(zip(dataset.trial.values[chosen].tolist(), groups, strict=True)))
 
 
 def _deal(counts: Mapping[str, Mapping[str, int]], n_folds: int, seed: int) -> dict[str, int]:

@@ -16,7 +16,7 @@ import xarray as xr
 
 from sensorium_data.errors import StoreError
 from sensorium_data.sessions import Tier
-from sensorium_data.store import Store, StoreLike, open_store
+from sensorium_data.store import Store, StoreLike, open_store, read_movie_groups
 
 __all__ = ["LeakageReport", "MovieLeak", "find_leaks", "report_leakage", "unlinked_sessions"]
 
@@ -27,8 +27,8 @@ class MovieLeak:
 
     Attributes
     ----------
-    movie : str
-        Its id.
+    movie_group : str
+        Its id across sessions.
     scored_session, scored_tier : str
         Where it is scored: oracle or a test tier.
     trained_session, trained_tier : str
@@ -37,7 +37,7 @@ class MovieLeak:
         Valid trials that show it; of the trained ones, those whose responses are published.
     """
 
-    movie: str
+    movie_group: str
     scored_session: str
     scored_tier: str
     trained_session: str
@@ -88,7 +88,7 @@ class LeakageReport:
         keys = ["scored_session", "scored_tier", "trained_session", "trained_tier", "is_from_train"]
         counted = self.to_table().groupby(keys, as_index=False)
         return counted.agg(
-            n_movies=("movie", "size"),
+            n_movies=("movie_group", "size"),
             n_scored_trials=("n_scored_trials", "sum"),
             n_trained_trials=("n_trained_trials", "sum"),
         )
@@ -108,8 +108,13 @@ def find_leaks(recordings: Mapping[str, xr.Dataset]) -> LeakageReport:
     Parameters
     ----------
     recordings : mapping of str to xarray.Dataset
-        By session, with ids that are equal across sessions: what :func:`sensorium_data.store.open_session`
-        returns once :func:`sensorium_data.movies.link_movies` has compared the store's sessions.
+        By session, with ``movie_group``: what :func:`sensorium_data.store.open_session` returns once
+        :func:`sensorium_data.movies.link_movies` has compared the store's sessions.
+
+    Raises
+    ------
+    UsageError
+        If a session was opened without ``movie_group``: its own ids would hide every leak.
     """
     shown = _count_trials(recordings)
     leaks = []
@@ -170,7 +175,7 @@ def _count_trials(recordings: Mapping[str, xr.Dataset]) -> dict[str, dict[tuple[
     for session, dataset in recordings.items():
         valid = np.flatnonzero(dataset.valid.values)
         rows: Iterable[tuple[str, str, bool]] = zip(
-            dataset.movie.values[valid].tolist(),
+            read_movie_groups(dataset)[valid].tolist(),
             dataset.tier.values[valid].tolist(),
             dataset.responses_withheld.values[valid].tolist(),
             strict=True,

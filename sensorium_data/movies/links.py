@@ -26,6 +26,7 @@ from sensorium_data.store import (
     digest_movies,
     exclusive_access,
     open_store,
+    read_movie_groups,
     read_movies_digest,
 )
 
@@ -40,9 +41,10 @@ _LOCK = "movies"
 def link_movies(store: StoreLike, *, jobs: int = 4, progress: Progress = ignore_progress) -> MovieLinks:
     """Find which movies of a store's sessions are the same, and let :func:`sensorium_data.open_session` know.
 
-    The movies get common ids: the one that a movie has in the first session that shows it, in the order of the
-    catalogue, sessions that are not in it after those that are, by name. So the ids depend
-    on which sessions there are, and not on the order in which they came.
+    The movies get common ids, which readers add as the coordinate ``movie_group``: the one that a movie has in the
+    first session that shows it, in the order of the catalogue, sessions that are not in it after those that are, by
+    name. So the ids depend on which sessions there are, and not on the order in which they came. The sessions' own ids,
+    ``movie``, stay as they are.
 
     Sessions that were compared before are not compared with each other again, and where nothing is new
     nothing is read and nothing is written. Two runs at once do no harm on a local disk.
@@ -170,8 +172,8 @@ def _list_trials(recordings: Mapping[str, xr.Dataset], links: MovieLinks) -> _Tr
     trials = _Trials([], [], [], [])
     for batch, name in enumerate([*known, *(name for name in recordings if name not in known)]):
         is_known = name in known
-        dataset = links.apply(recordings[name]) if is_known else recordings[name]
-        movies = dataset.movie.values.tolist()
+        dataset = recordings[name]
+        movies = read_movie_groups(links.apply(dataset)).tolist() if is_known else dataset.movie.values.tolist()
         trials.sessions.extend([name] * len(movies))
         trials.positions.extend(range(len(movies)))
         trials.groups.extend(("" if is_known else name, movie) for movie in movies)

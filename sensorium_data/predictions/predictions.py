@@ -32,7 +32,7 @@ from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.files import LocalObjects, open_objects
 from sensorium_data.predictions.writer import PREDICTIONS_KIND, PredictionsWriter, ResponseUnits, trial_key
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.schema import SCHEMA_VERSION
+from sensorium_data.schema import READABLE_SCHEMA_VERSIONS
 from sensorium_data.sessions import Session, find_session, sort_tiers
 from sensorium_data.store import METADATA_KEY, StoreLike, make_portable, open_store
 
@@ -238,12 +238,12 @@ def predictions_attributes(url: str) -> dict[str, Any]:
             found=f"a Zarr group titled {attributes.get('title')!r}",
             remedy="give the store that `sensorium predict` wrote",
         )
-    if attributes.get("schema_version") != SCHEMA_VERSION:
+    if attributes.get("schema_version") not in READABLE_SCHEMA_VERSIONS:
         raise PredictionsError(
             "predictions of another schema version",
             path=url,
             found=attributes.get("schema_version"),
-            expected=SCHEMA_VERSION,
+            expected=" or ".join(map(str, READABLE_SCHEMA_VERSIONS)),
             remedy="predict again with this version",
         )
     return attributes

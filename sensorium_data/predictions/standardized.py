@@ -16,7 +16,7 @@ from sensorium_data.store import Store
 
 __all__ = ["StandardizedPredictions"]
 
-_LABELS = ("tier", "n_frames", "movie", "stimulus", "responses_withheld", "valid")
+_LABELS = ("tier", "n_frames", "movie_group", "stimulus", "responses_withheld", "valid")
 
 
 class StandardizedPredictions:
@@ -103,7 +103,7 @@ class StandardizedPredictions:
         )
 
     def label(self, trial: int, coordinate: str) -> str:
-        """Return a trial's tier, movie or stimulus."""
+        """Return a trial's tier, movie_group or stimulus."""
         return str(self._labels[coordinate][self._rows[trial]])
 
     def n_frames(self, trial: int) -> int:

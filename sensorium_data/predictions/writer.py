@@ -94,10 +94,13 @@ class PredictionsWriter:
             "tiers": [str(tier) for tier in self._tiers],
             "stores": {session.name: self._store.digest(session) for session in self._sessions},
         }
+        simulated = [session.name for session in self._sessions if self._store.is_simulated(session)]
+        if simulated:
+            own["simulated"] = simulated
         if identity is not None:
             own["identity"] = identity
         free = {"title": "Predicted neuronal activity, SENSORIUM 2023", **(attributes or {})}
-        taken = sorted(set(free) & {*own, "identity", "content_digest"})
+        taken = sorted(set(free) & {*own, "identity", "content_digest", "simulated"})
         if taken:
             raise UsageError("attributes that the predictions store sets itself", found=", ".join(taken))
         # Through JSON, so that what a resumed store is compared with is what can be read back.
@@ -269,7 +272,10 @@ class PredictionsWriter:
         if not self._resumable:
             return False
         try:
-            return bool(json.loads(self._work.read(METADATA_KEY))["attributes"] == self._attributes)
+            begun = json.loads(self._work.read(METADATA_KEY))["attributes"]
+            # The trials of every version that can be read are stored alike.
+            is_readable = begun["schema_version"] in schema.READABLE_SCHEMA_VERSIONS
+            return bool(is_readable and begun | {"schema_version": schema.SCHEMA_VERSION} == self._attributes)
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return False
 

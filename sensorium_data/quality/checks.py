@@ -234,7 +234,7 @@ def _check_withheld(dataset: xr.Dataset, session: Session) -> QualityCheck:
 def _check_repeats(dataset: xr.Dataset, session: Session) -> Iterator[QualityCheck]:
     valid = dataset.valid.values
     for tier in _list_tiers(dataset):
-        movies = Counter(dataset.movie.values[valid & (dataset.tier.values == str(tier))].tolist())
+        movies = Counter(dataset.movie_group.values[valid & (dataset.tier.values == str(tier))].tolist())
         if not movies:
             continue
         repeats = np.array(list(movies.values()))
@@ -252,7 +252,8 @@ def _check_repeats(dataset: xr.Dataset, session: Session) -> Iterator[QualityChe
             "How often each movie is shown; the average over repeats is what the second metric scores.",
         )
     trained = dataset.tier.values == str(Tier.TRAIN)
-    leaked = sorted(set(dataset.movie.values[valid & trained].tolist()) & set(dataset.movie.values[~trained].tolist()))
+    groups = dataset.movie_group.values
+    leaked = sorted(set(groups[valid & trained].tolist()) & set(groups[~trained].tolist()))
     yield _expect_none("training movies in other tiers", leaked, "A movie that is trained on and tested on would leak.")
 
 

@@ -34,7 +34,10 @@ from sensorium_data.store import StoreLike, open_store
 __all__ = ["Outcome", "QualityCheck", "QualityReport", "StoreQuality", "check_session", "check_store"]
 
 # What a report says of where the data came from, by the attribute of the store that holds it.
-_PROVENANCE = ("source", "source_size_bytes", "source_modified", "source_digest", "converter_version", "schema_version")
+_PROVENANCE = (
+    "simulated", "simulation_seed", "simulation_version", "source", "source_size_bytes", "source_modified",
+    "source_digest", "converter_version", "schema_version",
+)  # fmt: skip
 _SIGNIFICANT_DIGITS = 7
 
 
@@ -77,6 +80,11 @@ class QualityReport:
     samples: tuple[StimulusSample, ...] = field(repr=False)
 
     @property
+    def is_simulated(self) -> bool:
+        """Whether the session says that it is simulated, and no recording."""
+        return bool(self.provenance.get("simulated", False))
+
+    @property
     def passed(self) -> bool:
         """Whether no check failed."""
         return not self.failed
@@ -110,6 +118,7 @@ class QualityReport:
                 "session": self.session,
                 "alias": self.alias,
                 "digest": self.digest,
+                "simulated": self.is_simulated,
                 "provenance": dict(self.provenance),
                 "passed": self.passed,
                 "checks": [asdict(check) for check in self.checks],
@@ -137,9 +146,9 @@ class StoreQuality:
     sessions : tuple of QualityReport
         Theirs.
     leakage : pandas.DataFrame or None
-        Movies in a scored tier of one session and in a tier that another is trained on, a row each: columns movie,
-        scored_session, scored_tier, trained_session, trained_tier, n_scored_trials and n_trained_trials. None where
-        nobody looked.
+        Movies in a scored tier of one session and in a tier that another is trained on, a row each: columns
+        movie_group, scored_session, scored_tier, trained_session, trained_tier, n_scored_trials and n_trained_trials.
+        None where nobody looked.
     """
 
     store: str
@@ -239,9 +248,11 @@ class StoreQuality:
         n_wrong = sum(not report.passed for report in self.sessions)
         n = len(self.sessions)
         everywhere = f"{n} sessions" if n != 1 else "1 session"
+        simulated = [report.alias for report in self.sessions if report.is_simulated]
+        remark = f" (simulated, no recordings: {', '.join(simulated)})" if simulated else ""
         if not n_failed:
-            return f"No check failed in {everywhere}"
-        return f"{n_failed} check{'s' * (n_failed != 1)} failed in {n_wrong} of {everywhere}"
+            return f"No check failed in {everywhere}{remark}"
+        return f"{n_failed} check{'s' * (n_failed != 1)} failed in {n_wrong} of {everywhere}{remark}"
 
 
 def check_session(

@@ -358,7 +358,7 @@ def _group_oracle_trials(dataset: xr.Dataset) -> list[list[int]]:
     usable = dataset.valid.values & ~dataset.responses_withheld.values & (dataset.tier.values == str(Tier.ORACLE))
     groups: dict[str, list[int]] = {}
     for position in np.flatnonzero(usable).tolist():
-        groups.setdefault(str(dataset.movie.values[position]), []).append(position)
+        groups.setdefault(str(dataset.movie_group.values[position]), []).append(position)
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -219,7 +219,7 @@ def _each_tier(dataset: xr.Dataset, session: Session) -> Iterator[TierSummary]:
         if not trials.sizes["trial"] and not published:
             continue
         valid = trials.valid.values
-        repeats = sorted(Counter(trials.movie.values[valid].tolist()).values(), reverse=True)
+        repeats = sorted(Counter(trials.movie_group.values[valid].tolist()).values(), reverse=True)
         yield TierSummary(
             tier=str(tier),
             n_trials=trials.sizes["trial"],
@@ -271,7 +271,7 @@ def summarize_stimuli(dataset: xr.Dataset, scan: SessionScan) -> tuple[StimulusS
             StimulusSummary(
                 stimulus=str(stimulus),
                 n_trials=int(shown.sum()),
-                n_movies=len(set(dataset.movie.values[shown].tolist())),
+                n_movies=len(set(dataset.movie_group.values[shown].tolist())),
                 frames=format_range(n_frames),
                 known_frames=format_range(np.array(N_FRAMES_BY_STIMULUS.get(stimulus, ()))),
                 luminance_low=float(low.min()),

@@ -150,7 +150,7 @@ def find_tier_leaks(
         for leak in leakage.leaks:
             if leak.trained_session in trained.sessions and leak.trained_tier in trained.tiers:
                 movies = shared.setdefault((leak.scored_session, leak.scored_tier), {})
-                movies.setdefault(leak.movie, set()).add(leak.trained_session)
+                movies.setdefault(leak.movie_group, set()).add(leak.trained_session)
     leaks = [
         _count(store, session, tier, trained, shared.get((session.name, str(tier)), {}))
         for session, tiers in scored.items()
@@ -163,7 +163,7 @@ def _count(
     store: Store, session: Session, tier: Tier, trained: TrainingData, shared: Mapping[str, set[str]]
 ) -> TierLeak:
     recording = store[session]
-    tiers, movies = (recording[name].values.astype(str) for name in ("tier", "movie"))
+    tiers, movies = (recording[name].values.astype(str) for name in ("tier", "movie_group"))
     is_valid = recording["valid"].values.astype(bool)
     of_tier = movies[is_valid & (tiers == str(tier))]
     seen = set(shared)

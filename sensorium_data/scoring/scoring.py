@@ -142,6 +142,7 @@ def score_predictions(
         predictions=predictions,
         frames=profile,
         bootstrap=how,
+        simulated=tuple(job.session.name for job in jobs_to_do if opened.is_simulated(job.session)),
     )
 
 

@@ -127,6 +127,8 @@ class ScoreTable:
         Which frames of a trial were scored, a profile of :mod:`sensorium_data.frames`.
     bootstrap : Bootstrap
         How the intervals were made.
+    simulated : tuple of str
+        Full names of the scored sessions that are simulated: scores on them say nothing about recordings.
     trials : mapping
         By (session, tier, stimulus), the ids of the scored trials.
     resampled : mapping
@@ -144,6 +146,13 @@ class ScoreTable:
     trials: Mapping[RowKey, tuple[int, ...]] = field(repr=False)
     resampled: Mapping[RowKey, Mapping[str, Resampled]] = field(repr=False)
     neuron_scores: Mapping[RowKey, pd.DataFrame] = field(repr=False)
+    simulated: tuple[str, ...] = ()
+
+    def describe_simulated(self) -> str:
+        """Return a sentence on the scored sessions that are simulated; empty if there are none."""
+        aliases = ", ".join(find_session(name).alias for name in self.simulated)
+        verb = "is" if len(self.simulated) == 1 else "are"
+        return f"{aliases} {verb} simulated: the scores say nothing about recordings" if aliases else ""
 
     def per_neuron(self, session: str, tier: str, stimulus: str = ALL_STIMULI) -> pd.DataFrame:
         """Return the metrics of each neuron, by unit id, with the cell's position ``x``, ``y``, ``z`` in micrometers.
@@ -259,6 +268,7 @@ class ScoreTable:
             "n_resamples": self.bootstrap.n_resamples,
             "seed": self.bootstrap.seed,
             "confidence": self.bootstrap.confidence,
+            "simulated": list(self.simulated),
         }
 
 
@@ -273,6 +283,7 @@ def make_score_table(
     predictions: str,
     frames: FramesProfile,
     bootstrap: Bootstrap,
+    simulated: Sequence[str] = (),
 ) -> ScoreTable:
     """Put a score table together from the scores of neurons; arguments as the attributes of :class:`ScoreTable`."""
     rows = []
@@ -306,6 +317,7 @@ def make_score_table(
         trials=trials,
         resampled=resampled,
         neuron_scores=neuron_scores,
+        simulated=tuple(simulated),
     )
 
 

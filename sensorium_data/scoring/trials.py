@@ -130,7 +130,7 @@ class ScoredSession:
         groups: dict[tuple[str, str], list[int]] = {}
         for trial in self.scorable[tier]:
             # A trial whose movie is not known repeats nothing.
-            movie = self._predictions.label(trial, "movie") or f"trial {trial}"
+            movie = self._predictions.label(trial, "movie_group") or f"trial {trial}"
             groups.setdefault((self._predictions.label(trial, "stimulus"), movie), []).append(trial)
         return [RepeatGroup(stimulus, tuple(trials)) for (stimulus, _), trials in groups.items()]
 

@@ -176,6 +176,7 @@ def simulate(
                 zip64=zip64,
                 behavior_padding=behavior_padding,
                 n_statistics_frames=n_statistics_frames,
+                simulator_version=_SIMULATOR_VERSION,
                 progress=progress,
             )
             publish_truth_root(truth)

@@ -60,6 +60,7 @@ def record_session(
     zip64: bool,
     behavior_padding: BehaviorPadding,
     n_statistics_frames: int | None,
+    simulator_version: int,
     progress: Progress,
 ) -> None:
     """Write the archive and the truth of one session.
@@ -80,6 +81,8 @@ def record_session(
         What behavior holds past the valid frames: NaN, or the behavior after the stimulus.
     n_statistics_frames : int or None
         Frames that the statistics cover; None for all.
+    simulator_version : int
+        What the archive says that it was simulated by.
     progress : Progress
         Told after each trial, and after the statistics of each modality.
     """
@@ -117,7 +120,7 @@ def record_session(
         archive = stack.enter_context(ZipWriter(archive_path, zip64=zip64))
         # Entered last, so that no thread writes any more when the files are closed.
         pool = stack.enter_context(ThreadPoolExecutor(jobs, thread_name_prefix="simulate"))
-        for member in _describe_session(plan, recorder.population):
+        for member in _describe_session(plan, recorder.population, simulator_version):
             archive.write(member)
         label = f"simulate {session.alias}"
         for n_done, members in enumerate(_map_ahead(pool, make, range(len(plan.trials)), jobs + 1), start=1):
@@ -202,7 +205,7 @@ class _Recorder:
         return members
 
 
-def _describe_session(plan: SessionPlan, population: Population) -> Iterator[ZipMember]:
+def _describe_session(plan: SessionPlan, population: Population, simulator_version: int) -> Iterator[ZipMember]:
     """Yield the members that are no trial's: folders, configuration, meta data, and a Mac's leavings."""
     name, neurons = plan.session.name, population.neurons
     animal, number, scan = (int(part) for part in plan.session.scan.split("-"))
@@ -218,8 +221,10 @@ def _describe_session(plan: SessionPlan, population: Population) -> Iterator[Zip
         "scan_idx": scan,
         "target_fps": FRAME_RATE_HZ,
         "modalities": list(_MODALITIES),
+        # The published archives lack these three: who converts the archive knows it by them.
         "simulated": True,
         "seed": plan.seed,
+        "simulator_version": simulator_version,
     }
     yield pack_member(f"{name}/config.json", json.dumps(config, indent=2).encode(), deflate=False)
     n_ids = len(plan.tiers)

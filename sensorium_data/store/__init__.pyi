@@ -20,6 +20,7 @@ from .movie_ids import LINKS_KEY as LINKS_KEY
 from .movie_ids import MovieLinks as MovieLinks
 from .movie_ids import SessionLinks as SessionLinks
 from .movie_ids import digest_movies as digest_movies
+from .movie_ids import read_movie_groups as read_movie_groups
 from .movie_ids import read_movies_digest as read_movies_digest
 from .open import Store as Store
 from .open import StoreLike as StoreLike

@@ -23,7 +23,8 @@ def describe_store(store: StoreLike) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns alias, session, trials, neurons, frames (length of the padded frame axis), size_bytes and source.
+        Columns alias, session, simulated (no recording, but what :mod:`sensorium_data.simulation` invented), trials,
+        neurons, frames (length of the padded frame axis), size_bytes and source.
 
     Raises
     ------
@@ -40,6 +41,7 @@ def describe_store(store: StoreLike) -> pd.DataFrame:
             {
                 "alias": session.alias,
                 "session": session.name,
+                "simulated": bool(dataset.attrs.get("simulated", False)),
                 "trials": dataset.sizes["trial"],
                 "neurons": dataset.sizes["neuron"],
                 "frames": dataset.sizes["time"],
@@ -47,7 +49,8 @@ def describe_store(store: StoreLike) -> pd.DataFrame:
                 "source": dataset.attrs.get("source", ""),
             }
         )
-    return pd.DataFrame(rows, columns=["alias", "session", "trials", "neurons", "frames", "size_bytes", "source"])
+    columns = ["alias", "session", "simulated", "trials", "neurons", "frames", "size_bytes", "source"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def describe_session(store: StoreLike, session: str) -> pd.DataFrame:
@@ -57,7 +60,7 @@ def describe_session(store: StoreLike, session: str) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns tier, trials, movies, frames (their range over valid trials), stimuli, withheld (trials without
-        responses) and broken (trials without a valid stimulus).
+        responses), broken (trials without a valid stimulus) and placed (trials whose place in the session is known).
 
     Raises
     ------
@@ -77,14 +80,15 @@ def describe_session(store: StoreLike, session: str) -> pd.DataFrame:
                 {
                     "tier": str(tier),
                     "trials": trials.sizes["trial"],
-                    "movies": len(set(trials.movie.values[valid].tolist())),
+                    "movies": len(set(trials.movie_group.values[valid].tolist())),
                     "frames": format_range(lengths),
                     "stimuli": ", ".join(sorted(set(trials.stimulus.values[valid].tolist()))),
                     "withheld": int(trials.responses_withheld.values.sum()),
                     "broken": int((~valid).sum()),
+                    "placed": int((trials.presentation.values >= 0).sum()),
                 }
             )
-    return pd.DataFrame(rows, columns=["tier", "trials", "movies", "frames", "stimuli", "withheld", "broken"])
+    return pd.DataFrame(rows, columns=["tier", "trials", "movies", "frames", "stimuli", "withheld", "broken", "placed"])
 
 
 def list_tiers(store: StoreLike, sessions: Iterable[str | Session] | None = None) -> tuple[Tier, ...]:

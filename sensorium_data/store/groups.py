@@ -8,7 +8,7 @@ from typing import Any
 
 from sensorium_data.errors import StoreError
 from sensorium_data.files import LocalObjects, Objects
-from sensorium_data.schema import SCHEMA_VERSION
+from sensorium_data.schema import READABLE_SCHEMA_VERSIONS
 from sensorium_data.sessions import Session
 from sensorium_data.store.ledger import LEDGER_KEY, Ledger
 from sensorium_data.store.template import METADATA_KEY
@@ -61,14 +61,14 @@ def read_sound_attributes(objects: Objects, session: Session, group: str) -> dic
 
 
 def require_schema(objects: Objects, session: Session, group: str, attributes: Mapping[str, Any]) -> None:
-    """Raise a :class:`StoreError` if a group was written with another version of the schema."""
-    if attributes.get("schema_version") != SCHEMA_VERSION:
+    """Raise a :class:`StoreError` if a group was written with a version of the schema that cannot be read."""
+    if attributes.get("schema_version") not in READABLE_SCHEMA_VERSIONS:
         raise StoreError(
             "the session was written with another schema version",
             session=session,
             path=objects.locate(group),
             found=attributes.get("schema_version"),
-            expected=SCHEMA_VERSION,
+            expected=" or ".join(map(str, READABLE_SCHEMA_VERSIONS)),
             remedy="ingest it again, into another store",
         )
 

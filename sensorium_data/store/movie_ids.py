@@ -1,7 +1,8 @@
 """The ids of movies that several sessions of a store show: one file beside the sessions, applied when they are opened.
 
-A published session never changes, and names its movies for itself. What its movies are called where another session
-shows them too stands in ``movies.json`` in the store's root, which :mod:`sensorium_data.movies.links` writes.
+A published session never changes, and names its movies for itself: ``movie``. Which movies of several sessions are the
+same stands in ``movies.json`` in the store's root, which :mod:`sensorium_data.movies.links` writes, and becomes the
+coordinate ``movie_group``.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sensorium_data.errors import StoreError
+from sensorium_data.errors import StoreError, UsageError
 from sensorium_data.files import Objects
+from sensorium_data.schema import MOVIE_GROUP
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["LINKS_KEY", "MovieLinks", "SessionLinks", "digest_movies", "read_movies_digest"]
+__all__ = ["LINKS_KEY", "MovieLinks", "SessionLinks", "digest_movies", "read_movie_groups", "read_movies_digest"]
 
 #: Where a store's root keeps the ids.
 LINKS_KEY = "movies.json"
@@ -80,18 +82,20 @@ class MovieLinks:
         return links is not None and links.digest == digest_movies(dataset)
 
     def apply(self, dataset: xr.Dataset) -> xr.Dataset:
-        """Return a session with the common ids; with its own ones if it was not compared.
+        """Return a session with the coordinate ``movie_group``; equal to ``movie`` if it was not compared.
 
         Parameters
         ----------
         dataset : xarray.Dataset
             As stored, with the session's own ids.
         """
-        if not self.covers(dataset):
-            return dataset
-        ids = self.sessions[dataset.attrs["session"]].ids
-        common = np.array([ids.get(own, own) for own in dataset.movie.values.tolist()], dtype=np.str_)
-        return dataset.assign_coords(movie=dataset.movie.copy(data=common))
+        is_compared = self.covers(dataset)
+        ids = self.sessions[dataset.attrs["session"]].ids if is_compared else {}
+        groups = np.array([ids.get(own, own) for own in dataset.movie.values.tolist()], dtype=np.str_)
+        attributes = dict(MOVIE_GROUP.attributes)
+        if not is_compared:
+            attributes["comment"] = "equal to movie: the session has not been compared with others"
+        return dataset.assign_coords({MOVIE_GROUP.name: (MOVIE_GROUP.dims, groups, attributes)})
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes, the same for the same links."""
@@ -141,6 +145,26 @@ class MovieLinks:
                 found=str(error),
                 remedy="link the store's movies again (`link_movies`), which writes this file again",
             ) from error
+
+
+def read_movie_groups(dataset: xr.Dataset) -> np.ndarray:
+    """Return ``movie_group`` of each trial, (trial,): what has to be compared between sessions.
+
+    Raises
+    ------
+    UsageError
+        If the dataset was opened without it: own ids differ between sessions also where the movie is the same.
+    """
+    if MOVIE_GROUP.name not in dataset.coords:
+        raise UsageError(
+            "the session was opened without the ids of movies across sessions",
+            session=dataset.attrs.get("session"),
+            found=f"no coordinate {MOVIE_GROUP.name}",
+            expected=f"{MOVIE_GROUP.name}, which a session alone does not hold",
+            remedy="open it with sensorium_data.open_session or from an opened store",
+        )
+    groups: np.ndarray = dataset[MOVIE_GROUP.name].values
+    return groups
 
 
 def digest_movies(dataset: xr.Dataset) -> str:

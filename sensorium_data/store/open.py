@@ -6,6 +6,7 @@ is: :mod:`sensorium_data.ingest` makes it visible whole, and nothing changes it 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ import numpy as np
 from sensorium_data.errors import StoreError, UnknownNameError
 from sensorium_data.files import LocalObjects, Objects, open_objects
 from sensorium_data.redaction import hide_secrets
-from sensorium_data.schema import COORDINATES, SIGNATURE, VARIABLES
+from sensorium_data.schema import COORDINATES, SIGNATURE, VARIABLES, Field
 from sensorium_data.sessions import Session, find_session
 from sensorium_data.store.groups import damaged, read_attributes, read_ledger, read_sound_attributes
 from sensorium_data.store.ledger import LEDGER_KEY, Ledger
@@ -151,7 +152,7 @@ class Store:
         return self.links.apply(dataset)
 
     def as_stored(self, session: str | Session) -> xr.Dataset:
-        """Open a session with the ids that it gives its movies for itself; else as :func:`open_session`."""
+        """Open a session without ``movie_group``, which a session alone does not hold; else as :func:`open_session`."""
         found = find_session(session)
         opened: xr.Dataset = self._once("dataset", found.name, lambda: self._open_dataset(found))
         # Deep: labels are in memory, and what the caller does to them must stay the caller's.
@@ -230,10 +231,28 @@ class Store:
             nodes[f"{session.name}/{_STATISTICS_GROUP}"] = self.statistics(session)
         return xr.DataTree.from_dict(nodes)
 
+    def is_simulated(self, session: str | Session) -> bool:
+        """Whether a session says that it is simulated, and no recording.
+
+        Raises
+        ------
+        StoreError
+            If the session is not there, or its metadata cannot be read.
+        """
+        found = find_session(session)
+        group = self.require_group(found)
+        attributes = self._once("attributes", group, lambda: read_attributes(self.objects, found, group)) or {}
+        return bool(attributes.get("simulated", False))
+
     def __repr__(self) -> str:
-        return (
-            f"<Store {hide_secrets(self.url)}: {', '.join(session.alias for session in self.sessions) or 'no session'}>"
-        )
+        simulated = set()
+        for session in self.sessions:
+            # Also a store with a damaged session can be shown.
+            with contextlib.suppress(StoreError):
+                if self.is_simulated(session):
+                    simulated.add(session)
+        named = [f"{one.alias} (simulated)" if one in simulated else one.alias for one in self.sessions]
+        return f"<Store {hide_secrets(self.url)}: {', '.join(named) or 'no session'}>"
 
     def __reduce__(self) -> tuple[Callable[..., Store], tuple[str, dict[tuple[str, str], Any]]]:
         objects = self.objects
@@ -260,18 +279,27 @@ class Store:
 
     def _open_dataset(self, session: Session) -> xr.Dataset:
         objects, group = self.objects, self.group(session)
-        if session not in self.sessions or read_sound_attributes(objects, session, group) is None:
+        attributes = None if session not in self.sessions else read_sound_attributes(objects, session, group)
+        if attributes is None:
             raise self._not_there(session)
+        version = int(attributes["schema_version"])
         dataset = _open_group(objects, group, session)
         absent = find_absent(dataset.attrs)
         missing = [name for name in VARIABLES if name not in dataset and name not in absent] + [
             name
             for name, field in COORDINATES.items()
-            if set(field.dims) <= set(dataset.dims) and name not in dataset.coords and name not in absent
+            if field.since <= version
+            and set(field.dims) <= set(dataset.dims)
+            and name not in dataset.coords
+            and name not in absent
         ]
         if missing:
             raise damaged(objects, session, f"no array {', '.join(missing)}")
-        return _load_coordinates(dataset, "trial")
+        # What a session of an earlier version does not say is unknown, so that sessions of all versions look alike.
+        unsaid = [field for field in COORDINATES.values() if field.since > version]
+        return _load_coordinates(dataset, "trial").assign_coords(
+            {field.name: _fill_unknown(field, dataset.sizes["trial"]) for field in unsaid}
+        )
 
     def _not_there(self, session: Session) -> StoreError:
         """Return the error that says why a session cannot be opened; raise it if there is not even a store."""
@@ -340,8 +368,10 @@ def open_session(store: StoreLike, session: str | Session) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        The data variables are dask arrays, a chunk a trial; the coordinates are in memory. ``movie`` holds ids that
-        are equal across sessions, where :func:`sensorium_data.movies.link_movies` has compared them.
+        The data variables are dask arrays, a chunk a trial; the coordinates are in memory. ``movie`` is the session's
+        own id of the movie, equal for its repeats. ``movie_group`` is equal for all trials of the store's sessions
+        that show the movie, where :func:`sensorium_data.movies.link_movies` has compared them; else it is equal to
+        ``movie``.
 
     Raises
     ------
@@ -466,6 +496,13 @@ def _load_coordinates(dataset: xr.Dataset, chunk_dim: str) -> xr.Dataset:
         for name, variable in dataset.data_vars.items()
     }
     return make_portable(dataset.assign(variables).assign_coords(coordinates))
+
+
+def _fill_unknown(field: Field, n_trials: int) -> xr.Variable:
+    import xarray as xr
+
+    dtype = np.dtype(np.str_ if field.dtype == "str" else field.dtype)
+    return xr.Variable(field.dims, np.full(n_trials, field.fill_value, dtype), dict(field.attributes))
 
 
 def _as_plain_text(coordinate: xr.Variable) -> xr.Variable:

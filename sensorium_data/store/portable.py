@@ -16,7 +16,8 @@ def make_portable(dataset: xr.Dataset) -> xr.Dataset:
     """Return an opened dataset without what keeps it from being written back.
 
     How it was stored (chunks, shards, codecs) fits no selection, concatenation or other chunks of it, and no other
-    format. Lists and mappings among the attributes become JSON text, since netCDF knows neither.
+    format. Lists and mappings among the attributes become JSON text and truth values 0 or 1, since netCDF knows none of
+    them.
     """
     portable = dataset.drop_encoding()
     portable.attrs = _plain(dataset.attrs)
@@ -32,7 +33,10 @@ def read_list(attributes: Mapping[Any, Any], name: str) -> list[Any]:
 
 
 def _plain(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
-    return {
-        name: json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
-        for name, value in attributes.items()
-    }
+    return {name: _plain_value(value) for name, value in attributes.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        return int(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value

@@ -20,7 +20,7 @@ __all__ = ["describe_predictions", "describe_software", "write_card"]
 _PACKAGES = ("sensorium-pipeline", "numpy", "pyarrow", "zarr", "xarray")
 # What a predictions store says of itself under other headings of the card.
 _SHOWN_ELSEWHERE = frozenset(
-    {"kind", "schema_version", "response_units", "runs", "tiers", "stores", "identity", "content_digest"}
+    {"kind", "schema_version", "response_units", "runs", "tiers", "stores", "identity", "content_digest", "simulated"}
 )
 
 
@@ -39,6 +39,7 @@ def describe_predictions(entry: Entry) -> list[dict[str, Any]]:
             "tiers": [str(tier) for tier in member.tiers],
             "runs": list(member.attributes["runs"]),
             "stores": dict(member.attributes["stores"]),
+            **({"simulated": member.attributes["simulated"]} if member.attributes.get("simulated") else {}),
             "attributes": {k: v for k, v in member.attributes.items() if k not in _SHOWN_ELSEWHERE},
         }
         for member in entry.members
@@ -64,6 +65,7 @@ def write_card(record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
     digests = list(dict.fromkeys(digest for one in predictions for digest in one["runs"]))
     parts = [
         f"# Entry to the {identity['track']} track of SENSORIUM 2023",
+        *_describe_simulated(predictions),
         f"Frames profile `{identity['frames']}`, values as {identity['float_type']}, in standardized units (responses "
         "divided by their standard deviation over trials, frame by frame).",
         *([f"Note: {OFFICIAL_FRAMES_NOTE}."] if identity["frames"] == "official" else []),
@@ -91,6 +93,13 @@ def write_card(record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
         _fence(_commands(record, digests, runs), "sh"),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _describe_simulated(predictions: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    simulated = sorted({find_session(name) for one in predictions for name in one.get("simulated", ())})
+    if simulated:
+        aliases = ", ".join(session.alias for session in simulated)
+        yield f"**Simulated sessions: {aliases}. These are no recordings, and this is no entry to the competition.**"
 
 
 def _describe_mean(predictions: Sequence[Mapping[str, Any]]) -> Iterable[str]:

@@ -46,7 +46,7 @@ def test_linked_ids_are_the_simulations_movies(
 ) -> None:
     datasets = {alias: open_session(pair_store, alias) for alias in PAIR}
     id_of = {
-        name: {str(datasets[alias].movie.sel(trial=trial.trial).item()) for alias, trial in shown}
+        name: {str(datasets[alias].movie_group.sel(trial=trial.trial).item()) for alias, trial in shown}
         for name, shown in planned.items()
     }
     assert all(len(ids) == 1 for ids in id_of.values()), "one movie, one id"
@@ -75,14 +75,14 @@ def test_leaks_are_the_test_movies_that_the_other_mouse_saw_with_published_respo
                     expected.add((name, alias, str(trial.tier), other, str(seen.tier)))
     datasets = {alias: open_session(pair_store, alias) for alias in PAIR}
     names = {
-        str(datasets[alias].movie.sel(trial=trial.trial).item()): name
+        str(datasets[alias].movie_group.sel(trial=trial.trial).item()): name
         for name, shown in planned.items()
         for alias, trial in shown
     }
     report = report_leakage(pair_store)
     aliases = {find_session(alias).name: alias for alias in PAIR}
     found = {
-        (names[k.movie], aliases[k.scored_session], k.scored_tier, aliases[k.trained_session], k.trained_tier)
+        (names[k.movie_group], aliases[k.scored_session], k.scored_tier, aliases[k.trained_session], k.trained_tier)
         for k in report.leaks
     }
     assert found == expected
@@ -117,7 +117,7 @@ def test_the_other_order_of_ingest_gives_the_same_ids(archives: Path, pair_store
     path = store / LINKS_KEY
     assert path.read_bytes() == Path(pair_store, LINKS_KEY).read_bytes()
     for alias in PAIR:
-        assert open_session(str(store), alias).movie.identical(open_session(pair_store, alias).movie)
+        assert open_session(str(store), alias).movie_group.identical(open_session(pair_store, alias).movie_group)
     written = path.stat()
     link_movies(str(store))
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)

@@ -26,7 +26,7 @@ def recordings(draw: st.DrawFn, max_sessions: int = 4) -> dict[str, xr.Dataset]:
             coords={
                 "trial": np.array(trials, int),
                 "tier": ("trial", np.where(np.array(unusable) == 9, "oracle", "train")),
-                "movie": ("trial", np.array([f"m{movie}" for movie in movies], str)),
+                "movie_group": ("trial", np.array([f"m{movie}" for movie in movies], str)),
                 "valid": ("trial", np.array(unusable) != 8),
                 "responses_withheld": ("trial", np.array(unusable) == 7),
             }
@@ -37,7 +37,7 @@ def recordings(draw: st.DrawFn, max_sessions: int = 4) -> dict[str, xr.Dataset]:
 def usable_movies(dataset: xr.Dataset) -> dict[int, str]:
     chosen = (dataset.tier == "train") & dataset.valid & ~dataset.responses_withheld
     kept = dataset.isel(trial=np.flatnonzero(chosen))
-    return dict(zip(kept.trial.values.tolist(), kept.movie.values.tolist(), strict=True))
+    return dict(zip(kept.trial.values.tolist(), kept.movie_group.values.tolist(), strict=True))
 
 
 @given(recordings=recordings(), n_folds=st.integers(2, 5), seed=st.integers(0, 3))

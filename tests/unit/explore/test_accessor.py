@@ -73,6 +73,16 @@ def test_a_trial_is_cut_to_its_frames(dataset: xr.Dataset, recording: Recording)
     np.testing.assert_array_equal(block.responses, recording.trials[2].responses[:, :19].astype(np.float32))
 
 
+def test_repeats_are_found_by_the_sessions_own_id_and_by_that_across_sessions(dataset: xr.Dataset) -> None:
+    # Another session showed as one movie what this one has under two ids.
+    groups = np.where(np.isin(dataset.trial, [1, 2, 3]), "29156-11-10:4", dataset.movie)
+    joined = dataset.assign_coords(movie_group=("trial", groups))
+    for name in (str(dataset.movie.sel(trial=2).item()), "29156-11-10:4"):
+        assert joined.sensorium.repeats(name).trial.values.tolist() == [1, 2, 3]
+    alone = dataset.drop_vars("movie_group")
+    assert alone.sensorium.repeats(str(dataset.movie.sel(trial=2).item())).trial.values.tolist() == [1, 2]
+
+
 def test_repeats_are_the_trials_of_a_movie_cut_to_the_longest(dataset: xr.Dataset) -> None:
     movie = str(dataset.movie.sel(trial=2).item())
     repeats = dataset.sensorium.repeats(movie)

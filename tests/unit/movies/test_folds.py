@@ -18,7 +18,7 @@ def session(movies: list[str], tiers: list[str] | None = None, **marks: list[boo
         coords={
             "trial": 7 * np.arange(n_trials)[::-1] + 3,
             "tier": ("trial", tiers or ["train"] * n_trials),
-            "movie": ("trial", movies),
+            "movie_group": ("trial", movies),
             "valid": ("trial", ~np.array(marks.get("broken", nothing))),
             "responses_withheld": ("trial", marks.get("withheld", nothing)),
         }

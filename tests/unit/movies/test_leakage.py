@@ -22,7 +22,7 @@ def session(*trials: tuple[str, str], withheld: tuple[int, ...] = (), broken: tu
         coords={
             "trial": numbers,
             "tier": ("trial", [tier for tier, _ in trials]),
-            "movie": ("trial", [movie for _, movie in trials]),
+            "movie_group": ("trial", [movie for _, movie in trials]),
             "valid": ("trial", ~np.isin(numbers, broken)),
             "responses_withheld": ("trial", np.isin(numbers, withheld)),
         }

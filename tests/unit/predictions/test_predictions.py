@@ -384,7 +384,7 @@ def test_later_schema_is_refused(recorded: tuple[str, HandMadeSession], tmp_path
     metadata = json.loads(path.read_text())
     metadata["attributes"]["schema_version"] = 99
     path.write_text(json.dumps(metadata))
-    with pytest.raises(PredictionsError, match=f"another schema version: found 99, expected {SCHEMA_VERSION}"):
+    with pytest.raises(PredictionsError, match=f"another schema version: found 99, expected 2 or {SCHEMA_VERSION}"):
         predictions_attributes(str(tmp_path / "p"))
 
 

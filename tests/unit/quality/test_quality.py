@@ -167,7 +167,7 @@ def plant_blank_video(dataset: xr.Dataset) -> None:
 
 
 def plant_training_movie_twice(dataset: xr.Dataset) -> None:
-    dataset.movie[1] = dataset.movie[0]
+    dataset.movie_group[1] = dataset.movie_group[0]
 
 
 def plant_shared_unit_id(dataset: xr.Dataset) -> None:
@@ -177,7 +177,7 @@ def plant_shared_unit_id(dataset: xr.Dataset) -> None:
 
 
 def plant_leak(dataset: xr.Dataset) -> None:
-    dataset.movie[0] = dataset.movie[5]
+    dataset.movie_group[0] = dataset.movie_group[5]
 
 
 def plant(variable: str, index: tuple[object, ...], value: float) -> Plant:
@@ -235,8 +235,8 @@ def test_a_trial_count_as_published_makes_too_few_repeats_a_defect(loaded: xr.Da
     dataset = loaded.chunk(trial=1)
     counts = {tier: TIERS.count(tier) for tier in Tier}
     whole = dataclasses.replace(session, n_trials_by_tier=counts)
-    dataset["movie"] = dataset.movie.copy()
-    dataset.movie[3:9] = "another"
+    dataset["movie_group"] = dataset.movie_group.copy()
+    dataset.movie_group[3:9] = "another"
     scan = scan_session(dataset, "check F", jobs=2, progress=ignore_progress)
     for described, outcome in ((session, NOTED), (whole, FAILED)):
         rows = {row.check: row for row in check_recording(dataset, described, scan, (), ())}
@@ -399,9 +399,11 @@ def test_sessions_of_a_store_stand_side_by_side_failed_ones_first(tmp_path: Path
 
 
 def test_leakage_is_carried_along(sound: QualityReport) -> None:
-    leakage = pd.DataFrame({"movie": ["a"], "scored_session": ["F"], "n_scored_trials": np.array([9])})
+    leakage = pd.DataFrame({"movie_group": ["a"], "scored_session": ["F"], "n_scored_trials": np.array([9])})
     quality = StoreQuality("store", (sound,), leakage)
-    assert json.loads(quality.to_json())["leakage"] == [{"movie": "a", "scored_session": "F", "n_scored_trials": 9}]
+    assert json.loads(quality.to_json())["leakage"] == [
+        {"movie_group": "a", "scored_session": "F", "n_scored_trials": 9}
+    ]
     assert "trained on in another: 1" in quality.to_markdown()
 
 

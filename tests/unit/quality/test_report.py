@@ -180,14 +180,14 @@ def test_leaked_movies_are_listed(quality: StoreQuality) -> None:
     leakage = pd.DataFrame(
         [
             {
-                "movie": "29515-10-12:7", "scored_session": "F", "scored_tier": "live_test_main",
+                "movie_group": "29515-10-12:7", "scored_session": "F", "scored_tier": "live_test_main",
                 "trained_session": "A", "trained_tier": "oracle", "n_scored_trials": 9, "n_trained_trials": 10,
             }
         ]
     )  # fmt: skip
     page = Page(render_report(dataclasses.replace(quality, leakage=leakage)))
-    (row,) = page.table("Movie", "Scored session", "Trained trials")
-    assert (row["Movie"], row["Scored tier"], row["Trained trials"]) == ("29515-10-12:7", "live test main", "10")
+    (row,) = page.table("Movie group", "Scored session", "Trained trials")
+    assert (row["Movie group"], row["Scored tier"], row["Trained trials"]) == ("29515-10-12:7", "live test main", "10")
     empty = Page(render_report(dataclasses.replace(quality, leakage=leakage.iloc[:0])))
     assert "No movie is scored in one session and trained on in another." in empty.text
     assert "Movies shared between sessions" not in Page(render_report(quality)).text

@@ -119,7 +119,10 @@ def shared(tmp_path: Path) -> str:
 def leaks_of(store: str, monkeypatch: pytest.MonkeyPatch, sessions: str, *tiers: str) -> tuple[list[int], set[str]]:
     # Movies are known by the same ids in both sessions here, without comparing videos.
     monkeypatch.setattr("sensorium_data.store.movie_ids.MovieLinks.covers", lambda self, dataset: True)
-    monkeypatch.setattr("sensorium_data.store.movie_ids.MovieLinks.apply", lambda self, dataset: dataset)
+    monkeypatch.setattr(
+        "sensorium_data.store.movie_ids.MovieLinks.apply",
+        lambda self, dataset: dataset.assign_coords(movie_group=dataset.movie),
+    )
     trained = TrainingData(tuple(find_session(alias).name for alias in sessions), tiers, ())
     (leak,), unknown = find_tier_leaks(open_store(store), trained, {find_session("A"): [Tier.LIVE_TEST_MAIN]})
     assert unknown == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import xarray as xr
 from sensorium_data.ingest import convert_session
 from sensorium_data.predictions import from_arrays, open_predictions
 from sensorium_data.store import open_store
-from sensorium_data.testing.recordings import make_recording
+from sensorium_data.testing.recordings import make_recording, npy
 
 Write = Callable[[xr.Dataset, Path], xr.Dataset]
 
@@ -24,6 +25,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of session F; not to be changed."""
     root = tmp_path_factory.mktemp("store")
     recording = make_recording("F", ["train"] * 4 + ["oracle"], n_frames={1: 18}, n_neurons=3)
+    said = {
+        "meta/trials/trial_idx.npy": npy(np.array(["0", "1", "2", "4", "5"])),
+        "config.json": json.dumps({"simulated": True, "seed": 5, "simulator_version": 2}).encode(),
+    }
+    recording = replace(recording, extra={f"{recording.session.name}/{name}": data for name, data in said.items()})
     recording.write(root / "archives")
     convert_session(recording.session, str(root / "store"), source=str(root / "archives"))
     return root / "store"
