@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pydantic
+import xarray as xr
 
 from models.neurons import NeuronInfo
 from sensorium_data.errors import RunError, StoreError
@@ -76,8 +77,19 @@ class RunData(pydantic.BaseModel):
         return {session.name: session.neurons for session in self.sessions}
 
 
-def describe_data(store: StoreLike, sessions: Sequence[Session]) -> RunData:
+def describe_data(
+    store: StoreLike, sessions: Sequence[Session], neurons: Mapping[str, Sequence[int]] | None = None
+) -> RunData:
     """Return what a run records of its sessions.
+
+    Parameters
+    ----------
+    store : Store or path
+        The session stores, or the path or URL of their root.
+    sessions : sequence of Session
+        In the order in which they are trained on.
+    neurons : mapping of str to sequence of int, optional
+        Unit ids of the neurons that the run predicts, by full session name, in the store's order; by default all.
 
     Raises
     ------
@@ -87,7 +99,7 @@ def describe_data(store: StoreLike, sessions: Sequence[Session]) -> RunData:
         If the sessions are stored in different precisions.
     """
     opened = open_store(store)
-    recordings = [(session, opened[session]) for session in sessions]
+    recordings = [(session, _select(opened[session], (neurons or {}).get(session.name))) for session in sessions]
     precisions = {session: recording.attrs.get("precision") for session, recording in recordings}
     if len(set(precisions.values())) > 1:
         raise RunError(
@@ -110,6 +122,10 @@ def describe_data(store: StoreLike, sessions: Sequence[Session]) -> RunData:
             for session, recording in recordings
         ),
     )
+
+
+def _select(recording: xr.Dataset, unit_ids: Sequence[int] | None) -> xr.Dataset:
+    return recording if unit_ids is None else recording.sel(neuron=list(unit_ids))
 
 
 def require_unchanged(data: RunData) -> None:

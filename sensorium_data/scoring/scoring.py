@@ -39,7 +39,7 @@ from sensorium_data.scoring.tier_sums import TierSums, TrialSums, sum_tier
 from sensorium_data.scoring.trial_moments import TrialMoments
 from sensorium_data.scoring.trials import ScoredSession
 from sensorium_data.sessions import Session, Tier, find_sessions
-from sensorium_data.store import Store, StoreLike, open_store
+from sensorium_data.store import Store, StoreLike, open_store, parse_exclusions, require_trials
 
 __all__ = [
     "ALL_STIMULI",
@@ -76,6 +76,7 @@ def score_predictions(
     jobs: int = 2,
     dask: str | None = None,
     progress: Progress = ignore_progress,
+    exclude: str | Iterable[str] = (),
 ) -> ScoreTable:
     """Score predictions against recorded responses, in the competition's units.
 
@@ -108,6 +109,10 @@ def score_predictions(
         names. The scores are the same.
     progress : Progress
         Told after each trial, or after each session on a cluster.
+    exclude : str or iterable of str
+        Trials that are not scored, ``SESSION:TRIAL`` each, for example ``F:17``.
+
+    Predictions of some of a session's neurons are scored on these, with a note.
 
     Raises
     ------
@@ -115,6 +120,8 @@ def score_predictions(
         If the predictions do not fit the recording, lack a scored frame, or lack a named tier or session.
     StoreError
         If a session is not in the store.
+    TrialError
+        If a trial to leave out is not in its session.
     UnknownNameError
         If a tier or the profile of frames does not exist.
     UsageError
@@ -125,8 +132,20 @@ def score_predictions(
     order = choose_tiers(predictions, tiers)
     n_jobs = max(1, min(jobs, _MOST_JOBS))
     opened = open_store(store)
+    excluded = parse_exclusions(exclude)
+    require_trials(opened, excluded)
     jobs_to_do = [
-        _SessionJob(predictions, opened, truth, session, tuple(order), profile, how, n_jobs)
+        _SessionJob(
+            predictions,
+            opened,
+            truth,
+            session,
+            tuple(order),
+            profile,
+            how,
+            n_jobs,
+            excluded.get(session.name, frozenset()),
+        )
         for session in _choose_sessions(predictions, sessions)
     ]
     scores = _Scores()
@@ -172,9 +191,12 @@ class _SessionJob:
     frames: FramesProfile
     bootstrap: Bootstrap
     n_jobs: int
+    exclude: frozenset[int] = frozenset()
 
     def open(self) -> ScoredSession:
-        return ScoredSession(self.predictions, self.store, self.truth, self.session, self.tiers, self.frames)
+        return ScoredSession(
+            self.predictions, self.store, self.truth, self.session, self.tiers, self.frames, self.exclude
+        )
 
     def score(self, source: ScoredSession, count_trial: Callable[[], None]) -> _Scores:
         scores = _Scores(unscored=list(source.unscored), notes=list(source.notes))

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -30,8 +30,20 @@ from sensorium_data.files import (
 )
 from sensorium_data.recorded_frames import count_recorded_frames, count_usable_frames, fill_missing_end
 from sensorium_data.sessions import Session, Tier, find_session
-from sensorium_data.store import METADATA_KEY, ArrayPool, BlockDecoder, Store, StoreLike, open_store
+from sensorium_data.statistics import Normalizer, open_normalizer
+from sensorium_data.store import (
+    METADATA_KEY,
+    ArrayPool,
+    BlockDecoder,
+    Store,
+    StoreLike,
+    list_trials,
+    open_store,
+    parse_exclusions,
+    require_trials,
+)
 from sensorium_data.windows.block_cache import BlockCache, default_cache_bytes
+from sensorium_data.windows.gaps import NanPolicy, fill_gaps, find_gaps
 from sensorium_data.windows.plans import SessionTrials
 
 __all__ = ["FloatArray", "RecordedTrial", "TrialReader"]
@@ -111,7 +123,7 @@ class TrialReader:
     """Reads trial blocks, and keeps as many in memory as a budget allows.
 
     Every object is compared with the ledger as it is read: damage on a disk or on the way is an error here
-    and never a number in a model.
+    and never a number in a model. So is a frame without behavior or pupil center, unless ``nan_policy`` says otherwise.
 
     Parameters
     ----------
@@ -131,13 +143,23 @@ class TrialReader:
         caches. A store on a local disk needs none.
     policy : RetryPolicy, optional
         How long to insist where a remote store does not answer, or cuts an answer.
+    exclude : str or iterable of str
+        Trials that are never selected, ``SESSION:TRIAL`` each, for example ``F:17``; also of sessions of the store that
+        are not read.
+    nan_policy : str or NanPolicy
+        What becomes of trials with missing behavior or pupil center: ``refuse``, ``interpolate:N`` or ``drop-trial``;
+        see :class:`~sensorium_data.windows.NanPolicy`.
+    neurons : mapping of str to sequence of int, optional
+        Unit ids of the neurons to read, in the store's order, by full session name; all of a session that is not there.
 
     Raises
     ------
     StoreError
-        If the store or a session cannot be opened.
+        If the store or a session cannot be opened, or an exclusion is of a session that it lacks.
+    TrialError
+        If an exclusion is of a trial that its session lacks.
     UsageError
-        If a number is out of range or no session is given.
+        If a number is out of range, no session is given, or an exclusion or the policy has another form.
     """
 
     def __init__(
@@ -150,12 +172,17 @@ class TrialReader:
         cache_bytes: int | None = None,
         object_cache: ObjectCache | None = None,
         policy: RetryPolicy | None = None,
+        exclude: str | Iterable[str] = (),
+        nan_policy: str | NanPolicy = "refuse",
+        neurons: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         if not sessions:
             raise UsageError("no session to read", path=store.url if isinstance(store, Store) else store)
         if n_threads is not None and n_threads < 1:
             raise UsageError("reading needs a thread", found=n_threads, expected="at least 1")
         policy = policy or RetryPolicy()
+        self.nan_policy = NanPolicy.parse(nan_policy)
+        self._excluded = parse_exclusions(exclude)
         #: What is read.
         self.store = _insist(lambda: open_store(store), policy)
         is_local = isinstance(self.store.objects, LocalObjects)
@@ -173,7 +200,12 @@ class TrialReader:
         self._recordings: dict[str, _Recording] = {}
         for session in self.sessions:
             open_once = partial(_Recording.open, self.store, session, object_cache, self.pool, policy)
-            self._recordings[session.name] = open_once() if is_local else _insist(open_once, policy)
+            recording = open_once() if is_local else _insist(open_once, policy)
+            recording.treat_gaps(self.nan_policy, self._excluded.get(session.name, frozenset()))
+            if neurons is not None and session.name in neurons:
+                recording = recording.select_neurons(neurons[session.name])
+            self._recordings[session.name] = recording
+        require_trials(self.store, self._excluded)
 
     def coordinates(self, session: str) -> xr.Dataset:
         """Return a session's coordinates, in memory."""
@@ -186,7 +218,7 @@ class TrialReader:
     def select_trials(
         self, session: str, tiers: Iterable[Tier], *, labelled: bool = False, only: Collection[int] | None = None
     ) -> SessionTrials:
-        """Return a session's valid trials of some tiers.
+        """Return a session's valid trials of some tiers, but for those that are left out.
 
         Parameters
         ----------
@@ -203,6 +235,8 @@ class TrialReader:
         ------
         UsageError
             If there is none.
+        StoreError
+            If behavior or pupil center of one is missing at some frames, and the policy does not allow for that.
         """
         name = find_session(session).name
         recording = self._recording(name)
@@ -224,6 +258,19 @@ class TrialReader:
                 found=f"tiers {', '.join(sorted(set(tier_of_trial)))}",
                 remedy="choose another tier, or leave the session out",
             )
+        ids = coordinates["trial"].values
+        left_out = np.isin(ids, sorted(self.left_out(name)))
+        if not (chosen & ~left_out).any():
+            raise UsageError(
+                f"every trial of tier {', '.join(names)} is left out",
+                session=name,
+                path=self.store.url,
+                found=f"{self._count_left_out(name, ids[chosen])} of {np.count_nonzero(chosen)}",
+                expected="at least one that is not",
+                remedy="leave fewer trials out, or leave the session out",
+            )
+        chosen &= ~left_out
+        recording.require_no_gaps(ids[chosen].tolist())
         return SessionTrials(
             session=name,
             trials=tuple(int(trial) for trial in coordinates["trial"].values[chosen]),
@@ -231,6 +278,81 @@ class TrialReader:
                 int(n) for n in (recording.n_frames_labelled if labelled else recording.n_frames_video)[chosen]
             ),
         )
+
+    def left_out(self, session: str) -> frozenset[int]:
+        """Return the ids of a session's trials that are never selected: excluded, or dropped by the policy for NaN."""
+        recording = self._recording(session)
+        dropped = recording.gaps if self.nan_policy.name == "drop-trial" else ()
+        return self._excluded.get(recording.session.name, frozenset()) | frozenset(dropped)
+
+    def describe_left_out(self, session: str, tiers: Iterable[Tier]) -> tuple[str, ...]:
+        """Return a sentence for each way in which trials of some tiers are left out or were filled."""
+        recording = self._recording(session)
+        coordinates = recording.coordinates
+        of_tiers = np.isin(coordinates["tier"].values.astype(str), [str(tier) for tier in tiers])
+        ids = set(coordinates["trial"].values[of_tiers & coordinates["valid"].values].tolist())
+        where = f"Session {recording.session}"
+        excluded = self._excluded.get(recording.session.name, frozenset()) & ids
+        notes = (
+            [f"{where}: left out as asked: {_count(excluded, 'trial')}: {list_trials(excluded)}."] if excluded else []
+        )
+        dropped = self.left_out(session) & ids - excluded
+        if dropped:
+            notes.append(
+                f"{where}: left out for NaN in behavior or pupil center: {_count(dropped, 'trial')}: "
+                f"{list_trials(dropped)}."
+            )
+        filled = {trial: n_frames for trial, n_frames in recording.filled.items() if trial in ids - excluded}
+        if filled:
+            notes.append(
+                f"{where}: behavior or pupil center interpolated at {sum(filled.values())} frames of "
+                f"{_count(filled, 'trial')}: {list_trials(filled)}."
+            )
+        return tuple(notes)
+
+    def open_normalizer(
+        self, name: str, session: str, *, exclude: str | Iterable[str] | None = None, nan_policy: str | None = None
+    ) -> Normalizer:
+        """Return a session's normalization for the neurons that are read.
+
+        Where it rests on statistics of training trials, those that are left out do not count.
+
+        Parameters
+        ----------
+        name : str
+            One of :data:`sensorium_data.statistics.NORMALIZATIONS`.
+        session : str
+            Alias or full name.
+        exclude, nan_policy : optional
+            Which trials do not count, where that differs from what is read: a run predicts on the scale that it was
+            trained on.
+
+        Raises
+        ------
+        UnknownNameError, StoreError, UsageError
+            As :func:`sensorium_data.statistics.open_normalizer` does.
+        """
+        recording = self._recording(session)
+        policy = self.nan_policy if nan_policy is None else NanPolicy.parse(nan_policy)
+        excluded = self._excluded if exclude is None else parse_exclusions(exclude)
+        left_out = excluded.get(recording.session.name, frozenset())
+        if policy.name == "drop-trial":
+            left_out |= recording.incomplete
+        normalizer = open_normalizer(
+            name,
+            self.store,
+            recording.session.name,
+            exclude=left_out,
+            skips_missing=policy.name == "interpolate",
+        )
+        return normalizer if recording.rows is None else normalizer.select_neurons(recording.rows)
+
+    def _count_left_out(self, session: str, trials: np.ndarray) -> str:
+        excluded = self._excluded.get(session, frozenset())
+        n_excluded = sum(trial in excluded for trial in trials.tolist())
+        n_dropped = len(trials) - n_excluded
+        parts = [f"{n_excluded} excluded"] * bool(n_excluded) + [f"{n_dropped} dropped for NaN"] * bool(n_dropped)
+        return " and ".join(parts)
 
     def read(self, session: str, trial: int) -> RecordedTrial:
         """Return one trial's block; its arrays are read-only, since the cache shares them.
@@ -289,6 +411,14 @@ class _Recording:
     object_cache: ObjectCache | None
     pool: ArrayPool
     policy: RetryPolicy
+    #: Valid trials that lack behavior or pupil center at some frames, whatever became of them.
+    incomplete: frozenset[int]
+    #: Those of them that still do.
+    gaps: set[int]
+    #: Of those that were filled, the frames at which a value was.
+    filled: dict[int, int]
+    #: Which of the stored neurons are read; None for all.
+    rows: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def open(
@@ -309,10 +439,14 @@ class _Recording:
         positions = {int(trial): position for position, trial in enumerate(coordinates["trial"].values)}
         ledger = store.ledger(session)
         n_frames = coordinates["n_frames"].values
+        valid = coordinates["valid"].values
         # A trial's part of these lies in one object with all others'.
         small = {name: np.array(dataset[name].values, dtype=np.float32) for name in ("behavior", "pupil_center")}
         usable = {name: _fill_ends(values, n_frames) for name, values in small.items()}
         usable["responses"] = n_frames.astype(np.int64)
+        within = np.arange(coordinates.sizes["time"]) < n_frames[:, np.newaxis]
+        missing = np.any([~np.isfinite(values).all(axis=1) for values in small.values()], axis=0) & within
+        incomplete = frozenset(coordinates["trial"].values[missing.any(axis=1) & valid].tolist())
         for trial, facts in ledger.trials.items():
             # Reading all responses to find their ends would take minutes: the ledger knows them.
             if trial in positions and (n_missing := (facts.n_missing_frames or {}).get("responses", 0)):
@@ -323,7 +457,8 @@ class _Recording:
             store=store.url,
             coordinates=coordinates,
             usable_frames=usable,
-            **small,
+            behavior=small["behavior"],
+            pupil_center=small["pupil_center"],
             objects=child,
             decoders=decoders,
             ledger=ledger.objects,
@@ -332,6 +467,70 @@ class _Recording:
             object_cache=object_cache,
             pool=pool,
             policy=policy,
+            incomplete=incomplete,
+            gaps=set(incomplete),
+            filled={},
+        )
+
+    def treat_gaps(self, policy: NanPolicy, excluded: Collection[int]) -> None:
+        """Fill the gaps of behavior and pupil center that the policy fills, but not of trials that are left out."""
+        if policy.name != "interpolate":
+            return
+        for trial in sorted(self.incomplete.difference(excluded)):
+            position = self.positions[trial]
+            n_frames = int(self.n_frames_video[position])
+            both = [getattr(self, name)[position] for name in ("behavior", "pupil_center")]
+            frames = {frame for values in both for _, *span in find_gaps(values, n_frames) for frame in range(*span)}
+            # All gaps of a trial, or none of them.
+            copies = [values.copy() for values in both]
+            if all(fill_gaps(values, n_frames, policy.n_frames) for values in copies):
+                for values, filled in zip(both, copies, strict=True):
+                    values[:] = filled
+                self.filled[trial] = len(frames)
+                self.gaps.discard(trial)
+
+    def select_neurons(self, unit_ids: Sequence[int]) -> _Recording:
+        """Return the session with some of its neurons, in the order in which they are stored."""
+        rows = np.flatnonzero(np.isin(self.unit_ids, np.asarray(unit_ids, np.int64)))
+        if not np.array_equal(self.unit_ids[rows], np.asarray(unit_ids, np.int64)):
+            raise UsageError(
+                "neurons that the session lacks, or that are in another order",
+                session=self.session,
+                path=self.store,
+                found=f"{len(rows)} of {len(unit_ids)} unit ids in its order",
+                expected="unit ids of the session, in the store's order",
+            )
+        if len(rows) == len(self.unit_ids):
+            return self
+        return replace(self, coordinates=self.coordinates.isel(neuron=rows), unit_ids=self.unit_ids[rows], rows=rows)
+
+    def require_no_gaps(self, trials: Sequence[int]) -> None:
+        """Raise a :class:`StoreError` if one of these trials lacks behavior or pupil center at some frames."""
+        incomplete = [trial for trial in trials if trial in self.gaps]
+        if not incomplete:
+            return
+        trial, *others = incomplete
+        position = self.positions[trial]
+        variable, gaps = next(
+            (name, gaps)
+            for name in ("behavior", "pupil_center")
+            if (gaps := find_gaps(getattr(self, name)[position], int(self.n_frames_video[position])))
+        )
+        spans = sorted({(start, stop) for _, start, stop in gaps})
+        shown = ", ".join(f"{start}-{stop - 1}" for start, stop in spans[:3])
+        longest = max(stop - start for start, stop in spans)
+        raise StoreError(
+            f"{variable} holds values that are no numbers in valid frames",
+            session=self.session,
+            trial=trial,
+            path=self.store,
+            found=f"NaN or infinity in frames {shown}"
+            + (f" and {len(spans) - 3} more spans" if len(spans) > 3 else "")
+            + (f"; {_count(others, 'more trial')} like it: {list_trials(others)}" if others else ""),
+            expected="numbers in every frame",
+            remedy=f"leave the trial out with --exclude {self.session.alias}:{trial}, or choose a policy: "
+            "--nan drop-trial leaves such trials out, --nan interpolate:N fills gaps of up to N frames between "
+            f"recorded ones (the longest here has {longest})",
         )
 
     @property
@@ -359,7 +558,11 @@ class _Recording:
             return array
 
         def read(variable: str) -> FloatArray:
-            return check(variable, self._decode(variable, trial, position, n_frames))
+            values = self._decode(variable, trial, position, n_frames)
+            if variable == "responses" and self.rows is not None:
+                # Time stays slowest in memory.
+                values = np.take(values.T, self.rows, axis=1).T
+            return check(variable, values)
 
         return RecordedTrial(
             session=self.session.name,
@@ -430,7 +633,8 @@ class _Recording:
             path=self.store,
             found=f"{int(np.count_nonzero(bad))} of {array.size}, the first in frame {frame}",
             expected="none",
-            remedy="leave the trial out; `sensorium inspect` lists such trials",
+            remedy=f"leave the trial out with --exclude {self.session.alias}:{trial}; `sensorium inspect` lists such "
+            "trials",
         )
 
     def _damaged(self, trial: int, key: str, found: str) -> StoreError:
@@ -442,6 +646,10 @@ class _Recording:
             found=found,
             remedy="`sensorium verify` lists what is wrong; `sensorium ingest --repair` converts that again",
         )
+
+
+def _count(items: Collection[object], noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def _fill_ends(values: FloatArray, n_frames: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
