@@ -139,9 +139,12 @@ class TrainingBatches:
         self.n_batches = len(self._plan(1))
         self.normalizers = {name: reader.open_normalizer(config.normalization, name) for name in sessions}
         tiers = config.tiers if config.n_folds is not None else (*config.tiers, Tier.ORACLE)
+        used: dict[str, set[int]] = {name: set() for name in sessions}
+        for trials in (*self.split.training, *self.split.validation):
+            used[trials.session].update(trials.trials)
         self.notes = (
             *self.split.notes,
-            *(note for name in sessions for note in reader.describe_left_out(name, tiers)),
+            *(note for name in sessions for note in reader.describe_left_out(name, tiers, used[name])),
             *describe_neurons(reader.store, neurons),
             *_describe_statistics(reader.store, (*self.split.training, *self.split.validation)),
         )

@@ -97,7 +97,10 @@ class StandardizedPredictions:
 
     def describe_statistics(self, n_frames: int) -> tuple[str, ...]:
         """Return a sentence for each thing that the responses' statistics lack within the first ``n_frames`` frames."""
-        return describe_coverage(read_coverage(self._read_statistics(), n_frames))
+        statistics = self._read_statistics()
+        if self._neuron_rows is not None:
+            statistics = statistics.isel(neuron=self._neuron_rows)
+        return describe_coverage(read_coverage(statistics, n_frames))
 
     def _read_statistics(self) -> xr.Dataset:
         # In this thread. On a Dask worker the default scheduler is the cluster, which would wait for this very task.

@@ -12,7 +12,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from sensorium_data.cluster import open_cluster
-from sensorium_data.errors import PredictionsError
+from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.frames import FramesProfile, parse_frames_profile
 from sensorium_data.predictions import predicted_sessions, predictions_attributes
 from sensorium_data.progress import Progress, ignore_progress
@@ -125,7 +125,7 @@ def score_predictions(
     UnknownNameError
         If a tier or the profile of frames does not exist.
     UsageError
-        If there is no such cluster.
+        If there is no such cluster, or no trial is left to score where some are left out.
     """
     profile = parse_frames_profile(frames)
     how = bootstrap or Bootstrap()
@@ -151,6 +151,13 @@ def score_predictions(
     scores = _Scores()
     for part in _score_here(jobs_to_do, progress) if dask is None else _score_there(dask, jobs_to_do, progress):
         scores.add_all(part)
+    if excluded and not scores.trials:
+        raise UsageError(
+            "no trial is left to score",
+            path=predictions,
+            found="; ".join(scores.unscored),
+            remedy="leave fewer trials out, or score other tiers",
+        )
     return make_score_table(
         trials=scores.trials,
         resampled=scores.resampled,

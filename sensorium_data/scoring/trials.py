@@ -125,7 +125,7 @@ class ScoredSession:
         self.unscored: list[str] = []
         self.scorable = {tier: self._find_scorable(tier) for tier in tiers}
         last = max((self.frames(trial).stop for trials in self.scorable.values() for trial in trials), default=0)
-        notes = list(self._predictions.describe_statistics(last))
+        notes = list(self._predictions.describe_statistics(last)) if last else []
         n_recorded = self._predictions.n_recorded_neurons
         if len(self.neurons) < n_recorded:
             notes.append(f"{len(self.neurons)} of {n_recorded} {NEURONS_NOTE}")

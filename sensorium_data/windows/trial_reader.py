@@ -263,7 +263,7 @@ class TrialReader:
         if not (chosen & ~left_out).any():
             raise UsageError(
                 f"every trial of tier {', '.join(names)} is left out",
-                session=name,
+                session=recording.session,
                 path=self.store.url,
                 found=f"{self._count_left_out(name, ids[chosen])} of {np.count_nonzero(chosen)}",
                 expected="at least one that is not",
@@ -285,8 +285,13 @@ class TrialReader:
         dropped = recording.gaps if self.nan_policy.name == "drop-trial" else ()
         return self._excluded.get(recording.session.name, frozenset()) | frozenset(dropped)
 
-    def describe_left_out(self, session: str, tiers: Iterable[Tier]) -> tuple[str, ...]:
-        """Return a sentence for each way in which trials of some tiers are left out or were filled."""
+    def describe_left_out(
+        self, session: str, tiers: Iterable[Tier], used: Collection[int] | None = None
+    ) -> tuple[str, ...]:
+        """Return a sentence for each way in which trials of some tiers are left out or were filled.
+
+        ``used`` are the ids of the trials that are used, where that is not all others of the tiers.
+        """
         recording = self._recording(session)
         coordinates = recording.coordinates
         of_tiers = np.isin(coordinates["tier"].values.astype(str), [str(tier) for tier in tiers])
@@ -303,6 +308,8 @@ class TrialReader:
                 f"{list_trials(dropped)}."
             )
         filled = {trial: n_frames for trial, n_frames in recording.filled.items() if trial in ids - excluded}
+        if used is not None:
+            filled = {trial: n_frames for trial, n_frames in filled.items() if trial in used}
         if filled:
             notes.append(
                 f"{where}: behavior or pupil center interpolated at {sum(filled.values())} frames of "
