@@ -13,8 +13,8 @@ from .plans import WindowPosition as WindowPosition
 from .plans import Windows as Windows
 from .plans import plan_in_turn as plan_in_turn
 from .plans import plan_mixed as plan_mixed
+from .recording import RecordedTrial as RecordedTrial
 from .subsets import choose_neurons as choose_neurons
 from .subsets import choose_trials as choose_trials
 from .subsets import normalize_neurons as normalize_neurons
-from .trial_reader import RecordedTrial as RecordedTrial
 from .trial_reader import TrialReader as TrialReader
