@@ -25,6 +25,8 @@ def predict_task(
     sessions: list[str] | None = None,
     weights: list[float] | None = None,
     device: Device = "auto",
+    exclude: list[str] | None = None,
+    nan: str | None = None,
 ) -> PredictionReport:
     """Predict tiers into a predictions store, or find that it is finished already."""
     quiet_known_errors()
@@ -38,7 +40,11 @@ def predict_task(
             weights=weights,
             device=device,
             progress=run_progress(),
+            exclude=exclude or (),
+            nan_policy=nan,
         )
+    for note in report.notes:
+        log_line(note)
     log_line(f"predictions {report.predictions}: {report.status}, {report.n_trials} trials")
     return report
 
@@ -81,6 +87,8 @@ def predict(
     sessions: Names | None = None,
     weights: list[float] | None = None,
     device: Device = "auto",
+    exclude: list[str] | None = None,
+    nan: str | None = None,
 ) -> PredictionReport:
     """Predict whole trials of some tiers.
 
@@ -92,9 +100,11 @@ def predict(
         sessions: Aliases or names; by default, the sessions of the first run.
         weights: How much each run counts. Unset: all the same.
         device: Where to predict; auto takes a GPU if there is one.
+        exclude: Trials to leave out, each as SESSION:TRIAL, e.g. F:17. Unset: none.
+        nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the runs.
     """
     quiet_known_errors()
-    return predict_task(runs, store, tiers, predictions, sessions, weights, device)
+    return predict_task(runs, store, tiers, predictions, sessions, weights, device, exclude, nan)
 
 
 @flow(name="score", flow_run_name="score {predictions}")
@@ -108,6 +118,7 @@ def score(
     seed: Seed = 0,
     jobs: Count = 2,
     dask: str | None = None,
+    exclude: list[str] | None = None,
 ) -> ScoreTable:
     """Score predictions by session and tier.
 
@@ -121,9 +132,10 @@ def score(
         seed: Seed of the resamples.
         jobs: Trials read at once.
         dask: Address of a Dask scheduler whose workers score, a session each. Unset: this process does.
+        exclude: Trials that are not scored, each as SESSION:TRIAL, e.g. F:17. Unset: none.
     """
     quiet_known_errors()
-    return score_task(predictions, store, truth, tiers, frames, resamples, seed, jobs, dask)
+    return score_task(predictions, store, truth, tiers, frames, resamples, seed, jobs, dask, exclude)
 
 
 @flow(name="leaderboard")
@@ -162,6 +174,8 @@ def evaluate(
     tiers: Names,
     predictions: str,
     truth: str | None = None,
+    exclude: list[str] | None = None,
+    nan: str | None = None,
 ) -> ScoreTable:
     """Predict some tiers with trained runs, and score the predictions.
 
@@ -171,7 +185,9 @@ def evaluate(
         tiers: Tiers to predict, e.g. oracle, live_test_main.
         predictions: The predictions store to write.
         truth: Truth of simulated sessions: scores withheld tiers, and the best possible score beside each.
+        exclude: Trials that are neither predicted nor scored, each as SESSION:TRIAL, e.g. F:17. Unset: none.
+        nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the runs.
     """
     quiet_known_errors()
-    predict_task(runs, store, tiers, predictions)
+    predict_task(runs, store, tiers, predictions, exclude=exclude, nan=nan)
     return score_task(predictions, store, truth)

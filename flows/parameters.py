@@ -11,7 +11,18 @@ from pydantic import Field
 
 from sensorium_data.scoring import LEAST_RESAMPLES
 
-__all__ = ["Count", "Fold", "Folds", "Jobs", "Names", "Resamples", "Seed", "SeveralNames"]
+__all__ = [
+    "Count",
+    "Fold",
+    "Folds",
+    "Jobs",
+    "MinReliability",
+    "NTrials",
+    "Names",
+    "Resamples",
+    "Seed",
+    "SeveralNames",
+]
 
 #: Of sessions, runs, tiers or predictions stores.
 Names = Annotated[list[str], Field(min_length=1)]
@@ -22,3 +33,5 @@ Seed = Annotated[int, Field(ge=0)]
 Resamples = Annotated[int, Field(ge=LEAST_RESAMPLES)]
 Folds = Annotated[int | None, Field(ge=2)]
 Fold = Annotated[int | None, Field(ge=0)]
+NTrials = Annotated[int | None, Field(ge=1)]
+MinReliability = Annotated[float | None, Field(ge=0, lt=1)]

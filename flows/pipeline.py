@@ -45,6 +45,8 @@ def pipeline(
     truth: str | None = None,
     frames: FramesProfile = "official",
     jobs: Jobs = None,
+    exclude: list[str] | None = None,
+    nan: str | None = None,
 ) -> PipelineReport:
     """Run every step; each finds by itself what is done already.
 
@@ -59,14 +61,16 @@ def pipeline(
         truth: Truth of simulated sessions: scores withheld tiers, and the best possible score beside each.
         frames: Which frames of a trial the submission holds; official is all but the first 50.
         jobs: Trials converted at the same time. Unset: one a CPU core, or 8 where archives come by network.
+        exclude: Trials to leave out, each as SESSION:TRIAL, e.g. F:17; a submission needs all test trials. Unset: none.
+        nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the preset.
     """
     quiet_known_errors()
     ingested = ingest(sessions, store, source, jobs)
-    trained = train(preset, store, [report.session for report in ingested], runs, overrides)
+    trained = train(preset, store, [report.session for report in ingested], runs, overrides, exclude=exclude, nan=nan)
     tiers = [str(tier) for tier in Tier if tier is not Tier.TRAIN]
     # A predictions store belongs to one run: another run's predictions get another name.
     predictions = f"{out.rstrip('/')}/predictions-{Path(trained.run).name}"
-    scores = evaluate([trained.run], store, tiers, predictions, truth)
+    scores = evaluate([trained.run], store, tiers, predictions, truth, exclude)
     submissions = submit(
         predictions,
         store,

@@ -6,7 +6,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from flows.parameters import Fold, Folds
+from flows.parameters import Fold, Folds, MinReliability, NTrials
 from flows.reporting import describe_epoch, describe_report, log_line, quiet_known_errors, run_progress
 from flows.settings import Settings
 from flows.training import (
@@ -59,6 +59,11 @@ def train(
     device: Device | None = None,
     resume: bool = False,
     restart: bool = False,
+    exclude: list[str] | None = None,
+    nan: str | None = None,
+    n_trials: NTrials = None,
+    neurons: str | None = None,
+    min_reliability: MinReliability = None,
 ) -> TrainingReport:
     """Train a model; a run of the same configuration on the same data that is finished is left alone.
 
@@ -74,11 +79,27 @@ def train(
         device: Where to train; auto takes a GPU if there is one. Unset: as the preset has it.
         resume: Demand that there is an unfinished run to continue. Otherwise it is continued if there is one.
         restart: Throw away what an unfinished run has done.
+        exclude: Trials to leave out, each as SESSION:TRIAL, e.g. F:17. Unset: none.
+        nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the preset.
+        n_trials: Train on so many trials of each session. Unset: all.
+        neurons: Neurons of each session: how many, or unit ids such as 1-50,73. Unset: all.
+        min_reliability: Leave out neurons whose oracle correlation is below this. Unset: none.
     """
     quiet_known_errors()
     job = TrainingJob(
         preset=preset,
-        settings=merge_settings(overrides or {}, folds=folds, fold=fold, cache=cache, device=device),
+        settings=merge_settings(
+            overrides or {},
+            folds=folds,
+            fold=fold,
+            cache=cache,
+            device=device,
+            exclude=exclude,
+            nan=nan,
+            n_trials=n_trials,
+            neurons=neurons,
+            min_reliability=min_reliability,
+        ),
         store=store,
         sessions=None if sessions is None else tuple(sessions),
         runs=runs or Settings().runs,

@@ -8,27 +8,31 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
+from models.config import TrainingConfig
 from models.devices import choose_device
 from models.inputs import InputPreparer
 from models.layouts import find_layout
 from models.response_model import ResponseModel
 from models.runs import Run, load_run, require_model_inputs
 from models.whole_trials import predict_whole
-from sensorium_data.errors import UsageError
+from sensorium_data.errors import RunError, UsageError
 from sensorium_data.predictions import choose_weights, create_predictions, find_predictions
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, Tier, find_sessions
-from sensorium_data.statistics import open_normalizer
-from sensorium_data.store import Store, StoreLike, open_store, parse_tiers
-from sensorium_data.windows import Batch, TrialReader, WindowLoader
+from sensorium_data.store import Store, StoreLike, format_exclusions, open_store, parse_exclusions, parse_tiers
+from sensorium_data.windows import Batch, NanPolicy, TrialReader, WindowLoader
 
 __all__ = ["PredictionReport", "predict", "predict_trial"]
+
+#: What decides a run's normalization: its name, and which trials do not count for its statistics.
+_Scale: TypeAlias = tuple[str, tuple[str, ...], str]
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class PredictionReport:
     n_trials : int
         Trials predicted now; fewer than the tiers hold if an interrupted store was continued.
     duration_s : float
+    notes : tuple of str
+        Which trials were left out or filled, and of which sessions some neurons are predicted, a sentence each.
     """
 
     predictions: str
@@ -58,6 +64,7 @@ class PredictionReport:
     tiers: tuple[str, ...]
     n_trials: int
     duration_s: float
+    notes: tuple[str, ...] = ()
 
 
 @torch.inference_mode()
@@ -114,6 +121,8 @@ def predict(
     weights: Sequence[float] | None = None,
     device: str = "auto",
     progress: Progress = ignore_progress,
+    exclude: str | Iterable[str] = (),
+    nan_policy: str | None = None,
 ) -> PredictionReport:
     """Predict every valid trial of some tiers, and write a predictions store.
 
@@ -140,15 +149,28 @@ def predict(
         ``auto``, ``cpu`` or ``cuda``.
     progress : Progress
         Told after every trial.
+    exclude : str or iterable of str
+        Trials to leave out, ``SESSION:TRIAL`` each, for example ``F:17``. Those that a run left out of its training are
+        predicted.
+    nan_policy : str, optional
+        What becomes of trials with missing behavior or pupil center: ``refuse``, ``interpolate:N`` or ``drop-trial``,
+        see :class:`sensorium_data.windows.NanPolicy`; by default as the runs were trained.
+
+    A run of some of a session's neurons predicts these alone, and so does the predictions store.
 
     Raises
     ------
     RunError
-        If a run is missing, unfinished or damaged, was not trained on a session, or on other neurons.
+        If a run is missing, unfinished or damaged, was not trained on a session, or on other neurons, or if the runs of
+        an ensemble predict different neurons.
     StoreError
-        If the store or a session cannot be opened.
+        If the store or a session cannot be opened, or a trial lacks behavior or pupil center at some frames and the
+        policy does not allow for that.
+    TrialError
+        If a trial to leave out does not exist.
     UsageError
-        If a session has no valid trial of these tiers, or the weights do not fit the runs.
+        If a session has no valid trial of these tiers, the weights do not fit the runs, or the runs were trained with
+        different policies and none is given.
     PredictionsError
         If something else lies at ``out``.
     """
@@ -166,13 +188,28 @@ def predict(
     for session in chosen:
         require_model_inputs(opened[session], session, opened.url)
     # The stimuli alone are read; the responses are what is to be predicted.
-    reader = TrialReader(store, names, reads_responses=False, cache_bytes=0)
     for run in loaded:
         for name in names:
-            run.require_session(reader.coordinates(name), name)
+            run.require_session(opened[name], name)
+    excluded = format_exclusions(parse_exclusions(exclude))
+    reader = TrialReader(
+        opened,
+        names,
+        reads_responses=False,
+        cache_bytes=0,
+        exclude=excluded,
+        nan_policy=_choose_policy(loaded, nan_policy),
+        neurons={name: _find_neurons(loaded, name) for name in names},
+    )
     n_trials_by_session = {name: len(reader.select_trials(name, chosen_tiers)) for name in names}
 
-    identity = _identify(loaded, shares, reader.store, chosen, chosen_tiers)
+    left_out = {name: sorted(_of_tiers(reader, name, chosen_tiers) & reader.left_out(name)) for name in names}
+    identity = _identify(loaded, shares, reader.store, chosen, chosen_tiers, left_out, str(reader.nan_policy))
+    notes = [note for name in names for note in reader.describe_left_out(name, chosen_tiers)]
+    for session in chosen:
+        n_neurons, n_predicted_neurons = opened[session].sizes["neuron"], len(reader.unit_ids(session.name))
+        if n_predicted_neurons < n_neurons:
+            notes.append(f"Session {session}: {n_predicted_neurons} of {n_neurons} neurons are predicted.")
 
     def report(status: str, n_trials: int) -> PredictionReport:
         return PredictionReport(
@@ -183,6 +220,7 @@ def predict(
             tiers=tuple(str(tier) for tier in chosen_tiers),
             n_trials=n_trials,
             duration_s=time.perf_counter() - started,
+            notes=tuple(notes),
         )
 
     if find_predictions(out, identity):
@@ -200,6 +238,8 @@ def predict(
         runs=[run.digest for run in loaded],
         identity=identity,
         attributes={} if weights is None else {"weights": list(given)},
+        left_out=left_out,
+        neurons={name: reader.unit_ids(name).tolist() for name in names},
     ) as writer:
         for name in names:
             missing = writer.missing_trials(name)
@@ -258,10 +298,15 @@ class _Ensemble:
         self._shares = shares
         self._models = [(run.model(device), run.config) for run in runs]
         self._normalizers = {
-            name: {session: open_normalizer(name, reader.store, session) for session in sessions}
-            for name in dict.fromkeys(run.config.normalization for run in runs)
+            _scale_of(config): {
+                session: reader.open_normalizer(
+                    config.normalization, session, exclude=config.exclude, nan_policy=config.nan_policy
+                )
+                for session in sessions
+            }
+            for _, config in self._models
         }
-        self._loaders = {name: WindowLoader(reader, by_session) for name, by_session in self._normalizers.items()}
+        self._loaders = {scale: WindowLoader(reader, by_session) for scale, by_session in self._normalizers.items()}
 
     def iter_trials(
         self, session: str, tiers: Sequence[Tier], trials: Sequence[int]
@@ -269,13 +314,13 @@ class _Ensemble:
         """Yield some trials of a session: each one's id, its number of frames, and the prediction of the last ones."""
         iterators = [loader.iter_trials(session, tiers, only=trials) for loader in self._loaders.values()]
         for batches in zip(*iterators, strict=True):
-            by_normalization = dict(zip(self._loaders, batches, strict=True))
-            yield batches[0].trials[0], batches[0].n_frames, self._predict(by_normalization)
+            by_scale = dict(zip(self._loaders, batches, strict=True))
+            yield batches[0].trials[0], batches[0].n_frames, self._predict(by_scale)
 
-    def _predict(self, trial: Mapping[str, Batch]) -> np.ndarray:
+    def _predict(self, trial: Mapping[_Scale, Batch]) -> np.ndarray:
         predictions = []
         for model, config in self._models:
-            batch = trial[config.normalization]
+            batch = trial[_scale_of(config)]
             prediction_NT = predict_trial(
                 model, batch, self._device, layout=config.input_layout, stride=config.window_stride
             )
@@ -287,7 +332,7 @@ class _Ensemble:
                     found=f"{batch.n_frames} frames",
                 )
             frames = slice(batch.n_frames - prediction_NT.shape[1], batch.n_frames)
-            normalizer = self._normalizers[config.normalization][batch.session]
+            normalizer = self._normalizers[_scale_of(config)][batch.session]
             predictions.append(normalizer.responses_to_competition(prediction_NT, frames))
         n_frames = min(prediction.shape[1] for prediction in predictions)
         common = [prediction[:, prediction.shape[1] - n_frames :] for prediction in predictions]
@@ -299,12 +344,66 @@ class _Ensemble:
         return mean_NT
 
 
+def _choose_policy(runs: Sequence[Run], given: str | None) -> str:
+    """Return the policy for missing behavior and pupil center: the one that is given, or that of all runs."""
+    policies = dict.fromkeys(run.config.nan_policy for run in runs)
+    if given is not None:
+        return str(NanPolicy.parse(given))
+    if len(policies) > 1:
+        raise UsageError(
+            "the runs were trained with different policies for NaN in behavior and pupil center",
+            found=", ".join(f"{run.config.nan_policy} ({run.location})" for run in runs),
+            expected="one policy for all",
+            remedy="choose one with --nan",
+        )
+    return next(iter(policies))
+
+
+def _find_neurons(runs: Sequence[Run], session: str) -> tuple[int, ...]:
+    """Return the unit ids that all runs predict of a session."""
+    by_run = [next(one.unit_ids for one in run.data.sessions if one.name == session) for run in runs]
+    for run, unit_ids in zip(runs, by_run, strict=True):
+        if unit_ids != by_run[0]:
+            raise RunError(
+                "the runs of the ensemble predict different neurons",
+                session=session,
+                path=run.location,
+                found=f"{len(unit_ids)} neurons",
+                expected=f"the {len(by_run[0])} of {runs[0].location}, {len(set(unit_ids) & set(by_run[0]))} of which "
+                "it predicts",
+                remedy="choose runs that were trained on the same neurons",
+            )
+    return by_run[0]
+
+
+def _of_tiers(reader: TrialReader, session: str, tiers: Sequence[Tier]) -> frozenset[int]:
+    """Return the ids of a session's valid trials of some tiers, also of those that are left out."""
+    coordinates = reader.coordinates(session)
+    chosen = np.isin(coordinates["tier"].values.astype(str), [str(tier) for tier in tiers])
+    return frozenset(coordinates["trial"].values[chosen & coordinates["valid"].values].tolist())
+
+
+def _scale_of(config: TrainingConfig) -> _Scale:
+    return config.normalization, config.exclude, config.nan_policy
+
+
 def _identify(
-    runs: Sequence[Run], shares: Sequence[float], store: Store, sessions: Sequence[Session], tiers: Sequence[Tier]
+    runs: Sequence[Run],
+    shares: Sequence[float],
+    store: Store,
+    sessions: Sequence[Session],
+    tiers: Sequence[Tier],
+    left_out: Mapping[str, Sequence[int]],
+    nan_policy: str,
 ) -> str:
     parts = {
         "runs": sorted((run.digest, share) for run, share in zip(runs, shares, strict=True)),
         "tiers": sorted(tiers),
         "data": {session.name: store.digest(session) for session in sessions},
     }
+    # Absent where nothing is asked for: what earlier versions predicted is recognized.
+    if any(left_out.values()):
+        parts["left_out"] = {name: list(trials) for name, trials in left_out.items() if trials}
+    if nan_policy.startswith("interpolate"):
+        parts["nan_policy"] = nan_policy
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from sensorium_data.sessions import Tier
+from sensorium_data.store import format_exclusions, parse_exclusions
+from sensorium_data.windows import NanPolicy, normalize_neurons
 
 __all__ = [
     "DataSettings",
@@ -61,6 +63,23 @@ class DataSettings(Settings):
     fold: int | None = Field(
         default=None, ge=0, description="Which part is validated on in place of the oracle tier, from 0."
     )
+    exclude: tuple[str, ...] = Field(default=(), description="Trials left out of everything, e.g. F:17,G:4.")
+    nan_policy: str = Field(
+        default="refuse",
+        description="Trials with NaN in behavior or pupil center: refuse, interpolate:N (up to N frames), drop-trial.",
+    )
+    n_trials: PositiveInt | None = Field(
+        default=None, description="Train on so many trials of each session, drawn whatever the seed; none: all."
+    )
+    neurons: str | None = Field(
+        default=None, description="Neurons of each session: how many, or their unit ids, e.g. 1-50,73; none: all."
+    )
+    min_reliability: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Leave out neurons with an oracle correlation below this; none: keep all.",
+    )
     input_layout: Literal["starter-kit", "dwiseneuro", "vivit", "vivit-closed-loop", "video"] = Field(
         default="starter-kit", description="Whose models' video it is: its channels beside the video, and its padding."
     )
@@ -68,6 +87,28 @@ class DataSettings(Settings):
         default="competition", description="Scale of inputs and responses; competition: the archive's own statistics."
     )
     seed: int = Field(default=42, ge=0, lt=2**63, description="Seed of the weights, the windows and their order.")
+
+    # Equal choices are written alike, so that they are the same run.
+
+    @field_validator("exclude")
+    @classmethod
+    def _exclusions_have_a_form(cls, exclude: tuple[str, ...]) -> tuple[str, ...]:
+        return format_exclusions(parse_exclusions(exclude))
+
+    @field_validator("nan_policy")
+    @classmethod
+    def _nan_policy_exists(cls, nan_policy: str) -> str:
+        return str(NanPolicy.parse(nan_policy))
+
+    @field_validator("neurons")
+    @classmethod
+    def _neurons_have_a_form(cls, neurons: str | None) -> str | None:
+        return None if neurons is None else normalize_neurons(neurons)
+
+    @property
+    def selects_neurons(self) -> bool:
+        """Whether some neurons may be left out."""
+        return self.neurons is not None or self.min_reliability is not None
 
     @model_validator(mode="after")
     def _windows_are_defined(self) -> DataSettings:

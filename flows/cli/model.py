@@ -15,13 +15,17 @@ from cyclopts import Parameter
 from flows.cli.options import (
     EXIT_DONE,
     DeviceName,
+    ExcludeFromOption,
+    ExcludeOption,
     FlowOption,
     FramesName,
     JobsOption,
     JsonOption,
     ListOption,
+    NanOption,
     StoreOption,
     count_jobs,
+    excluded_trials,
     key_values,
     print_json,
     runs_as_flow,
@@ -86,6 +90,19 @@ def train(
         DeviceName | None,
         Parameter(help="Where to train; auto takes a GPU if there is one. Default: as the preset has it."),
     ] = None,
+    exclude: ExcludeOption = None,
+    exclude_from: ExcludeFromOption = None,
+    nan: NanOption = None,
+    n_trials: Annotated[
+        int | None, Parameter(help="Train on so many trials of each session, drawn whatever the seed. Default: all.")
+    ] = None,
+    neurons: Annotated[
+        str | None,
+        Parameter(help="Neurons of each session to train on: how many, or unit ids, e.g. 1-50,73. Default: all."),
+    ] = None,
+    min_reliability: Annotated[
+        float | None, Parameter(help="Leave out neurons whose oracle correlation is below this. Default: none.")
+    ] = None,
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -100,7 +117,18 @@ def train(
 
     job = TrainingJob(
         preset=preset,
-        settings=merge_settings(key_values(settings or []), folds=folds, fold=fold, cache=cache, device=device),
+        settings=merge_settings(
+            key_values(settings or []),
+            folds=folds,
+            fold=fold,
+            cache=cache,
+            device=device,
+            exclude=excluded_trials(exclude, exclude_from),
+            nan=nan,
+            n_trials=n_trials,
+            neurons=neurons,
+            min_reliability=min_reliability,
+        ),
         store=store,
         sessions=None if sessions is None else tuple(session.name for session in find_sessions(sessions)),
         runs=runs or Settings().runs,
@@ -171,6 +199,9 @@ def predict(
         str | None, Parameter(help="How much each of several runs counts, e.g. 1,2. Default: all the same.")
     ] = None,
     device: Annotated[DeviceName, Parameter(help="Where to predict; auto takes a GPU if there is one.")] = "auto",
+    exclude: ExcludeOption = None,
+    exclude_from: ExcludeFromOption = None,
+    nan: NanOption = None,
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -196,21 +227,33 @@ def predict(
                 chosen.update(parse_tiers([name], store))
     tiers = [str(one) for one in sort_tiers(chosen)]
     shares = parse_weights(weights)
+    excluded = excluded_trials(exclude, exclude_from)
     if runs_as_flow(flow, "flows.evaluate"):
         from flows.evaluate import predict as predict_flow
 
-        report = predict_flow(list(run), store, tiers, out, sessions, shares, device)
+        report = predict_flow(list(run), store, tiers, out, sessions, shares, device, excluded, nan)
     else:
         from models.prediction import predict as predict_tiers
 
         with terminal_progress() as progress:
             report = predict_tiers(
-                list(run), store, tiers, out, sessions=sessions, weights=shares, device=device, progress=progress
+                list(run),
+                store,
+                tiers,
+                out,
+                sessions=sessions,
+                weights=shares,
+                device=device,
+                progress=progress,
+                exclude=excluded,
+                nan_policy=nan,
             )
     if as_json:
         print_json(asdict(report))
     else:
         table_console().print(f"{report.predictions}: {report.status}, {report.n_trials} trials", soft_wrap=True)
+        for note in report.notes:
+            table_console().print(note, markup=False, soft_wrap=True)
     return EXIT_DONE
 
 
@@ -236,6 +279,8 @@ def score(
     dask: Annotated[
         str | None, Parameter(help="A Dask scheduler whose workers score, e.g. tcp://host:8786. Default: this process.")
     ] = None,
+    exclude: ExcludeOption = None,
+    exclude_from: ExcludeFromOption = None,
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -251,11 +296,12 @@ def score(
             # Before minutes of reading, not after them.
             require_writable(path)
     how = Bootstrap(resamples, seed)
+    excluded = excluded_trials(exclude, exclude_from)
     opened = open_store(store)
     if runs_as_flow(flow, "flows.evaluate"):
         from flows.evaluate import score as score_flow
 
-        table = score_flow(predictions, store, truth, tier, frames, resamples, seed, count_jobs(jobs), dask)
+        table = score_flow(predictions, store, truth, tier, frames, resamples, seed, count_jobs(jobs), dask, excluded)
     else:
         from sensorium_data.scoring import score_predictions
 
@@ -270,6 +316,7 @@ def score(
                 jobs=count_jobs(jobs),
                 dask=dask,
                 progress=progress,
+                exclude=excluded,
             )
     if parquet is not None:
         table.write_parquet(parquet)
@@ -283,6 +330,8 @@ def score(
     print_scores(table_console(), table)
     if by_depth:
         print_depths(table_console(), table)
+    for note in table.notes:
+        error_console().print(f"note: {note}", markup=False, soft_wrap=True)
     for reason in table.unscored:
         error_console().print(f"not scored: {reason}", soft_wrap=True)
     for doubt in table.doubts:

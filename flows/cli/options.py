@@ -19,17 +19,21 @@ __all__ = [
     "EXIT_UNUSABLE",
     "EXIT_WRONG",
     "DeviceName",
+    "ExcludeFromOption",
+    "ExcludeOption",
     "FlowOption",
     "FramesName",
     "JobsOption",
     "JsonOption",
     "ListOption",
+    "NanOption",
     "SourceOption",
     "StoreArgument",
     "StoreOption",
     "check_jobs",
     "complain",
     "count_jobs",
+    "excluded_trials",
     "key_values",
     "print_json",
     "runs_as_flow",
@@ -65,6 +69,31 @@ FlowOption = Annotated[
         name="--flow",
         negative="",
         help="Run as a Prefect flow on the embedded server. A server named by PREFECT_API_URL is used without asking.",
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--exclude",
+        consume_multiple=True,
+        negative="",
+        help="Trials to leave out, as SESSION:TRIAL with commas between, e.g. F:17,F:23. Default: none.",
+    ),
+]
+ExcludeFromOption = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--exclude-from",
+        negative="",
+        help="File of trials to leave out, one SESSION:TRIAL a line; # begins a comment. Default: none.",
+    ),
+]
+NanOption = Annotated[
+    str | None,
+    Parameter(
+        name="--nan",
+        help="Trials with NaN in behavior or pupil center: refuse; interpolate:N fills gaps of up to N frames; "
+        "drop-trial leaves them out.",
     ),
 ]
 JsonOption = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of a table.")]
@@ -112,6 +141,14 @@ def key_values(settings: Sequence[str]) -> dict[str, str]:
             raise UsageError("--set", found=repr(setting), expected="key=value", remedy="e.g. --set max_epochs=3")
         pairs[key] = value
     return pairs
+
+
+def excluded_trials(entries: Sequence[str] | None, files: Sequence[str] | None) -> list[str]:
+    """Return the trials that the command line and its files leave out, each once; names are checked here."""
+    from sensorium_data.store import format_exclusions, parse_exclusions, read_exclusions
+
+    from_files = [entry for path in files or () for entry in read_exclusions(path)]
+    return list(format_exclusions(parse_exclusions([*(entries or ()), *from_files])))
 
 
 def complain(message: str, hint: str = "") -> None:

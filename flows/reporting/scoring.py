@@ -24,6 +24,7 @@ def score_task(
     seed: int = 0,
     jobs: int = 2,
     dask: str | None = None,
+    exclude: list[str] | None = None,
 ) -> ScoreTable:
     """Score predictions against the recorded responses, and publish the table."""
     quiet_known_errors()
@@ -37,6 +38,7 @@ def score_task(
         jobs=jobs,
         dask=dask,
         progress=run_progress(),
+        exclude=exclude or (),
     )
     publish_scores(table, store)
     return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -84,6 +84,11 @@ def merge_settings(
     fold: int | None = None,
     cache: Cache | None = None,
     device: Device | None = None,
+    exclude: Sequence[str] | None = None,
+    nan: str | None = None,
+    n_trials: int | None = None,
+    neurons: str | None = None,
+    min_reliability: float | None = None,
 ) -> dict[str, str]:
     """Return settings of a preset, those with an option of their own among them.
 
@@ -94,6 +99,12 @@ def merge_settings(
     folds, fold : int, optional
         In how many folds the movies are dealt, and which of them, from 0, is validated on.
     cache, device : str, optional
+        As the settings of that name.
+    exclude : sequence of str, optional
+        Trials to leave out, ``SESSION:TRIAL`` each.
+    nan : str, optional
+        The setting ``nan_policy``.
+    n_trials, neurons, min_reliability : optional
         As the settings of that name.
 
     Raises
@@ -113,7 +124,17 @@ def merge_settings(
             raise UsageError("the number of folds makes no sense", found=folds, expected="at least 2")
         if not 0 <= fold < folds:
             raise UsageError("there is no such fold", found=f"fold {fold}", expected=f"0 to {folds - 1}")
-    options = {"n_folds": folds, "fold": fold, "cache": cache, "device": device}
+    options = {
+        "n_folds": folds,
+        "fold": fold,
+        "cache": cache,
+        "device": device,
+        "exclude": ",".join(exclude) if exclude else None,
+        "nan_policy": nan,
+        "n_trials": n_trials,
+        "neurons": neurons,
+        "min_reliability": min_reliability,
+    }
     merged = dict(settings)
     for name, value in options.items():
         if value is None:

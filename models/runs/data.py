@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pydantic
@@ -78,8 +78,19 @@ class RunData(pydantic.BaseModel):
         return {session.name: session.neurons for session in self.sessions}
 
 
-def describe_data(store: StoreLike, sessions: Sequence[Session]) -> RunData:
+def describe_data(
+    store: StoreLike, sessions: Sequence[Session], neurons: Mapping[str, Sequence[int]] | None = None
+) -> RunData:
     """Return what a run records of its sessions.
+
+    Parameters
+    ----------
+    store : Store or path
+        The session stores, or the path or URL of their root.
+    sessions : sequence of Session
+        In the order in which they are trained on.
+    neurons : mapping of str to sequence of int, optional
+        Unit ids of the neurons that the run predicts, by full session name, in the store's order; by default all.
 
     Raises
     ------
@@ -90,7 +101,7 @@ def describe_data(store: StoreLike, sessions: Sequence[Session]) -> RunData:
         (:func:`require_model_inputs`).
     """
     opened = open_store(store)
-    recordings = [(session, opened[session]) for session in sessions]
+    recordings = [(session, _select(opened[session], (neurons or {}).get(session.name))) for session in sessions]
     for session, recording in recordings:
         require_model_inputs(recording, session, opened.url)
     precisions = {session: recording.attrs.get("precision") for session, recording in recordings}
@@ -150,6 +161,10 @@ def require_model_inputs(recording: xr.Dataset, session: Session, store: str) ->
                 expected="videos, responses, behavior, pupil_center, and the coordinates x, y, z",
                 remedy="leave the session out, or add what is missing to its files and ingest it again",
             )
+
+
+def _select(recording: xr.Dataset, unit_ids: Sequence[int] | None) -> xr.Dataset:
+    return recording if unit_ids is None else recording.sel(neuron=list(unit_ids))
 
 
 def require_unchanged(data: RunData) -> None:

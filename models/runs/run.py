@@ -181,7 +181,8 @@ class Run:
         Raises
         ------
         RunError
-            If it was not trained on the session, or on other neurons or another order of them.
+            If it was not trained on the session, or on other neurons or another order of them. A run of some of a
+            session's neurons needs these, in their order.
         """
         known = {s.name: s for s in self.data.sessions}
         if name not in known:
@@ -194,6 +195,8 @@ class Run:
             )
         expected = np.asarray(known[name].unit_ids)
         found = session["neuron"].values
+        if self.config.selects_neurons and np.isin(expected, found).all():
+            found = found[np.isin(found, expected)]
         if not np.array_equal(expected, found):
             n_same = len(np.intersect1d(expected, found))
             raise RunError(

@@ -16,15 +16,24 @@ import torch
 from models.config import TrainingConfig
 from models.inputs import ModelInputs
 from models.layouts import find_layout
+from models.training.selection import describe_neurons
 from models.windows import open_windows
 from sensorium_data.errors import UsageError
 from sensorium_data.movies import split_by_movie
 from sensorium_data.sessions import Tier, find_session
-from sensorium_data.statistics import describe_coverage, open_normalizer, read_coverage
+from sensorium_data.statistics import describe_coverage, read_coverage
 from sensorium_data.store import Store
-from sensorium_data.windows import EpochPlan, SessionTrials, TrialReader, Windows, plan_in_turn, plan_mixed
+from sensorium_data.windows import (
+    EpochPlan,
+    SessionTrials,
+    TrialReader,
+    Windows,
+    choose_trials,
+    plan_in_turn,
+    plan_mixed,
+)
 
-__all__ = ["Split", "TrainingBatch", "TrainingBatches", "split_trials"]
+__all__ = ["Split", "TrainingBatch", "TrainingBatches", "open_reader", "split_trials"]
 
 # The same for runs of different seeds: an ensemble over folds and seeds is scored on the trials that none of a fold's
 # runs has seen.
@@ -85,6 +94,8 @@ class TrainingBatches:
         Full names.
     device : torch.device
         Where they are used.
+    neurons : mapping of str to sequence of int, optional
+        Unit ids of those that are trained on, by full session name; all by default.
 
     Attributes
     ----------
@@ -105,23 +116,36 @@ class TrainingBatches:
         If a session has no trial of an asked tier, or none on one side of the fold; if the responses of a tier are
         withheld; if a trial is shorter than a window; if trials shall be kept on a GPU that is not there.
     StoreError
-        If a session cannot be opened.
+        If a session cannot be opened, or a trial lacks behavior or pupil center and the policy does not allow for that.
     """
 
-    def __init__(self, config: TrainingConfig, store: Store, sessions: Sequence[str], device: torch.device) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        store: Store,
+        sessions: Sequence[str],
+        device: torch.device,
+        neurons: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
         self.sessions = tuple(sessions)
         self._config = config
         # How much is kept where is decided below.
-        reader = TrialReader(store, sessions, cache_bytes=0)
+        reader = open_reader(config, store, sessions, neurons)
         self.split = split_trials(config, reader)
         self._windows = Windows(
             config.n_frames_window, config.window_stride, config.window_position, config.n_windows_per_trial
         )
         # What the first epoch would raise is raised now, before anything is written.
         self.n_batches = len(self._plan(1))
-        self.normalizers = {name: open_normalizer(config.normalization, store, name) for name in sessions}
+        self.normalizers = {name: reader.open_normalizer(config.normalization, name) for name in sessions}
+        tiers = config.tiers if config.n_folds is not None else (*config.tiers, Tier.ORACLE)
+        used: dict[str, set[int]] = {name: set() for name in sessions}
+        for trials in (*self.split.training, *self.split.validation):
+            used[trials.session].update(trials.trials)
         self.notes = (
             *self.split.notes,
+            *(note for name in sessions for note in reader.describe_left_out(name, tiers, used[name])),
+            *describe_neurons(reader.store, neurons),
             *_describe_statistics(reader.store, (*self.split.training, *self.split.validation)),
         )
         self._source = open_windows(
@@ -190,11 +214,24 @@ def _describe_statistics(store: Store, trials: Sequence[SessionTrials]) -> Itera
             yield f"Session {find_session(session)}: {note}."
 
 
+def open_reader(
+    config: TrainingConfig,
+    store: Store,
+    sessions: Sequence[str],
+    neurons: Mapping[str, Sequence[int]] | None = None,
+) -> TrialReader:
+    """Return a reader of the trials and neurons that a recipe asks for, which keeps nothing in memory."""
+    return TrialReader(
+        store, sessions, cache_bytes=0, exclude=config.exclude, nan_policy=config.nan_policy, neurons=neurons
+    )
+
+
 def split_trials(config: TrainingConfig, reader: TrialReader) -> Split:
     """Return the trials that a recipe trains and validates on.
 
     Without folds, those of its tiers whose responses are published, and the oracle tier. With folds, its tiers split
-    by movie: no movie is on both sides, in any session. The split does not depend on the recipe's seed.
+    by movie: no movie is on both sides, in any session. The split does not depend on the recipe's seed, nor on which
+    trials are left out: those are in no fold. Of the training side, ``n_trials`` of each session are taken.
 
     A tier whose responses are withheld in some sessions is trained on in the others.
 
@@ -208,14 +245,31 @@ def split_trials(config: TrainingConfig, reader: TrialReader) -> Split:
     asked = tuple(reader.select_trials(session.name, config.tiers, labelled=True) for session in reader.sessions)
     if config.n_folds is None or config.fold is None:
         oracle = tuple(reader.select_trials(s.name, (Tier.ORACLE,), labelled=True) for s in reader.sessions)
-        return Split(training=asked, validation=oracle, notes=notes)
+        training, few = _choose(asked, config)
+        return Split(training=training, validation=oracle, notes=(*notes, *few))
     recordings = {session.name: reader.store[session] for session in reader.sessions}
     fold = split_by_movie(recordings, config.n_folds, seed=_FOLD_SEED, tiers=config.tiers)[config.fold]
+    kept = tuple(_keep(trials, fold.train[trials.session], "train", config) for trials in asked)
+    training, few = _choose(kept, config)
     return Split(
-        training=tuple(_keep(trials, fold.train[trials.session], "train", config) for trials in asked),
+        training=training,
         validation=tuple(_keep(trials, fold.validation[trials.session], "validate", config) for trials in asked),
-        notes=notes,
+        notes=(*notes, *few),
     )
+
+
+def _choose(
+    training: Sequence[SessionTrials], config: TrainingConfig
+) -> tuple[tuple[SessionTrials, ...], tuple[str, ...]]:
+    """Return the trials that are trained on, and a sentence for each session that has too few."""
+    chosen = tuple(choose_trials(trials, config.n_trials) for trials in training)
+    few = tuple(
+        f"Session {find_session(trials.session)} has {len(trials)} trials to train on, fewer than {config.n_trials}: "
+        "all of them are taken."
+        for trials in training
+        if config.n_trials is not None and len(trials) < config.n_trials
+    )
+    return chosen, few
 
 
 def _check_tiers(config: TrainingConfig, reader: TrialReader) -> tuple[str, ...]:

@@ -31,17 +31,17 @@ from models.runs import (
     require_unchanged,
     run_name,
 )
-from models.training.batches import Split, TrainingBatches, split_trials
+from models.training.batches import Split, TrainingBatches, open_reader, split_trials
 from models.training.curves import draw_curves, write_summary
 from models.training.distillation import load_teacher
 from models.training.interruption import Interruption
 from models.training.ranks import Ranks, open_ranks
+from models.training.selection import select_neurons
 from models.training.trainer import Trainer
 from sensorium_data.errors import RunError, UsageError
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, find_sessions
 from sensorium_data.store import Store, StoreLike, open_store
-from sensorium_data.windows import TrialReader
 
 __all__ = ["TrainingReport", "find_finished_run", "train"]
 
@@ -70,7 +70,7 @@ class TrainingReport:
         Optimizer steps of an interrupted attempt that this one went on from; 0 if it began anew.
     notes : tuple of str
         What was odd, a sentence each: damaged checkpoints, tiers withheld in some sessions, statistics that end before
-        the trials do.
+        the trials do, trials and neurons that were left out.
     """
 
     run: str
@@ -127,10 +127,13 @@ def train(
     Raises
     ------
     StoreError
-        If the store or a session cannot be opened.
+        If the store or a session cannot be opened, or a trial lacks behavior or pupil center at some frames and
+        ``nan_policy`` does not allow for that.
+    TrialError
+        If a trial to leave out does not exist.
     UsageError
-        If a session has no trials to train or validate on, if its trials are shorter than the windows, or if the
-        device is not there. No folder has been made then.
+        If a session has no trials to train or validate on or no neuron that is reliable enough, if its trials are
+        shorter than the windows, or if the device is not there. No folder has been made then.
     RunError
         If another process trains this run, if its checkpoints cannot be used, if there is nothing to resume, if
         the loss stops being a number, if the GPU's memory does not suffice, if the store changes meanwhile, or after
@@ -145,10 +148,11 @@ def train(
     names = [session.name for session in chosen]
     folder = open_runs(runs)
     with open_ranks(config.n_devices, choose_device(config.device)) as (ranks, device):
-        data = describe_data(opened, chosen)
+        neurons = select_neurons(config, opened, chosen)
+        data = describe_data(opened, chosen, neurons)
         teacher = load_teacher(config, data)
         # What cannot be trained on is refused here, before a folder is made.
-        batches = TrainingBatches(config, opened, names, device)
+        batches = TrainingBatches(config, opened, names, device, neurons)
         data = _complete(data, config, teacher, batches.split)
         identity = identify_run(config, data)
         name = run_name(config, identity)
@@ -195,10 +199,10 @@ def find_finished_run(
     """
     opened = open_store(store)
     chosen = _choose_sessions(opened, sessions)
-    data = describe_data(opened, chosen)
+    data = describe_data(opened, chosen, select_neurons(config, opened, chosen))
     split = None
     if config.n_folds is not None:
-        split = split_trials(config, TrialReader(opened, [session.name for session in chosen], cache_bytes=0))
+        split = split_trials(config, open_reader(config, opened, [session.name for session in chosen]))
     identity = identify_run(config, _complete(data, config, load_teacher(config, data), split))
     folder, name = open_runs(runs), run_name(config, identity)
     # Another run that happens to have the name: training says what to do about it.

@@ -1,7 +1,8 @@
 """The predictions store: what a model predicts for whole trials, with the session's own coordinates.
 
 A predictions store is a Zarr v3 group with one child group a session. Each holds the variable
-``predictions`` (trial, neuron, time), float32, over the trials of the predicted tiers, NaN where nothing was
+``predictions`` (trial, neuron, time), float32, over the trials of the predicted tiers and the neurons that the model
+predicts, which may be some of the session's, NaN where nothing was
 predicted: in the frames a model loses at the start of a trial, past a trial's last valid frame, and in
 broken trials. The root's attributes say what made it:
 
@@ -9,6 +10,8 @@ broken trials. The root's attributes say what made it:
     ``standardized``, the competition's units, or ``raw``, those of the recorded responses.
 ``runs``, ``tiers``, ``stores``
     Digests of the training runs, the predicted tiers, and the digest of each session's store by its name.
+``left_out``
+    Ids of the trials of the predicted tiers that were left out, by full session name; absent where there is none.
 ``identity``
     What the maker calls it, so that a rerun finds its own work again; absent where none was given.
 ``content_digest``
@@ -20,7 +23,7 @@ It is written under ``<url>.partial`` and renamed when it is whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,8 @@ def create_predictions(
     runs: Iterable[str] = (),
     identity: str | None = None,
     attributes: Mapping[str, Any] | None = None,
+    left_out: Mapping[str, Collection[int]] | None = None,
+    neurons: Mapping[str, Sequence[int]] | None = None,
 ) -> PredictionsWriter:
     """Begin a predictions store; use the result in a ``with`` statement.
 
@@ -80,6 +85,10 @@ def create_predictions(
         continues an interrupted local store, and :func:`find_predictions` recognizes a finished one.
     attributes : mapping, optional
         More attributes of the root, JSON values.
+    left_out : mapping of str to collection of int, optional
+        Ids of trials that will not be written, by session.
+    neurons : mapping of str to sequence of int, optional
+        Unit ids of the neurons that are predicted, by session, in the session's order; by default all.
 
     Raises
     ------
@@ -97,6 +106,8 @@ def create_predictions(
         runs=runs,
         identity=identity,
         attributes=attributes,
+        left_out=left_out,
+        neurons=neurons,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 
 import numpy as np
@@ -34,7 +35,8 @@ class StandardizedPredictions:
     Raises
     ------
     PredictionsError
-        If the session is not predicted, or its neurons, trials, tiers or trial lengths are not the recording's.
+        If the session is not predicted, or its trials, tiers or trial lengths are not the recording's, or its neurons
+        are not the recording's or some of them in the same order.
     StoreError
         If the session is not in the store.
 
@@ -43,7 +45,11 @@ class StandardizedPredictions:
     session : Session
         The session.
     recording : xarray.Dataset
-        The recorded session.
+        The recorded session, with the predicted neurons alone.
+    n_recorded_neurons : int
+        How many neurons were recorded.
+    left_out : frozenset of int
+        Trials that were left out when the predictions were made.
     """
 
     def __init__(self, predictions: str, store: Store, session: Session) -> None:
@@ -56,6 +62,11 @@ class StandardizedPredictions:
         self._labels = {name: self.recording[name].values for name in _LABELS}
         self._rows = {trial: row for row, trial in enumerate(self.recording["trial"].values.tolist())}
         self._predicted_rows = {trial: row for row, trial in enumerate(self._predicted["trial"].values.tolist())}
+        self.n_recorded_neurons = int(self.recording.sizes["neuron"])
+        self._neuron_rows = self._find_neurons()
+        if self._neuron_rows is not None:
+            self.recording = self.recording.isel(neuron=self._neuron_rows)
+        self.left_out = self._read_left_out()
         self._require_same_recording()
 
     @property
@@ -72,7 +83,8 @@ class StandardizedPredictions:
         """
         std = self._read_statistics()["responses"].sel(statistic="std").values
         try:
-            return np.asarray(response_precision(std), np.float32)
+            # Of all neurons first: their mean decides which are too still to be divided by their own.
+            precision = np.asarray(response_precision(std), np.float32)
         except UsageError as error:
             raise StoreError(
                 "the archive's statistics of the responses are unusable",
@@ -81,10 +93,14 @@ class StandardizedPredictions:
                 found=error,
                 remedy="`sensorium verify` checks the store",
             ) from error
+        return precision if self._neuron_rows is None else np.asfortranarray(precision[self._neuron_rows])
 
     def describe_statistics(self, n_frames: int) -> tuple[str, ...]:
         """Return a sentence for each thing that the responses' statistics lack within the first ``n_frames`` frames."""
-        return describe_coverage(read_coverage(self._read_statistics(), n_frames))
+        statistics = self._read_statistics()
+        if self._neuron_rows is not None:
+            statistics = statistics.isel(neuron=self._neuron_rows)
+        return describe_coverage(read_coverage(statistics, n_frames))
 
     def _read_statistics(self) -> xr.Dataset:
         # In this thread. On a Dask worker the default scheduler is the cluster, which would wait for this very task.
@@ -169,17 +185,38 @@ class StandardizedPredictions:
         # In this thread: a pool's would hold on to memory, and one block keeps none of them busy.
         return self.finish(trial, self.block(trial).compute(scheduler="synchronous").values, frames)
 
-    def _require_same_recording(self) -> None:
-        predicted = self._predicted
-        if not np.array_equal(predicted["neuron"].values, self.recording["neuron"].values):
+    def _read_left_out(self) -> frozenset[int]:
+        try:
+            by_session = json.loads(self._predicted.attrs.get("left_out", "{}"))
+            return frozenset(int(trial) for trial in by_session.get(self.session.name, ()))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise PredictionsError(
+                "the predictions store is damaged",
+                session=self.session,
+                path=self._path,
+                found="an attribute left_out that lists no trials",
+                remedy="predict again",
+            ) from error
+
+    def _find_neurons(self) -> npt.NDArray[np.int64] | None:
+        """Return the predicted neurons' places among the recorded ones; None if all are predicted."""
+        predicted, recorded = self._predicted["neuron"].values, self.recording["neuron"].values
+        if np.array_equal(predicted, recorded):
+            return None
+        rows = np.flatnonzero(np.isin(recorded, predicted))
+        if not np.array_equal(recorded[rows], predicted):
             raise PredictionsError(
                 "the predictions are of other neurons than the recording",
                 session=self.session,
                 path=self._path,
-                found=f"{predicted.sizes['neuron']} neurons",
-                expected=f"the {self.recording.sizes['neuron']} of {self._store}, in their order",
+                found=f"{predicted.size} neurons",
+                expected=f"the {recorded.size} of {self._store}, or some of them, in their order",
                 remedy="give the store that was predicted",
             )
+        return rows
+
+    def _require_same_recording(self) -> None:
+        predicted = self._predicted
         labels = {name: predicted[name].values for name in ("tier", "n_frames")}
         for trial, row in self._predicted_rows.items():
             if trial not in self._rows:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -46,7 +46,7 @@ class PredictionsWriter:
 
     Parameters
     ----------
-    url, store, sessions, tiers, response_units, runs, identity, attributes
+    url, store, sessions, tiers, response_units, runs, identity, attributes, left_out, neurons
         As :func:`sensorium_data.predictions.create_predictions` takes them.
 
     Examples
@@ -68,6 +68,8 @@ class PredictionsWriter:
         runs: Iterable[str] = (),
         identity: str | None = None,
         attributes: Mapping[str, Any] | None = None,
+        left_out: Mapping[str, Collection[int]] | None = None,
+        neurons: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self._store = open_store(store)
         self._target = open_objects(url.rstrip("/"))
@@ -99,8 +101,13 @@ class PredictionsWriter:
             own["simulated"] = simulated
         if identity is not None:
             own["identity"] = identity
+        self._left_out = {find_session(name): sorted(trials) for name, trials in (left_out or {}).items() if trials}
+        self._neurons = {find_session(name): list(unit_ids) for name, unit_ids in (neurons or {}).items()}
+        # Absent where nothing is left out: stores that earlier versions began are continued.
+        if self._left_out:
+            own["left_out"] = {session.name: trials for session, trials in self._left_out.items()}
         free = {"title": "Predicted neuronal activity, SENSORIUM 2023", **(attributes or {})}
-        taken = sorted(set(free) & {*own, "identity", "content_digest", "simulated"})
+        taken = sorted(set(free) & {*own, "identity", "content_digest", "left_out", "simulated"})
         if taken:
             raise UsageError("attributes that the predictions store sets itself", found=", ".join(taken))
         # Through JSON, so that what a resumed store is compared with is what can be read back.
@@ -255,8 +262,21 @@ class PredictionsWriter:
                 expected=", ".join(self._tiers),
                 remedy="choose other tiers or leave the session out",
             )
+        chosen &= ~np.isin(recorded["trial"].values, self._left_out.get(session, []))
+        if not chosen.any():
+            raise PredictionsError(
+                "every trial of the tiers to be predicted is left out",
+                session=session,
+                path=self._store.url,
+                found=f"{len(self._left_out[session])} trials left out",
+                expected=f"at least one of {', '.join(self._tiers)} that is not",
+                remedy="leave fewer trials out, or leave the session out",
+            )
+        coordinates = xr.Dataset(coords={name: recorded[name].variable for name in _COORDINATES}).isel(trial=chosen)
+        if session in self._neurons:
+            coordinates = coordinates.sel(neuron=self._neurons[session])
         # Loaded once: each trial that is written looks its place up here.
-        return xr.Dataset(coords={name: recorded[name].variable for name in _COORDINATES}).isel(trial=chosen).load()
+        return coordinates.load()
 
     def _make_template(self, session: Session) -> SessionTemplate:
         coordinates = self._coordinates[session]

@@ -11,6 +11,7 @@ from .leaderboard import compare_predictions as compare_predictions
 from .leaderboard import name_entries as name_entries
 from .movie_products import LEAST_SIGNAL_POWER as LEAST_SIGNAL_POWER
 from .pictures import draw_scores as draw_scores
+from .recorded_reliability import measure_reliability as measure_reliability
 from .reliability import OracleReliability as OracleReliability
 from .reliability import RepeatMoments as RepeatMoments
 from .scoring import score_predictions as score_predictions

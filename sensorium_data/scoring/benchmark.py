@@ -23,6 +23,7 @@ from sensorium_data.scoring.bootstrap import Bootstrap
 from sensorium_data.scoring.leaks import TierLeak, TrainingData, find_tier_leaks, read_training_data
 from sensorium_data.scoring.scoring import choose_tiers, score_predictions
 from sensorium_data.scoring.table import ScoreTable, frame_to_records
+from sensorium_data.scoring.trials import NEURONS_NOTE
 from sensorium_data.sessions import Release, Session, Tier, find_session
 from sensorium_data.store import Store, StoreLike, open_store
 
@@ -145,6 +146,14 @@ class BenchmarkReport:
         if len(set(map(tuple, scored.values()))) > 1:
             which = "; ".join(f"{name} on {', '.join(aliases) or 'none'}" for name, aliases in scored.items())
             lines.append(f"the entries are scored on different sessions: {which}")
+        neurons: dict[str, set[tuple[int, ...]]] = {}
+        for entry in self.entries:
+            lines.extend(f"{entry.name}: {note}" for note in entry.table.notes if note.endswith(NEURONS_NOTE))
+            for (session, _, _), frame in entry.table.neuron_scores.items():
+                neurons.setdefault(session, set()).add(tuple(frame.index.tolist()))
+        different = [find_session(session).alias for session, chosen in neurons.items() if len(chosen) > 1]
+        if different:
+            lines.append(f"the entries are scored on different neurons of session {', '.join(different)}")
         if self.is_simulated:
             lines.append("the sessions are simulated: scores on them say nothing about real data")
         return lines

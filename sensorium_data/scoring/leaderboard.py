@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from sensorium_data.errors import PredictionsError, UsageError
@@ -112,8 +113,8 @@ def compare_predictions(
     Raises
     ------
     PredictionsError
-        If an entry lacks a session, a tier or trials that another one has, or does not fit the recording, or seems to
-        be in other units than its store says.
+        If an entry lacks a session, a tier, trials or neurons that another one has, or does not fit the recording, or
+        seems to be in other units than its store says.
     UsageError
         If there are fewer than two entries, or one twice, or nothing can be scored.
     """
@@ -193,11 +194,22 @@ def _require_same_trials(
                     )
     first, *others = names
     for session in sessions[first]:
-        scorable = {
-            name: ScoredSession(path, store, truth, session, chosen[name], frames).scorable
-            for name, path in names.items()
+        opened = {
+            name: ScoredSession(path, store, truth, session, chosen[name], frames) for name, path in names.items()
         }
+        scorable = {name: source.scorable for name, source in opened.items()}
         for other in others:
+            neurons, others_neurons = opened[first].neurons, opened[other].neurons
+            if not np.array_equal(neurons, others_neurons):
+                raise PredictionsError(
+                    "the entries predict different neurons, so their scores cannot be compared",
+                    session=session,
+                    path=names[other],
+                    found=f"{len(others_neurons)} neurons",
+                    expected=f"the {len(neurons)} that {first} predicts "
+                    f"({np.intersect1d(neurons, others_neurons).size} are the same)",
+                    remedy="predict with runs that were trained on the same neurons",
+                )
             for tier in chosen[first]:
                 for lacking, having in ((first, other), (other, first)):
                     found, expected = scorable[lacking][tier], scorable[having][tier]

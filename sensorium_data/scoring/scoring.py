@@ -12,7 +12,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from sensorium_data.cluster import open_cluster
-from sensorium_data.errors import PredictionsError
+from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.frames import FramesProfile, parse_frames_profile
 from sensorium_data.predictions import predicted_sessions, predictions_attributes
 from sensorium_data.progress import Progress, ignore_progress
@@ -39,7 +39,7 @@ from sensorium_data.scoring.tier_sums import TierSums, TrialSums, sum_tier
 from sensorium_data.scoring.trial_moments import TrialMoments
 from sensorium_data.scoring.trials import ScoredSession
 from sensorium_data.sessions import Session, Tier, find_sessions, sort_tiers
-from sensorium_data.store import Store, StoreLike, open_store
+from sensorium_data.store import Store, StoreLike, open_store, parse_exclusions, require_trials
 
 __all__ = [
     "ALL_STIMULI",
@@ -76,6 +76,7 @@ def score_predictions(
     jobs: int = 2,
     dask: str | None = None,
     progress: Progress = ignore_progress,
+    exclude: str | Iterable[str] = (),
 ) -> ScoreTable:
     """Score predictions against recorded responses, in the competition's units.
 
@@ -108,6 +109,10 @@ def score_predictions(
         names. The scores are the same.
     progress : Progress
         Told after each trial, or after each session on a cluster.
+    exclude : str or iterable of str
+        Trials that are not scored, ``SESSION:TRIAL`` each, for example ``F:17``.
+
+    Predictions of some of a session's neurons are scored on these, with a note.
 
     Raises
     ------
@@ -115,23 +120,44 @@ def score_predictions(
         If the predictions do not fit the recording, lack a scored frame, or lack a named tier or session.
     StoreError
         If a session is not in the store.
+    TrialError
+        If a trial to leave out is not in its session.
     UnknownNameError
         If a tier or the profile of frames does not exist.
     UsageError
-        If there is no such cluster.
+        If there is no such cluster, or no trial is left to score where some are left out.
     """
     profile = parse_frames_profile(frames)
     how = bootstrap or Bootstrap()
     order = choose_tiers(predictions, tiers)
     n_jobs = max(1, min(jobs, _MOST_JOBS))
     opened = open_store(store)
+    excluded = parse_exclusions(exclude)
+    require_trials(opened, excluded)
     jobs_to_do = [
-        _SessionJob(predictions, opened, truth, session, tuple(order), profile, how, n_jobs)
+        _SessionJob(
+            predictions,
+            opened,
+            truth,
+            session,
+            tuple(order),
+            profile,
+            how,
+            n_jobs,
+            excluded.get(session.name, frozenset()),
+        )
         for session in _choose_sessions(predictions, sessions)
     ]
     scores = _Scores()
     for part in _score_here(jobs_to_do, progress) if dask is None else _score_there(dask, jobs_to_do, progress):
         scores.add_all(part)
+    if excluded and not scores.trials:
+        raise UsageError(
+            "no trial is left to score",
+            path=predictions,
+            found="; ".join(scores.unscored),
+            remedy="leave fewer trials out, or score other tiers",
+        )
     return make_score_table(
         trials=scores.trials,
         resampled=scores.resampled,
@@ -173,9 +199,12 @@ class _SessionJob:
     frames: FramesProfile
     bootstrap: Bootstrap
     n_jobs: int
+    exclude: frozenset[int] = frozenset()
 
     def open(self) -> ScoredSession:
-        return ScoredSession(self.predictions, self.store, self.truth, self.session, self.tiers, self.frames)
+        return ScoredSession(
+            self.predictions, self.store, self.truth, self.session, self.tiers, self.frames, self.exclude
+        )
 
     def score(self, source: ScoredSession, count_trial: Callable[[], None]) -> _Scores:
         scores = _Scores(unscored=list(source.unscored), notes=list(source.notes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,12 @@ from sensorium_data.frames import N_SKIPPED_FRAMES, FramesProfile, frames_of
 from sensorium_data.predictions import StandardizedPredictions
 from sensorium_data.recorded_frames import count_recorded_frames
 from sensorium_data.sessions import Session, Tier
-from sensorium_data.store import Store
+from sensorium_data.store import Store, list_trials
 
-__all__ = ["RepeatGroup", "ScoredSession", "TrialSignals"]
+__all__ = ["NEURONS_NOTE", "RepeatGroup", "ScoredSession", "TrialSignals"]
+
+#: How the note ends that says how many of a session's neurons have a score.
+NEURONS_NOTE = "neurons are predicted, and scored"
 
 Block = npt.NDArray[np.floating]
 
@@ -76,6 +79,8 @@ class ScoredSession:
         Tiers to score.
     frames : str
         Which frames are scored, a profile of :mod:`sensorium_data.frames`.
+    exclude : collection of int
+        Ids of trials that are not scored.
 
     Raises
     ------
@@ -89,9 +94,9 @@ class ScoredSession:
     session : Session
         The session.
     recording : xarray.Dataset
-        The recorded session.
+        The recorded session, with the predicted neurons alone.
     neurons : np.ndarray
-        Unit ids.
+        Their unit ids.
     scorable : dict of Tier to list of int
         The trials of each tier that can be scored, ascending.
     unscored : list of str
@@ -108,8 +113,10 @@ class ScoredSession:
         session: Session,
         tiers: Sequence[Tier],
         frames: FramesProfile,
+        exclude: Collection[int] = (),
     ) -> None:
         self.session = session
+        self._exclude = frozenset(exclude)
         self._predictions = StandardizedPredictions(predictions, store, session)
         self._truth = None if truth is None else _open_truth(truth, self._predictions)
         self._frames = frames
@@ -118,7 +125,11 @@ class ScoredSession:
         self.unscored: list[str] = []
         self.scorable = {tier: self._find_scorable(tier) for tier in tiers}
         last = max((self.frames(trial).stop for trials in self.scorable.values() for trial in trials), default=0)
-        self.notes = tuple(f"session {session}: {note}" for note in self._predictions.describe_statistics(last))
+        notes = list(self._predictions.describe_statistics(last)) if last else []
+        n_recorded = self._predictions.n_recorded_neurons
+        if len(self.neurons) < n_recorded:
+            notes.append(f"{len(self.neurons)} of {n_recorded} {NEURONS_NOTE}")
+        self.notes = tuple(f"session {session}: {note}" for note in notes)
 
     @property
     def has_rates(self) -> bool:
@@ -180,7 +191,18 @@ class ScoredSession:
             self.unscored.append(f"session {self.session}, {tier}: no trial was predicted")
         unpredicted = predicted.unpredicted_trials(tier)
         if trials and unpredicted:
-            self.unscored.append(f"session {self.session}, {tier}: {len(unpredicted)} trials of it were not predicted")
+            n_left_out = len(predicted.left_out.intersection(unpredicted))
+            reason = f", {n_left_out} of them left out as asked or for NaN" if n_left_out else ""
+            self.unscored.append(
+                f"session {self.session}, {tier}: {len(unpredicted)} trials of it were not predicted{reason}"
+            )
+        excluded = self._exclude.intersection(trials)
+        if excluded:
+            self.unscored.append(
+                f"session {self.session}, {tier}: {len(excluded)} of {len(trials)} trials are left out as asked: "
+                f"{list_trials(excluded)}"
+            )
+            trials = [trial for trial in trials if trial not in excluded]
         scorable, withheld = [], []
         for trial in trials:
             where = f"session {self.session}, {tier}, trial {trial}"
@@ -208,6 +230,9 @@ def _open_truth(truth: str, predictions: StandardizedPredictions) -> xr.Dataset:
     from sensorium_data.simulation import open_truth
 
     dataset: xr.Dataset = open_truth(truth, predictions.session.name)
+    if dataset.sizes["neuron"] == predictions.n_recorded_neurons > predictions.neurons.size:
+        # Of all recorded neurons, as predictions of some of them are scored.
+        dataset = dataset.isel(neuron=np.isin(dataset["neuron"].values, predictions.neurons))
     if not np.array_equal(dataset["neuron"].values, predictions.neurons):
         raise StoreError(
             "the truth is of other neurons than the recording",

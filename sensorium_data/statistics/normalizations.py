@@ -13,8 +13,9 @@ Name                    Who normalizes so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -45,12 +46,21 @@ __all__ = [
 
 # ViV1T uses the first frames of longer trials alone.
 _N_VIVIT_FRAMES = 300
+_ComputeStatistics: TypeAlias = Callable[[StatisticsAxes], xr.Dataset]
+
 # Added to standard deviations by the closed-loop version, so that none is zero.
 _EPSILON = float(np.finfo(np.float32).eps)
 
 
 def open_normalizer(
-    name: str, store: StoreLike, session: str, *, jobs: int = 4, progress: Progress = ignore_progress
+    name: str,
+    store: StoreLike,
+    session: str,
+    *,
+    jobs: int = 4,
+    progress: Progress = ignore_progress,
+    exclude: Collection[int] = (),
+    skips_missing: bool = False,
 ) -> Normalizer:
     """Return a session's normalization by name.
 
@@ -67,7 +77,7 @@ def open_normalizer(
         The store, or the path or fsspec URL of its root.
     session : str
         Alias or full name.
-    jobs, progress
+    jobs, progress, exclude, skips_missing
         As in :func:`~sensorium_data.statistics.compute_train_statistics`, where that is needed.
 
     Raises
@@ -88,7 +98,14 @@ def open_normalizer(
     make = NORMALIZATIONS.get(name)
     if make is None:
         raise UnknownNameError.of("normalization", name, NORMALIZATIONS)
-    return make(open_store(store), session, jobs, progress)
+    opened = open_store(store)
+
+    def compute(axes: StatisticsAxes) -> xr.Dataset:
+        return compute_train_statistics(
+            opened, session, axes=axes, jobs=jobs, progress=progress, exclude=exclude, skips_missing=skips_missing
+        )
+
+    return make(opened, session, compute)
 
 
 def raw_normalizer(store: StoreLike, session: str) -> Normalizer:
@@ -232,24 +249,22 @@ def vivit_closed_loop_normalizer(store: StoreLike, session: str, train: xr.Datas
         )
 
 
-def _vivit(store: StoreLike, session: str, jobs: int, progress: Progress) -> Normalizer:
-    train = compute_train_statistics(store, session, axes="trials", jobs=jobs, progress=progress)
-    return vivit_normalizer(store, session, train)
+def _vivit(store: StoreLike, session: str, compute: _ComputeStatistics) -> Normalizer:
+    return vivit_normalizer(store, session, compute("trials"))
 
 
-def _vivit_closed_loop(store: StoreLike, session: str, jobs: int, progress: Progress) -> Normalizer:
-    train = compute_train_statistics(store, session, axes="trials and time", jobs=jobs, progress=progress)
-    return vivit_closed_loop_normalizer(store, session, train)
+def _vivit_closed_loop(store: StoreLike, session: str, compute: _ComputeStatistics) -> Normalizer:
+    return vivit_closed_loop_normalizer(store, session, compute("trials and time"))
 
 
-#: How each is made, from a store, a session, threads and where to report progress.
-NORMALIZATIONS: Mapping[str, Callable[[StoreLike, str, int, Progress], Normalizer]] = MappingProxyType(
+#: How each is made, from a store, a session, and what computes the statistics of its training trials.
+NORMALIZATIONS: Mapping[str, Callable[[StoreLike, str, _ComputeStatistics], Normalizer]] = MappingProxyType(
     {
-        "competition": lambda store, session, _jobs, _progress: competition_normalizer(store, session),
-        "dwiseneuro": lambda store, session, _jobs, _progress: dwiseneuro_normalizer(store, session),
+        "competition": lambda store, session, _: competition_normalizer(store, session),
+        "dwiseneuro": lambda store, session, _: dwiseneuro_normalizer(store, session),
         "vivit": _vivit,
         "vivit-closed-loop": _vivit_closed_loop,
-        "none": lambda store, session, _jobs, _progress: raw_normalizer(store, session),
+        "none": lambda store, session, _: raw_normalizer(store, session),
     }
 )
 

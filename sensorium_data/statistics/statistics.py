@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -144,6 +144,16 @@ class Normalizer:
         if self.least_response > -np.inf:
             np.maximum(scaled, self.least_response, out=scaled)
         return scaled
+
+    def select_neurons(self, rows: np.ndarray) -> Normalizer:
+        """Return the normalization of some of the neurons, given by their places; what it rests on stays as it is."""
+        precision = np.asfortranarray(self.precision[rows])
+        competition_precision = (
+            precision
+            if self.precision is self.competition_precision
+            else np.asfortranarray(self.competition_precision[rows])
+        )
+        return replace(self, precision=precision, competition_precision=competition_precision)
 
     def responses_to_raw(self, values: np.ndarray, frames: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Return normalized responses, or predictions of them, in the archive's units, (…, neuron, time)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -47,6 +47,8 @@ def compute_train_statistics(
     tiers: Iterable[Tier] = (Tier.TRAIN,),
     jobs: int = 4,
     progress: Progress = ignore_progress,
+    exclude: Collection[int] = (),
+    skips_missing: bool = False,
 ) -> xr.Dataset:
     """Compute mean, standard deviation, least and greatest value of a session's variables over its training trials.
 
@@ -69,6 +71,10 @@ def compute_train_statistics(
         Threads that read and count.
     progress : Progress
         Told after every few trials.
+    exclude : collection of int
+        Ids of trials that are not counted.
+    skips_missing : bool
+        Whether frames without behavior or pupil center (NaN) are passed over; they are an error otherwise.
 
     Returns
     -------
@@ -100,9 +106,10 @@ def compute_train_statistics(
     dataset = opened[found]
     names = tuple(dict.fromkeys(str(tier) for tier in tiers))
     chosen = np.isin(dataset["tier"].values, names) & dataset["valid"].values
+    chosen &= ~np.isin(dataset["trial"].values, sorted(exclude))
     if not chosen.any():
         raise UsageError(
-            f"no valid trial of tier {', '.join(names)}",
+            f"no valid trial of tier {', '.join(names)}" + (" that is not left out" if exclude else ""),
             session=found,
             path=opened.url,
             found=f"tiers {', '.join(sorted(set(dataset['tier'].values.tolist())))}",
@@ -117,7 +124,8 @@ def compute_train_statistics(
         published = [position for position in few if not withheld[position]]
         for variable, one in counted.items():
             of_these = published if variable == "responses" else few
-            one.add(_read_trials(dataset, variable, of_these, opened.url, jobs), jobs)
+            allows_nan = skips_missing and variable in ("behavior", "pupil_center")
+            one.add(_read_trials(dataset, variable, of_these, opened.url, jobs, allows_nan=allows_nan), jobs)
         n_done += len(few)
         progress(label, n_done, len(positions))
 
@@ -176,11 +184,19 @@ def _batches(positions: Sequence[int]) -> Iterator[Sequence[int]]:
         yield positions[start : start + _TRIALS_AT_ONCE]
 
 
-def _read_trials(dataset: xr.Dataset, variable: str, positions: Sequence[int], url: str, jobs: int) -> list[_Array]:
+def _read_trials(
+    dataset: xr.Dataset, variable: str, positions: Sequence[int], url: str, jobs: int, *, allows_nan: bool = False
+) -> list[_Array]:
     """Read one variable of some trials at once, a task each."""
     frame_axis = VARIABLES[variable].dims.index("time") - 1
     stored = dataset[variable].data
-    check = partial(_require_numbers, variable=variable, session=str(dataset.attrs.get("session", "")), url=url)
+    check = partial(
+        _require_numbers,
+        variable=variable,
+        session=str(dataset.attrs.get("session", "")),
+        url=url,
+        allows_nan=allows_nan,
+    )
     tasks = [
         delayed(check, pure=False)(
             stored[position],
@@ -194,11 +210,21 @@ def _read_trials(dataset: xr.Dataset, variable: str, positions: Sequence[int], u
 
 
 def _require_numbers(
-    values: _Array, *, frame_axis: int, n_frames: int, variable: str, session: str, trial: int, url: str
+    values: _Array,
+    *,
+    frame_axis: int,
+    n_frames: int,
+    variable: str,
+    session: str,
+    trial: int,
+    url: str,
+    allows_nan: bool = False,
 ) -> _Array:
     if variable != "videos":
         n_frames = count_usable_frames(count_recorded_frames(values, n_frames), n_frames)
     valid = values[(*(slice(None),) * frame_axis, slice(0, n_frames))]
+    if allows_nan and not np.isinf(valid).any():
+        return values
     # A chunk that is missing reads as NaN without any error.
     if not np.isfinite(valid.sum(dtype=np.float64)):
         raise StoreError(
@@ -208,7 +234,7 @@ def _require_numbers(
             path=url,
             found=f"{np.count_nonzero(~np.isfinite(valid))} of {valid.size}",
             expected="none",
-            remedy="verify the store; convert the session again if it is damaged",
+            remedy="verify the store, and convert the session again if it is damaged; if not, leave the trial out",
         )
     return values
 

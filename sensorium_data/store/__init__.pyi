@@ -5,6 +5,12 @@ from .describe import describe_store as describe_store
 from .describe import format_range as format_range
 from .describe import list_tiers as list_tiers
 from .describe import parse_tiers as parse_tiers
+from .exclusions import Exclusions as Exclusions
+from .exclusions import format_exclusions as format_exclusions
+from .exclusions import list_trials as list_trials
+from .exclusions import parse_exclusions as parse_exclusions
+from .exclusions import read_exclusions as read_exclusions
+from .exclusions import require_trials as require_trials
 from .groups import read_attributes as read_attributes
 from .groups import read_ledger as read_ledger
 from .groups import read_sound_attributes as read_sound_attributes

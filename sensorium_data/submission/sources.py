@@ -100,8 +100,8 @@ class EntrySession:
     Raises
     ------
     PredictionsError
-        If a member does not predict the session, or its neurons, trials, tiers or trial lengths are not the
-        recording's.
+        If a member does not predict the session or all of its neurons, or its neurons, trials, tiers or trial lengths
+        are not the recording's.
     StoreError
         If the session is not in the store.
     """
@@ -110,6 +110,16 @@ class EntrySession:
         self.session = session
         self._members = entry.members
         self._sources = [StandardizedPredictions(member.url, store, session) for member in entry.members]
+        for member, source in zip(entry.members, self._sources, strict=True):
+            if source.neurons.size < source.n_recorded_neurons:
+                raise PredictionsError(
+                    "some neurons are not predicted, and the competition scores all",
+                    session=session,
+                    path=member.url,
+                    found=f"{source.neurons.size} neurons",
+                    expected=f"all {source.n_recorded_neurons}",
+                    remedy="submit predictions of a run that was trained without --neurons and --min-reliability",
+                )
 
     @property
     def neurons(self) -> npt.NDArray[np.int64]:
@@ -134,14 +144,19 @@ class EntrySession:
         """
         for member, source in zip(self._members, self._sources, strict=True):
             missing = source.unpredicted_trials(tier)
+            n_left_out = len(source.left_out.intersection(missing))
             if missing:
                 raise PredictionsError(
                     f"trials of {tier} are not predicted",
                     session=self.session,
                     trial=missing[0],
                     path=member.url,
-                    found=f"{len(missing)} of them missing",
-                    remedy="give the store that was predicted, or predict again",
+                    found=f"{len(missing)} of them missing"
+                    + (f", {n_left_out} left out when they were predicted" if n_left_out else ""),
+                    expected="every trial of the tier, which the competition scores",
+                    remedy="predict again without --exclude and --nan drop-trial"
+                    if n_left_out
+                    else "give the store that was predicted, or predict again",
                 )
         return self._sources[0].trials(tier)
 

@@ -8,10 +8,11 @@ from typing import NoReturn
 
 from sensorium_data.errors import UsageError
 from sensorium_data.sessions import Session, find_sessions
-from sensorium_data.statistics import open_normalizer
 from sensorium_data.store import Store, StoreLike, open_store, parse_tiers
+from sensorium_data.windows.gaps import NanPolicy
 from sensorium_data.windows.loader import Batch, WindowLoader
 from sensorium_data.windows.plans import EpochPlan, SessionTrials, WindowPosition, Windows, is_count, plan_in_turn
+from sensorium_data.windows.subsets import choose_neurons, choose_trials
 from sensorium_data.windows.trial_reader import TrialReader
 
 __all__ = ["WindowBatches", "window_batches"]
@@ -113,6 +114,10 @@ def window_batches(
     seed: int = 0,
     n_threads: int | None = None,
     cache_bytes: int | None = None,
+    exclude: str | Iterable[str] = (),
+    nan_policy: str | NanPolicy = "refuse",
+    n_trials: int | None = None,
+    neurons: str | int | None = None,
 ) -> WindowBatches:
     """Return the training windows of a store as batches, epoch after epoch.
 
@@ -139,6 +144,16 @@ def window_batches(
         Decides the order of the trials and the places of the windows.
     n_threads, cache_bytes
         How trials are read and how much memory keeps them: see :class:`~sensorium_data.windows.TrialReader`.
+    exclude : str or iterable of str
+        Trials to leave out, ``SESSION:TRIAL`` each, for example ``F:17``.
+    nan_policy : str or NanPolicy
+        What becomes of trials with missing behavior or pupil center: ``refuse``; ``interpolate:N``, which fills gaps of
+        up to N frames; ``drop-trial``. See :class:`~sensorium_data.windows.NanPolicy`.
+    n_trials : int, optional
+        Trials of each session, drawn by :func:`~sensorium_data.windows.choose_trials`; by default all.
+    neurons : str or int, optional
+        Neurons of each session: how many, or unit ids such as ``"1-50,73"``, as
+        :func:`~sensorium_data.windows.choose_neurons` takes them; by default all.
 
     Returns
     -------
@@ -149,11 +164,14 @@ def window_batches(
     Raises
     ------
     StoreError
-        If the store or a session cannot be opened.
+        If the store or a session cannot be opened, or a trial lacks behavior or pupil center at some frames and the
+        policy does not allow for that.
+    TrialError
+        If a trial to leave out does not exist.
     UnknownNameError
         If a session, a tier or the normalization does not exist.
     UsageError
-        If a session has no such trial, a trial is shorter than a window, or a number is out of range.
+        If a session has no such trial or neuron, a trial is shorter than a window, or a number is out of range.
 
     Examples
     --------
@@ -173,9 +191,23 @@ def window_batches(
     if not chosen:
         raise UsageError("no session to take trials from", path=opened.url, remedy="name sessions, or ingest some")
     full_names = [session.name for session in chosen]
-    reader = TrialReader(opened, full_names, n_threads=n_threads, cache_bytes=cache_bytes)
-    trials = [reader.select_trials(name, tiers, labelled=True) for name in full_names]
-    normalizers = {name: open_normalizer(normalization, opened, name) for name in full_names}
+    chosen_neurons = None
+    if neurons is not None:
+        chosen_neurons = {
+            name: choose_neurons(name, opened[name]["neuron"].values, neurons, path=opened.url).tolist()
+            for name in full_names
+        }
+    reader = TrialReader(
+        opened,
+        full_names,
+        n_threads=n_threads,
+        cache_bytes=cache_bytes,
+        exclude=exclude,
+        nan_policy=nan_policy,
+        neurons=chosen_neurons,
+    )
+    trials = [choose_trials(reader.select_trials(name, tiers, labelled=True), n_trials) for name in full_names]
+    normalizers = {name: reader.open_normalizer(normalization, name) for name in full_names}
     return WindowBatches(WindowLoader(reader, normalizers), trials, windows, batch_size=batch_size, seed=seed)
 
 

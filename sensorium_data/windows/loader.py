@@ -24,7 +24,8 @@ from sensorium_data.schema import BEHAVIOR_CHANNELS, EYE_AXES, FRAME_RATE_HZ
 from sensorium_data.sessions import Tier
 from sensorium_data.statistics import Normalizer
 from sensorium_data.windows.plans import BatchPart, BatchPlan, EpochPlan, Windows
-from sensorium_data.windows.trial_reader import FloatArray, RecordedTrial, TrialReader
+from sensorium_data.windows.recording import FloatArray, RecordedTrial
+from sensorium_data.windows.trial_reader import TrialReader
 
 __all__ = ["Batch", "WindowLoader"]
 

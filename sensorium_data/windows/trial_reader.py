@@ -6,39 +6,38 @@ beside Python: :mod:`sensorium_data.windows.loader` reads several at once.
 
 from __future__ import annotations
 
-import json
 import os
-import threading
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from sensorium_data.errors import StoreError, TrialError, UsageError
+from sensorium_data.errors import UsageError
 from sensorium_data.files import (
     LocalObjects,
     ObjectCache,
-    Objects,
     RetryPolicy,
-    StoredObject,
     default_object_cache,
 )
-from sensorium_data.recorded_frames import count_recorded_frames, count_usable_frames, fill_missing_end
 from sensorium_data.sessions import Session, Tier, find_session
-from sensorium_data.store import METADATA_KEY, ArrayPool, BlockDecoder, Store, StoreLike, open_store
+from sensorium_data.statistics import Normalizer, open_normalizer
+from sensorium_data.store import (
+    ArrayPool,
+    Store,
+    StoreLike,
+    list_trials,
+    open_store,
+    parse_exclusions,
+    require_trials,
+)
 from sensorium_data.windows.block_cache import BlockCache, default_cache_bytes
+from sensorium_data.windows.gaps import NanPolicy
 from sensorium_data.windows.plans import SessionTrials
+from sensorium_data.windows.recording import RecordedTrial, Recording, count_items, insist
 
-__all__ = ["FloatArray", "RecordedTrial", "TrialReader"]
-
-FloatArray = npt.NDArray[np.float32]
-
-_Result = TypeVar("_Result")
+__all__ = ["TrialReader"]
 
 #: Bound on what is kept on the local disk of stores elsewhere, unless told otherwise.
 _OBJECT_CACHE_BYTES = 20 * 2**30
@@ -47,71 +46,11 @@ _OBJECT_CACHE_BYTES = 20 * 2**30
 _IDLE_BYTES = 2**29
 
 
-@dataclass(frozen=True, eq=False)
-class RecordedTrial:
-    """Everything recorded in one trial, as stored, without the frames that only pad it.
-
-    Frames are those of the video. A modality may end up to
-    :data:`~sensorium_data.recorded_frames.MOST_MISSING_FRAMES` frames before it: responses are NaN from there on, and
-    behavior and pupil center stay at their last value.
-
-    Attributes
-    ----------
-    session : str
-        The session's full name.
-    trial : int
-        The trial's id.
-    videos : ndarray of float32, shape (time, height, width)
-        Luminance, 0-255.
-    responses : ndarray of float32, shape (neuron, time), or None
-        None where the archive withholds them, or where they were not asked for. Time runs slowest in memory.
-    behavior : ndarray of float32, shape (2, time)
-        Pupil dilation and running speed; (0, time) where the recording has none.
-    pupil_center : ndarray of float32, shape (2, time)
-        Pixels of the eye camera; (0, time) where the recording has none.
-    """
-
-    session: str
-    trial: int
-    videos: FloatArray
-    responses: FloatArray | None
-    behavior: FloatArray
-    pupil_center: FloatArray
-
-    @property
-    def n_frames(self) -> int:
-        """Valid frames."""
-        return int(self.videos.shape[0])
-
-    def copy(self) -> RecordedTrial:
-        """Return the trial in memory of its own, laid out as it was and read-only as it was."""
-
-        def copy(array: FloatArray) -> FloatArray:
-            copied = array.copy(order="K")
-            copied.setflags(write=False)
-            return copied
-
-        return RecordedTrial(
-            session=self.session,
-            trial=self.trial,
-            videos=copy(self.videos),
-            responses=None if self.responses is None else copy(self.responses),
-            behavior=copy(self.behavior),
-            pupil_center=copy(self.pupil_center),
-        )
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory that the arrays take."""
-        arrays = (self.videos, self.responses, self.behavior, self.pupil_center)
-        return sum(int(array.nbytes) for array in arrays if array is not None)
-
-
 class TrialReader:
     """Reads trial blocks, and keeps as many in memory as a budget allows.
 
     Every object is compared with the ledger as it is read: damage on a disk or on the way is an error here
-    and never a number in a model.
+    and never a number in a model. So is a frame without behavior or pupil center, unless ``nan_policy`` says otherwise.
 
     Parameters
     ----------
@@ -131,13 +70,23 @@ class TrialReader:
         caches. A store on a local disk needs none.
     policy : RetryPolicy, optional
         How long to insist where a remote store does not answer, or cuts an answer.
+    exclude : str or iterable of str
+        Trials that are never selected, ``SESSION:TRIAL`` each, for example ``F:17``; also of sessions of the store that
+        are not read.
+    nan_policy : str or NanPolicy
+        What becomes of trials with missing behavior or pupil center: ``refuse``, ``interpolate:N`` or ``drop-trial``;
+        see :class:`~sensorium_data.windows.NanPolicy`.
+    neurons : mapping of str to sequence of int, optional
+        Unit ids of the neurons to read, in the store's order, by full session name; all of a session that is not there.
 
     Raises
     ------
     StoreError
-        If the store or a session cannot be opened.
+        If the store or a session cannot be opened, or an exclusion is of a session that it lacks.
+    TrialError
+        If an exclusion is of a trial that its session lacks.
     UsageError
-        If a number is out of range or no session is given.
+        If a number is out of range, no session is given, or an exclusion or the policy has another form.
     """
 
     def __init__(
@@ -150,14 +99,19 @@ class TrialReader:
         cache_bytes: int | None = None,
         object_cache: ObjectCache | None = None,
         policy: RetryPolicy | None = None,
+        exclude: str | Iterable[str] = (),
+        nan_policy: str | NanPolicy = "refuse",
+        neurons: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         if not sessions:
             raise UsageError("no session to read", path=store.url if isinstance(store, Store) else store)
         if n_threads is not None and n_threads < 1:
             raise UsageError("reading needs a thread", found=n_threads, expected="at least 1")
         policy = policy or RetryPolicy()
+        self.nan_policy = NanPolicy.parse(nan_policy)
+        self._excluded = parse_exclusions(exclude)
         #: What is read.
-        self.store = _insist(lambda: open_store(store), policy)
+        self.store = insist(lambda: open_store(store), policy)
         is_local = isinstance(self.store.objects, LocalObjects)
         if is_local:
             object_cache = None
@@ -170,10 +124,15 @@ class TrialReader:
         )
         self._reads_responses = reads_responses
         self.pool = ArrayPool(_IDLE_BYTES)
-        self._recordings: dict[str, _Recording] = {}
+        self._recordings: dict[str, Recording] = {}
         for session in self.sessions:
-            open_once = partial(_Recording.open, self.store, session, object_cache, self.pool, policy)
-            self._recordings[session.name] = open_once() if is_local else _insist(open_once, policy)
+            open_once = partial(Recording.open, self.store, session, object_cache, self.pool, policy)
+            recording = open_once() if is_local else insist(open_once, policy)
+            recording.treat_gaps(self.nan_policy, self._excluded.get(session.name, frozenset()))
+            if neurons is not None and session.name in neurons:
+                recording = recording.select_neurons(neurons[session.name])
+            self._recordings[session.name] = recording
+        require_trials(self.store, self._excluded)
 
     def coordinates(self, session: str) -> xr.Dataset:
         """Return a session's coordinates, in memory."""
@@ -193,7 +152,7 @@ class TrialReader:
     def select_trials(
         self, session: str, tiers: Iterable[Tier], *, labelled: bool = False, only: Collection[int] | None = None
     ) -> SessionTrials:
-        """Return a session's valid trials of some tiers.
+        """Return a session's valid trials of some tiers, but for those that are left out.
 
         Parameters
         ----------
@@ -210,6 +169,8 @@ class TrialReader:
         ------
         UsageError
             If there is none.
+        StoreError
+            If behavior or pupil center of one is missing at some frames, and the policy does not allow for that.
         """
         name = find_session(session).name
         recording = self._recording(name)
@@ -231,6 +192,19 @@ class TrialReader:
                 found=f"tiers {', '.join(sorted(set(tier_of_trial)))}",
                 remedy="choose another tier, or leave the session out",
             )
+        ids = coordinates["trial"].values
+        left_out = np.isin(ids, sorted(self.left_out(name)))
+        if not (chosen & ~left_out).any():
+            raise UsageError(
+                f"every trial of tier {', '.join(names)} is left out",
+                session=recording.session,
+                path=self.store.url,
+                found=f"{self._count_left_out(name, ids[chosen])} of {np.count_nonzero(chosen)}",
+                expected="at least one that is not",
+                remedy="leave fewer trials out, or leave the session out",
+            )
+        chosen &= ~left_out
+        recording.require_no_gaps(ids[chosen].tolist())
         return SessionTrials(
             session=name,
             trials=tuple(int(trial) for trial in coordinates["trial"].values[chosen]),
@@ -238,6 +212,88 @@ class TrialReader:
                 int(n) for n in (recording.n_frames_labelled if labelled else recording.n_frames_video)[chosen]
             ),
         )
+
+    def left_out(self, session: str) -> frozenset[int]:
+        """Return the ids of a session's trials that are never selected: excluded, or dropped by the policy for NaN."""
+        recording = self._recording(session)
+        dropped = recording.gaps if self.nan_policy.name == "drop-trial" else ()
+        return self._excluded.get(recording.session.name, frozenset()) | frozenset(dropped)
+
+    def describe_left_out(
+        self, session: str, tiers: Iterable[Tier], used: Collection[int] | None = None
+    ) -> tuple[str, ...]:
+        """Return a sentence for each way in which trials of some tiers are left out or were filled.
+
+        ``used`` are the ids of the trials that are used, where that is not all others of the tiers.
+        """
+        recording = self._recording(session)
+        coordinates = recording.coordinates
+        of_tiers = np.isin(coordinates["tier"].values.astype(str), [str(tier) for tier in tiers])
+        ids = set(coordinates["trial"].values[of_tiers & coordinates["valid"].values].tolist())
+        where = f"Session {recording.session}"
+        excluded = self._excluded.get(recording.session.name, frozenset()) & ids
+        notes = []
+        if excluded:
+            notes.append(f"{where}: left out as asked: {count_items(excluded, 'trial')}: {list_trials(excluded)}.")
+        dropped = self.left_out(session) & ids - excluded
+        if dropped:
+            notes.append(
+                f"{where}: left out for NaN in behavior or pupil center: {count_items(dropped, 'trial')}: "
+                f"{list_trials(dropped)}."
+            )
+        filled = {trial: n_frames for trial, n_frames in recording.filled.items() if trial in ids - excluded}
+        if used is not None:
+            filled = {trial: n_frames for trial, n_frames in filled.items() if trial in used}
+        if filled:
+            notes.append(
+                f"{where}: behavior or pupil center interpolated at {sum(filled.values())} frames of "
+                f"{count_items(filled, 'trial')}: {list_trials(filled)}."
+            )
+        return tuple(notes)
+
+    def open_normalizer(
+        self, name: str, session: str, *, exclude: str | Iterable[str] | None = None, nan_policy: str | None = None
+    ) -> Normalizer:
+        """Return a session's normalization for the neurons that are read.
+
+        Where it rests on statistics of training trials, those that are left out do not count.
+
+        Parameters
+        ----------
+        name : str
+            One of :data:`sensorium_data.statistics.NORMALIZATIONS`.
+        session : str
+            Alias or full name.
+        exclude, nan_policy : optional
+            Which trials do not count, where that differs from what is read: a run predicts on the scale that it was
+            trained on.
+
+        Raises
+        ------
+        UnknownNameError, StoreError, UsageError
+            As :func:`sensorium_data.statistics.open_normalizer` does.
+        """
+        recording = self._recording(session)
+        policy = self.nan_policy if nan_policy is None else NanPolicy.parse(nan_policy)
+        excluded = self._excluded if exclude is None else parse_exclusions(exclude)
+        left_out = excluded.get(recording.session.name, frozenset())
+        if policy.name == "drop-trial":
+            left_out |= recording.incomplete
+        normalizer = open_normalizer(
+            name,
+            self.store,
+            recording.session.name,
+            exclude=left_out,
+            skips_missing=policy.name == "interpolate",
+        )
+        return normalizer if recording.rows is None else normalizer.select_neurons(recording.rows)
+
+    def _count_left_out(self, session: str, trials: np.ndarray) -> str:
+        excluded = self._excluded.get(session, frozenset())
+        n_excluded = sum(trial in excluded for trial in trials.tolist())
+        n_dropped = len(trials) - n_excluded
+        parts = [f"{n_excluded} excluded"] * bool(n_excluded) + [f"{n_dropped} dropped for NaN"] * bool(n_dropped)
+        return " and ".join(parts)
 
     def read(self, session: str, trial: int) -> RecordedTrial:
         """Return one trial's block; its arrays are read-only, since the cache shares them.
@@ -264,7 +320,7 @@ class TrialReader:
         """Return whether a trial's block will have responses."""
         return self._reads_responses and not self._recording(session).is_withheld(trial)
 
-    def _recording(self, session: str) -> _Recording:
+    def _recording(self, session: str) -> Recording:
         name = find_session(session).name
         if name not in self._recordings:
             raise UsageError(
@@ -274,235 +330,3 @@ class TrialReader:
                 expected=f"one of {', '.join(s.name for s in self.sessions)}",
             )
         return self._recordings[name]
-
-
-@dataclass(frozen=True, eq=False)
-class _Recording:
-    """One session, open: its coordinates and small arrays in memory, its large arrays on disk."""
-
-    session: Session
-    store: str
-    coordinates: xr.Dataset
-    #: By variable, (trial,) frames at which it has to hold numbers.
-    usable_frames: Mapping[str, npt.NDArray[np.int64]]
-    #: Filled with their last values where they end a little before the video.
-    behavior: FloatArray
-    pupil_center: FloatArray
-    objects: Objects
-    decoders: Mapping[str, BlockDecoder]
-    ledger: Mapping[str, StoredObject]
-    unit_ids: npt.NDArray[np.int64]
-    positions: Mapping[int, int]
-    #: By variable, its shape at one frame of one trial.
-    shapes: Mapping[str, tuple[int, ...]]
-    object_cache: ObjectCache | None
-    pool: ArrayPool
-    policy: RetryPolicy
-
-    @classmethod
-    def open(
-        cls,
-        store: Store,
-        session: Session,
-        object_cache: ObjectCache | None,
-        pool: ArrayPool,
-        policy: RetryPolicy,
-    ) -> _Recording:
-        dataset = store[session]
-        child = store.objects.child(store.group(session))
-        coordinates = dataset.drop_vars(list(dataset.data_vars))
-        decoders = {
-            name: BlockDecoder(name, json.loads(child.read(f"{name}/{METADATA_KEY}")))
-            for name in ("videos", "responses")
-        }
-        positions = {int(trial): position for position, trial in enumerate(coordinates["trial"].values)}
-        ledger = store.ledger(session)
-        n_frames = coordinates["n_frames"].values
-        # A trial's part of these lies in one object with all others'.
-        nothing = np.zeros((dataset.sizes["trial"], 0, dataset.sizes["time"]), np.float32)
-        small = {
-            name: np.array(dataset[name].values, dtype=np.float32) if name in dataset else nothing
-            for name in ("behavior", "pupil_center")
-        }
-        shapes: dict[str, tuple[int, ...]] = {name: values.shape[1:2] for name, values in small.items()}
-        shapes["videos"] = (dataset.sizes["height"], dataset.sizes["width"])
-        usable = {name: _fill_ends(values, n_frames) for name, values in small.items()}
-        usable["responses"] = n_frames.astype(np.int64)
-        for trial, facts in ledger.trials.items():
-            # Reading all responses to find their ends would take minutes: the ledger knows them.
-            if trial in positions and (n_missing := (facts.n_missing_frames or {}).get("responses", 0)):
-                n = facts.n_frames
-                usable["responses"][positions[trial]] = count_usable_frames(n - n_missing, n)
-        return cls(
-            session=session,
-            store=store.url,
-            coordinates=coordinates,
-            usable_frames=usable,
-            **small,
-            objects=child,
-            decoders=decoders,
-            ledger=ledger.objects,
-            unit_ids=np.asarray(coordinates["neuron"].values),
-            positions=positions,
-            shapes=shapes,
-            object_cache=object_cache,
-            pool=pool,
-            policy=policy,
-        )
-
-    @property
-    def n_frames_video(self) -> npt.NDArray[np.int64]:
-        """(trial,) valid frames."""
-        return np.asarray(self.coordinates["n_frames"].values, np.int64)
-
-    @property
-    def n_frames_labelled(self) -> npt.NDArray[np.int64]:
-        """(trial,) valid frames that all modalities were recorded at."""
-        return np.asarray(np.stack(list(self.usable_frames.values())).min(axis=0), np.int64)
-
-    def is_withheld(self, trial: int) -> bool:
-        return bool(self.coordinates["responses_withheld"].values[self._position(trial)])
-
-    def read_block(self, trial: int, *, reads_responses: bool) -> RecordedTrial:
-        position = self._position(trial)
-        n_frames = int(self.coordinates["n_frames"].values[position])
-
-        def check(variable: str, values: np.ndarray) -> FloatArray:
-            array: FloatArray = values.astype(np.float32, copy=False)
-            n_usable = int(self.usable_frames["responses"][position]) if variable == "responses" else n_frames
-            self._require_numbers(variable, trial, array[:, :n_usable] if n_usable < n_frames else array)
-            array.setflags(write=False)
-            return array
-
-        def read(variable: str) -> FloatArray:
-            return check(variable, self._decode(variable, trial, position, n_frames))
-
-        return RecordedTrial(
-            session=self.session.name,
-            trial=trial,
-            videos=read("videos"),
-            responses=read("responses") if reads_responses and not self.is_withheld(trial) else None,
-            behavior=check("behavior", self.behavior[position, :, :n_frames]),
-            pupil_center=check("pupil_center", self.pupil_center[position, :, :n_frames]),
-        )
-
-    def _position(self, trial: int) -> int:
-        position = self.positions.get(trial)
-        if position is None:
-            raise TrialError(
-                "the session has no such trial",
-                session=self.session.name,
-                trial=trial,
-                path=self.store,
-                found=f"{len(self.positions)} trials, ids {min(self.positions)} to {max(self.positions)}",
-            )
-        return position
-
-    def _decode(self, variable: str, trial: int, position: int, n_frames: int) -> np.ndarray:
-        decoder = self.decoders[variable]
-        key = decoder.key(position)
-        stored = self.ledger.get(key)
-        if stored is None:
-            raise self._damaged(trial, key, "not in the ledger")
-        data = self._read_object(trial, key, stored)
-        damage = stored.find_damage(data)
-        if damage is not None:
-            raise self._damaged(trial, key, damage)
-        try:
-            return decoder.decode(data, n_frames, self.pool.empty)
-        except ValueError as error:
-            raise self._damaged(trial, key, str(error)) from error
-
-    def _read_object(self, trial: int, key: str, stored: StoredObject) -> bytes | memoryview:
-        """Return an object's bytes, in memory that this thread uses again for the next one."""
-        try:
-            if isinstance(self.objects, LocalObjects):
-                # A byte more than there should be: a file that is too long shows.
-                buffer = _lend_buffer(stored.size_bytes + 1)
-                return buffer[: self.objects.read_into(key, buffer)]
-
-            def fetch() -> bytes:
-                return _insist(
-                    lambda: self.objects.read(key), self.policy, lambda data: stored.find_damage(data) is None
-                )
-
-            return fetch() if self.object_cache is None else self.object_cache.read(stored, fetch)
-        except FileNotFoundError:
-            raise self._damaged(trial, key, "missing") from None
-
-    def _require_numbers(self, variable: str, trial: int, array: FloatArray) -> None:
-        # A sum finds what is no number at the price of one pass.
-        if np.isfinite(array.sum()):
-            return
-        bad = ~np.isfinite(array)
-        if not bad.any():
-            return
-        axis = 0 if variable == "videos" else 1
-        frame = int(np.flatnonzero(bad.any(axis=tuple(a for a in range(array.ndim) if a != axis)))[0])
-        raise StoreError(
-            f"{variable} holds values that are no numbers in valid frames",
-            session=self.session.name,
-            trial=trial,
-            path=self.store,
-            found=f"{int(np.count_nonzero(bad))} of {array.size}, the first in frame {frame}",
-            expected="none",
-            remedy="leave the trial out; `sensorium inspect` lists such trials",
-        )
-
-    def _damaged(self, trial: int, key: str, found: str) -> StoreError:
-        return StoreError(
-            "the store is damaged",
-            session=self.session.name,
-            trial=trial,
-            path=self.objects.locate(key),
-            found=found,
-            remedy="`sensorium verify` lists what is wrong; `sensorium ingest --repair` converts that again",
-        )
-
-
-def _fill_ends(values: FloatArray, n_frames: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """Fill (trial, row, time) values where they end a little before the video; return each trial's usable frames."""
-    usable = np.array(n_frames, np.int64)
-    for position, n in enumerate(n_frames.tolist()):
-        n_recorded = count_recorded_frames(values[position], n)
-        usable[position] = count_usable_frames(n_recorded, n)
-        if n_recorded == usable[position] < n:
-            fill_missing_end(values[position], n_recorded, n)
-    return usable
-
-
-def _insist(
-    call: Callable[[], _Result], policy: RetryPolicy, is_good: Callable[[_Result], bool] = lambda result: True
-) -> _Result:
-    """Call it, again where the network failed or cut the answer; return the last result in any case."""
-    for attempt in range(1, policy.n_attempts + 1):
-        is_last = attempt == policy.n_attempts
-        try:
-            result = call()
-            if is_last or is_good(result):
-                return result
-        except Exception as error:
-            # A store that says that something is missing or damaged will say so again.
-            cause = error.__cause__ if isinstance(error, StoreError) else error
-            if is_last or not isinstance(cause, (OSError, _client_error())) or isinstance(cause, FileNotFoundError):
-                raise
-        time.sleep(policy.wait_s(attempt))
-    raise AssertionError("a retry policy allows at least one attempt")
-
-
-def _client_error() -> type[Exception]:
-    # HTTP answers come as aiohttp's errors, which are no OSErrors; local stores need none of it.
-    from aiohttp import ClientError
-
-    return ClientError
-
-
-_buffers = threading.local()
-
-
-def _lend_buffer(size_bytes: int) -> memoryview:
-    """Return this thread's buffer: fresh memory for each object costs more than reading it does."""
-    buffer: np.ndarray | None = getattr(_buffers, "buffer", None)
-    if buffer is None or buffer.nbytes < size_bytes:
-        buffer = _buffers.buffer = np.empty(size_bytes, np.uint8)
-    return buffer.data[:size_bytes]
