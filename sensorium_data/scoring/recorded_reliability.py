@@ -65,7 +65,7 @@ def measure_reliability(
     )
     groups: dict[str, list[int]] = {}
     for position in np.flatnonzero(is_counted).tolist():
-        movie = str(recording["movie"].values[position])
+        movie = str(recording["movie_group"].values[position])
         if movie:
             groups.setdefault(movie, []).append(position)
 

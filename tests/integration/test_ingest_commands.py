@@ -40,7 +40,7 @@ def test_all_means_what_lies_at_the_source(sensorium: Command, source: Path, tmp
     assert [report["alias"] for report in json.loads(outcome.out)] == ["F", "30001-2-5"]
     # Both show the same movies, and the catalogue's session names them.
     other = open_session(str(tmp_path / "s"), "dynamic30001-2-5-Video-mylab")
-    assert other.movie.values.tolist() == open_session(str(tmp_path / "s"), "F").movie.values.tolist()
+    assert other.movie_group.values.tolist() == open_session(str(tmp_path / "s"), "F").movie_group.values.tolist()
 
 
 def test_a_rerun_says_so_and_changes_nothing(sensorium: Command, source: Path, tmp_path: Path) -> None:

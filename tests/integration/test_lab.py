@@ -115,6 +115,7 @@ def test_forms_have_descriptions_and_bounds(lab: Lab) -> None:
         assert set(deployment.parameters) <= set(properties)
 
 
+@pytest.mark.slow  # two pipelines in processes of the workers take most of a minute; `make demo` runs one
 def test_pipeline_over_the_api_and_again(lab: Lab, archives: Path, tmp_path: Path) -> None:
     parameters = pipeline_parameters(archives, tmp_path)
     lab.finish("pipeline/pipeline", **parameters)
