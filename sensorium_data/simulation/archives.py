@@ -26,7 +26,7 @@ RECORD_NAME = "simulation.json"
 _N_STATISTICS_FRAMES = 300
 
 # Raised whenever the same parameters give other recordings.
-_SIMULATOR_VERSION = 2
+_SIMULATOR_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from sensorium_data.progress import Progress
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH
 from sensorium_data.simulation.behavior import choose_style, simulate_behavior, simulate_pupil_center
 from sensorium_data.simulation.frame_statistics import TrialStack
-from sensorium_data.simulation.neurons import Population, draw_neurons
+from sensorium_data.simulation.neurons import draw_neurons
 from sensorium_data.simulation.plan import SessionPlan, TrialPlan
+from sensorium_data.simulation.population import Population
 from sensorium_data.simulation.random_streams import random_stream
 from sensorium_data.simulation.retina import shift_by_gaze, standardize_luminance
 from sensorium_data.simulation.stimuli import render_movie, resample_repeat
@@ -89,7 +90,7 @@ def record_session(
         # The trials are shared among threads already; a product split once more could also round differently.
         stack.enter_context(threadpool_limits(1, user_api="blas"))
         recorder = _Recorder(plan, behavior_padding)
-        truth = TruthWriter(truth_root, plan, recorder.population.neurons)
+        truth = TruthWriter(truth_root, plan, recorder.population)
         stacks = {
             modality: TrialStack(
                 archive_path.with_name(f"{archive_path.name}.{modality}.partial"),
@@ -142,16 +143,21 @@ class _Recorder:
         self._behavior_padding = behavior_padding
         # The release that withholds no responses is the one in single precision.
         self._dtype = np.float64 if plan.session.withholds_test_responses else np.float32
-        self._style = choose_style(plan.seed, plan.session.name, plan.session.alias)
-        self.population = Population(draw_neurons(plan.session, plan.n_neurons, plan.seed), plan.seed)
+        self._style = choose_style(plan.session)
+        # The mouse's behavior knows no trials; past the last one it goes on for the length of an array.
+        random = random_stream(plan.seed, "behavior", plan.session.name)
+        n_frames = plan.n_frames + plan.session.n_frames_padded
+        self._behavior = simulate_behavior(random, self._style, n_frames)
+        self._pupil_center = simulate_pupil_center(random, self._style, n_frames)
+        self.population = Population(draw_neurons(plan.session, plan.n_neurons, plan.seed), self._style, plan.seed)
 
     def record(self, trial: TrialPlan) -> _Trial:
         """Show the movie to the mouse and record what it does."""
         plan, n_frames, n_padded = self._plan, trial.n_frames, self._plan.session.n_frames_padded
         key = (plan.session.name, trial.trial)
-        random = random_stream(plan.seed, "behavior", *key)
-        behavior = simulate_behavior(random, n_padded)
-        pupil_center = simulate_pupil_center(random, self._style, n_frames)
+        begin = trial.first_frame
+        behavior = self._behavior[:, begin : begin + n_padded]
+        pupil_center = self._pupil_center[:, begin : begin + n_frames]
         if trial.is_broken:
             video = np.full((n_frames, FRAME_HEIGHT, FRAME_WIDTH), np.nan)
             on_retina = np.zeros(video.shape, np.float32)
@@ -230,7 +236,7 @@ def _describe_session(plan: SessionPlan, population: Population) -> Iterator[Zip
         "neurons/sessions": np.full(len(neurons), number),
         "neurons/scan_idx": np.full(len(neurons), scan),
         "trials/tiers": np.array(plan.tiers, dtype=str),
-        "trials/trial_idx": np.array(plan.presentation),
+        **({} if plan.trial_idx is None else {"trials/trial_idx": np.array(plan.trial_idx)}),
         "trials/animal_id": np.full(n_ids, animal),
         "trials/session": np.full(n_ids, number),
         "trials/scan_idx": np.full(n_ids, scan),
