@@ -16,8 +16,9 @@ def make_videos(steps: list[int]) -> list[np.ndarray]:
     videos = []
     for step in steps:
         video = base.copy()
-        # Each step changes four more of the forty frames, two steps eight: 10 % and 20 %.
-        video[: 4 * step, 3, 4] += 9
+        # Each step changes the next ten of the forty frames, two steps twenty: 25 % and 50 %.
+        for changed in range(10 * step):
+            video[changed % 40, 3, 4] += 9
         videos.append(video)
     return videos
 
