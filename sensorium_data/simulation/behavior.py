@@ -23,6 +23,10 @@ _PROCESSES = {
 _DILATION_WITH_RUNNING = 0.45
 _RUNNING_SCALE = 12.0
 
+# What a standard normal process takes on in a session, with its density.
+_DRIVES = np.linspace(-3.4, 3.4, 1001)
+_DENSITY = np.exp(-(_DRIVES**2) / 2)
+
 
 @dataclass(frozen=True)
 class BehaviorStyle:
@@ -32,13 +36,14 @@ class BehaviorStyle:
     ----------
     mouse : Mouse
         The recorded mouse.
-    running_threshold, running_slope : float
+    running_threshold, running_slope, running_power : float
         The mouse runs when a standard normal drive is above the threshold, and the faster the more.
     """
 
     mouse: Mouse
     running_threshold: float
     running_slope: float
+    running_power: float
 
     @property
     def pupil_mean(self) -> np.ndarray:
@@ -64,33 +69,30 @@ class BehaviorStyle:
 
     @cached_property
     def _mean_running(self) -> float:
-        drive = np.linspace(-5.0, 5.0, 2001)
-        density = np.exp(-(drive**2) / 2)
-        return float(np.average(np.tanh(self.run(drive) / _RUNNING_SCALE), weights=density))
+        return float(np.average(np.tanh(self.run(_DRIVES) / _RUNNING_SCALE), weights=_DENSITY))
 
     def run(self, drive: np.ndarray) -> np.ndarray:
         """Return the running speed for a standard normal drive."""
-        return np.minimum(self.running_slope * np.maximum(drive - self.running_threshold, 0.0), self.mouse.running[3])
+        excess = np.maximum(drive - self.running_threshold, 0.0)
+        return np.asarray(np.minimum(self.running_slope * excess**self.running_power, self.mouse.running[3]))
 
 
 def choose_style(session: Session) -> BehaviorStyle:
-    """Return the behavior of the mouse of a session: the running speed's mean and std are the recorded ones."""
+    """Return the behavior of the mouse of a session, with the recorded mean, std and maximum of the running speed."""
     mouse = MICE[session.alias]
-    mean, std, _, _ = mouse.running
-    low, high = -1.0, 4.0
-    # The larger the std against the mean, the rarer the mouse runs.
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        first, second = _excess_moments(middle)
-        low, high = (middle, high) if second / first**2 < 1 + (std / mean) ** 2 else (low, middle)
-    return BehaviorStyle(mouse, low, mean / _excess_moments(low)[0])
-
-
-def _excess_moments(threshold: float) -> tuple[float, float]:
-    """Return mean and mean square of what a standard normal value exceeds a threshold by."""
-    normal = NormalDist()
-    density, above = normal.pdf(threshold), normal.cdf(-threshold)
-    return density - threshold * above, (1 + threshold**2) * above - threshold * density
+    mean, std, _, most = mouse.running
+    styles = []
+    for power in np.arange(0.8, 2.6, 0.1).tolist():
+        low, high = -1.0, 3.0
+        # The larger the std against the mean, the rarer the mouse runs.
+        while high - low > 1e-4:
+            middle = (low + high) / 2
+            excess = np.maximum(_DRIVES - middle, 0.0) ** power
+            first, second = (np.average(excess**k, weights=_DENSITY) for k in (1, 2))
+            low, high = (middle, high) if second / first**2 < 1 + (std / mean) ** 2 else (low, middle)
+        styles.append(BehaviorStyle(mouse, middle, float(mean / first), power))
+    fastest = [style.running_slope * (_DRIVES[-1] - style.running_threshold) ** style.running_power for style in styles]
+    return min(zip(fastest, styles, strict=True), key=lambda pair: abs(pair[0] - most))[1]
 
 
 def simulate_behavior(random: np.random.Generator, style: BehaviorStyle, n_frames: int) -> np.ndarray:

@@ -28,7 +28,7 @@ from sensorium_data.simulation.stimuli import render_movie, resample_repeat
 from sensorium_data.simulation.truth import TruthWriter
 from sensorium_data.simulation.zip_writer import ZipMember, ZipWriter, pack_member
 
-__all__ = ["BehaviorPadding", "record_session"]
+__all__ = ["BehaviorPadding", "RecordedTrial", "Recorder", "record_session"]
 
 #: What behavior holds past the valid frames.
 BehaviorPadding = Literal["nan", "finite"]
@@ -42,7 +42,7 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
-class _Trial:
+class RecordedTrial:
     """The arrays of a trial over the padded length, features first: what the archive holds and what is true."""
 
     videos: np.ndarray
@@ -89,7 +89,7 @@ def record_session(
     with ExitStack() as stack:
         # The trials are shared among threads already; a product split once more could also round differently.
         stack.enter_context(threadpool_limits(1, user_api="blas"))
-        recorder = _Recorder(plan, behavior_padding)
+        recorder = Recorder(plan, behavior_padding)
         truth = TruthWriter(truth_root, plan, recorder.population)
         stacks = {
             modality: TrialStack(
@@ -135,7 +135,7 @@ def record_session(
     truth.publish({"seed": plan.seed})
 
 
-class _Recorder:
+class Recorder:
     """Makes the arrays and the members of one trial after the other, in any thread."""
 
     def __init__(self, plan: SessionPlan, behavior_padding: BehaviorPadding) -> None:
@@ -151,7 +151,7 @@ class _Recorder:
         self._pupil_center = simulate_pupil_center(random, self._style, n_frames)
         self.population = Population(draw_neurons(plan.session, plan.n_neurons, plan.seed), self._style, plan.seed)
 
-    def record(self, trial: TrialPlan) -> _Trial:
+    def record(self, trial: TrialPlan) -> RecordedTrial:
         """Show the movie to the mouse and record what it does."""
         plan, n_frames, n_padded = self._plan, trial.n_frames, self._plan.session.n_frames_padded
         key = (plan.session.name, trial.trial)
@@ -170,7 +170,7 @@ class _Recorder:
             on_retina = shift_by_gaze(standardize_luminance(shown), pupil_center, self._style)
         rate = self.population.event_rates(on_retina, behavior[:, :n_frames])
         response = self.population.respond(rate, random_stream(plan.seed, "noise", *key))
-        return _Trial(
+        return RecordedTrial(
             videos=_pad(video.reshape(n_frames, -1).T, n_padded),
             responses=_pad(response.T, n_padded),
             behavior=behavior if self._behavior_padding == "finite" else _pad(behavior[:, :n_frames], n_padded),
@@ -178,14 +178,14 @@ class _Recorder:
             rates=_pad(self.population.expect(rate).T, n_padded),
         )
 
-    def know(self, trial: TrialPlan, recorded: _Trial) -> tuple[np.ndarray, np.ndarray]:
+    def know(self, trial: TrialPlan, recorded: RecordedTrial) -> tuple[np.ndarray, np.ndarray]:
         """Return the trial's true responses and rates, (neuron, time) float32; NaN where the stimulus is broken."""
         if trial.is_broken:
             nothing = np.full(recorded.rates.shape, np.nan, np.float32)
             return nothing, nothing
         return recorded.responses.astype(np.float32), recorded.rates.astype(np.float32)
 
-    def pack(self, trial: TrialPlan, recorded: _Trial) -> list[ZipMember]:
+    def pack(self, trial: TrialPlan, recorded: RecordedTrial) -> list[ZipMember]:
         """Return the trial's four members; some lie in Fortran order and some small ones are not deflated."""
         folder = f"{self._plan.session.name}/data"
         members = []
