@@ -130,11 +130,11 @@ def test_a_tree_of_sessions_has_the_common_ids(linked: str) -> None:
         assert found.movie.attrs["long_name"] == "id of the movie shown, equal for repeats"
 
 
-def test_repeats_differ_in_up_to_fifteen_percent_of_their_frames(tmp_path: Path) -> None:
+def test_repeats_differ_in_less_than_forty_four_percent_of_their_frames(tmp_path: Path) -> None:
     one = make_movie(N_FRAMES, seed=1)
     changed, too_much = one.copy(), one.copy()
-    changed[3, 4, :5] += 9.0
-    too_much[3, 4, :6] += 9.0
+    changed[3, 4, :17] += 9.0
+    too_much[3, 4, :18] += 9.0
     first = record("A")
     second = show(show(record("F"), 2, changed), 4, too_much)
     store = ingest(tmp_path / "store", [first, second])
@@ -150,8 +150,8 @@ def test_repeats_differ_in_up_to_fifteen_percent_of_their_frames(tmp_path: Path)
 def test_sessions_are_joined_through_others_between_them(tmp_path: Path) -> None:
     movie = make_movie(N_FRAMES, seed=77)
     steps = [movie.copy(), movie.copy()]
-    steps[0][3, 4, :5] += 9.0
-    steps[1][3, 4, :10] += 9.0
+    steps[0][3, 4, :17] += 9.0
+    steps[1][3, 4, :34] += 9.0
     ends = [show(record("A"), 3, movie), show(record("J"), 3, steps[1])]
     store = ingest(tmp_path / "store", ends)
     link_movies(store)
@@ -164,8 +164,8 @@ def test_sessions_are_joined_through_others_between_them(tmp_path: Path) -> None
 def test_a_session_may_show_under_two_ids_what_another_shows_as_one_movie(tmp_path: Path) -> None:
     movie = make_movie(N_FRAMES, seed=77)
     between, end = movie.copy(), movie.copy()
-    between[3, 4, :5] += 9.0
-    end[3, 4, :10] += 9.0
+    between[3, 4, :17] += 9.0
+    end[3, 4, :34] += 9.0
     recordings = [show(show(record("A"), 0, end), 3, movie), show(record("F"), 3, between)]
     store = ingest(tmp_path / "store", recordings)
     assert len(set(open_session(store, "A").movie.values[[0, 3]])) == 2
