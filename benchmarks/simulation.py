@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from sensorium_data.sessions import Session, Stimulus, Tier, find_sessions
 from sensorium_data.simulation.mice import MICE
+from sensorium_data.simulation.neurons import draw_neurons
 from sensorium_data.simulation.plan import SessionPlan, TrialPlan, plan_session
 from sensorium_data.simulation.recording import RecordedTrial, Recorder
 from sensorium_data.simulation.stimuli import GABOR_N_FRAMES, list_gabors
@@ -83,7 +84,7 @@ class Summary:
         self.plan = plan
         self.n_frames = 0
         self.sum, self.square, self.silent = (np.zeros(n) for _ in range(3))
-        self.largest = np.zeros(n)
+        self.largest, self.largest_in_training = np.zeros(n), np.zeros(n)
         self.products = {lag: np.zeros(n) for lag in LAGS}
         self.n_products = dict.fromkeys(LAGS, 0)
         self.by_direction, self.n_blocks = np.zeros((8, n)), np.zeros(8)
@@ -102,6 +103,7 @@ class Summary:
         self.largest = np.maximum(self.largest, response.max(axis=1))
         if trial.tier is Tier.TRAIN:
             self.n_frames += n_frames
+            self.largest_in_training = np.maximum(self.largest_in_training, response.max(axis=1))
             self.sum += response.sum(axis=1)
             self.square += np.einsum("nt,nt->n", response, response)
             self.silent += (response < SILENT_BELOW).sum(axis=1)
@@ -134,19 +136,18 @@ class Summary:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield each value beside the recording's."""
         alias = self.plan.session.alias
-        mouse = MICE[alias]
         mean = self.sum / self.n_frames
         std = np.sqrt(self.square / self.n_frames - mean**2)
         for name, values, real in (
             ("mean response", mean, {a: m.response_mean for a, m in MICE.items()}),
             ("std", std, STD),
             ("std / mean", std / mean, {a: m.response_cv for a, m in MICE.items()}),
-            ("maximum / std", self.largest / std, MAX_OVER_STD),
+            ("maximum / std", self.largest_in_training / std, MAX_OVER_STD),
         ):
             yield from _quantile_rows(alias, name, values, real)
         silent = float(np.mean(self.silent > 0.5 * self.n_frames))
         yield _row(alias, "share of silent medians", silent, {a: m.silent_share for a, m in MICE.items()})
-        depth = _Depths.of(self.plan)
+        depth = draw_neurons(self.plan.session, self.plan.n_neurons, self.plan.seed).positions[:, 2]
         real_depth = {a: m.depth_correlation for a, m in MICE.items()}
         yield _row(alias, "log std with depth", float(np.corrcoef(np.log(std), depth)[0, 1]), real_depth)
         log_mean = float(np.corrcoef(np.log(mean), np.log(std))[0, 1])
@@ -172,7 +173,6 @@ class Summary:
                 alias, f"autocorrelation, {lag / 30:.2f} s", correlation, {"8 Hz": least, "stimulus": least + 0.1}
             )
             yield row | {"this mouse": "–"}
-        assert mouse is MICE[alias]
 
     def _activity_rows(self) -> Iterator[dict[str, Any]]:
         natural = np.mean(self.trial_means[str(Stimulus.NATURAL_VIDEO)], axis=0) / self.largest
@@ -208,14 +208,6 @@ class Summary:
 
 
 _NOT_PUBLISHED = {"this mouse": "–", "recordings": "–", "holds": "–"}
-
-
-class _Depths:
-    @staticmethod
-    def of(plan: SessionPlan) -> np.ndarray:
-        from sensorium_data.simulation.neurons import draw_neurons
-
-        return draw_neurons(plan.session, plan.n_neurons, plan.seed).positions[:, 2].astype(float)
 
 
 def _quantile_rows(alias: str, name: str, values: np.ndarray, real: dict[str, Any]) -> Iterator[dict[str, Any]]:

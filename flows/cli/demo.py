@@ -100,7 +100,7 @@ def _print_report(report: PipelineReport, directory: Path) -> None:
     shared = report_leakage(str(directory / "store")).count_by_tiers()
     print_table(
         console,
-        "Movies that F is scored on and A saw with published responses; the tier train is trained on alone",
+        "Movies that F is scored on and A saw",
         _name_shared_movies(shared),
     )
     print_scores(console, report.scores)
