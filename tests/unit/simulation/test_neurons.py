@@ -97,6 +97,44 @@ def test_frames_in_disorder_drive_other_activity(population: Population, video: 
     assert abs(np.mean(correlations)) < 0.1
 
 
+def test_energy_neurons_prefer_a_direction_by_its_weight(population: Population) -> None:
+    neurons, (rows, columns, time) = (
+        population.neurons,
+        np.meshgrid(np.arange(36), np.arange(64), np.arange(60), indexing="ij"),
+    )
+    tuned = np.flatnonzero((neurons.kind == KINDS.index("energy")) & (np.abs(neurons.direction_weight) > 0.25))
+    assert len(tuned) > 2
+    for n in tuned:
+        angle = neurons.rf_orientation[n]
+        along = (columns * np.cos(angle) + rows * np.sin(angle)) / neurons.rf_period[n]
+        forward, backward = (
+            population.drive(np.cos(2 * np.pi * (along - sign * time / 15)).transpose(2, 0, 1).astype(np.float32))[
+                20:, n
+            ]
+            for sign in (1, -1)
+        )
+        assert (forward.mean() > backward.mean()) == (neurons.direction_weight[n] > 0)
+
+
+def test_neurons_are_as_active_and_as_variable_as_was_drawn(population: Population) -> None:
+    random = np.random.default_rng(0)
+    responses = []
+    for k in range(14):
+        movie = Movie(f"AF/train/{k}", Stimulus.NATURAL_VIDEO, k)
+        rate = population.event_rates(standardize_luminance(render_movie(movie, 300, 0)), at_rest(300))
+        responses += [population.respond(rate, random) for _ in range(3)]
+    mean, std = (statistic(np.concatenate(responses), axis=0) for statistic in (np.mean, np.std))
+    assert np.median(mean / population.neurons.mean_response) == pytest.approx(1, abs=0.12)
+    assert np.median(std / mean / population.neurons.variation) == pytest.approx(1, abs=0.12)
+
+
+@pytest.mark.parametrize(("alias", "correlation"), [("F", -0.349), ("D", -0.261)])
+def test_activity_falls_with_depth_as_in_the_recording(alias: str, correlation: float) -> None:
+    neurons = draw_neurons(find_session(alias), 4000, 0)
+    found = np.corrcoef(np.log(neurons.mean_response), neurons.positions[:, 2])[0, 1]
+    assert found == pytest.approx(correlation, abs=0.05)
+
+
 def test_running_raises_activity(population: Population, video: np.ndarray) -> None:
     running = at_rest(300)
     running[1] = 30.0
