@@ -100,11 +100,6 @@ def list_clips(session: Session, n_trials: int, seed: int) -> list[Clip]:
         clips += [replace(clip, fate=Fate.DROPPED) if i in without_files else clip for i, clip in enumerate(shown)]
     if has_broken:
         clips.append(_add_broken(session, clips))
-    if session.release is Release.OLD:
-        n_lost = sum(clip.fate is Fate.DROPPED for clip in clips) - _n_unpublished(session, n_trials)
-        candidates = [i for i, clip in enumerate(clips) if clip.fate is Fate.DROPPED]
-        for i in random.permutation(candidates)[: max(0, n_lost)]:
-            clips[i] = replace(clips[i], fate=Fate.LOST)
     return clips
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from sensorium_data.sessions import Release, Session, Stimulus, Tier
@@ -26,6 +26,9 @@ UNPUBLISHED = "none"
 
 #: Frames came a little more slowly than at the nominal 30 Hz.
 SHOWN_RATE_HZ = 29.967
+
+# The place of the clip that a session lost before its trials were numbered.
+_LOST_CLIPS: Mapping[str, int] = MappingProxyType({"E": 579})
 
 # Of a trial of images; each was a trial of the recording.
 _N_IMAGES = 10
@@ -164,7 +167,18 @@ def _order_clips(clips: Sequence[Clip], session: Session) -> list[Clip]:
     has_eight = any(n_movies_published(stimulus) == 8 for tier in Tier for stimulus in session.stimuli_of(tier))
     template = "740 clips" if has_eight else "720 clips"
     ordered = sorted(clips, key=lambda clip: random_stream("template", template, *clip.slot).random())
-    return _place_broken(ordered, session)
+    return _lose_clip(_place_broken(ordered, session), session)
+
+
+def _lose_clip(clips: list[Clip], session: Session) -> list[Clip]:
+    """Move the clip without files that is next to the one that the session lost to its place."""
+    lost = _LOST_CLIPS.get(session.alias, len(clips))
+    dropped = [place for place, clip in enumerate(clips) if clip.fate is Fate.DROPPED]
+    if lost < len(clips) and dropped:
+        nearest = min(dropped, key=lambda place: (abs(place - lost), place))
+        clips[lost], clips[nearest] = clips[nearest], clips[lost]
+        clips[lost] = replace(clips[lost], fate=Fate.LOST)
+    return clips
 
 
 def _place_broken(clips: list[Clip], session: Session) -> list[Clip]:

@@ -116,6 +116,11 @@ def test_ids_are_in_the_order_of_presentation_and_the_old_release_puts_images_la
         assert places == sorted(places)
 
 
+def test_session_e_lost_the_clip_at_place_579_and_later_ids_moved_up() -> None:
+    for trial in plan_full("E").trials:
+        assert trial.presentation == trial.trial + (trial.trial >= 579)
+
+
 def test_an_image_trial_of_the_new_release_was_ten_in_the_recording() -> None:
     assert plan_full("C").trial_idx is None
     plan = plan_full("G")
