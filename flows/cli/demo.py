@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -15,20 +16,26 @@ from flows.cli.tables import error_console, print_next, print_table, table_conso
 from flows.lab import LocalServer
 from flows.pipeline import PipelineReport, pipeline
 from flows.reporting import format_size, show_progress
+from sensorium_data.movies import report_leakage
 from sensorium_data.sessions import find_sessions
 from sensorium_data.simulation import simulate
 from sensorium_data.testing import serve_directory
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["run_demo"]
 
-SESSIONS = ("F", "G")
+#: A pair: they saw the same movies. A, of the old release, publishes the responses of every tier; the competition
+#: scores F.
+SESSIONS = ("A", "F")
 PRESET = "factorized3d-debug"
 N_TRIALS = 140
 N_NEURONS = 400
 
 
 def run_demo(directory: Path, prefect_server: LocalServer) -> PipelineReport:
-    """Simulate two sessions, serve them on loopback, and run the whole pipeline on them.
+    """Simulate two sessions that share movies, serve them on loopback, and run the whole pipeline on them.
 
     Every step finds by itself what an earlier demo in the same directory has done.
 
@@ -90,9 +97,17 @@ def _print_report(report: PipelineReport, directory: Path) -> None:
             for one in report.ingested
         ],
     )
+    shared = report_leakage(str(directory / "store")).count_by_tiers()
+    print_table(
+        console,
+        "Movies that F is scored on and A saw",
+        _name_shared_movies(shared),
+    )
     print_scores(console, report.scores)
     for submission in report.submissions:
         print_submission(console, submission)
+        for note in submission.notes:
+            console.print(f"Note: {note}", soft_wrap=True)
     run = report.trained
     console.print(f"\nRun: {run.run} ({run.status})", soft_wrap=True)
     programs = _programs_folder()
@@ -108,6 +123,16 @@ def _print_report(report: PipelineReport, directory: Path) -> None:
             ("run on the real data, about 10 GB a session", f"{programs}/sensorium ingest F --store store"),
         ],
     )
+
+
+def _name_shared_movies(shared: pd.DataFrame) -> list[dict[str, object]]:
+    """Return a row for each tier of F and of A that have movies in common."""
+    old, new = find_sessions(SESSIONS)
+    rows = shared[(shared["scored_session"] == new.name) & (shared["trained_session"] == old.name)]
+    return [
+        {"tier of F": row.scored_tier, "tier of A": row.trained_tier, "movies": row.n_movies}
+        for row in rows.itertuples()
+    ]
 
 
 def _programs_folder() -> str:

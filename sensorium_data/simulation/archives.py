@@ -26,7 +26,7 @@ RECORD_NAME = "simulation.json"
 _N_STATISTICS_FRAMES = 300
 
 # Raised whenever the same parameters give other recordings.
-_SIMULATOR_VERSION = 2
+_SIMULATOR_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,14 @@ def simulate(
     """Write archives in GIN's layout, with every quirk of the published ones, and the truth behind them.
 
     The recordings are invented: moving textures and the five out-of-distribution classes, shown to neurons with
-    known receptive fields. They bear the published sessions' names. The neurons are more reliable and less diverse than
-    the recorded ones, so that a small model learns them in minutes: scores on simulated recordings say
-    nothing about scores on the real ones.
+    known receptive fields. They bear the published sessions' names. How active and variable the neurons are,
+    how the mouse runs and how wide its pupil is, follows the statistics published of each session. What the
+    neurons respond to is simpler than in the brain, so that a small model learns them in minutes: scores on
+    simulated recordings say nothing about scores on the real ones.
+
+    A session's clips follow each other without a gap, in one of the two orders in which the ten mice saw them, and
+    behavior goes on from one to the next. Trial ids follow each release's rule. ``trial_idx.npy`` is in the new
+    release's archives alone, as published.
 
     The archives' statistics are computed over the valid trials *before* responses are withheld, as the
     competition's organizers did: over the few trials that are left, a frame's std could be tiny by chance and blow

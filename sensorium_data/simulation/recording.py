@@ -19,15 +19,16 @@ from sensorium_data.progress import Progress
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_RATE_HZ, FRAME_WIDTH
 from sensorium_data.simulation.behavior import choose_style, simulate_behavior, simulate_pupil_center
 from sensorium_data.simulation.frame_statistics import TrialStack
-from sensorium_data.simulation.neurons import Population, draw_neurons
+from sensorium_data.simulation.neurons import draw_neurons
 from sensorium_data.simulation.plan import SessionPlan, TrialPlan
+from sensorium_data.simulation.population import Population
 from sensorium_data.simulation.random_streams import random_stream
 from sensorium_data.simulation.retina import shift_by_gaze, standardize_luminance
 from sensorium_data.simulation.stimuli import render_movie, resample_repeat
 from sensorium_data.simulation.truth import TruthWriter
 from sensorium_data.simulation.zip_writer import ZipMember, ZipWriter, pack_member
 
-__all__ = ["BehaviorPadding", "record_session"]
+__all__ = ["BehaviorPadding", "RecordedTrial", "Recorder", "record_session"]
 
 #: What behavior holds past the valid frames.
 BehaviorPadding = Literal["nan", "finite"]
@@ -41,7 +42,7 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
-class _Trial:
+class RecordedTrial:
     """The arrays of a trial over the padded length, features first: what the archive holds and what is true."""
 
     videos: np.ndarray
@@ -91,8 +92,8 @@ def record_session(
     with ExitStack() as stack:
         # The trials are shared among threads already; a product split once more could also round differently.
         stack.enter_context(threadpool_limits(1, user_api="blas"))
-        recorder = _Recorder(plan, behavior_padding)
-        truth = TruthWriter(truth_root, plan, recorder.population.neurons)
+        recorder = Recorder(plan, behavior_padding)
+        truth = TruthWriter(truth_root, plan, recorder.population)
         stacks = {
             modality: TrialStack(
                 archive_path.with_name(f"{archive_path.name}.{modality}.partial"),
@@ -137,7 +138,7 @@ def record_session(
     truth.publish({"seed": plan.seed})
 
 
-class _Recorder:
+class Recorder:
     """Makes the arrays and the members of one trial after the other, in any thread."""
 
     def __init__(self, plan: SessionPlan, behavior_padding: BehaviorPadding) -> None:
@@ -145,16 +146,21 @@ class _Recorder:
         self._behavior_padding = behavior_padding
         # The release that withholds no responses is the one in single precision.
         self._dtype = np.float64 if plan.session.withholds_test_responses else np.float32
-        self._style = choose_style(plan.seed, plan.session.name, plan.session.alias)
-        self.population = Population(draw_neurons(plan.session, plan.n_neurons, plan.seed), plan.seed)
+        self._style = choose_style(plan.session)
+        # The mouse's behavior knows no trials; past the last one it goes on for the length of an array.
+        random = random_stream(plan.seed, "behavior", plan.session.name)
+        n_frames = plan.n_frames + plan.session.n_frames_padded
+        self._behavior = simulate_behavior(random, self._style, n_frames)
+        self._pupil_center = simulate_pupil_center(random, self._style, n_frames)
+        self.population = Population(draw_neurons(plan.session, plan.n_neurons, plan.seed), self._style, plan.seed)
 
-    def record(self, trial: TrialPlan) -> _Trial:
+    def record(self, trial: TrialPlan) -> RecordedTrial:
         """Show the movie to the mouse and record what it does."""
         plan, n_frames, n_padded = self._plan, trial.n_frames, self._plan.session.n_frames_padded
         key = (plan.session.name, trial.trial)
-        random = random_stream(plan.seed, "behavior", *key)
-        behavior = simulate_behavior(random, n_padded)
-        pupil_center = simulate_pupil_center(random, self._style, n_frames)
+        begin = trial.first_frame
+        behavior = self._behavior[:, begin : begin + n_padded]
+        pupil_center = self._pupil_center[:, begin : begin + n_frames]
         if trial.is_broken:
             video = np.full((n_frames, FRAME_HEIGHT, FRAME_WIDTH), np.nan)
             on_retina = np.zeros(video.shape, np.float32)
@@ -167,7 +173,7 @@ class _Recorder:
             on_retina = shift_by_gaze(standardize_luminance(shown), pupil_center, self._style)
         rate = self.population.event_rates(on_retina, behavior[:, :n_frames])
         response = self.population.respond(rate, random_stream(plan.seed, "noise", *key))
-        return _Trial(
+        return RecordedTrial(
             videos=_pad(video.reshape(n_frames, -1).T, n_padded),
             responses=_pad(response.T, n_padded),
             behavior=behavior if self._behavior_padding == "finite" else _pad(behavior[:, :n_frames], n_padded),
@@ -175,14 +181,14 @@ class _Recorder:
             rates=_pad(self.population.expect(rate).T, n_padded),
         )
 
-    def know(self, trial: TrialPlan, recorded: _Trial) -> tuple[np.ndarray, np.ndarray]:
+    def know(self, trial: TrialPlan, recorded: RecordedTrial) -> tuple[np.ndarray, np.ndarray]:
         """Return the trial's true responses and rates, (neuron, time) float32; NaN where the stimulus is broken."""
         if trial.is_broken:
             nothing = np.full(recorded.rates.shape, np.nan, np.float32)
             return nothing, nothing
         return recorded.responses.astype(np.float32), recorded.rates.astype(np.float32)
 
-    def pack(self, trial: TrialPlan, recorded: _Trial) -> list[ZipMember]:
+    def pack(self, trial: TrialPlan, recorded: RecordedTrial) -> list[ZipMember]:
         """Return the trial's four members; some lie in Fortran order and some small ones are not deflated."""
         folder = f"{self._plan.session.name}/data"
         members = []
@@ -235,7 +241,7 @@ def _describe_session(plan: SessionPlan, population: Population, simulator_versi
         "neurons/sessions": np.full(len(neurons), number),
         "neurons/scan_idx": np.full(len(neurons), scan),
         "trials/tiers": np.array(plan.tiers, dtype=str),
-        "trials/trial_idx": np.array(plan.presentation),
+        **({} if plan.trial_idx is None else {"trials/trial_idx": np.array(plan.trial_idx)}),
         "trials/animal_id": np.full(n_ids, animal),
         "trials/session": np.full(n_ids, number),
         "trials/scan_idx": np.full(n_ids, scan),

@@ -17,15 +17,21 @@ from sensorium_data.sessions import Stimulus
 from sensorium_data.simulation.plan import Movie
 from sensorium_data.simulation.random_streams import random_stream
 
-__all__ = ["render_movie", "resample_repeat"]
+__all__ = ["GABOR_N_FRAMES", "list_gabors", "render_movie", "resample_repeat"]
+
+#: How long each Gabor patch is shown.
+GABOR_N_FRAMES = 25
 
 #: Luminance between images and around patches; not an integer, as hardly anything is in the recordings.
 _GRAY = 127.43
 
 _TEXTURE_SIZE = 128
+# Against the contrast of movies, as those of the other classes: each class drives the neurons on average as much as
+# the recorded ones.
+_IMAGE_CONTRAST = 0.81
 _CLIP_N_FRAMES = (30, 90)
 # At most this share of a repeat's frames differs from the movie's, so two repeats differ in at most twice as many.
-_MOST_FRAMES_DIFFERENT = 0.07
+_MOST_FRAMES_DIFFERENT = 0.1
 
 
 def render_movie(movie: Movie, n_frames: int, seed: int) -> np.ndarray:
@@ -55,7 +61,7 @@ def resample_repeat(video_THW: np.ndarray, random: np.random.Generator) -> np.nd
     """Return the movie as it came out on one trial's own 30 Hz grid.
 
     Here and there a frame of the movie fell just behind a tick of the grid, and the one before it was shown once
-    more. Two repeats differ in at most 14 % of their frames, as in the recordings.
+    more. Two repeats differ in at most 20 % of their frames, as in the recordings.
     """
     n_frames = len(video_THW)
     n_late = int(random.integers(0, int(_MOST_FRAMES_DIFFERENT * n_frames) + 1))
@@ -150,19 +156,35 @@ def _sample_texture(texture: np.ndarray, rows_TH: np.ndarray, columns_TW: np.nda
 # Out of distribution
 
 
+def list_gabors(movie: Movie, n_frames: int, seed: int) -> list[tuple[float, float, float]]:
+    """Return what each 25 frames of a movie of Gabor patches show.
+
+    Returns
+    -------
+    list of tuple of float
+        Direction of drift (radians), spatial period (pixels) and temporal frequency (Hz) of each patch.
+    """
+    return [condition for condition, _ in _share_gabors(movie, n_frames, seed)]
+
+
+def _share_gabors(
+    movie: Movie, n_frames: int, seed: int
+) -> list[tuple[tuple[float, float, float], np.random.Generator]]:
+    directions, periods, rates_hz = (np.arange(8) * np.pi / 4).tolist(), (6.0, 10.0, 16.0), (1.0, 2.0, 4.0)
+    conditions = [(a, p, f) for a in directions for p in periods for f in rates_hz]
+    return _share_conditions(movie, seed, conditions, -(-n_frames // GABOR_N_FRAMES))
+
+
 def _render_gabor(movie: Movie, n_frames: int, seed: int) -> np.ndarray:
     """Drifting Gabor patches: 8 directions, 3 spatial and 3 temporal frequencies, 25 frames each."""
-    per_patch = 25
-    directions, periods, rates_hz = np.arange(8) * np.pi / 4, (6.0, 10.0, 16.0), (1.0, 2.0, 4.0)
-    conditions = [(a, p, f) for a in directions for p in periods for f in rates_hz]
     rows, columns = _pixel_grid()
-    time = np.arange(per_patch)[:, None, None] / 30.0
+    time = np.arange(GABOR_N_FRAMES)[:, None, None] / 30.0
     patches = []
-    for (angle, period, rate_hz), random in _share_conditions(movie, seed, conditions, -(-n_frames // per_patch)):
+    for (angle, period, rate_hz), random in _share_gabors(movie, n_frames, seed):
         center = random.uniform((10, 14), (FRAME_HEIGHT - 10, FRAME_WIDTH - 14))
         along = (columns - center[1]) * np.cos(angle) + (rows - center[0]) * np.sin(angle)
         envelope = np.exp(-((columns - center[1]) ** 2 + (rows - center[0]) ** 2) / (2 * 11.0**2))
-        patches.append(_GRAY + 118.3 * envelope * np.cos(2 * np.pi * (along / period - rate_hz * time)))
+        patches.append(_GRAY + 44.9 * envelope * np.cos(2 * np.pi * (along / period - rate_hz * time)))
     return np.concatenate(patches)[:n_frames]
 
 
@@ -174,7 +196,7 @@ def _render_gaussian_dot(movie: Movie, n_frames: int, seed: int) -> np.ndarray:
     rows, columns = _pixel_grid()
     dots = []
     for ((row, column), sign), _ in _share_conditions(movie, seed, conditions, -(-n_frames // per_dot)):
-        blob = np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * 4.5**2))
+        blob = np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * 6.7**2))
         dots.append(np.repeat((_GRAY + sign * 120.7 * blob)[None], per_dot, axis=0))
     return np.concatenate(dots)[:n_frames]
 
@@ -210,7 +232,7 @@ def _render_kinematogram(
     columns_TDW = np.exp(-((places_TD2[..., 1:] - np.arange(FRAME_WIDTH)) ** 2) / (2 * radius**2))
     signs_D = random.choice([-1.0, 1.0], n_dots)
     return np.asarray(
-        _GRAY + 120.7 * np.tanh(np.einsum("tdh,tdw,d->thw", rows_TDH, columns_TDW, signs_D, optimize=True))
+        _GRAY + 116.3 * np.tanh(np.einsum("tdh,tdw,d->thw", rows_TDH, columns_TDW, signs_D, optimize=True))
     )
 
 
@@ -237,7 +259,7 @@ def _render_directional_noise(random: np.random.Generator, n_frames: int, direct
     pink = 1.0 / np.maximum(np.sqrt(radius**2 + (rate * 4.0) ** 2), 1 / FRAME_WIDTH)
     spectrum *= (pink * tuned * (radius > 0)).astype(np.float32)
     noise = np.fft.irfftn(spectrum, shape, axes=(0, 1, 2))
-    return np.asarray(_GRAY + 54.9 * noise / noise.std())
+    return np.asarray(_GRAY + 63.1 * noise / noise.std())
 
 
 def _render_natural_images(movie: Movie, n_frames: int, seed: int) -> np.ndarray:
@@ -249,7 +271,7 @@ def _render_natural_images(movie: Movie, n_frames: int, seed: int) -> np.ndarray
         scene = _make_texture(random)[:FRAME_HEIGHT, :FRAME_WIDTH]
         image = 255.0 / (1.0 + np.exp(-(brightness + 1.2 * scene)))
         parts += [
-            np.repeat(image[None], 15, axis=0),
+            np.repeat(_GRAY + _IMAGE_CONTRAST * (image - _GRAY)[None], 15, axis=0),
             np.full((int(random.integers(12, 19)), FRAME_HEIGHT, FRAME_WIDTH), _GRAY),
         ]
     return np.concatenate(parts)[:n_frames]

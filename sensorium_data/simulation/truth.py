@@ -15,8 +15,9 @@ from sensorium_data.errors import StoreError
 from sensorium_data.files import LocalObjects, Objects, open_objects
 from sensorium_data.schema import COORDINATES, FRAME_RATE_HZ, VARIABLES, Field
 from sensorium_data.sessions import SESSIONS, Session, find_session
-from sensorium_data.simulation.neurons import KINDS, Neurons
-from sensorium_data.simulation.plan import SessionPlan
+from sensorium_data.simulation.neurons import KINDS
+from sensorium_data.simulation.plan import SHOWN_RATE_HZ, SessionPlan
+from sensorium_data.simulation.population import Population
 from sensorium_data.store import METADATA_KEY, SessionTemplate, consolidate
 
 __all__ = ["TRUTH_FOLDER", "TruthWriter", "open_truth", "publish_truth_root"]
@@ -28,20 +29,32 @@ _RATES = replace(VARIABLES["responses"], name="rates", long_name="expected activ
 _NEURON_FIELDS = tuple(
     Field(name, ("neuron",), dtype, long_name, units)
     for name, dtype, long_name, units in (
-        ("kind", "str", "linear: prefers a contrast at a place; energy: whatever its phase", ""),
+        (
+            "kind",
+            "str",
+            "spot: a place gets lighter or darker; grating: an edge or bar; energy: whatever its phase",
+            "",
+        ),
         ("rf_x", "float64", "center of the receptive field, from the video's left", "pixel"),
         ("rf_y", "float64", "center of the receptive field, from the video's top", "pixel"),
         ("rf_sigma", "float64", "width of the receptive field's envelope", "pixel"),
+        ("rf_aspect", "float64", "by how much the envelope is narrower along the orientation than across it", ""),
         ("rf_period", "float64", "period of the receptive field's grating", "pixel"),
         ("rf_orientation", "float64", "direction along which the grating varies", "radian"),
         ("rf_phase", "float64", "phase of the grating at the center", "radian"),
+        ("direction_weight", "float64", "preference for movement along the orientation, or against it if negative", ""),
         ("kernel", "int64", "index of the temporal kernel", ""),
         ("event_rate", "float64", "mean number of events a scan of 1/8 s in natural movies", ""),
         ("active_share", "float64", "share of natural movies' time spent above threshold", ""),
+        ("spontaneous_share", "float64", "share of the activity in natural movies that no video changes", ""),
         ("amplitude", "float64", "mean size of an event", "arbitrary units"),
         ("running_gain", "float64", "relative change of activity with running", ""),
         ("dilation_gain", "float64", "relative change of activity with pupil dilation", ""),
     )
+)
+_TRIAL_FIELDS = (
+    Field("presentation", ("trial",), "int64", "place among all clips that the mouse saw", ""),
+    Field("onset", ("trial",), "float64", "time from the start of the session", "second"),
 )
 
 
@@ -54,17 +67,18 @@ class TruthWriter:
         The truth's root; the session becomes a group under its full name, visible by :meth:`publish`.
     plan : SessionPlan
         The session's trials.
-    neurons : Neurons
+    population : Population
         Its neurons.
     """
 
-    def __init__(self, root: Path, plan: SessionPlan, neurons: Neurons) -> None:
+    def __init__(self, root: Path, plan: SessionPlan, population: Population) -> None:
         self._plan = plan
-        self._neurons = neurons
+        self._neurons = population.neurons
+        self._population = population
         self._objects = LocalObjects(root / plan.session.name)
         self._objects.delete_all()
         self._template = SessionTemplate(
-            {"trial": len(plan.trials), "neuron": len(neurons), "time": plan.session.n_frames_padded}
+            {"trial": len(plan.trials), "neuron": len(self._neurons), "time": plan.session.n_frames_padded}
         )
         for field in (VARIABLES["responses"], _RATES):
             self._template.declare_array(field.name, field)
@@ -80,11 +94,24 @@ class TruthWriter:
         for name, values in coordinates.items():
             self._template.encode_array(name, COORDINATES[name], values)
         for field in _NEURON_FIELDS:
-            values = getattr(self._neurons, field.name)
+            owner = self._neurons if hasattr(self._neurons, field.name) else self._population
+            values = getattr(owner, field.name)
             if field.name == "kind":
                 values = [KINDS[kind] for kind in values]
             self._template.encode_array(field.name, field, values)
-        labels = " ".join(name for name, field in COORDINATES.items() if name in coordinates and (name,) != field.dims)
+        trials = self._plan.trials
+        for field, values in zip(
+            _TRIAL_FIELDS,
+            ([t.presentation for t in trials], [t.first_frame / SHOWN_RATE_HZ for t in trials]),
+            strict=True,
+        ):
+            self._template.encode_array(field.name, field, values)
+        labels = " ".join(
+            [
+                *(name for name, field in COORDINATES.items() if name in coordinates and (name,) != field.dims),
+                *(field.name for field in _TRIAL_FIELDS),
+            ]
+        )
         session = self._plan.session
         self._template.compose_group(
             "",

@@ -141,3 +141,16 @@ def test_training_measures_each_way_of_keeping_trials(work: Path, tmp_path: Path
     assert [row["cache"] for row in rows[:2]] == ["none", "memory"]
     assert all(row["windows/s"] > 0 and row["operations/s, 1e12"] > 0 for row in rows)
     assert all(0 <= run["data_wait_share"] < 1 and len(run["epochs"]) == 2 for run in document["measured"]["runs"])
+
+
+def test_simulation_says_which_values_are_the_recordings(work: Path, tmp_path: Path) -> None:
+    document = run_benchmark("simulation", work, tmp_path, "--sessions", "F", "--timed-trials", "2")
+    compared, (timed,) = document["tables"].values()
+    by_value = {row["value"]: row for row in compared}
+    silent = by_value["share of silent medians"]
+    assert silent["this mouse"] == 0.928
+    assert silent["recordings"] == "0.868 to 0.991"
+    assert silent["holds"] == ("yes" if abs(silent["simulated"] - 0.928) <= 0.15 * 0.928 else "no")
+    assert {row["holds"] for row in compared} <= {"yes", "no", "–"}
+    assert document["measured"]["failing"] == [f"F: {row['value']}" for row in compared if row["holds"] == "no"]
+    assert timed["CPU s"] > 0

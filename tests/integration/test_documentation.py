@@ -172,9 +172,9 @@ def test_commands_and_options_in_prose_exist(document: Document) -> None:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a small ``demo/store`` of F and G as the demo leaves it, and ``predictions`` of the oracle tier."""
+    """Folder with a small ``demo/store`` of A and F as the demo leaves it, and ``predictions`` of the oracle tier."""
     folder = tmp_path_factory.mktemp("documentation")
-    sessions = find_sessions("FG")
+    sessions = find_sessions("AF")
     # Enough training trials for a batch of 8.
     simulate(folder / "demo/archives", sessions=sessions, n_trials=20, n_neurons=4, seed=3)
     store = str(folder / "demo/store")

@@ -74,7 +74,7 @@ def test_layout_is_gin_s(recording: Recording) -> None:
         "config.json",
         "meta/neurons/unit_ids.npy",
         "meta/neurons/cell_motor_coordinates.npy",
-        *(f"meta/trials/{k}.npy" for k in ("tiers", "trial_idx", "animal_id", "session", "scan_idx", "target_fps")),
+        *(f"meta/trials/{k}.npy" for k in ("tiers", "animal_id", "session", "scan_idx", "target_fps")),
         *(
             f"meta/statistics/{modality}/all/{statistic}.npy"
             for modality in MODALITIES
@@ -93,9 +93,31 @@ def test_ids_have_gaps_where_trials_were_never_published(recording: Recording) -
     assert len(trials) == N_TRIALS
     assert {id_ for id_, tier in enumerate(tiers) if tier != "none"} == trials
     assert (len(tiers) > N_TRIALS) == (recording.session.alias == "D")
-    order = recording.read("meta/trials/trial_idx.npy")
-    assert len(set(order)) == len(order) == len(tiers)
-    assert np.any(np.diff(order) < 0)
+
+
+def test_new_sessions_alone_tell_each_trials_numbers_in_the_recording(archives: Path) -> None:
+    old, new = (Recording(find_session(alias), archives) for alias in "DF")
+    assert not any("trial_idx" in name for name in old.archive.namelist())
+    numbers = new.read("meta/trials/trial_idx.npy")
+    assert numbers.dtype.kind == "U"
+    assert len(numbers) == N_TRIALS
+    assert np.all(np.diff(numbers.astype(int)) > 0), "ids are in the order of presentation"
+
+
+def test_behavior_goes_on_from_one_clip_to_the_next(recording: Recording) -> None:
+    truth = recording.truth.sortby("presentation")
+    following = np.flatnonzero(np.diff(truth.presentation) == 1)
+    assert len(following) > 20
+    trials, lengths = truth.trial.values, np.rint(np.diff(truth.onset) * 29.967).astype(int)
+    for modality in ("behavior", "pupil_center"):
+        steps, between = [], []
+        for place in following:
+            first, second = (recording.read(f"data/{modality}/{trials[p]}.npy") for p in (place, place + 1))
+            n_frames = lengths[place]
+            if np.isfinite(first[:, :n_frames]).all():
+                steps.append(np.abs(second[:, 0] - first[:, n_frames - 1]))
+                between.append(np.abs(second[:, 0] - first[:, 0]))
+        assert np.mean(steps) < 0.2 * np.mean(between), modality
 
 
 def test_arrays_are_of_the_releases_dtype_and_the_padded_length_in_both_orders(recording: Recording) -> None:
@@ -217,14 +239,12 @@ def test_responses_are_as_sparse_and_as_large_as_the_recordings(recording: Recor
     responses = recording.truth.responses.values
     responses = np.concatenate(list(responses), axis=1)
     responses = responses[:, np.isfinite(responses).all(axis=0)]
-    assert 0.08 < np.mean(responses > 1e-6) < 0.16
-    assert -3e-7 <= responses.min() < 0
-    assert responses.mean(axis=1).min() > 0.1
-    assert responses.mean(axis=1).max() < 48
-    assert 1 < responses.mean() < 6
-    assert responses.std(axis=1).min() > 0.75
-    assert responses.std(axis=1).max() < 140
-    assert np.all(np.abs(np.median(responses, axis=1)) < 1e-8)
+    assert -3.1e-7 <= responses.min() < 0
+    mean, std = responses.mean(axis=1), responses.std(axis=1)
+    assert 0.1 < mean.min() < mean.max() < 48
+    assert 0.75 < std.min() < std.max() < 140
+    assert 4 < np.median(std / mean) < 5.5
+    assert np.mean(np.median(responses, axis=1) < 1e-6) > 0.75
 
 
 # The truth
@@ -256,16 +276,16 @@ def test_repeats_show_nearly_the_same_frames_and_are_never_identical(recording: 
         for other in videos[1:]:
             n = min(int(np.isfinite(video[0, 0]).sum()) for video in (videos[0], other))
             equal = (np.abs(videos[0][..., :n] - other[..., :n]) <= 1.0).all(axis=(0, 1)).mean()
-            assert equal > 0.85
+            assert equal >= 0.8
             n_equal.append(equal)
             assert not np.array_equal(videos[0], other, equal_nan=True)
-    assert min(n_equal) < 0.99
+    assert min(n_equal) < 0.9
 
 
-def correlate(truth: xr.Dataset, values: xr.DataArray, tier: str) -> np.ndarray:
-    """Correlate with the responses, per neuron, over a tier's frames but each trial's first 50."""
+def correlate(truth: xr.Dataset, values: xr.DataArray, trials: xr.DataArray) -> np.ndarray:
+    """Correlate with the responses, per neuron, over the trials' frames but each trial's first 50."""
     traces: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for trial in truth.trial.values[(truth.tier == tier).values & truth.valid.values]:
+    for trial in truth.trial.values[trials.values & truth.valid.values]:
         frames = slice(50, int(truth.n_frames.sel(trial=trial)))
         for trace, array in zip(traces, (values, truth.responses), strict=True):
             trace.append(array.sel(trial=trial).values[:, frames])
@@ -273,11 +293,11 @@ def correlate(truth: xr.Dataset, values: xr.DataArray, tier: str) -> np.ndarray:
     return np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(ours, theirs, strict=True)])
 
 
-@pytest.mark.parametrize("tier", ["oracle", "live_test_main"])
-def test_expected_responses_explain_more_than_half(recording: Recording, tier: str) -> None:
-    ceiling = correlate(recording.truth, recording.truth.rates, tier)
-    assert 0.5 < ceiling.mean() < 0.75
-    assert np.quantile(ceiling, 0.1) > 0.3
+def test_expected_responses_explain_a_fifth_of_the_variance_of_single_trials(recording: Recording) -> None:
+    truth = recording.truth
+    ceiling = correlate(truth, truth.rates, truth.stimulus == "NaturalVideo")
+    assert 0.4 < ceiling.mean() < 0.55
+    assert np.quantile(ceiling, 0.1) > 0.2
 
 
 def test_the_ceiling_is_gone_when_trials_are_exchanged(recording: Recording) -> None:
@@ -287,7 +307,7 @@ def test_the_ceiling_is_gone_when_trials_are_exchanged(recording: Recording) -> 
     movies = truth.movie.values[positions]
     swapped = [next(q for q, m in zip(positions, movies, strict=True) if m != movie) for movie in movies]
     exchanged.values[positions] = exchanged.values[swapped]
-    assert correlate(truth, exchanged, "oracle").mean() < 0.2
+    assert correlate(truth, exchanged, truth.tier == "oracle").mean() < 0.1
 
 
 @pytest.mark.parametrize("name", ["F", "dynamic29515-10-12-Video-9b4f6a1a067fe51e15306b9628efea20"])
@@ -380,7 +400,7 @@ def test_other_parameters_need_another_directory(small: Path, changes: dict[str,
 
 def test_a_simulation_of_another_version_needs_another_directory(tmp_path: Path) -> None:
     (tmp_path / "simulation.json").write_text('{"parameters": {"simulator_version": 1, "seed": 5}, "sessions": {}}')
-    with pytest.raises(UsageError, match="found simulator_version 1, expected simulator_version 2; choose"):
+    with pytest.raises(UsageError, match="found simulator_version 1, expected simulator_version 3; choose"):
         simulate_small(tmp_path)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from functools import cache
 
+import numpy as np
 import pytest
 
 from sensorium_data.sessions import SESSIONS, Session, Stimulus, Tier, find_session
 from sensorium_data.simulation.plan import SessionPlan, plan_session
 
 
+@cache
 def plan_full(alias: str) -> SessionPlan:
     return plan_session(find_session(alias), n_trials=None, n_neurons=None, seed=0)
 
@@ -24,8 +28,6 @@ def test_counts_are_the_published_ones(session: Session) -> None:
     assert Counter(trial.tier for trial in plan.trials) == dict(session.n_trials_by_tier)
     assert plan.tiers.count("none") == session.n_unpublished_trials
     assert len(plan.tiers) == session.n_trials + session.n_unpublished_trials
-    assert sorted(plan.presentation) == list(range(len(plan.tiers)))
-    assert list(plan.presentation) != sorted(plan.presentation)
     assert plan.n_neurons == session.n_neurons
 
 
@@ -99,3 +101,54 @@ def test_only_new_sessions_withhold_responses_and_only_of_test_tiers() -> None:
     assert not any(trial.is_withheld for trial in plan_full("A").trials)
     for trial in plan_full("F").trials:
         assert trial.is_withheld == str(trial.tier).startswith(("live", "final"))
+
+
+def test_ids_are_in_the_order_of_presentation_and_the_old_release_puts_images_last() -> None:
+    for alias in "FG":
+        places = [trial.presentation for trial in plan_full(alias).trials]
+        assert places == sorted(places)
+    is_image = [trial.movie.stimulus is Stimulus.NATURAL_IMAGES for trial in plan_full("C").trials]
+    assert is_image == sorted(is_image)
+    for images in (True, False):
+        places = [
+            trial.presentation for trial, image in zip(plan_full("C").trials, is_image, strict=True) if image is images
+        ]
+        assert places == sorted(places)
+
+
+def test_session_e_lost_the_clip_at_place_579_and_later_ids_moved_up() -> None:
+    for trial in plan_full("E").trials:
+        assert trial.presentation == trial.trial + (trial.trial >= 579)
+
+
+def test_an_image_trial_of_the_new_release_was_ten_in_the_recording() -> None:
+    assert plan_full("C").trial_idx is None
+    plan = plan_full("G")
+    assert plan.trial_idx is not None
+    numbers = [[int(number) for number in label.split("--")] for label in plan.trial_idx]
+    for trial, own in zip(plan.trials, numbers, strict=True):
+        is_image = trial.movie.stimulus is Stimulus.NATURAL_IMAGES
+        assert own == list(range(own[0], own[0] + (10 if is_image else 1)))
+    assert all(before[-1] < after[0] for before, after in itertools.pairwise(numbers))
+    assert numbers[-1][-1] > len(plan.trials) + 9 * 50
+
+
+@pytest.mark.parametrize("template", ["ACEFGI", "BDHJ"])
+def test_two_templates_say_when_a_movie_is_shown_once(template: str) -> None:
+    plans = [{t.presentation: t.tier is Tier.TRAIN for t in plan_full(alias).trials} for alias in template]
+    for plan in plans[1:]:
+        common = plan.keys() & plans[0].keys()
+        assert np.mean([plan[place] == plans[0][place] for place in common]) > 0.99
+    assert max(max(plan) for plan in plans) == (739 if template[0] == "A" else 719)
+
+
+@pytest.mark.parametrize("pair", ["AF", "BJ", "CG", "DH", "EI"])
+def test_a_pair_sees_one_sequence_of_movies(pair: str) -> None:
+    first, second = ({t.presentation: t.movie.id for t in plan_full(alias).trials} for alias in pair)
+    common = first.keys() & second.keys()
+    assert np.mean([first[place] == second[place] for place in common]) > 0.95
+
+
+@pytest.mark.parametrize(("alias", "duration_s"), [("A", 7326), ("B", 7293), ("C", 7286), ("D", 7320), ("E", 7281)])
+def test_a_session_lasts_as_long_as_the_recording(alias: str, duration_s: int) -> None:
+    assert plan_full(alias).n_frames / 29.967 == pytest.approx(duration_s, abs=10)

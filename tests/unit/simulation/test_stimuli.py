@@ -70,13 +70,13 @@ def test_natural_movies_move_smoothly_between_cuts() -> None:
     assert np.mean(np.abs(np.diff(video, axis=0)).max(axis=1) > 1) > 0.9, "what moves changes in nearly every frame"
 
 
-def test_repeats_differ_in_some_frames_and_in_no_more_than_15_percent() -> None:
+def test_repeats_differ_in_some_frames_and_in_no_more_than_20_percent() -> None:
     movie = render(Stimulus.NATURAL_VIDEO)
-    repeats = [resample_repeat(movie, np.random.default_rng(seed)) for seed in range(6)]
+    repeats = [resample_repeat(movie, np.random.default_rng(seed)) for seed in range(8)]
     shares = [
         np.mean(np.abs(first - second).max(axis=(1, 2)) > 1.0) for first, second in itertools.combinations(repeats, 2)
     ]
-    assert 0 < max(shares) < 0.15
+    assert 0.1 < max(shares) <= 0.2
     assert all(len(repeat) == len(movie) for repeat in repeats)
 
 
