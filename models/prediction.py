@@ -26,7 +26,7 @@ from sensorium_data.errors import RunError, UsageError
 from sensorium_data.predictions import choose_weights, create_predictions, find_predictions
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, Tier, find_sessions
-from sensorium_data.store import Store, StoreLike, format_exclusions, open_store, parse_exclusions, parse_tiers
+from sensorium_data.store import Store, StoreLike, expand_tiers, format_exclusions, open_store, parse_exclusions
 from sensorium_data.windows import Batch, NanPolicy, TrialReader, WindowLoader
 
 __all__ = ["PredictionReport", "predict", "predict_trial"]
@@ -54,7 +54,8 @@ class PredictionReport:
         Trials predicted now; fewer than the tiers hold if an interrupted store was continued.
     duration_s : float
     notes : tuple of str
-        Which trials were left out or filled, and of which sessions some neurons are predicted, a sentence each.
+        Which sessions and trials were left out, which trials were filled, and of which sessions some neurons are
+        predicted, a sentence each.
     """
 
     predictions: str
@@ -138,7 +139,8 @@ def predict(
     store : Store or path
         The session stores, or the path or URL of their root.
     tiers : sequence of str
-        E.g. ``live_test_main``.
+        E.g. ``live_test_main``; ``test`` for the four test tiers; ``all``. Sessions without a trial of these groups
+        are left out, if no tier is named beside them.
     out : str
         Path or URL of the predictions store to write.
     sessions : sequence of str, optional
@@ -179,12 +181,17 @@ def predict(
     given = choose_weights(weights, len(loaded), of="runs")
     shares = [weight / sum(given) for weight in given]
     chosen = loaded[0].sessions if sessions is None else find_sessions(sessions)
-    chosen_tiers = parse_tiers(tiers, store, chosen)
+    opened = open_store(store)
+    chosen_tiers = expand_tiers(tiers, opened, chosen)
     if not chosen or not chosen_tiers:
         raise UsageError("no session or no tier to predict", path=out, remedy="name at least one of each")
+    notes: list[str] = []
+    if set(tiers) <= {"all", "test"}:
+        # A tier that is named is expected of every session, and those of a group are not.
+        chosen, lacking = _separate_sessions(opened, chosen, chosen_tiers)
+        notes += [f"Session {session} has no trial of these tiers and is not predicted." for session in lacking]
     torch_device = choose_device(device)
     names = [session.name for session in chosen]
-    opened = open_store(store)
     for session in chosen:
         require_model_inputs(opened[session], session, opened.url)
     # The stimuli alone are read; the responses are what is to be predicted.
@@ -205,7 +212,7 @@ def predict(
 
     left_out = {name: sorted(_of_tiers(reader, name, chosen_tiers) & reader.left_out(name)) for name in names}
     identity = _identify(loaded, shares, reader.store, chosen, chosen_tiers, left_out, str(reader.nan_policy))
-    notes = [note for name in names for note in reader.describe_left_out(name, chosen_tiers)]
+    notes += [note for name in names for note in reader.describe_left_out(name, chosen_tiers)]
     for session in chosen:
         n_neurons, n_predicted_neurons = opened[session].sizes["neuron"], len(reader.unit_ids(session.name))
         if n_predicted_neurons < n_neurons:
@@ -342,6 +349,22 @@ class _Ensemble:
         for share, prediction_NT in zip(self._shares, common, strict=True):
             mean_NT += share * prediction_NT
         return mean_NT
+
+
+def _separate_sessions(
+    store: Store, sessions: Sequence[Session], tiers: Sequence[Tier]
+) -> tuple[tuple[Session, ...], tuple[Session, ...]]:
+    """Return the sessions with a valid trial of some tiers, or all if there is none, and the others."""
+    with_trials = []
+    for session in sessions:
+        recording = store[session]
+        if (np.isin(recording["tier"].values, [str(tier) for tier in tiers]) & recording["valid"].values).any():
+            with_trials.append(session)
+    return (
+        (tuple(with_trials), tuple(s for s in sessions if s not in with_trials))
+        if with_trials
+        else (tuple(sessions), ())
+    )
 
 
 def _choose_policy(runs: Sequence[Run], given: str | None) -> str:

@@ -209,23 +209,10 @@ def predict(
     from dataclasses import asdict
 
     from flows.cli.tables import table_console
-    from sensorium_data.sessions import Tier, sort_tiers
-    from sensorium_data.store import list_tiers, parse_tiers
 
     if not run:
         raise UsageError("no run named", expected="one training run or more", remedy="name the folders of the runs")
-    chosen: set[Tier] = set()
-    for name in tier:
-        match name:
-            case "all":
-                chosen.update((*Tier, *list_tiers(store)))
-            case "test":
-                chosen.update(one for one in Tier if one.is_test)
-                # Another lab's tier may be called so.
-                chosen.update(one for one in list_tiers(store) if one == name)
-            case _:
-                chosen.update(parse_tiers([name], store))
-    tiers = [str(one) for one in sort_tiers(chosen)]
+    tiers = list(dict.fromkeys(tier))
     shares = parse_weights(weights)
     excluded = excluded_trials(exclude, exclude_from)
     if runs_as_flow(flow, "flows.evaluate"):

@@ -260,6 +260,10 @@ def _check_repeats(dataset: xr.Dataset, session: Session) -> Iterator[QualityChe
 # Values
 
 
+#: Variables whose gaps a policy for NaN fills.
+_MAY_BE_FILLED = ("behavior", "pupil_center")
+
+
 def _check_missing(dataset: xr.Dataset, scan: SessionScan) -> Iterator[QualityCheck]:
     trials = dataset.trial.values
     for variable, n_missing in scan.n_missing.items():
@@ -267,7 +271,8 @@ def _check_missing(dataset: xr.Dataset, scan: SessionScan) -> Iterator[QualityCh
             f"missing values in {variable}",
             trials[n_missing > 0].tolist(),
             "Trials with NaN or infinite values inside their valid frames"
-            + (", where responses are published." if variable == "responses" else "."),
+            + (", where responses are published." if variable == "responses" else ".")
+            + (" --exclude leaves them out, --nan fills short gaps." if variable in _MAY_BE_FILLED else ""),
         )
     early = {variable: n for variable, n in scan.n_missing_frames.items() if n.any()}
     yield QualityCheck(

@@ -187,9 +187,10 @@ class ScoredSession:
     def _find_scorable(self, tier: Tier) -> list[int]:
         predicted = self._predictions
         trials = predicted.trials(tier)
-        if not trials:
-            self.unscored.append(f"session {self.session}, {tier}: no trial was predicted")
         unpredicted = predicted.unpredicted_trials(tier)
+        # Sessions of other labs may lack a tier.
+        if unpredicted and not trials:
+            self.unscored.append(f"session {self.session}, {tier}: no trial was predicted")
         if trials and unpredicted:
             n_left_out = len(predicted.left_out.intersection(unpredicted))
             reason = f", {n_left_out} of them left out as asked or for NaN" if n_left_out else ""

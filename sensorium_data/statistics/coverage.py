@@ -129,11 +129,11 @@ def describe_coverage(coverages: Iterable[StatisticsCoverage]) -> tuple[str, ...
     --------
     >>> std = np.array([[2.0, 3.0, np.nan, np.nan]])
     >>> describe_coverage([measure_coverage("responses", std, std, n_frames=4)])
-    ("the archive's statistics end at frame 2 of 4; later frames take frame 1's",)
+    ("the statistics end at frame 2 of 4; later frames take frame 1's",)
     """
     all_of_them = tuple(coverages)
     known = [one for one in all_of_them if one.is_known]
-    notes = [f"the archive has no statistics of {one.variable}" for one in all_of_them if not one.is_known]
+    notes = [f"there are no statistics of {one.variable}" for one in all_of_them if not one.is_known]
     early: dict[tuple[int, int], list[str]] = {}
     late: dict[int, list[str]] = {}
     for one in known:
@@ -143,24 +143,20 @@ def describe_coverage(coverages: Iterable[StatisticsCoverage]) -> tuple[str, ...
             late.setdefault(one.first_frame, []).append(one.variable)
     for (end, n_frames), variables in early.items():
         notes.append(
-            f"the archive's statistics{_of(variables, len(known))} end at frame {end} of {n_frames}; "
+            f"the statistics{_of(variables, len(known))} end at frame {end} of {n_frames}; "
             f"later frames take frame {end - 1}'s"
         )
     for first, variables in late.items():
         notes.append(
-            f"the archive's statistics{_of(variables, len(known))} begin at frame {first}; "
-            "earlier frames take that one's"
+            f"the statistics{_of(variables, len(known))} begin at frame {first}; earlier frames take that one's"
         )
     for one in known:
         rows = _ROWS[one.variable]
         if one.n_rows_unknown:
-            notes.append(
-                f"the archive has no statistics of {one.variable} for {one.n_rows_unknown} of {one.n_rows} {rows}"
-            )
+            notes.append(f"there are no statistics of {one.variable} for {one.n_rows_unknown} of {one.n_rows} {rows}")
         if one.n_unknown:
             notes.append(
-                f"the archive's statistics of {one.variable} lack {one.n_unknown} single values; "
-                "the last known frame's stand in"
+                f"the statistics of {one.variable} lack {one.n_unknown} single values; the last known frame's stand in"
             )
     return tuple(notes)
 

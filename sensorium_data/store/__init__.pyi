@@ -2,6 +2,7 @@ from .array_pool import ArrayPool as ArrayPool
 from .block_decoder import BlockDecoder as BlockDecoder
 from .describe import describe_session as describe_session
 from .describe import describe_store as describe_store
+from .describe import expand_tiers as expand_tiers
 from .describe import format_range as format_range
 from .describe import list_tiers as list_tiers
 from .describe import parse_tiers as parse_tiers

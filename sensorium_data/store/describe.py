@@ -14,7 +14,7 @@ from sensorium_data.store.open import StoreLike, open_session, open_store
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["describe_session", "describe_store", "format_range"]
+__all__ = ["describe_session", "describe_store", "expand_tiers", "format_range", "list_tiers", "parse_tiers"]
 
 
 def describe_store(store: StoreLike) -> pd.DataFrame:
@@ -134,6 +134,37 @@ def parse_tiers(
     are_known = all(name in [str(tier) for tier in Tier] for name in given)
     present = () if are_known else list_tiers(store, sessions)
     return tuple(dict.fromkeys(Tier.parse(name, present) for name in given))
+
+
+def expand_tiers(
+    names: Iterable[str], store: StoreLike, sessions: Iterable[str | Session] | None = None
+) -> tuple[Tier, ...]:
+    """Return tiers by name, ``test`` for the four test tiers and ``all`` for all, in the order of :class:`Tier`.
+
+    ``all`` means the tiers of other labs too that the sessions have, and ``test`` the one that a lab calls so.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of tiers, ``test`` and ``all``.
+    store, sessions
+        As :func:`list_tiers` takes them.
+
+    Raises
+    ------
+    UnknownNameError, StoreError
+        As :func:`parse_tiers` raises them.
+    """
+    chosen: set[Tier] = set()
+    for name in names:
+        match name:
+            case "all":
+                chosen.update((*Tier, *list_tiers(store, sessions)))
+            case "test":
+                chosen.update(tier for tier in (*Tier, *list_tiers(store, sessions)) if tier.is_test or tier == name)
+            case _:
+                chosen.update(parse_tiers([name], store, sessions))
+    return sort_tiers(chosen)
 
 
 def format_range(values: np.ndarray) -> str:

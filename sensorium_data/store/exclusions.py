@@ -51,8 +51,11 @@ def parse_exclusions(entries: str | Iterable[str]) -> dict[str, frozenset[int]]:
     {'dynamic29515': [17, 23], 'dynamic29623': [4]}
     """
     excluded: dict[str, set[int]] = {}
-    for text in (entries,) if isinstance(entries, str) else entries:
-        for entry in str(text).split(","):
+    texts = [entries] if isinstance(entries, str) or not isinstance(entries, Iterable) else list(entries)
+    for text in texts:
+        if not isinstance(text, str):
+            raise UsageError("trial to leave out", found=ascii(text)[:200], expected=_EXAMPLE)
+        for entry in text.split(","):
             name, trial = _parse_entry(entry)
             excluded.setdefault(name, set()).add(trial)
     return {name: frozenset(trials) for name, trials in sorted(excluded.items())}

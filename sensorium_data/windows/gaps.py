@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sensorium_data.errors import UsageError
 
-__all__ = ["NAN_POLICIES", "NanPolicy", "fill_gaps", "find_gaps"]
+__all__ = ["NAN_POLICIES", "NanPolicy", "can_fill", "fill_gaps", "find_gaps"]
 
 #: How the policies are written.
 NAN_POLICIES = ("refuse", "interpolate:N", "drop-trial")
@@ -90,6 +90,17 @@ def find_gaps(values: npt.NDArray[np.floating], n_frames: int) -> list[tuple[int
     return list(zip(rows.tolist(), starts.tolist(), stops.tolist(), strict=True))
 
 
+def can_fill(values: npt.NDArray[np.floating], n_frames: int) -> bool:
+    """Whether :func:`fill_gaps` could fill all gaps of one variable of one trial, however long they are.
+
+    A gap at the trial's start or end has a recorded frame on one side only, and infinity was recorded.
+    """
+    return not any(
+        start == 0 or stop == n_frames or not np.isnan(values[row, start:stop]).all()
+        for row, start, stop in find_gaps(values, n_frames)
+    )
+
+
 def fill_gaps(values: npt.NDArray[np.floating], n_frames: int, longest: int) -> bool:
     """Fill the gaps of one variable of one trial linearly, in place, if all of them can be filled.
 
@@ -115,9 +126,8 @@ def fill_gaps(values: npt.NDArray[np.floating], n_frames: int, longest: int) -> 
     (True, [[1.0, 2.0, 3.0, 4.0]])
     """
     gaps = find_gaps(values, n_frames)
-    for row, start, stop in gaps:
-        if start == 0 or stop == n_frames or stop - start > longest or not np.isnan(values[row, start:stop]).all():
-            return False
+    if not can_fill(values, n_frames) or any(stop - start > longest for _, start, stop in gaps):
+        return False
     for row, start, stop in gaps:
         ends = [start - 1, stop]
         values[row, start:stop] = np.interp(np.arange(start, stop), ends, values[row, ends])

@@ -30,7 +30,7 @@ from sensorium_data.store import (
     Store,
     list_trials,
 )
-from sensorium_data.windows.gaps import NanPolicy, fill_gaps, find_gaps
+from sensorium_data.windows.gaps import NanPolicy, can_fill, fill_gaps, find_gaps
 
 __all__ = ["FloatArray", "RecordedTrial", "Recording", "count_items", "insist"]
 
@@ -235,7 +235,16 @@ class Recording:
         )
         spans = sorted({(start, stop) for _, start, stop in gaps})
         shown = ", ".join(f"{start}-{stop - 1}" if stop - start > 1 else f"{start}" for start, stop in spans[:3])
-        longest = max(stop - start for start, stop in spans)
+        n_frames = int(self.n_frames_video[position])
+        both = [getattr(self, name)[position] for name in ("behavior", "pupil_center")]
+        if all(can_fill(values, n_frames) for values in both):
+            longest = max(stop - start for values in both for _, start, stop in find_gaps(values, n_frames))
+            filling = (
+                "--nan interpolate:N fills gaps of up to N frames between recorded ones "
+                f"(the longest here has {longest})"
+            )
+        else:
+            filling = "--nan interpolate:N cannot fill a gap at the trial's start or end, nor infinity"
         raise StoreError(
             f"{variable} holds values that are no numbers in valid frames",
             session=self.session,
@@ -246,8 +255,7 @@ class Recording:
             + (f"; {count_items(others, 'more trial')} like it: {list_trials(others)}" if others else ""),
             expected="numbers in every frame",
             remedy=f"leave the trial out with --exclude {self.session.alias}:{trial}, or choose a policy: "
-            "--nan drop-trial leaves such trials out, --nan interpolate:N fills gaps of up to N frames between "
-            f"recorded ones (the longest here has {longest})",
+            f"--nan drop-trial leaves such trials out; {filling}",
         )
 
     @property

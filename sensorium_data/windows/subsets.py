@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sensorium_data.errors import UsageError
 from sensorium_data.sessions import find_session
-from sensorium_data.windows.plans import SessionTrials
+from sensorium_data.windows.plans import SessionTrials, is_count
 
 __all__ = ["choose_neurons", "choose_trials", "normalize_neurons"]
 
@@ -30,12 +30,12 @@ def choose_trials(trials: SessionTrials, n_trials: int | None) -> SessionTrials:
     Raises
     ------
     UsageError
-        If the number is below 1.
+        If it is no whole number from 1 up.
     """
     if n_trials is None:
         return trials
-    if n_trials < 1:
-        raise UsageError("number of trials", found=n_trials, expected="at least 1")
+    if not is_count(n_trials, least=1):
+        raise UsageError("number of trials", found=ascii(n_trials), expected="a whole number from 1 up")
     chosen = _draw(trials.session, "trial", trials.trials, n_trials)
     kept = [(t, n) for t, n in zip(trials.trials, trials.n_frames, strict=True) if t in chosen]
     return SessionTrials(trials.session, tuple(t for t, _ in kept), tuple(n for _, n in kept))

@@ -276,7 +276,7 @@ def test_what_is_missing_from_the_statistics_is_a_note(tmp_path: Path) -> None:
     for array in statistics.values():
         array[..., 18:] = np.nan
     recording = Recording(**{**vars(recording), "statistics": statistics})
-    note = "the archive's statistics end at frame 18 of 22; later frames take frame 17's"
+    note = "the statistics end at frame 18 of 22; later frames take frame 17's"
     assert note in convert(recording, tmp_path).notes
     assert note in read_list(open_session(str(tmp_path / "store"), "F").attrs, "notes")
     # A later version takes the unchanged statistics over, and says the same of them.

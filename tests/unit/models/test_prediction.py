@@ -211,6 +211,18 @@ def test_broken_trials_are_left_out(world, tmp_path):
     }
 
 
+def test_groups_of_tiers_are_those_that_the_sessions_have(world, tmp_path):
+    _, _, (run, _) = world
+    f = record_session(tmp_path, "F", n_by_tier={"train": 3, "oracle": 2, "test": 3})
+    g = record_session(tmp_path, "G", n_neurons=4, n_by_tier={"train": 3, "oracle": 2})
+    report = predict([run], tmp_path, ["test"], str(tmp_path / "test"), device="cpu")
+    assert (report.sessions, report.n_trials) == ((f.name,), f.tiers.count("test"))
+    assert any("G" in note and "is not predicted" in note for note in report.notes)
+    report = predict([run], tmp_path, ["all"], str(tmp_path / "all"), sessions=["G"], device="cpu")
+    assert report.n_trials == len(g.trials)
+    assert "test" not in report.tiers
+
+
 def test_chosen_sessions_alone_are_predicted(world, tmp_path):
     store, made, (run, _) = world
     report = predict([run], store, ["oracle"], str(tmp_path / "out"), sessions=["G"], device="cpu")

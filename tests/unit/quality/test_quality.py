@@ -446,7 +446,7 @@ def stop_a_channel(statistics: dict[tuple[str, str], np.ndarray]) -> None:
             end_early,
             dict.fromkeys(
                 ("videos", "responses", "behavior", "pupil_center"),
-                (NOTED, "the archive's statistics end at frame 290 of 300; later frames take frame 289's"),
+                (NOTED, "the statistics end at frame 290 of 300; later frames take frame 289's"),
             ),
         ),
         (
@@ -454,12 +454,12 @@ def stop_a_channel(statistics: dict[tuple[str, str], np.ndarray]) -> None:
             {
                 "responses": (
                     NOTED,
-                    "the archive has no statistics of responses for 1 of 4 neurons; "
-                    "the archive's statistics of responses lack 3 single values; the last known frame's stand in",
+                    "there are no statistics of responses for 1 of 4 neurons; "
+                    "the statistics of responses lack 3 single values; the last known frame's stand in",
                 )
             },
         ),
-        (lack_behavior, {"behavior": (FAILED, "the archive has no statistics of behavior")}),
+        (lack_behavior, {"behavior": (FAILED, "there are no statistics of behavior")}),
         (stand_still, {"pupil_center": (FAILED, "every standard deviation is zero")}),
         (
             stop_a_channel,

@@ -53,7 +53,7 @@ def test_statistics_that_end_before_the_scored_frames_are_noted(tmp_path: Path) 
     from_arrays(str(tmp_path / "p"), str(tmp_path / "store"), arrays, response_units="raw")
     table = score_predictions(str(tmp_path / "p"), str(tmp_path / "store"))
     (note,) = table.notes
-    assert note.endswith("the archive's statistics end at frame 79 of 80; later frames take frame 78's")
+    assert note.endswith("the statistics end at frame 79 of 80; later frames take frame 78's")
     assert json.loads(table.to_json())["notes"] == [note]
     assert score_predictions(str(tmp_path / "p"), str(tmp_path / "store"), tiers=["oracle"]).notes == ()
     # The ceiling of a perfect prediction is 1, in the late frames too.

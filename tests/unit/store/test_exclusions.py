@@ -29,6 +29,12 @@ def test_entries_of_another_form_are_refused_by_name(entry: str) -> None:
     assert str(refusal.value).isprintable()
 
 
+@pytest.mark.parametrize("entries", [1, [("F", 17)], [b"F:17"]])
+def test_what_is_no_text_is_refused(entries: object) -> None:
+    with pytest.raises(UsageError, match="SESSION:TRIAL, for example F:17"):
+        parse_exclusions(entries)
+
+
 def test_a_file_has_an_entry_a_line_and_comments(tmp_path: Path) -> None:
     path = tmp_path / "trials.txt"
     path.write_bytes("\ufeff# blinks\r\nF:23  # second\r\n\r\nF:17\r\n".encode())

@@ -61,8 +61,11 @@ def test_gaps_up_to_a_length_are_interpolated_linearly(recorded: tuple[str, Reco
 def test_longer_gaps_and_those_at_the_start_are_not_filled(policy: str, recorded: tuple[str, Recorded]) -> None:
     store, made = recorded
     refused = made.trials[2 if policy == "interpolate:9" else 3]
-    with pytest.raises(StoreError, match=f"trial {refused}, "):
+    with pytest.raises(StoreError, match=f"trial {refused}, ") as refusal:
         sd.window_batches(store, n_frames=20, nan_policy=policy)
+    is_long = policy == "interpolate:9"
+    assert ("the longest here has 10" in str(refusal.value)) == is_long
+    assert ("cannot fill a gap at the trial's start or end" in str(refusal.value)) != is_long
 
 
 def test_such_trials_are_dropped_if_asked(recorded: tuple[str, Recorded]) -> None:

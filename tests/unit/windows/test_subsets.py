@@ -42,6 +42,12 @@ def test_unit_ids_and_ranges_choose_neurons() -> None:
     assert normalize_neurons("8, 5-7,30-40") == normalize_neurons("30-40,6-8,5") == "5-8,30-40"
 
 
+@pytest.mark.parametrize("n_trials", [0, 2.5, True, "3"])
+def test_numbers_of_trials_that_are_none_are_refused(n_trials: int) -> None:
+    with pytest.raises(UsageError, match=r"number of trials: .*expected a whole number from 1 up"):
+        choose_trials(SessionTrials("F", (0, 1, 2), (300,) * 3), n_trials)
+
+
 @pytest.mark.parametrize("neurons", ["0", "-3", "5-2", "a", "", "1,,2", "1-", 0])
 def test_choices_of_another_form_are_refused(neurons: str | int) -> None:
     with pytest.raises(UsageError, match=r"choice of neurons: .*expected how many"):
