@@ -209,10 +209,13 @@ def predict(
     from dataclasses import asdict
 
     from flows.cli.tables import table_console
+    from sensorium_data.store import parse_tiers
 
     if not run:
         raise UsageError("no run named", expected="one training run or more", remedy="name the folders of the runs")
     tiers = list(dict.fromkeys(tier))
+    # A mistyped name is told before runs are loaded.
+    parse_tiers([name for name in tiers if name not in ("all", "test")], store)
     shares = parse_weights(weights)
     excluded = excluded_trials(exclude, exclude_from)
     if runs_as_flow(flow, "flows.evaluate"):
