@@ -369,6 +369,7 @@ class _Conversion:
             *_describe_unexpected(archive),
             *presentation.notes,
             *(f"trial {record.trial} is broken: {record.broken}" for record in records if record.broken),
+            *_describe_inferred_ends(contents, records),
             *_describe_early_ends(records),
             *_describe_computed(computed, contents),
         )
@@ -578,13 +579,29 @@ def _describe_unexpected(archive: SessionArchive) -> Iterator[str]:
         yield f"{len(names)} members of the archive have no place in a session: {shown}"
 
 
+def _describe_inferred_ends(contents: SessionContents, records: Sequence[TrialRecord]) -> Iterator[str]:
+    lengths = contents.n_frames_of_integer_videos
+    left_out = [lengths.get(one.trial, 0) - one.n_frames for one in records if not one.broken]
+    left_out = [n for n in left_out if n > 0]
+    if left_out:
+        frames = "1 frame" if max(left_out) == 1 else f"{format_range(np.array(left_out))} frames"
+        yield (
+            f"{_count_trials(len(left_out))} with a video of integers: its end is taken from the NaN in responses and "
+            f"pupil centers, {frames} before the array's"
+        )
+
+
+def _count_trials(n: int) -> str:
+    return "1 trial" if n == 1 else f"{n} trials"
+
+
 def _describe_early_ends(records: Sequence[TrialRecord]) -> Iterator[str]:
     for variable in VARIABLES:
         missing = [n for record in records for name, n in (record.n_missing_frames or {}).items() if name == variable]
         if missing:
-            trials = "1 trial" if len(missing) == 1 else f"{len(missing)} trials"
             frames = "1 frame" if max(missing) == 1 else f"{format_range(np.array(missing))} frames"
-            yield f"in {trials} {variable} end{'s' * (variable != 'responses')} {frames} before the video"
+            verb = "end" if variable == "responses" else "ends"
+            yield f"in {_count_trials(len(missing))} {variable} {verb} {frames} before the video"
 
 
 def _describe_computed(computed: ComputedStatistics, contents: SessionContents) -> Iterator[str]:

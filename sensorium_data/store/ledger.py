@@ -46,7 +46,7 @@ class TrialFacts:
     broken : str
         Why the trial is not valid; empty for a valid one.
     responses_withheld : bool
-        The archive holds zeros in place of the responses, or no file of them.
+        The archive holds zeros or NaN alone in place of the responses, or no file of them.
     largest_absolute_error : mapping of str to float
         Of the stored precision against the archive's, by variable.
     members : mapping of str to tuple of int

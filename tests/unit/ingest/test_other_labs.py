@@ -170,8 +170,29 @@ def test_a_padded_integer_video_ends_with_the_responses(lab: Path) -> None:
     edit(lab / "mouseA/data/videos/4.npy", lambda video: np.pad(video, [(0, 0), (0, 0), (0, 8)]))
     for name in ("responses", "behavior", "pupil_center"):
         edit(lab / f"mouseA/data/{name}/4.npy", lambda a: np.pad(a, [(0, 0), (0, 8)], constant_values=np.nan))
-    ingest(lab)
+    report = ingest(lab)
+    assert any("1 trial with a video of integers" in note and "8 frames before" in note for note in report.notes)
     assert sd.open_session(lab / "store", "mouseA").n_frames.values[4] == 12
+
+
+def test_an_integer_video_goes_on_where_shorter_responses_end(lab: Path) -> None:
+    edit(lab / "mouseA/data/responses/1.npy", lambda responses: responses[:, :16])
+    report = ingest(lab)
+    assert "in 1 trial responses end 8 frames before the video" in report.notes
+    assert not any("integers" in note for note in report.notes)
+    mouse = sd.open_session(lab / "store", "mouseA")
+    assert mouse.n_frames.values[1] == 24
+    assert not np.isnan(mouse.videos.values[1]).any()
+    assert compare(lab) == ()
+
+
+def test_responses_of_nan_alone_are_withheld(lab: Path) -> None:
+    edit(lab / "mouseA/data/responses/3.npy", lambda responses: np.full_like(responses, np.nan))
+    assert "responses of 1 of 2 trials of validation are not in the archive" in ingest(lab).notes
+    mouse = sd.open_session(lab / "store", "mouseA")
+    assert mouse.responses_withheld.values.tolist() == [False, False, False, True, False]
+    assert mouse.n_frames.values[3] == 20
+    assert compare(lab) == ()
 
 
 def lacks_behavior(tree: Path) -> None:
@@ -188,6 +209,10 @@ def holds_other_frames(tree: Path) -> None:
 
 def is_sampled_otherwise(tree: Path) -> None:
     edit(tree / "data/behavior/1.npy", lambda behavior: behavior.repeat(2, axis=1))
+
+
+def numbers_a_unit_past_int64(tree: Path) -> None:
+    np.save(tree / "meta/neurons/unit_ids.npy", np.array([1, 2, 3, 4, 2**63 + 1], np.uint64))
 
 
 def has_half_of_the_statistics(tree: Path) -> None:
@@ -218,6 +243,7 @@ def holds_complex_numbers(tree: Path) -> None:
         (holds_another_session, TrialError, r"trial 1.*found \(4, 24\), expected \(5, frames\)"),
         (holds_other_frames, TrialError, r"trial 2.*2.npy: wrong shape of videos: found \(18, 32, 17\)"),
         (is_sampled_otherwise, TrialError, "trial 1.*behavior is not sampled.*found 48 frames, expected 24.*resample"),
+        (numbers_a_unit_past_int64, TrialError, "unit_ids.npy: a unit id is too large.*found 9223372036854775809"),
         (has_half_of_the_statistics, ArchiveError, "std.npy: statistics of videos are not whole: found 1 of 5"),
         (pickles_its_tiers, TrialError, "tiers.npy: .*never unpickled.*allow_pickle"),
         (names_a_tier_like_a_path, TrialError, r"trial 4.*'\.\./x'.*letters, digits"),
