@@ -371,6 +371,7 @@ class _Conversion:
             *(f"trial {record.trial} is broken: {record.broken}" for record in records if record.broken),
             *_describe_inferred_ends(contents, records),
             *_describe_early_ends(records),
+            *_describe_infinite(records),
             *_describe_computed(computed, contents),
         )
         longest = max((record.n_frames for record in records), default=0)
@@ -390,7 +391,7 @@ class _Conversion:
             simulation=simulation,
             adaptation=adaptation,
             absent=contents.absent,
-            computed_statistics=computed.variables,
+            computed_statistics=computed.known_variables,
         )
         movies = _find_movies(records, resources.template, workspace)
         finished = encode_rest(contents, statistics, records, movies, presentation, attributes, precision)
@@ -604,13 +605,29 @@ def _describe_early_ends(records: Sequence[TrialRecord]) -> Iterator[str]:
             yield f"in {_count_trials(len(missing))} {variable} {verb} {frames} before the video"
 
 
+def _describe_infinite(records: Sequence[TrialRecord]) -> Iterator[str]:
+    for variable in VARIABLES:
+        trials = [record.trial for record in records if variable in record.n_infinite]
+        if trials:
+            named = ", ".join(map(str, trials[:_N_NAMED]))
+            others = f" and {len(trials) - _N_NAMED} more trials" if len(trials) > _N_NAMED else ""
+            n = sum(record.n_infinite.get(variable, 0) for record in records)
+            yield (
+                f"{variable} of trial{'s' * (len(trials) > 1)} {named}{others} hold{'s' * (variable != 'responses')} "
+                f"infinity, in {n} value{'s' * (n > 1)}"
+            )
+
+
 def _describe_computed(computed: ComputedStatistics, contents: SessionContents) -> Iterator[str]:
     if not computed:
         return
     which = "statistics" if len(computed.variables) == len(contents.variables) else None
     which = which or f"statistics of {', '.join(computed.variables)}"
+    unknown = [name for name in computed.variables if name not in computed.known_variables]
     if computed.n_trials:
         yield f"the archive gives no {which}: computed over {computed.n_trials} trials of tier train"
+        if unknown:
+            yield f"no trial of tier train holds a value of {', '.join(unknown)}: their statistics are unknown"
     else:
         there = ", ".join(sort_tiers(contents.tiers))
         yield (

@@ -116,6 +116,10 @@ def test_tiers_are_renamed_and_statistics_follow(lab: Path) -> None:
     assert compare(lab) == ()
     with pytest.raises(UsageError, match=r"no trial has this tier: found test; there are train, validation"):
         ingest(lab, tier_map=["test=oracle"])
+    assert "computed_statistics" not in mouse.attrs
+    for pairs in (["validation=oracle", "none"], ["none", "validation=oracle"]):
+        with pytest.raises(UsageError, match="contradicts itself"):
+            ingest(lab, tier_map=pairs)
     with pytest.raises(UnknownNameError, match="did you mean oracle"):
         ingest(lab, tier_map=["validation=orcle"])
 
@@ -193,6 +197,20 @@ def test_responses_of_nan_alone_are_withheld(lab: Path) -> None:
     assert mouse.responses_withheld.values.tolist() == [False, False, False, True, False]
     assert mouse.n_frames.values[3] == 20
     assert compare(lab) == ()
+
+
+def test_infinity_is_kept_and_noted_without_warnings(lab: Path) -> None:
+    for trial in (1, 3):
+        edit(lab / f"mouseA/data/responses/{trial}.npy", lambda a: np.where(np.arange(a.shape[1]) == 2, np.inf, a))
+    edit(lab / "mouseA/data/behavior/0.npy", lambda a: np.where(np.arange(a.size).reshape(a.shape) == 3, -np.inf, a))
+    notes = ingest(lab).notes
+    assert "responses of trials 1, 3 hold infinity, in 10 values" in notes
+    assert "behavior of trial 0 holds infinity, in 1 value" in notes
+    assert sd.open_session(lab / "store", "mouseA").responses.values[1, 0, 2] == np.inf
+    assert sd.open_statistics(lab / "store", "mouseA").responses.sel(statistic="max").values[0, 2] == np.inf
+    assert compare(lab) == ()
+    # Trials that are copied into another version are noted as well.
+    assert "responses of trials 1, 3 hold infinity, in 10 values" in ingest(lab, tier_map=["train=oracle"]).notes
 
 
 def lacks_behavior(tree: Path) -> None:
