@@ -13,8 +13,22 @@ import pytest
 import sensorium_data as sd
 from models.runs import describe_data
 from sensorium_data.archive import open_archive
-from sensorium_data.errors import ArchiveError, RunError, SensoriumError, TrialError, UnknownNameError, UsageError
-from sensorium_data.ingest import ConversionReport, compare_with_archive, convert_session, resize_frames
+from sensorium_data.errors import (
+    ArchiveError,
+    RunError,
+    SensoriumError,
+    SourceError,
+    TrialError,
+    UnknownNameError,
+    UsageError,
+)
+from sensorium_data.ingest import (
+    ConversionReport,
+    choose_sessions,
+    compare_with_archive,
+    convert_session,
+    resize_frames,
+)
 from sensorium_data.quality import check_session
 from sensorium_data.sessions import Tier, find_session
 from sensorium_data.statistics import open_normalizer
@@ -291,6 +305,46 @@ def test_names_of_other_labs_are_sessions(name: str) -> None:
 def test_names_that_are_paths_files_of_the_store_or_mistyped_words_are_not(name: str) -> None:
     with pytest.raises(UnknownNameError):
         find_session(name)
+
+
+@pytest.mark.parametrize("name", [".hid-1", "mouseA.v2", "m1"])
+def test_the_rule_for_names_is_told(name: str) -> None:
+    with pytest.raises(UnknownNameError, match=r"other labs' sessions are 4 to 128 letters.*not ending in"):
+        find_session(name)
+
+
+def test_all_warns_of_sessions_without_a_usable_name(lab: Path) -> None:
+    tree = lab / "mouseA"
+    shutil.copytree(tree, lab / "mouse A1")
+    for name in ("mouse", "mouse\x1bA.v2"):
+        shutil.make_archive(str(lab / name), "zip", lab, "mouseA")
+    (lab / "notes.zip").write_bytes(b"no archive")
+    warnings: list[str] = []
+    assert choose_sessions(["all"], [str(lab)], warn=warnings.append) == (find_session("mouseA"),)
+    assert [text.partition("found ")[2].partition(", expected 4 to 128 letters")[0] for text in warnings] == [
+        "'mouse'",
+        r"'mouse\x1bA.v2'",
+        "'mouse A1'",
+    ]
+    shutil.rmtree(tree)
+    with pytest.raises(SourceError, match="no archive or folder there has a session's name: found 'mouse'"):
+        choose_sessions(["all"], [str(lab)])
+
+
+@pytest.mark.parametrize("packing", ["folder", "archive", "archive of a neutral folder"])
+def test_files_named_like_another_session_are_refused(lab: Path, packing: str) -> None:
+    other = (lab / "mouseA").rename(lab / ("unpacked" if "neutral" in packing else "mouseB"))
+    source = str(other)
+    if packing != "folder":
+        source = shutil.make_archive(str(lab / "mouseB"), "zip", lab, other.name)
+    with pytest.raises(SensoriumError, match=r"session mouseA, .*mouseB.*or rename"):
+        convert_session(find_session("mouseA"), str(lab / "store"), source=source)
+
+
+def test_files_in_a_folder_of_a_neutral_name_are_taken(lab: Path) -> None:
+    tree = (lab / "mouseA").rename(lab / "unpacked")
+    report = convert_session(find_session("mouseA"), str(lab / "store"), source=str(tree))
+    assert any("that it is this session's is assumed" in note for note in report.notes)
 
 
 def test_a_tier_of_another_lab_is_one_object_and_survives_pickling() -> None:
