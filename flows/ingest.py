@@ -88,7 +88,7 @@ def ingest(
     }
     reports: list[ConversionReport] = []
     failures: list[SensoriumError] = []
-    for session in choose_sessions(sessions, sources):
+    for session in choose_sessions(sessions, sources, warn=log_line):
         try:
             reports.append(convert_task(session.name, store, **options))
         except SensoriumError as error:

@@ -156,7 +156,9 @@ class UnknownNameError(UsageError):
     """A name (session, preset, setting, tier) that does not exist; the message names the near ones."""
 
     @classmethod
-    def of(cls, kind: str, name: str, known: Iterable[str], *, remedy: str | None = None) -> UnknownNameError:
+    def of(
+        cls, kind: str, name: str, known: Iterable[str], *, remedy: str | None = None, otherwise: str | None = None
+    ) -> UnknownNameError:
         """Build the error for ``name``, looking for near names among ``known``.
 
         Parameters
@@ -168,13 +170,16 @@ class UnknownNameError(UsageError):
         known : iterable of str
             All names that exist.
         remedy : str, optional
-            What to do; by default the near names, or all of them, are proposed.
+            What to do; by default the near names are proposed.
+        otherwise : str, optional
+            What to do where no name is near; by default all names are proposed.
         """
         names = list(known)
         folded = {n.casefold(): n for n in names}
         near = [folded[n] for n in difflib.get_close_matches(name.casefold(), list(folded), n=3, cutoff=0.5)]
         if remedy is None:
-            remedy = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(names)}"
+            everything = otherwise or f"choose one of {', '.join(names)}"
+            remedy = f"did you mean {' or '.join(near)}?" if near else everything
         return cls(f"unknown {kind}", found=repr(name), remedy=remedy)
 
 

@@ -13,6 +13,7 @@ from sensorium_data.errors import UnknownNameError
 __all__ = [
     "NO_TIER",
     "SESSIONS",
+    "SESSION_NAME_RULE",
     "Release",
     "Session",
     "Stage",
@@ -320,6 +321,11 @@ SESSIONS: Mapping[str, Session] = MappingProxyType(
 _FULL_NAME = re.compile(
     r"(?!.*\.(?:v\d+|json|zip|lock)$)(?=.*(?:[0-9_-]|[a-z][A-Z]))[A-Za-z0-9][A-Za-z0-9._-]{2,126}[A-Za-z0-9_-]"
 )
+#: The rule for such names, for errors.
+SESSION_NAME_RULE = (
+    "4 to 128 letters, digits, '.', '_' and '-', with a digit, '_', '-' or a capital after a small letter among them, "
+    "beginning with a letter or digit, and not ending in '.', '.v2' and the like, '.json', '.zip' or '.lock'"
+)
 _SCAN = re.compile(r"[a-z]+(?P<scan>\d+-\d+-\d+)(?:-.*)?")
 
 
@@ -359,11 +365,16 @@ def find_session(name: str | Session) -> Session:
         if any(scan == session.scan for session in SESSIONS.values()):
             scan = name
         return Session(name=name, alias=scan, scan=scan)
+    choices = (
+        "choose aliases A to J, full names, or one of new, old, all; names of other labs' sessions are "
+        f"{SESSION_NAME_RULE}"
+    )
     raise UnknownNameError.of(
         "session",
         name,
         [*(s.alias for s in SESSIONS.values()), *SESSIONS],
-        remedy=None if len(name) > 3 else "choose aliases A to J, full names, or one of new, old, all",
+        remedy=None if len(name) > 3 else choices,
+        otherwise=choices,
     )
 
 

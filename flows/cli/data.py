@@ -148,7 +148,7 @@ def ingest(
     check_jobs(jobs)
     defaults = Settings()
     sources = source or defaults.sources
-    chosen = choose_sessions(session, sources)
+    chosen = choose_sessions(session, sources, warn=complain)
     downloads = downloads or defaults.downloads
     if runs_as_flow(flow, "flows.ingest"):
         from flows.ingest import ingest as ingest_flow

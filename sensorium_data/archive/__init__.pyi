@@ -4,5 +4,6 @@ from .layout import MODALITIES as MODALITIES
 from .locations import find_archive as find_archive
 from .locations import locate_archive as locate_archive
 from .mirrors import Mode as Mode
+from .mirrors import holds_session_files as holds_session_files
 from .mirrors import list_sessions as list_sessions
 from .mirrors import open_archive as open_archive

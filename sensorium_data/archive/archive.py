@@ -17,6 +17,7 @@ from sensorium_data.archive.layout import (
     find_owner,
     find_roots,
     has_place,
+    is_name_of_another,
     name_folders,
     trial_of,
 )
@@ -60,7 +61,8 @@ class SessionArchive:
     many threads.
 
     The files may lie at any depth, in a folder of any name, if there is one place only where they can: a folder of the
-    session's name, or else the only folder that has the layout and no session's name.
+    session's name, or else the only folder that has the layout and no session's name. Of a session that the catalogue
+    lacks, neither that folder nor the archive may have a name that another session could have.
 
     Open it with :meth:`open`, as a context manager.
 
@@ -434,6 +436,15 @@ class SessionArchive:
         folders = sorted({name.partition("/")[0] for name in self.entries if "/" in name})
         if session is not None:
             root = choose_root(roots, label, session, path=self.url)
+            # A folder inside another folder was chosen for its own name; an archive's name is all its content's.
+            is_of_another = self._container.states_checksums and is_name_of_another(label, session)
+            if root is not None and is_of_another and find_owner(root, label, session) is None:
+                raise self._error(
+                    "the archive is named like another session",
+                    found=label,
+                    expected=session.name,
+                    remedy=f"name the session {label}, or rename the archive",
+                )
             if root is not None:
                 return root
             if not roots and session.name in folders:
@@ -442,7 +453,8 @@ class SessionArchive:
                 "this is another session's archive",
                 found=name_folders([root or label for root in roots] or folders),
                 expected=f"the folder {session.name}",
-                remedy="pass the archive of this session, or name the session that it holds",
+                remedy="pass the archive of this session, or name the session that it holds"
+                + ("" if session.is_described else ", or rename its folder"),
             )
         if len(roots) == 1 and (roots[0] or not self._container.states_checksums):
             return roots[0]

@@ -6,9 +6,9 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 
-from sensorium_data.errors import ArchiveError
+from sensorium_data.errors import ArchiveError, UnknownNameError
 from sensorium_data.schema import VARIABLES
-from sensorium_data.sessions import SESSIONS, Session
+from sensorium_data.sessions import SESSIONS, Session, find_session
 
 __all__ = [
     "LANDMARKS",
@@ -18,6 +18,7 @@ __all__ = [
     "find_roots",
     "has_place",
     "is_junk",
+    "is_name_of_another",
     "name_folders",
     "trial_of",
 ]
@@ -107,7 +108,7 @@ def choose_root(roots: Sequence[str], label: str, session: Session, *, path: str
     Returns
     -------
     str or None
-        ``None`` if all belong to other sessions, or there is none.
+        ``None`` if all belong to other sessions or are named like one, or there is none.
 
     Raises
     ------
@@ -131,11 +132,26 @@ def choose_root(roots: Sequence[str], label: str, session: Session, *, path: str
 
 
 def find_owner(root: str, label: str, session: Session) -> str | None:
-    """Return the full name of the session that a root is called after, by its innermost folder that says so."""
+    """Return the full name of the session that a root is called after, by its innermost folder that says so.
+
+    If none does, a session that the catalogue lacks is not looked for in a folder that another could be called after:
+    only the name tells such sessions apart.
+    """
     for part in reversed([label, *root.split("/")]):
         if part == session.name or part in SESSIONS or _PUBLISHED_NAME.fullmatch(part):
             return part
-    return None
+    innermost = root.rstrip("/").rpartition("/")[2] or label
+    return innermost if is_name_of_another(innermost, session) else None
+
+
+def is_name_of_another(name: str, session: Session) -> bool:
+    """Whether this is the full name of another session, where one that the catalogue lacks is wanted."""
+    if session.is_described or name == session.name:
+        return False
+    try:
+        return find_session(name).name == name
+    except UnknownNameError:
+        return False
 
 
 def name_folders(folders: Sequence[str]) -> str:

@@ -69,7 +69,8 @@ def find_archive(session: Session, source: str | None = None) -> str:
 
     An archive ``<session>.zip`` comes before a folder. The folder is the one of the session's name, at the source or
     up to three folders below it, or else the only one there that holds a session's files and is not named like a
-    session. HTTP servers cannot be listed: they are asked for the archive.
+    published session; for a session that the catalogue lacks, not like any other session. HTTP servers cannot be
+    listed: they are asked for the archive.
 
     Parameters
     ----------
@@ -109,7 +110,8 @@ def find_archive(session: Session, source: str | None = None) -> str:
             path=source,
             found=name_folders([root or folders.label for root in roots]),
             expected=f"{session.name}.zip, or the folder {session.name}",
-            remedy="check the folder given with --source, or name the sessions that it holds",
+            remedy="check the folder given with --source, or name the sessions that it holds"
+            + ("" if session.is_described else ", or rename the folder"),
         )
     return folders.join(root)
 

@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from enum import StrEnum
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import fsspec
 
 from sensorium_data.archive.archive import Origin, SessionArchive
-from sensorium_data.archive.locations import find_archive, find_trees, is_http, is_tree
+from sensorium_data.archive.layout import find_roots
+from sensorium_data.archive.locations import find_archive, find_trees, is_http, is_tree, locate_archive
+from sensorium_data.archive.sources import open_source
+from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, read_index
 from sensorium_data.errors import ArchiveError, RangesRefusedError, SensoriumError, SourceError
 from sensorium_data.files import RetryPolicy, cache_folder, describe_error
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 
-__all__ = ["Mode", "default_downloads", "list_sessions", "open_archive"]
+__all__ = ["Mode", "default_downloads", "holds_session_files", "list_sessions", "open_archive"]
 
 # No list of files is longer; an archive sent under text/html would be.
 _MAX_PAGE_SIZE_BYTES = 16 << 20
@@ -140,6 +143,35 @@ def list_sessions(source: str, *, policy: RetryPolicy | None = None) -> tuple[st
         names = [*_list_folder(source), *(f"{name}.zip" for name in find_trees(source))]
     stems = (name.rstrip("/").rpartition("/")[2] for name in names)
     return tuple(sorted({stem[:-4] for stem in stems if stem.lower().endswith(".zip") and not stem.startswith(".")}))
+
+
+def holds_session_files(source: str, name: str, *, policy: RetryPolicy | None = None) -> bool:
+    """Whether an archive or folder holds a session's files, whatever its name; of an archive the index is read.
+
+    Parameters
+    ----------
+    source : str
+        As :func:`list_sessions` takes it.
+    name : str
+        What that returned.
+    policy : RetryPolicy, optional
+        How long to insist where a server does not answer.
+
+    Returns
+    -------
+    bool
+        False also for an archive that cannot be read.
+    """
+    if name in find_trees(source):
+        return True
+    quoted = quote(name) if is_http(source) else name
+    url = locate_archive(Session(name=quoted, alias=name, scan=name), source)
+    try:
+        with open_source(url, tail_size_bytes=TAIL_SIZE_BYTES, policy=policy) as archive:
+            index = read_index(archive, session=None)
+    except (SourceError, ArchiveError):
+        return False
+    return bool(find_roots(entry.name.replace("\\", "/") for entry in index.entries))
 
 
 def _download(

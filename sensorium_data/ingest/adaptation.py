@@ -114,7 +114,7 @@ def parse_tier_map(pairs: Iterable[str]) -> Mapping[Tier, Tier]:
     Raises
     ------
     UsageError
-        If a pair is none, or two of them rename one tier.
+        If a pair is none, two of them rename one tier, or ``none`` stands beside others.
     UnknownNameError
         If a new name is none of SENSORIUM's tiers.
 
@@ -124,6 +124,14 @@ def parse_tier_map(pairs: Iterable[str]) -> Mapping[Tier, Tier]:
     {<Tier.VALIDATION: 'validation'>: <Tier.ORACLE: 'oracle'>}
     """
     renamed: dict[Tier, Tier] = {}
+    pairs = list(pairs)
+    if NOTHING in pairs and any(pair != NOTHING for pair in pairs):
+        raise UsageError(
+            "--tier-map contradicts itself",
+            found=repr(" ".join(pairs)),
+            expected=f"pairs such as validation=oracle, or {NOTHING} alone, which keeps the recorded names",
+            remedy=f"leave out {NOTHING} or the pairs",
+        )
     for pair in pairs:
         if pair == NOTHING:
             continue

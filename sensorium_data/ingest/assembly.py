@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 #: Raised whenever the same archive would give other bytes.
-CONVERTER_VERSION = 4
+CONVERTER_VERSION = 5
 
 #: The variables that are written trial by trial; the others are small.
 BLOCK_VARIABLES = ("videos", "responses")

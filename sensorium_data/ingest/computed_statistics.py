@@ -41,6 +41,11 @@ class ComputedStatistics:
         """The variables that they are computed of."""
         return tuple(self._moments)
 
+    @property
+    def known_variables(self) -> tuple[str, ...]:
+        """Those of them that a trial has a value of; the statistics of the others are NaN."""
+        return tuple(variable for variable, moments in self._moments.items() if moments.n.any())
+
     @staticmethod
     def counts(tier: str, *, valid: bool, responses_withheld: bool) -> bool:
         """Whether a trial counts."""

@@ -369,7 +369,9 @@ class _Conversion:
             *_describe_unexpected(archive),
             *presentation.notes,
             *(f"trial {record.trial} is broken: {record.broken}" for record in records if record.broken),
+            *_describe_inferred_ends(contents, records),
             *_describe_early_ends(records),
+            *_describe_infinite(records),
             *_describe_computed(computed, contents),
         )
         longest = max((record.n_frames for record in records), default=0)
@@ -389,7 +391,7 @@ class _Conversion:
             simulation=simulation,
             adaptation=adaptation,
             absent=contents.absent,
-            computed_statistics=computed.variables,
+            computed_statistics=computed.known_variables,
         )
         movies = _find_movies(records, resources.template, workspace)
         finished = encode_rest(contents, statistics, records, movies, presentation, attributes, precision)
@@ -578,13 +580,42 @@ def _describe_unexpected(archive: SessionArchive) -> Iterator[str]:
         yield f"{len(names)} members of the archive have no place in a session: {shown}"
 
 
+def _describe_inferred_ends(contents: SessionContents, records: Sequence[TrialRecord]) -> Iterator[str]:
+    lengths = contents.n_frames_of_integer_videos
+    left_out = [lengths.get(one.trial, 0) - one.n_frames for one in records if not one.broken]
+    left_out = [n for n in left_out if n > 0]
+    if left_out:
+        frames = "1 frame" if max(left_out) == 1 else f"{format_range(np.array(left_out))} frames"
+        yield (
+            f"{_count_trials(len(left_out))} with a video of integers: its end is taken from the NaN in responses and "
+            f"pupil centers, {frames} before the array's"
+        )
+
+
+def _count_trials(n: int) -> str:
+    return "1 trial" if n == 1 else f"{n} trials"
+
+
 def _describe_early_ends(records: Sequence[TrialRecord]) -> Iterator[str]:
     for variable in VARIABLES:
         missing = [n for record in records for name, n in (record.n_missing_frames or {}).items() if name == variable]
         if missing:
-            trials = "1 trial" if len(missing) == 1 else f"{len(missing)} trials"
             frames = "1 frame" if max(missing) == 1 else f"{format_range(np.array(missing))} frames"
-            yield f"in {trials} {variable} end{'s' * (variable != 'responses')} {frames} before the video"
+            verb = "end" if variable == "responses" else "ends"
+            yield f"in {_count_trials(len(missing))} {variable} {verb} {frames} before the video"
+
+
+def _describe_infinite(records: Sequence[TrialRecord]) -> Iterator[str]:
+    for variable in VARIABLES:
+        trials = [record.trial for record in records if variable in record.n_infinite]
+        if trials:
+            named = ", ".join(map(str, trials[:_N_NAMED]))
+            others = f" and {len(trials) - _N_NAMED} more trials" if len(trials) > _N_NAMED else ""
+            n = sum(record.n_infinite.get(variable, 0) for record in records)
+            yield (
+                f"{variable} of trial{'s' * (len(trials) > 1)} {named}{others} hold{'s' * (variable != 'responses')} "
+                f"infinity, in {n} value{'s' * (n > 1)}"
+            )
 
 
 def _describe_computed(computed: ComputedStatistics, contents: SessionContents) -> Iterator[str]:
@@ -592,8 +623,11 @@ def _describe_computed(computed: ComputedStatistics, contents: SessionContents) 
         return
     which = "statistics" if len(computed.variables) == len(contents.variables) else None
     which = which or f"statistics of {', '.join(computed.variables)}"
+    unknown = [name for name in computed.variables if name not in computed.known_variables]
     if computed.n_trials:
         yield f"the archive gives no {which}: computed over {computed.n_trials} trials of tier train"
+        if unknown:
+            yield f"no trial of tier train holds a value of {', '.join(unknown)}: their statistics are unknown"
     else:
         there = ", ".join(sort_tiers(contents.tiers))
         yield (

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from sensorium_data.archive import Mode, list_sessions
+from sensorium_data.archive import Mode, holds_session_files, list_sessions
 from sensorium_data.cluster import open_cluster
 from sensorium_data.errors import SensoriumError, SourceError, UnknownNameError
 from sensorium_data.files import RetryPolicy
 from sensorium_data.ingest.convert import ConversionReport, convert_session
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.sessions import Session, find_session, find_sessions
+from sensorium_data.sessions import SESSION_NAME_RULE, Session, find_session, find_sessions
 from sensorium_data.store import Precision, Store, StoreLike
 
 __all__ = ["IngestReport", "choose_sessions", "default_jobs", "ingest_sessions"]
@@ -25,6 +25,7 @@ __all__ = ["IngestReport", "choose_sessions", "default_jobs", "ingest_sessions"]
 _SESSIONS_AT_ONCE = 2
 # A server that gives each connection little gives several more; a local disk does not.
 _LEAST_JOBS_OVER_A_NETWORK = 8
+_N_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,13 @@ class IngestReport:
             )
 
 
-def choose_sessions(names: Iterable[str], sources: Sequence[str] = ()) -> tuple[Session, ...]:
+def _ignore_warning(_: str) -> None:
+    pass
+
+
+def choose_sessions(
+    names: Iterable[str], sources: Sequence[str] = (), *, warn: Callable[[str], None] = _ignore_warning
+) -> tuple[Session, ...]:
     """Return the sessions that ``names`` mean; ``all`` means every archive at sources that can be listed.
 
     Parameters
@@ -63,32 +70,56 @@ def choose_sessions(names: Iterable[str], sources: Sequence[str] = ()) -> tuple[
         Aliases, full names, or ``new``, ``old`` and ``all``.
     sources : sequence of str
         Folders or URLs that hold archives.
+    warn : callable
+        Told, with ``all``, of each archive or folder that holds a session's files under a name that no session can
+        have: it is left out.
 
     Raises
     ------
     UnknownNameError
         If a name means no session.
     SourceError
-        If ``all`` is asked for and no source can be reached.
+        If ``all`` is asked for and no source can be reached, or what lies there has no session's name.
     """
     names = list(names)
-    found = _list_sources(sources) if "all" in map(str.lower, names) else set()
+    found = _list_sources(sources) if "all" in map(str.lower, names) else {}
     if not found:
         return find_sessions(names)
     chosen = set(find_sessions(name for name in names if name.lower() != "all"))
-    for name in found:
-        with contextlib.suppress(UnknownNameError):  # other zip files may lie there
+    for name, source in sorted(found.items()):
+        try:
             chosen.add(find_session(name))
+        except UnknownNameError:  # other zip files may lie there
+            if holds_session_files(source, name):
+                left_out = SourceError(
+                    "a session's files are left out: no session can have their name",
+                    path=source,
+                    found=repr(name),
+                    expected=SESSION_NAME_RULE,
+                    remedy="rename the folder or archive",
+                )
+                warn(str(left_out))
+    if not chosen:
+        raise SourceError(
+            "no archive or folder there has a session's name",
+            path=", ".join(sources),
+            found=", ".join(map(repr, sorted(found)[:_N_NAMED])) + (" and others" if len(found) > _N_NAMED else ""),
+            expected=SESSION_NAME_RULE,
+            remedy="rename what holds a session's files, or check the --source given",
+        )
     return tuple(sorted(chosen))
 
 
-def _list_sources(sources: Sequence[str]) -> set[str]:
-    """Return the names of all archives at sources that can be listed; an error if none of them can be reached."""
-    found: set[str] = set()
+def _list_sources(sources: Sequence[str]) -> dict[str, str]:
+    """Return the names of all archives at sources that can be listed, and the first source that has each.
+
+    It is an error if none of the sources can be reached.
+    """
+    found: dict[str, str] = {}
     failures: list[SourceError] = []
     for source in sources:
         try:
-            found.update(list_sessions(source))
+            found = dict.fromkeys(list_sessions(source), source) | found
         except SourceError as failure:
             failures.append(failure)
     if failures and len(failures) == len(sources):

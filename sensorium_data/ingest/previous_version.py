@@ -98,6 +98,7 @@ class PreviousVersion:
             stamps=stamps,
             objects=copied,
             n_missing_frames=facts.n_missing_frames,
+            n_infinite=facts.n_infinite,
             behavior=self._read_row("behavior", row),
             pupil_center=self._read_row("pupil_center", row),
             signature=self._small["signature"][row][: facts.n_frames],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -59,6 +59,8 @@ class SessionContents:
         Length of the longest video; 0 for the published sessions, whose videos are all as long as their statistics.
     absent : tuple of str
         What the archive does not hold of ``behavior``, ``pupil_center`` and ``positions``.
+    n_frames_of_integer_videos : mapping of int to int
+        By trial, the length in the archive of each video of integers, which cannot mark its end with NaN.
     """
 
     session: Session
@@ -70,6 +72,7 @@ class SessionContents:
     archived_frame_size: tuple[int, int] = (FRAME_HEIGHT, FRAME_WIDTH)
     n_frames_longest: int = 0
     absent: tuple[str, ...] = ()
+    n_frames_of_integer_videos: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -121,7 +124,7 @@ class TrialBlock:
     broken : str
         Why the trial is not valid; empty for a valid one.
     responses_withheld : bool
-        The archive holds zeros in place of the responses, or no file of them.
+        The archive holds zeros or NaN alone in place of the responses, or no file of them.
     videos : np.ndarray
         (time, height, width), in the store's precision as the others are.
     responses : np.ndarray
@@ -198,9 +201,20 @@ def read_session_contents(
             found=f"{len(np.unique(unit_ids))} ids of {len(unit_ids)} neurons",
             expected="an id of its own for each neuron",
         )
+    if unit_ids.dtype.kind == "u" and int(unit_ids.max()) > np.iinfo(np.int64).max:
+        raise _wrong(
+            archive,
+            session,
+            ids_member,
+            "a unit id is too large for int64",
+            found=int(unit_ids.max()),
+            expected=f"at most 2**63 - 1 = {np.iinfo(np.int64).max}",
+            remedy=None if session.is_described else "number the units anew, and save them as int64",
+        )
     size, n_frames_longest = (FRAME_HEIGHT, FRAME_WIDTH), 0
+    n_frames_of_integer_videos: dict[int, int] = {}
     if not session.is_described:
-        size, n_frames_longest = _read_video_sizes(archive, session, trials)
+        size, n_frames_longest, n_frames_of_integer_videos = _read_video_sizes(archive, session, trials)
     contents = SessionContents(
         session,
         trials,
@@ -211,6 +225,7 @@ def read_session_contents(
         archived_frame_size=size,
         n_frames_longest=n_frames_longest,
         absent=absent,
+        n_frames_of_integer_videos=n_frames_of_integer_videos,
     )
     if not session.is_described and not archive.has_member(_POSITIONS_MEMBER):
         return replace(contents, absent=(*absent, POSITIONS))
@@ -273,8 +288,8 @@ def read_trial_block(
     makes the trial broken: it keeps its place, without a valid frame.
 
     A session that the catalogue lacks may have trials of different lengths, not padded, and numbers of other dtypes. A
-    video of integers cannot mark where it ends: its valid frames end with the responses, or with the pupil's center
-    where those are withheld.
+    video of integers cannot mark where it ends. Its valid frames end where the responses and the pupil's center do, if
+    their arrays are as long as the video's and hold NaN from there on; otherwise all its frames are valid.
 
     Parameters
     ----------
@@ -325,12 +340,14 @@ def read_trial_block(
     n_frames_video = video.shape[-1]
     n_frames, broken = _count_valid_frames(video)
     if video.dtype.kind != "f" and not broken:
-        for variable in ("responses", "pupil_center"):
-            if variable not in form.absent and archive.has_array(variable, trial):
-                n_recorded = _find_end(read(variable, n_frames_video), n_frames)
-                if n_recorded:
-                    n_frames = n_recorded
-                    break
+        # Behavior does not tell: it may go on past the stimulus.
+        others = [
+            read(variable, n_frames_video)
+            for variable in ("responses", "pupil_center")
+            if variable not in form.absent and archive.has_array(variable, trial)
+        ]
+        n_frames = max((end for values in others if (end := _find_end(values, n_frames))), default=n_frames)
+        del others
     videos = allocate(n_frames_padded, *form.frame_size)
     # Frame by frame is how the store keeps a video, and pixel by pixel how the archive does: turned once, and then
     # cast and signed as it lies.
@@ -347,7 +364,7 @@ def read_trial_block(
         return padded
 
     raw = read("responses", n_frames_video) if archive.has_array("responses", trial) else None
-    responses_withheld = raw is None or not raw.any()
+    responses_withheld = raw is None or not _holds_responses(raw)
     if raw is None or responses_withheld:
         responses = allocate(form.n_neurons, n_frames_padded)
     else:
@@ -392,19 +409,29 @@ def _count_valid_frames(video: np.ndarray) -> tuple[int, str]:
 
 
 def _find_end(values: np.ndarray, n_frames: int) -> int:
-    """Return where a trial ends by another modality than its video; 0 if that cannot tell."""
-    if not values.any():
+    """Return where a trial ends by another modality than its video; 0 if that cannot tell.
+
+    An array that is shorter than the video is not padded: the modality ended early.
+    """
+    if values.shape[-1] < n_frames or not values.any():
         return 0
-    return count_recorded_frames(values, min(n_frames, values.shape[-1]))
+    return count_recorded_frames(values, n_frames)
+
+
+def _holds_responses(values: np.ndarray) -> bool:
+    """Whether there is a number other than zero."""
+    # NaN is unequal to itself. The first frame tells of nearly every trial.
+    return any(bool(((part != 0) & (part == part)).any()) for part in (values[:, :1], values[:, 1:]))
 
 
 def _read_video_sizes(
     archive: SessionArchive, session: Session, trials: tuple[int, ...]
-) -> tuple[tuple[int, int], int]:
-    """Return height and width of the frames of all videos, and the frames of the longest."""
+) -> tuple[tuple[int, int], int, dict[int, int]]:
+    """Return the frame size of all videos, the frames of the longest, and those of each video of integers by trial."""
     members = [archive.member(f"data/videos/{trial}.npy") for trial in trials]
     with ThreadPoolExecutor(_HEADERS_AT_ONCE, thread_name_prefix="headers") as pool:
-        shapes = [shape for shape, _ in pool.map(archive.read_array_header, members)]
+        headers = list(pool.map(archive.read_array_header, members))
+    shapes = [shape for shape, _ in headers]
     first = shapes[0]
     for trial, member, shape in zip(trials, members, shapes, strict=True):
         is_video = len(shape) == 3 and shape[2] > 0
@@ -416,7 +443,10 @@ def _read_video_sizes(
             if is_frame:
                 expected = f"frames of {first[:2]} pixels as in trial {trials[0]}"
             raise _wrong(archive, session, member, "wrong shape of videos", trial=trial, found=shape, expected=expected)
-    return (int(first[0]), int(first[1])), max(shape[2] for shape in shapes)
+    of_integers = {
+        trial: int(shape[2]) for trial, (shape, dtype) in zip(trials, headers, strict=True) if dtype.kind in "iu"
+    }
+    return (int(first[0]), int(first[1])), max(shape[2] for shape in shapes), of_integers
 
 
 def _read_tiers(archive: SessionArchive, session: Session, trials: tuple[int, ...]) -> tuple[Tier, ...]:

@@ -159,7 +159,7 @@ def convert_trial(
         if record is not None and record.n_missing_frames is None:
             data = workspace.group.read(keys["responses"])
             responses = template.decode_block("responses", position, data)
-            record = replace(record, n_missing_frames=_count_missing_frames(record, responses))
+            record = _count_unusual_values(record, responses)
     if record is None:
         block = read_trial_block(archive, plan.session, trial, plan.form, plan.precision)
         # After the block: of files in a folder the checksums are known now.
@@ -213,18 +213,23 @@ def write_trial_block(
         pupil_center=block.pupil_center,
         signature=block.signature,
     )
-    return replace(record, n_missing_frames=_count_missing_frames(record, block.responses))
+    return _count_unusual_values(record, block.responses)
 
 
-def _count_missing_frames(record: TrialRecord, responses: np.ndarray) -> dict[str, int]:
-    """Return at how many of a trial's last valid frames each variable has no values, where it lacks some."""
+def _count_unusual_values(record: TrialRecord, responses: np.ndarray) -> TrialRecord:
+    """Return the record with the frames that each variable lacks at its end, and with its infinite values."""
     recorded = {"behavior": record.behavior, "pupil_center": record.pupil_center}
     if not record.responses_withheld:
         recorded["responses"] = responses
     missing = {
         name: record.n_frames - count_recorded_frames(values, record.n_frames) for name, values in recorded.items()
     }
-    return {name: n for name, n in missing.items() if n > 0}
+    infinite = {name: int(np.isinf(values[:, : record.n_frames]).sum()) for name, values in recorded.items()}
+    return replace(
+        record,
+        n_missing_frames={name: n for name, n in missing.items() if n > 0},
+        n_infinite={name: n for name, n in infinite.items() if n > 0},
+    )
 
 
 def check_written(plan: ConversionPlan, objects: Iterable[tuple[str, StoredObject]]) -> dict[str, str]:

@@ -16,8 +16,9 @@ class Moments:
     """Mean, standard deviation, least and greatest value, element by element, of blocks that come one after another.
 
     Each block is summed in two passes in float64, and merged with what came before by the pairwise formula, so that
-    nothing cancels however large the mean is against the spread. NaN is left out. The order of the blocks and
-    their size, and nothing else, decide the last bits of the result.
+    nothing cancels however large the mean is against the spread. NaN is left out. With infinity among the values,
+    mean and standard deviation are infinite or NaN. The order of the blocks and their size, and nothing else, decide
+    the last bits of the result.
 
     Parameters
     ----------
@@ -43,6 +44,8 @@ class Moments:
         self._lowest = np.full(shape, np.nan)
         self._highest = np.full(shape, np.nan)
 
+    # Infinity less infinity is no number, which is no reason to warn: the result says it.
+    @np.errstate(invalid="ignore", over="ignore")
     def add(self, values: npt.NDArray[np.floating], axis: tuple[int, ...], rows: slice | EllipsisType = ...) -> None:
         """Take in a block.
 
@@ -72,6 +75,7 @@ class Moments:
         squares = block.sum(axis=axis) - np.square(rest) / np.maximum(n, 1)
         self._merge(rows, n, mean, squares, lowest, highest)
 
+    @np.errstate(invalid="ignore", over="ignore")
     def over_all(self) -> Moments:
         """Return the moments of all values together, of shape ``()``."""
         whole = Moments(())

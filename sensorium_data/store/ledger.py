@@ -46,7 +46,7 @@ class TrialFacts:
     broken : str
         Why the trial is not valid; empty for a valid one.
     responses_withheld : bool
-        The archive holds zeros in place of the responses, or no file of them.
+        The archive holds zeros or NaN alone in place of the responses, or no file of them.
     largest_absolute_error : mapping of str to float
         Of the stored precision against the archive's, by variable.
     members : mapping of str to tuple of int
@@ -59,6 +59,8 @@ class TrialFacts:
     n_missing_frames : mapping of str to int, or None
         By variable, at how many of the last valid frames it has no values; variables that have all are left out. None
         where an earlier version did not look.
+    n_infinite : mapping of str to int
+        By variable, how many of its values at valid frames are infinite; variables without any are left out.
     """
 
     trial: int
@@ -70,6 +72,7 @@ class TrialFacts:
     objects: Mapping[str, StoredObject]
     stamps: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     n_missing_frames: Mapping[str, int] | None = field(default=None, kw_only=True)
+    n_infinite: Mapping[str, int] = field(default_factory=dict, kw_only=True)
 
     @property
     def valid(self) -> bool:
@@ -85,6 +88,7 @@ class TrialFacts:
             "members": {name: list(fingerprint) for name, fingerprint in self.members.items()},
             **_write_stamps(self.stamps),
             **({} if self.n_missing_frames is None else {"n_missing_frames": dict(self.n_missing_frames)}),
+            **({"n_infinite": dict(self.n_infinite)} if self.n_infinite else {}),
         }
 
 
@@ -281,6 +285,7 @@ def _read_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
         "members": _read_members(facts["members"]),
         "stamps": _read_stamps(facts),
         "n_missing_frames": None if missing is None else {str(name): int(n) for name, n in missing.items()},
+        "n_infinite": {str(name): int(n) for name, n in facts.get("n_infinite", {}).items()},
     }
 
 

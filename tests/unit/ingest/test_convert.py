@@ -69,7 +69,7 @@ def test_withheld_responses_are_nan_and_marked(tmp_path: Path) -> None:
     assert dataset.n_frames.values.tolist() == [20, 20, 20]
 
 
-@pytest.mark.parametrize("kind", ["zeros", "no file"])
+@pytest.mark.parametrize("kind", ["zeros", "NaN", "no file"])
 @pytest.mark.parametrize(
     ("alias", "lacking", "note"),
     [
@@ -85,8 +85,9 @@ def test_responses_that_are_not_in_the_archive_are_withheld_and_noted(
 ) -> None:
     tiers = ["train", "train", "live_test_bonus", *["final_test_main"] * 3]
     recording = make_recording(alias, tiers)
+    responses = {"zeros": np.zeros((5, 24)), "NaN": np.full((5, 24), np.nan), "no file": None}[kind]
     for trial in lacking:
-        recording = recording.with_trial(trial, responses=np.zeros((5, 24)) if kind == "zeros" else None)
+        recording = recording.with_trial(trial, responses=responses)
     report = convert(recording, tmp_path)
     expected = [trial in lacking or (alias == "F" and trial > 1) for trial in range(6)]
     dataset = open_session(str(tmp_path / "store"), alias).load()

@@ -13,8 +13,22 @@ import pytest
 import sensorium_data as sd
 from models.runs import describe_data
 from sensorium_data.archive import open_archive
-from sensorium_data.errors import ArchiveError, RunError, SensoriumError, TrialError, UnknownNameError, UsageError
-from sensorium_data.ingest import ConversionReport, compare_with_archive, convert_session, resize_frames
+from sensorium_data.errors import (
+    ArchiveError,
+    RunError,
+    SensoriumError,
+    SourceError,
+    TrialError,
+    UnknownNameError,
+    UsageError,
+)
+from sensorium_data.ingest import (
+    ConversionReport,
+    choose_sessions,
+    compare_with_archive,
+    convert_session,
+    resize_frames,
+)
 from sensorium_data.quality import check_session
 from sensorium_data.sessions import Tier, find_session
 from sensorium_data.statistics import open_normalizer
@@ -116,6 +130,10 @@ def test_tiers_are_renamed_and_statistics_follow(lab: Path) -> None:
     assert compare(lab) == ()
     with pytest.raises(UsageError, match=r"no trial has this tier: found test; there are train, validation"):
         ingest(lab, tier_map=["test=oracle"])
+    assert "computed_statistics" not in mouse.attrs
+    for pairs in (["validation=oracle", "none"], ["none", "validation=oracle"]):
+        with pytest.raises(UsageError, match="contradicts itself"):
+            ingest(lab, tier_map=pairs)
     with pytest.raises(UnknownNameError, match="did you mean oracle"):
         ingest(lab, tier_map=["validation=orcle"])
 
@@ -170,8 +188,43 @@ def test_a_padded_integer_video_ends_with_the_responses(lab: Path) -> None:
     edit(lab / "mouseA/data/videos/4.npy", lambda video: np.pad(video, [(0, 0), (0, 0), (0, 8)]))
     for name in ("responses", "behavior", "pupil_center"):
         edit(lab / f"mouseA/data/{name}/4.npy", lambda a: np.pad(a, [(0, 0), (0, 8)], constant_values=np.nan))
-    ingest(lab)
+    report = ingest(lab)
+    assert any("1 trial with a video of integers" in note and "8 frames before" in note for note in report.notes)
     assert sd.open_session(lab / "store", "mouseA").n_frames.values[4] == 12
+
+
+def test_an_integer_video_goes_on_where_shorter_responses_end(lab: Path) -> None:
+    edit(lab / "mouseA/data/responses/1.npy", lambda responses: responses[:, :16])
+    report = ingest(lab)
+    assert "in 1 trial responses end 8 frames before the video" in report.notes
+    assert not any("integers" in note for note in report.notes)
+    mouse = sd.open_session(lab / "store", "mouseA")
+    assert mouse.n_frames.values[1] == 24
+    assert not np.isnan(mouse.videos.values[1]).any()
+    assert compare(lab) == ()
+
+
+def test_responses_of_nan_alone_are_withheld(lab: Path) -> None:
+    edit(lab / "mouseA/data/responses/3.npy", lambda responses: np.full_like(responses, np.nan))
+    assert "responses of 1 of 2 trials of validation are not in the archive" in ingest(lab).notes
+    mouse = sd.open_session(lab / "store", "mouseA")
+    assert mouse.responses_withheld.values.tolist() == [False, False, False, True, False]
+    assert mouse.n_frames.values[3] == 20
+    assert compare(lab) == ()
+
+
+def test_infinity_is_kept_and_noted_without_warnings(lab: Path) -> None:
+    for trial in (1, 3):
+        edit(lab / f"mouseA/data/responses/{trial}.npy", lambda a: np.where(np.arange(a.shape[1]) == 2, np.inf, a))
+    edit(lab / "mouseA/data/behavior/0.npy", lambda a: np.where(np.arange(a.size).reshape(a.shape) == 3, -np.inf, a))
+    notes = ingest(lab).notes
+    assert "responses of trials 1, 3 hold infinity, in 10 values" in notes
+    assert "behavior of trial 0 holds infinity, in 1 value" in notes
+    assert sd.open_session(lab / "store", "mouseA").responses.values[1, 0, 2] == np.inf
+    assert sd.open_statistics(lab / "store", "mouseA").responses.sel(statistic="max").values[0, 2] == np.inf
+    assert compare(lab) == ()
+    # Trials that are copied into another version are noted as well.
+    assert "responses of trials 1, 3 hold infinity, in 10 values" in ingest(lab, tier_map=["train=oracle"]).notes
 
 
 def lacks_behavior(tree: Path) -> None:
@@ -188,6 +241,10 @@ def holds_other_frames(tree: Path) -> None:
 
 def is_sampled_otherwise(tree: Path) -> None:
     edit(tree / "data/behavior/1.npy", lambda behavior: behavior.repeat(2, axis=1))
+
+
+def numbers_a_unit_past_int64(tree: Path) -> None:
+    np.save(tree / "meta/neurons/unit_ids.npy", np.array([1, 2, 3, 4, 2**63 + 1], np.uint64))
 
 
 def has_half_of_the_statistics(tree: Path) -> None:
@@ -218,6 +275,7 @@ def holds_complex_numbers(tree: Path) -> None:
         (holds_another_session, TrialError, r"trial 1.*found \(4, 24\), expected \(5, frames\)"),
         (holds_other_frames, TrialError, r"trial 2.*2.npy: wrong shape of videos: found \(18, 32, 17\)"),
         (is_sampled_otherwise, TrialError, "trial 1.*behavior is not sampled.*found 48 frames, expected 24.*resample"),
+        (numbers_a_unit_past_int64, TrialError, "unit_ids.npy: a unit id is too large.*found 9223372036854775809"),
         (has_half_of_the_statistics, ArchiveError, "std.npy: statistics of videos are not whole: found 1 of 5"),
         (pickles_its_tiers, TrialError, "tiers.npy: .*never unpickled.*allow_pickle"),
         (names_a_tier_like_a_path, TrialError, r"trial 4.*'\.\./x'.*letters, digits"),
@@ -247,6 +305,46 @@ def test_names_of_other_labs_are_sessions(name: str) -> None:
 def test_names_that_are_paths_files_of_the_store_or_mistyped_words_are_not(name: str) -> None:
     with pytest.raises(UnknownNameError):
         find_session(name)
+
+
+@pytest.mark.parametrize("name", [".hid-1", "mouseA.v2", "m1"])
+def test_the_rule_for_names_is_told(name: str) -> None:
+    with pytest.raises(UnknownNameError, match=r"other labs' sessions are 4 to 128 letters.*not ending in"):
+        find_session(name)
+
+
+def test_all_warns_of_sessions_without_a_usable_name(lab: Path) -> None:
+    tree = lab / "mouseA"
+    shutil.copytree(tree, lab / "mouse A1")
+    for name in ("mouse", "mouse\x1bA.v2"):
+        shutil.make_archive(str(lab / name), "zip", lab, "mouseA")
+    (lab / "notes.zip").write_bytes(b"no archive")
+    warnings: list[str] = []
+    assert choose_sessions(["all"], [str(lab)], warn=warnings.append) == (find_session("mouseA"),)
+    assert [text.partition("found ")[2].partition(", expected 4 to 128 letters")[0] for text in warnings] == [
+        "'mouse'",
+        r"'mouse\x1bA.v2'",
+        "'mouse A1'",
+    ]
+    shutil.rmtree(tree)
+    with pytest.raises(SourceError, match="no archive or folder there has a session's name: found 'mouse'"):
+        choose_sessions(["all"], [str(lab)])
+
+
+@pytest.mark.parametrize("packing", ["folder", "archive", "archive of a neutral folder"])
+def test_files_named_like_another_session_are_refused(lab: Path, packing: str) -> None:
+    other = (lab / "mouseA").rename(lab / ("unpacked" if "neutral" in packing else "mouseB"))
+    source = str(other)
+    if packing != "folder":
+        source = shutil.make_archive(str(lab / "mouseB"), "zip", lab, other.name)
+    with pytest.raises(SensoriumError, match=r"session mouseA, .*mouseB.*or rename"):
+        convert_session(find_session("mouseA"), str(lab / "store"), source=source)
+
+
+def test_files_in_a_folder_of_a_neutral_name_are_taken(lab: Path) -> None:
+    tree = (lab / "mouseA").rename(lab / "unpacked")
+    report = convert_session(find_session("mouseA"), str(lab / "store"), source=str(tree))
+    assert any("that it is this session's is assumed" in note for note in report.notes)
 
 
 def test_a_tier_of_another_lab_is_one_object_and_survives_pickling() -> None:
