@@ -120,7 +120,7 @@ def draw_neurons(session: Session, n_neurons: int, seed: int) -> Neurons:
         rf_x=np.clip(14 + 36 * along[:, 0] + scatter[:, 0], 8, FRAME_WIDTH - 8),
         rf_y=np.clip(9 + 18 * along[:, 1] + scatter[:, 1], 7, FRAME_HEIGHT - 7),
         rf_sigma=sigma,
-        rf_aspect=np.where(kind == KINDS.index("spot"), random.uniform(1.0, 2.0, n_neurons), 1.0),
+        rf_aspect=np.where(kind == KINDS.index("spot"), random.uniform(1.4, 2.0, n_neurons), 1.0),
         rf_period=sigma * random.uniform(3.3, 3.7, n_neurons),
         rf_orientation=random.integers(0, _N_ORIENTATIONS, n_neurons) * np.pi / _N_ORIENTATIONS,
         rf_phase=phase * np.pi / 2,

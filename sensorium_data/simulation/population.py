@@ -33,7 +33,7 @@ _MOST_TIMES_MEAN = 60.0
 _SPONTANEOUS_SHARE = (0.1, 0.75)
 
 # An event's size is gamma distributed, times a lognormal factor that the events of one scan share.
-_EVENT_SHAPE, _BURST_SIGMA = 2.0, 0.6
+_EVENT_SHAPE, _BURST_SIGMA = 2.0, 0.44
 _BURST_SQUARE = np.exp(_BURST_SIGMA**2)
 # Scans are interpolated linearly: what is independent from scan to scan keeps so much of its variance.
 _INTERPOLATED_VARIANCE = 2 / 3

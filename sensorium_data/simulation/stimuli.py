@@ -232,7 +232,7 @@ def _render_kinematogram(
     columns_TDW = np.exp(-((places_TD2[..., 1:] - np.arange(FRAME_WIDTH)) ** 2) / (2 * radius**2))
     signs_D = random.choice([-1.0, 1.0], n_dots)
     return np.asarray(
-        _GRAY + 116.3 * np.tanh(np.einsum("tdh,tdw,d->thw", rows_TDH, columns_TDW, signs_D, optimize=True))
+        _GRAY + 120.4 * np.tanh(np.einsum("tdh,tdw,d->thw", rows_TDH, columns_TDW, signs_D, optimize=True))
     )
 
 
