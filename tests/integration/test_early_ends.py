@@ -201,7 +201,7 @@ def test_a_store_that_an_earlier_version_wrote_learns_of_them_when_its_archive_c
 ) -> None:
     recording = make()
     with monkeypatch.context() as patched:
-        patched.setattr("sensorium_data.ingest.trial_conversion._count_missing_frames", lambda *_: None)
+        patched.setattr("sensorium_data.ingest.trial_conversion._count_unusual_values", lambda record, _: record)
         convert(recording, tmp_path)
     with pytest.raises(StoreError, match=r"trial 1, .*: responses holds values that are no numbers"):
         TrialReader(str(tmp_path / "store"), ["A"]).read("A", 1)
