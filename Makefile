@@ -35,9 +35,9 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# A file's tests stay in one process, with what they share. tests/conftest.py puts the long ones first.
 # One process more than cores, up to 4: many tests wait for processes that they start.
 N_PROCESSES := $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu); echo $$((n < 4 ? n + 1 : 4)))
+# A file's tests stay in one process, with what they share. tests/conftest.py puts the long ones first.
 PYTEST := $(BIN)/python -m pytest --numprocesses $(N_PROCESSES) --dist loadfile --no-loadscope-reorder --durations 20
 
 test: lint
