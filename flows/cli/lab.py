@@ -120,10 +120,10 @@ def ui(
         for pool in _POOLS:
             say(f"→ start a worker for the pool {pool}, its log in {server.log(f'{pool} worker')}")
             start_worker(server, pool)
-        table_console().print(server.url, highlight=False)
-        say(f"for commands in another terminal: export PREFECT_API_URL={server.url}/api")
-        say("Ctrl-C ends the server and the workers")
         try:
+            table_console().print(server.url, highlight=False)
+            say(f"for commands in another terminal: export PREFECT_API_URL={server.url}/api")
+            say("Ctrl-C ends the server and the workers")
             wait_for_end(server)
         except KeyboardInterrupt:
             say("→ end the workers and the server")
