@@ -52,9 +52,10 @@ from sensorium_data.scoring import CorrelationAccumulator
 from sensorium_data.predictions import predicted_sessions
 from sensorium_data.scoring import ScoredSession
 from sensorium_data.sessions import Tier
+from sensorium_data.store import open_store
 
 work, out = map(Path, sys.argv[1:])
-predictions, store, tier = str(work / "predictions"), str(work / "store"), Tier("final_test_main")
+predictions, store, tier = str(work / "predictions"), open_store(work / "store"), Tier("final_test_main")
 scores = {}
 for session in predicted_sessions(predictions):
     source = ScoredSession(predictions, store, None, session, [tier], "official")

@@ -69,8 +69,10 @@ class ScoredSession:
 
     Parameters
     ----------
-    predictions, store : str
-        Path or URL of the predictions store, and of the session stores.
+    predictions : str
+        Path or URL of the predictions store.
+    store : Store
+        The session stores.
     truth : str or None
         Truth of simulated sessions; it stands in for withheld responses.
     session : Session
