@@ -15,7 +15,8 @@ from sensorium_data.ingest.assembly import STATISTICS_GROUP, declare_statistics
 from sensorium_data.ingest.computed_statistics import ComputedStatistics
 from sensorium_data.ingest.previous_version import PreviousVersion
 from sensorium_data.ingest.recollection import STATISTICS_MEMBERS, recall_statistics
-from sensorium_data.ingest.trial_blocks import SessionContents, TrialForm
+from sensorium_data.ingest.session_contents import SessionContents
+from sensorium_data.ingest.trial_blocks import TrialForm
 from sensorium_data.ingest.workspace import Workspace
 from sensorium_data.schema import STATISTICS, VARIABLES
 from sensorium_data.statistics import describe_coverage, measure_coverage

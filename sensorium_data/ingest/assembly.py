@@ -11,8 +11,9 @@ from sensorium_data.archive import SessionArchive
 from sensorium_data.ingest.adaptation import Adaptation
 from sensorium_data.ingest.computed_statistics import COMPUTED_STATISTICS_RULE
 from sensorium_data.ingest.presentation import Presentation, compute_onsets
+from sensorium_data.ingest.session_contents import SessionContents
 from sensorium_data.ingest.simulation_mark import SimulationMark
-from sensorium_data.ingest.trial_blocks import SessionContents, TrialForm
+from sensorium_data.ingest.trial_blocks import TrialForm
 from sensorium_data.movies import name_movie, recognize_stimulus
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.schema import (

@@ -40,11 +40,13 @@ from sensorium_data.ingest.assembly import (
     encode_rest,
 )
 from sensorium_data.ingest.computed_statistics import ComputedStatistics
+from sensorium_data.ingest.notes import describe_conversion
 from sensorium_data.ingest.presentation import read_presentation
 from sensorium_data.ingest.recollection import recall_statistics, recall_trials
+from sensorium_data.ingest.session_contents import SessionContents, read_session_contents
 from sensorium_data.ingest.simulation_mark import read_simulation_mark
 from sensorium_data.ingest.targets import Target, find_target
-from sensorium_data.ingest.trial_blocks import SessionContents, TrialForm, read_session_contents
+from sensorium_data.ingest.trial_blocks import TrialForm
 from sensorium_data.ingest.trial_conversion import (
     ConversionPlan,
     ConvertedTrial,
@@ -55,8 +57,8 @@ from sensorium_data.ingest.trial_conversion import (
 from sensorium_data.ingest.workspace import Workspace
 from sensorium_data.movies import group_movies
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.schema import SCHEMA_VERSION, VARIABLES
-from sensorium_data.sessions import Session, sort_tiers
+from sensorium_data.schema import SCHEMA_VERSION
+from sensorium_data.sessions import Session
 from sensorium_data.store import (
     METADATA_KEY,
     ROOT_LOCK,
@@ -68,7 +70,6 @@ from sensorium_data.store import (
     StoreLike,
     TrialRecord,
     exclusive_access,
-    format_range,
     is_locked,
     merge_objects,
     next_group,
@@ -85,7 +86,6 @@ _Result = TypeVar("_Result")
 _N_RESTARTS = 3
 # Objects that one task reads back: few enough to spread, many enough that a cluster's overhead does not count.
 _CHECKED_AT_ONCE = 16
-_N_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -364,15 +364,7 @@ class _Conversion:
         statistics = write_computed_statistics(computed, contents, statistics, workspace, precision)
         notes: tuple[str, ...] = (
             *contents.describe_differences(statistics.n_frames_padded),
-            *_describe_withheld(session, contents, records),
-            *_describe_place(archive),
-            *_describe_unexpected(archive),
-            *presentation.notes,
-            *(f"trial {record.trial} is broken: {record.broken}" for record in records if record.broken),
-            *_describe_inferred_ends(contents, records),
-            *_describe_early_ends(records),
-            *_describe_infinite(records),
-            *_describe_computed(computed, contents),
+            *describe_conversion(session, archive, contents, records, presentation, computed),
         )
         longest = max((record.n_frames for record in records), default=0)
         given = find_given_statistics(archive, contents)
@@ -549,91 +541,6 @@ def _read_records(plan: ConversionPlan, contents: SessionContents, resources: Re
         ):
             done[trial] = replace(record, stamps=archive.stamp_members(members_of_trial(trial)))
     return done
-
-
-def _describe_withheld(session: Session, contents: SessionContents, records: Sequence[TrialRecord]) -> Iterator[str]:
-    """Yield a sentence for each tier with responses that are not in the archive, though they are published elsewhere.
-
-    Zeros in the test tiers of a session that withholds them are as published; a missing file never is.
-    """
-    for tier in sort_tiers(contents.tiers):
-        of_tier = [record for record, own in zip(records, contents.tiers, strict=True) if own is tier]
-        are_zeros_published = tier.is_test and session.withholds_test_responses
-        n_lacking = sum(
-            record.responses_withheld and not (are_zeros_published and "responses" in record.members)
-            for record in of_tier
-        )
-        if n_lacking:
-            n_in_words = f"{n_lacking}" if n_lacking == len(of_tier) else f"{n_lacking} of {len(of_tier)}"
-            yield f"responses of {n_in_words} trials of {tier} are not in the archive"
-
-
-def _describe_place(archive: SessionArchive) -> Iterator[str]:
-    if not archive.is_named:
-        yield "neither the archive nor a folder in it has the session's name: that it is this session's is assumed"
-
-
-def _describe_unexpected(archive: SessionArchive) -> Iterator[str]:
-    names = archive.unexpected
-    if names:
-        shown = ", ".join(names[:_N_NAMED]) + (" and others" if len(names) > _N_NAMED else "")
-        yield f"{len(names)} members of the archive have no place in a session: {shown}"
-
-
-def _describe_inferred_ends(contents: SessionContents, records: Sequence[TrialRecord]) -> Iterator[str]:
-    lengths = contents.n_frames_of_integer_videos
-    left_out = [lengths.get(one.trial, 0) - one.n_frames for one in records if not one.broken]
-    left_out = [n for n in left_out if n > 0]
-    if left_out:
-        frames = "1 frame" if max(left_out) == 1 else f"{format_range(np.array(left_out))} frames"
-        yield (
-            f"{_count_trials(len(left_out))} with a video of integers: its end is taken from the NaN in responses and "
-            f"pupil centers, {frames} before the array's"
-        )
-
-
-def _count_trials(n: int) -> str:
-    return "1 trial" if n == 1 else f"{n} trials"
-
-
-def _describe_early_ends(records: Sequence[TrialRecord]) -> Iterator[str]:
-    for variable in VARIABLES:
-        missing = [n for record in records for name, n in (record.n_missing_frames or {}).items() if name == variable]
-        if missing:
-            frames = "1 frame" if max(missing) == 1 else f"{format_range(np.array(missing))} frames"
-            verb = "end" if variable == "responses" else "ends"
-            yield f"in {_count_trials(len(missing))} {variable} {verb} {frames} before the video"
-
-
-def _describe_infinite(records: Sequence[TrialRecord]) -> Iterator[str]:
-    for variable in VARIABLES:
-        trials = [record.trial for record in records if variable in record.n_infinite]
-        if trials:
-            named = ", ".join(map(str, trials[:_N_NAMED]))
-            others = f" and {len(trials) - _N_NAMED} more trials" if len(trials) > _N_NAMED else ""
-            n = sum(record.n_infinite.get(variable, 0) for record in records)
-            yield (
-                f"{variable} of trial{'s' * (len(trials) > 1)} {named}{others} hold{'s' * (variable != 'responses')} "
-                f"infinity, in {n} value{'s' * (n > 1)}"
-            )
-
-
-def _describe_computed(computed: ComputedStatistics, contents: SessionContents) -> Iterator[str]:
-    if not computed:
-        return
-    which = "statistics" if len(computed.variables) == len(contents.variables) else None
-    which = which or f"statistics of {', '.join(computed.variables)}"
-    unknown = [name for name in computed.variables if name not in computed.known_variables]
-    if computed.n_trials:
-        yield f"the archive gives no {which}: computed over {computed.n_trials} trials of tier train"
-        if unknown:
-            yield f"no trial of tier train holds a value of {', '.join(unknown)}: their statistics are unknown"
-    else:
-        there = ", ".join(sort_tiers(contents.tiers))
-        yield (
-            f"the archive gives no {which}, and no trial of tier train with responses to compute them from (tiers "
-            f"{there}): they are unknown; --tier-map renames a tier"
-        )
 
 
 def _find_movies(records: Sequence[TrialRecord], template: SessionTemplate, workspace: Workspace) -> list[int]:

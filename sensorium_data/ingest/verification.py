@@ -15,7 +15,8 @@ from sensorium_data.errors import ArchiveError, TrialError
 from sensorium_data.ingest.adaptation import Adaptation
 from sensorium_data.ingest.archived_statistics import read_statistic, start_computed_statistics
 from sensorium_data.ingest.assembly import STATISTICS_GROUP
-from sensorium_data.ingest.trial_blocks import TrialBlock, TrialForm, read_session_contents, read_trial_block
+from sensorium_data.ingest.session_contents import read_session_contents
+from sensorium_data.ingest.trial_blocks import TrialBlock, TrialForm, read_trial_block
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import STATISTICS, VARIABLES
 from sensorium_data.sessions import find_session

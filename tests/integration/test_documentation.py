@@ -214,9 +214,10 @@ def run_block(page: Document, block: Block) -> None:
 @pytest.mark.usefixtures("workplace")
 @pytest.mark.parametrize("page", EXAMPLES, ids=str)
 def test_the_examples_of_a_page_run_one_after_the_other(page: Document) -> None:
-    for block in page.blocks:
-        if block.mark != _RUNS:
-            continue
+    blocks = [block for block in page.blocks if block.mark == _RUNS]
+    assert blocks
+    for block in blocks:
+        # One that does not hold raises an error, with the document's line in its traceback.
         run_block(page, block)
 
 
