@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from urllib.parse import quote
 
 from aiohttp import web
@@ -28,6 +30,7 @@ Fault = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 _START_TIMEOUT_S = 30.0
 # Requests still running when the server closes: their clients are gone or about to be.
 _SHUTDOWN_TIMEOUT_S = 0.5
+_N_WAITING_CONNECTIONS = 128
 
 
 class Request(NamedTuple):
@@ -131,6 +134,8 @@ class _ServerThread(threading.Thread):
         self._faults = tuple(faults)
         self._ready = threading.Event()
         self._unanswered: set[int] = set()
+        self._connecting: set[asyncio.Task[object]] = set()
+        self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         self._n_requests = 0
         self._server: DirectoryServer | None = None
         self._failure: OSError | None = None
@@ -162,17 +167,38 @@ class _ServerThread(threading.Thread):
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT_S, handler_cancellation=True)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            host, port = runner.addresses[0][:2]
-            self._server = DirectoryServer(f"http://{host}:{port}")
-            self._ready.set()
-            await self._stopping.wait()
+            # Not aiohttp's site: asyncio's server, if closed while a connection is accepted, leaves that one open.
+            with socket.create_server(("127.0.0.1", 0), backlog=_N_WAITING_CONNECTIONS) as listener:
+                listener.setblocking(False)
+                self._loop.add_reader(listener, self._accept, listener, cast(web.Server, runner.server))
+                host, port = listener.getsockname()
+                self._server = DirectoryServer(f"http://{host}:{port}")
+                self._ready.set()
+                await self._stopping.wait()
+                self._loop.remove_reader(listener)
         except OSError as error:
             self._failure = error
         finally:
             self._ready.set()
+            await asyncio.gather(*self._connecting, return_exceptions=True)
             await runner.cleanup()
+            # Closing waits until all that was written is sent; a client that reads no more would hold it up for ever.
+            for transport in list(self._transports):
+                transport.abort()
+            await asyncio.sleep(0)
+
+    def _accept(self, listener: socket.socket, server: web.Server) -> None:
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        task = asyncio.ensure_future(self._connect(connection, server))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, connection: socket.socket, server: web.Server) -> None:
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(server, connection)
+        self._transports.add(transport)
 
     async def _note(self, request: web.Request, response: web.StreamResponse) -> None:
         if self._server is not None:
