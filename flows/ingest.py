@@ -18,6 +18,7 @@ from flows.settings import Settings
 from sensorium_data.archive import Mode
 from sensorium_data.errors import SensoriumError
 from sensorium_data.ingest import ConversionReport, IngestReport, choose_sessions, ingest_sessions
+from sensorium_data.machine import bound_jobs
 from sensorium_data.sessions import find_session
 from sensorium_data.store import Precision
 
@@ -75,9 +76,12 @@ def ingest(
     require_writable_report(quality_report)
     settings = Settings()
     sources = settings.sources if source is None else [source] if isinstance(source, str) else source
+    n_jobs = jobs or settings.jobs
+    if n_jobs is not None and dask is None:
+        n_jobs = bound_jobs(n_jobs, warn=log_line)
     options = {
         "sources": sources,
-        "jobs": jobs or settings.jobs,
+        "jobs": n_jobs,
         "mode": Mode(mode),
         "downloads": downloads or settings.downloads,
         "precision": None if precision is None else Precision(precision),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from sensorium_data.errors import UnknownNameError, UsageError
+from sensorium_data.machine import count_cores
 
-__all__ = ["choose_device", "repeatable"]
+__all__ = ["bound_threads", "choose_device", "repeatable"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -26,6 +28,16 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not has_gpu:
         raise UsageError("torch sees no GPU here", found="device cuda", remedy="choose the device auto or cpu")
     return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
+
+
+def bound_threads() -> None:
+    """Let torch compute on no more threads than this process has cores, unless ``OMP_NUM_THREADS`` says how many.
+
+    OpenMP knows of a process's affinity, but not of its control group's quota.
+    """
+    n_cores = count_cores()
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > n_cores:
+        torch.set_num_threads(n_cores)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from models.config import TrainingConfig
-from models.devices import choose_device
+from models.devices import bound_threads, choose_device
 from models.inputs import InputPreparer
 from models.layouts import find_layout
 from models.response_model import ResponseModel
@@ -191,6 +191,7 @@ def predict(
         chosen, lacking = _separate_sessions(opened, chosen, chosen_tiers)
         notes += [f"Session {session} has no trial of these tiers and is not predicted." for session in lacking]
     torch_device = choose_device(device)
+    bound_threads()
     names = [session.name for session in chosen]
     for session in chosen:
         require_model_inputs(opened[session], session, opened.url)

@@ -136,6 +136,7 @@ def ingest(
     from flows.settings import Settings
     from sensorium_data.archive import Mode
     from sensorium_data.ingest import choose_sessions, ingest_sessions
+    from sensorium_data.machine import bound_jobs
     from sensorium_data.movies import link_movies
     from sensorium_data.store import Precision, Store
 
@@ -149,6 +150,9 @@ def ingest(
     defaults = Settings()
     sources = source or defaults.sources
     chosen = choose_sessions(session, sources, warn=complain)
+    jobs = jobs or defaults.jobs
+    if jobs is not None and dask is None:
+        jobs = bound_jobs(jobs, warn=complain)
     downloads = downloads or defaults.downloads
     if runs_as_flow(flow, "flows.ingest"):
         from flows.ingest import ingest as ingest_flow
@@ -170,7 +174,7 @@ def ingest(
                 resize=resize,
                 tier_map=tier_map,
                 repairs=repair,
-                jobs=jobs if jobs is not None else defaults.jobs,
+                jobs=jobs,
                 dask=dask,
                 progress=progress,
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from sensorium_data.errors import UsageError
+from sensorium_data.machine import bound_jobs, count_cores
 
 __all__ = [
     "EXIT_DONE",
@@ -116,7 +116,8 @@ def count_jobs(jobs: int | None) -> int:
     from flows.settings import Settings
 
     check_jobs(jobs)
-    return jobs or Settings().jobs or os.cpu_count() or 1
+    chosen = jobs or Settings().jobs
+    return bound_jobs(count_cores()) if chosen is None else bound_jobs(chosen, warn=complain)
 
 
 def runs_as_flow(asked: bool, module: str) -> bool:

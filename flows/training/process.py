@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from flows.training.bound_process import bind_to_parent
+from sensorium_data.machine import count_cores
 
 if TYPE_CHECKING:
     from flows.reporting import NotedProgress
@@ -101,7 +102,7 @@ def _become_torchrun(job: TrainingJob, messages: Messages) -> NoReturn:
         for descriptor in locks:
             os.set_inheritable(descriptor, True)
         # torchrun would give each process one thread, and say so at length.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // job.n_devices)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cores() // job.n_devices)))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.n_devices}"]
         os.execv(sys.executable, [*command, "-m", "flows.training.process", str(os.getpid())])  # noqa: S606
 

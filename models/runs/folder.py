@@ -27,6 +27,7 @@ from models.runs.run import FORMAT_VERSION, ModelRecord
 from models.runs.weights import digest_file, save_weights
 from sensorium_data.errors import RunError, StoreError
 from sensorium_data.files import lock_folder
+from sensorium_data.machine import count_cores
 
 __all__ = [
     "RunFolder",
@@ -98,7 +99,7 @@ class RunFolder:
                     torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
                 ),
                 "n_ranks": n_ranks,
-                "n_cores": os.cpu_count(),
+                "n_cores": count_cores(),
                 "n_torch_threads": torch.get_num_threads(),
             },
         )

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 from models.config import TrainingConfig
-from models.devices import choose_device, repeatable
+from models.devices import bound_threads, choose_device, repeatable
 from models.runs import (
     UNFINISHED,
     EpochMetrics,
@@ -147,6 +147,7 @@ def train(
     chosen = _choose_sessions(opened, sessions)
     names = [session.name for session in chosen]
     folder = open_runs(runs)
+    bound_threads()
     with open_ranks(config.n_devices, choose_device(config.device)) as (ranks, device):
         neurons = select_neurons(config, opened, chosen)
         data = describe_data(opened, chosen, neurons)

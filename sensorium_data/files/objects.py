@@ -16,6 +16,7 @@ import fsspec.core
 from isal import isal_zlib
 
 from sensorium_data.errors import StoreError
+from sensorium_data.machine import share_threads
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
@@ -249,6 +250,7 @@ class LocalObjects:
         # Zarr takes long to import, and what only asks whether a store is finished does not need it.
         from zarr.storage import LocalStore
 
+        share_threads()
         return LocalStore(self.root, read_only=True)
 
 
@@ -361,6 +363,7 @@ class RemoteObjects:
     def zarr_store(self) -> ZarrStore:
         from zarr.storage import FsspecStore
 
+        share_threads()
         return FsspecStore.from_url(self._url, read_only=True)
 
     @contextlib.contextmanager

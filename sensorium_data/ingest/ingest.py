@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
@@ -15,6 +14,7 @@ from sensorium_data.cluster import open_cluster
 from sensorium_data.errors import SensoriumError, SourceError, UnknownNameError
 from sensorium_data.files import RetryPolicy
 from sensorium_data.ingest.convert import ConversionReport, convert_session
+from sensorium_data.machine import bound_jobs, count_cores
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSION_NAME_RULE, Session, find_session, find_sessions
 from sensorium_data.store import Precision, Store, StoreLike
@@ -128,10 +128,13 @@ def _list_sources(sources: Sequence[str]) -> dict[str, str]:
 
 
 def default_jobs(sources: Sequence[str] = ()) -> int:
-    """Return how many trials to convert at once: one a core, and at least 8 where archives come over a network."""
-    n_cores = os.cpu_count() or 1
+    """Return how many trials to convert at once: one a core, and at least 8 where archives come over a network.
+
+    They are fewer where memory is short.
+    """
+    n_cores = count_cores()
     are_local = bool(sources) and all("://" not in source or source.startswith("file:") for source in sources)
-    return n_cores if are_local else max(n_cores, _LEAST_JOBS_OVER_A_NETWORK)
+    return bound_jobs(n_cores if are_local else max(n_cores, _LEAST_JOBS_OVER_A_NETWORK))
 
 
 def ingest_sessions(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sensorium_data.machine import share_threads
 from sensorium_data.schema import VARIABLES, Field
 from sensorium_data.store.precision import Precision
 
@@ -42,6 +43,7 @@ class SessionTemplate:
         import zarr
         from zarr.storage import MemoryStore
 
+        share_threads()
         self.sizes = dict(sizes)
         self.precision = precision
         self._objects: dict[str, Any] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,8 @@ from typing import IO, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from sensorium_data.machine import count_cores
 
 __all__ = ["COLUMN_TYPES", "ColumnType", "PredictionsFile", "describe_type"]
 
@@ -90,7 +91,7 @@ class PredictionsFile:
             yield from batch.to_struct_array()
 
     def _decode_ahead(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        n_threads = min(_MAX_THREADS, os.cpu_count() or 1)
+        n_threads = min(_MAX_THREADS, count_cores())
         # A Parquet reader is not safe to share between threads.
         idle = [self._open() for _ in range(n_threads)]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from sensorium_data.errors import UsageError
+from sensorium_data.machine import memory_limit_bytes
 
 __all__ = ["BlockCache", "default_cache_bytes"]
 
@@ -79,13 +78,4 @@ class BlockCache(Generic[_Block]):
 
 def default_cache_bytes() -> int:
     """Return a quarter of the memory this process may use: the machine's, or its control group's if that is less."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for limit_file in (
-        Path("/sys/fs/cgroup/memory.max"),
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-    ):
-        if limit_file.is_file():
-            limit = limit_file.read_text().strip()
-            if limit.isdecimal():
-                total = min(total, int(limit))
-    return total // 4
+    return memory_limit_bytes() // 4

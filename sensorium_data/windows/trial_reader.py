@@ -6,7 +6,6 @@ beside Python: :mod:`sensorium_data.windows.loader` reads several at once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -21,6 +20,7 @@ from sensorium_data.files import (
     RetryPolicy,
     default_object_cache,
 )
+from sensorium_data.machine import count_cores
 from sensorium_data.sessions import Session, Tier, find_session
 from sensorium_data.statistics import Normalizer, open_normalizer
 from sensorium_data.store import (
@@ -118,7 +118,7 @@ class TrialReader:
         elif object_cache is None:
             object_cache = default_object_cache(_OBJECT_CACHE_BYTES)
         self.sessions: tuple[Session, ...] = tuple(find_session(name) for name in sessions)
-        self.n_threads = n_threads if n_threads is not None else min(8, os.cpu_count() or 1) if is_local else 8
+        self.n_threads = n_threads if n_threads is not None else min(8, count_cores()) if is_local else 8
         self.cache: BlockCache[RecordedTrial] = BlockCache(
             cache_bytes if cache_bytes is not None else default_cache_bytes()
         )

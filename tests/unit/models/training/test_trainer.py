@@ -145,7 +145,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(store, trai
 
 def test_threads_and_memory_of_the_loader_do_not_change_the_weights(store, trained, tmp_path, monkeypatch):
     report, _ = trained
-    monkeypatch.setattr("os.cpu_count", lambda: 5)
+    monkeypatch.setattr("sensorium_data.windows.trial_reader.count_cores", lambda: 5)
     again = train(tiny_config(max_epochs=3, cache_bytes=0), store, ["F", "G"], tmp_path)
     assert_equal_weights(weights_of(again), weights_of(report))
     # Neither belongs to what the run is.
