@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from flows.lab.local_server import LocalServer, default_home, find_free_port, start_server
+from flows.lab.loopback import bypass_proxies_for_loopback, describe_route
 from sensorium_data.errors import UsageError
 
 __all__ = ["require_server", "server_is_configured", "start_embedded_server"]
@@ -22,6 +22,7 @@ __all__ = ["require_server", "server_is_configured", "start_embedded_server"]
 
 _ANSWER_TIMEOUT_S = 10.0
 _EXIT_TERMINATED = 143
+_SERVER_ERROR = 500
 
 
 def server_is_configured() -> bool:
@@ -37,18 +38,22 @@ def require_server() -> None:
     UsageError
         If it does not.
     """
+    bypass_proxies_for_loopback()
     url = os.environ["PREFECT_API_URL"]
     try:
         if not url.startswith(("http://", "https://")):
             raise ValueError("no http:// or https:// URL")
-        # A server that wants a login answers too.
-        with contextlib.suppress(HTTPError):
+        try:
             urlopen(f"{url.rstrip('/')}/health", timeout=_ANSWER_TIMEOUT_S).close()  # noqa: S310 (checked above)
+        except HTTPError as error:
+            # A server that wants a login answers too; 502 is what a proxy says of one that it cannot reach.
+            if error.code >= _SERVER_ERROR:
+                raise
     except (OSError, ValueError) as error:
         raise UsageError(
             "no Prefect server answers at PREFECT_API_URL",
             path=url,
-            found=error,
+            found=f"{error}, {describe_route(url)}",
             remedy="start it with `prefect server start`, or unset PREFECT_API_URL to run without one",
         ) from error
 

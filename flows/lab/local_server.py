@@ -15,6 +15,7 @@ from types import FrameType, MappingProxyType
 from typing import NoReturn
 from urllib.request import urlopen
 
+from flows.lab.loopback import bypass_proxies_for_loopback, describe_route
 from flows.training import bound_command
 from sensorium_data.errors import SensoriumError, UsageError
 
@@ -57,6 +58,7 @@ class LocalServer:
     """
 
     def __init__(self, home: Path, port: int, stack: ExitStack, settings: Mapping[str, str]) -> None:
+        bypass_proxies_for_loopback()
         self.url = f"http://{_HOST}:{port}"
         self.home = home
         self.environment = {
@@ -100,19 +102,20 @@ class LocalServer:
         ServerError
             If it has ended, or takes longer than a very slow machine.
         """
+        url = f"{self.url}/api/health"
         give_up_s = time.monotonic() + _START_TIMEOUT_S
         while True:
             self.require_running()
             try:
-                urlopen(f"{self.url}/api/health", timeout=5).close()  # noqa: S310 (loopback, http)
-            except OSError:
+                urlopen(url, timeout=5).close()  # noqa: S310 (loopback, http)
+            except OSError as error:
                 if time.monotonic() > give_up_s:
                     raise ServerError(
                         "the server does not answer",
                         path=self.log("server"),
-                        found=f"nothing for {_START_TIMEOUT_S:.0f} s",
+                        found=f"{error} at {url}, {describe_route(url)} for {_START_TIMEOUT_S:.0f} s",
                         remedy="read its log",
-                    ) from None
+                    ) from error
                 time.sleep(_POLL_S)
             else:
                 return

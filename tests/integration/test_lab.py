@@ -34,8 +34,14 @@ DEPLOYMENTS |= {"pipeline/pipeline"}
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with run_lab(tmp_path_factory.mktemp("lab")) as lab:
-        yield lab
+    """A lab on a network whose proxy must not be asked for this machine; here it answers nobody."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("no_proxy", "NO_PROXY"):
+            patch.delenv(name, raising=False)
+        for name in ("http_proxy", "HTTP_PROXY", "ws_proxy", "all_proxy"):
+            patch.setenv(name, "http://127.0.0.1:9")
+        with run_lab(tmp_path_factory.mktemp("lab")) as lab:
+            yield lab
 
 
 @dataclass(frozen=True)
