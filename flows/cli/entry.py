@@ -22,6 +22,7 @@ from flows.cli.model import leaderboard, predict, score, train
 from flows.cli.options import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, complain
 from flows.cli.submission import from_arrays, submit, validate
 from sensorium_data.errors import SensoriumError
+from sensorium_data.files import HAS_LOCKS
 
 __all__ = ["app", "main"]
 
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     0, done; 1, the thing checked is wrong; 2, usage or an unreadable input, with one line on standard
     error; 130, interrupted.
     """
+    if not (HAS_LOCKS and hasattr(os, "pread")):
+        complain("this system lacks what the commands need; they run on Linux and macOS, on Windows under WSL")
+        sys.exit(EXIT_UNUSABLE)
     # OpenMP's threads wait for each other by spinning. Beside other work on the machine that made training on two
     # cores four times slower. Read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

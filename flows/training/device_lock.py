@@ -5,7 +5,6 @@ The lock dies with its holder; the lock file says who that is.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import getpass
 import os
@@ -15,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sensorium_data.errors import UsageError
-from sensorium_data.files import HAS_LOCKS, try_lock
+from sensorium_data.files import HAS_LOCKS, close_locked, holder_of, open_shared, try_lock
 
 __all__ = ["hold_devices", "list_gpus"]
 
@@ -88,12 +87,12 @@ def _hold(folder: Path, name: str, purpose: str, write_line: Callable[[str], Non
                 user = getpass.getuser()
                 now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
                 _write_holder(descriptor, f"process {os.getpid()} of {user}, {purpose}, since {now}")
-                yield descriptor
+                yield holder_of(descriptor)
                 _write_holder(descriptor, "")
                 return
             holder = os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "another process"
         finally:
-            os.close(descriptor)
+            close_locked(descriptor)
         if holder != told:
             write_line(f"waiting for {name}, which is taken: {holder}")
             told = holder
@@ -101,14 +100,8 @@ def _hold(folder: Path, name: str, purpose: str, write_line: Callable[[str], Non
 
 
 def _open(path: Path) -> int:
-    """Open a lock file that users of a machine share, and make it if it is not there."""
     try:
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-            # Past the user's mask: others have to write their names too.
-            os.fchmod(descriptor, 0o666)
-            return descriptor
-        return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        return open_shared(path)
     except OSError as error:
         raise UsageError(
             "the lock of a GPU cannot be opened",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -26,7 +25,7 @@ from models.runs.location import RunsFolder
 from models.runs.run import FORMAT_VERSION, ModelRecord
 from models.runs.weights import digest_file, save_weights
 from sensorium_data.errors import RunError, StoreError
-from sensorium_data.files import lock_folder
+from sensorium_data.files import close_locked, lock_folder
 from sensorium_data.machine import count_cores
 
 __all__ = [
@@ -220,7 +219,7 @@ def _exclusive_access(folder: Path) -> Iterator[None]:
         yield
     finally:
         if descriptor is not None:
-            os.close(descriptor)
+            close_locked(descriptor)
 
 
 def _empty(folder: Path) -> None:

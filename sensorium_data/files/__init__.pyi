@@ -13,9 +13,11 @@ from .http_stream import PieceWriter as PieceWriter
 from .http_stream import read_head as read_head
 from .http_stream import stream_whole as stream_whole
 from .locks import HAS_LOCKS as HAS_LOCKS
-from .locks import lacks_locks as lacks_locks
+from .locks import close_locked as close_locked
+from .locks import holder_of as holder_of
 from .locks import lock_folder as lock_folder
 from .locks import open_locked as open_locked
+from .locks import open_shared as open_shared
 from .locks import try_lock as try_lock
 from .object_cache import ObjectCache as ObjectCache
 from .object_cache import default_object_cache as default_object_cache

@@ -1,17 +1,23 @@
 """Locks of files and folders: one holder at a time, and none once its process is dead.
 
-They are the operating system's (flock). ``filelock.FileLock`` does not fit: it locks only regular files, keeps the
-descriptor to itself, does not notice that the file it has just locked was renamed, and refuses another user's file in a
-folder such as ``/tmp``; here runs and predictions lock their folders, downloads write through the locked descriptor and
-rename the file, trainings pass their descriptors on, and all users of a machine share the locks of its GPUs.
-``filelock.lock_descriptor`` wraps the system call alone, and all that is written here would still be needed.
+They are the operating system's (flock). Some file systems have none: Lustre as it is often mounted, NFS for folders and
+without its lock service. There a file in this machine's temporary folder is locked instead. That keeps processes of
+this machine apart but not those of others, and a line says so.
+
+``filelock.FileLock`` does not fit: it locks only regular files, keeps the descriptor to itself, does not notice that
+the file it has just locked was renamed, and refuses another user's file in a folder such as ``/tmp``; here runs and
+predictions lock their folders, downloads write through the locked descriptor and rename the file, trainings pass their
+descriptors on, and all users of a machine share the locks of its GPUs. ``filelock.lock_descriptor`` wraps the system
+call alone, and all that is written here would still be needed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,12 +26,20 @@ try:
 except ImportError:  # Windows has none; one process at a time is the user's part there.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["HAS_LOCKS", "lacks_locks", "lock_folder", "open_locked", "try_lock"]
+__all__ = ["HAS_LOCKS", "close_locked", "holder_of", "lock_folder", "open_locked", "open_shared", "try_lock"]
 
 #: Whether this platform has locks. Without them everything here behaves as if nobody else were there.
 HAS_LOCKS = fcntl is not None
 
-_UNLOCKABLE = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+# EBADF: NFS locks only what is open for writing, which a folder cannot be.
+_UNLOCKABLE = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF)
+
+_logger = logging.getLogger(__name__)
+
+#: The locked files that stand in for open files whose file systems have no locks, by descriptor.
+_stand_ins: dict[int, int] = {}
+#: Devices of the file systems without locks that were told of.
+_told: set[int] = set()
 
 
 def open_locked(path: Path, open_file: Callable[[], int], *, on_wait: Callable[[], None] | None = None) -> int:
@@ -45,27 +59,27 @@ def open_locked(path: Path, open_file: Callable[[], int], *, on_wait: Callable[[
     Returns
     -------
     int
-        The file's descriptor; the lock ends when it is closed, or with the process.
+        The file's descriptor; the lock ends with :func:`close_locked`, or with the process.
 
     Raises
     ------
     OSError
-        If the file cannot be opened or locked; see :func:`lacks_locks`.
+        If the file cannot be opened or locked.
     """
     while True:
         descriptor = open_file()
         try:
-            if not _try_flock(descriptor):
+            if not _try_flock(descriptor, path):
                 if on_wait is not None:
                     on_wait()
                     on_wait = None
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _flock(descriptor, path)
             if _is_at(path, descriptor):
                 return descriptor
         except BaseException:
-            os.close(descriptor)
+            close_locked(descriptor)
             raise
-        os.close(descriptor)
+        close_locked(descriptor)
 
 
 def lock_folder(folder: Path) -> int | None:
@@ -74,7 +88,8 @@ def lock_folder(folder: Path) -> int | None:
     Returns
     -------
     int or None
-        A descriptor; the lock ends when it is closed, or with the process. None where the platform has no locks.
+        A descriptor; the lock ends with :func:`close_locked`, or with the process. None where the platform has no
+        locks.
 
     Raises
     ------
@@ -90,7 +105,7 @@ def lock_folder(folder: Path) -> int | None:
         if not try_lock(descriptor, folder):
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(folder))
     except BaseException:
-        os.close(descriptor)
+        close_locked(descriptor)
         raise
     return descriptor
 
@@ -104,24 +119,85 @@ def try_lock(descriptor: int, path: Path) -> bool:
     Raises
     ------
     OSError
-        If it cannot be locked; see :func:`lacks_locks`.
+        If it cannot be locked.
     """
-    return _try_flock(descriptor) and _is_at(path, descriptor)
+    return _try_flock(descriptor, path) and _is_at(path, descriptor)
 
 
-def lacks_locks(error: OSError) -> bool:
-    """Whether an error says that the file system has no locks."""
-    return error.errno in _UNLOCKABLE
+def close_locked(descriptor: int) -> None:
+    """Close a file that was locked or that could not be, and so end its lock."""
+    stand_in = _stand_ins.pop(descriptor, None)
+    os.close(descriptor)
+    if stand_in is not None:
+        os.close(stand_in)
 
 
-def _try_flock(descriptor: int) -> bool:
-    if not HAS_LOCKS:
-        return True
+def holder_of(descriptor: int) -> int:
+    """Return the descriptor that holds the lock of a locked file: whoever inherits it holds the lock too."""
+    return _stand_ins.get(descriptor, descriptor)
+
+
+def open_shared(path: Path) -> int:
+    """Open a lock file that users of a machine share, in a folder such as ``/tmp``; make it if it is not there.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is a link.
+    """
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        # Past the user's mask: others have to open it too.
+        os.fchmod(descriptor, 0o666)
+        return descriptor
+    return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+
+
+def _try_flock(descriptor: int, path: Path) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(descriptor, path, waits=False)
     except BlockingIOError:
         return False
     return True
+
+
+def _flock(descriptor: int, path: Path, *, waits: bool = True) -> None:
+    if not HAS_LOCKS:
+        return
+    operation = fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB
+    try:
+        fcntl.flock(descriptor, operation)
+    except OSError as error:
+        if error.errno not in _UNLOCKABLE:
+            raise
+        status = os.fstat(descriptor)
+        # By what it is, not by its name: whoever renames it keeps its lock.
+        name = Path(tempfile.gettempdir(), f"sensorium-{status.st_dev:x}-{status.st_ino:x}.lock")
+        try:
+            _stand_ins[descriptor] = _open_flocked(name, operation)
+            kept = f"a file in {name.parent} keeps processes of this machine apart, and nothing those of others"
+        except BlockingIOError:
+            raise
+        except OSError as refusal:
+            kept = f"nor can a file in {name.parent} be locked ({refusal.strerror}), so nothing keeps processes apart"
+        if status.st_dev not in _told:
+            _told.add(status.st_dev)
+            _logger.warning(
+                "%s: its file system has no locks (%s): %s; write there with one process at a time",
+                path,
+                error.strerror,
+                kept,
+            )
+
+
+def _open_flocked(path: Path, operation: int) -> int:
+    descriptor = open_shared(path)
+    try:
+        fcntl.flock(descriptor, operation)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import DownloadError
-from sensorium_data.files.locks import lacks_locks, open_locked
+from sensorium_data.files.locks import close_locked, open_locked
 from sensorium_data.files.objects import sync_path
 
 __all__ = ["FileVersion", "PartFile", "disk_errors", "open_part", "read_version"]
@@ -78,8 +78,7 @@ def read_version(path: Path) -> FileVersion | None:
 def open_part(target: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[PartFile]:
     """Open the part of a download, alone: another process that has it open is waited for.
 
-    The lock dies with its process. Where the file system knows no locks, one download of a file at a time is the
-    user's part.
+    The lock dies with its process.
 
     Parameters
     ----------
@@ -100,7 +99,7 @@ def open_part(target: Path, *, on_wait: Callable[[], None] | None = None) -> Ite
     try:
         yield PartFile(target, path, descriptor)
     finally:
-        os.close(descriptor)
+        close_locked(descriptor)
 
 
 class PartFile:
@@ -292,13 +291,8 @@ def _open_locked(path: Path, on_wait: Callable[[], None] | None) -> int:
     def open_file() -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
-    try:
-        # Whoever has the lock may give the file its name, or delete it.
-        return open_locked(path, open_file, on_wait=on_wait)
-    except OSError as error:
-        if not lacks_locks(error):
-            raise
-        return open_file()
+    # Whoever has the lock may give the file its name, or delete it.
+    return open_locked(path, open_file, on_wait=on_wait)
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ import xarray as xr
 
 from sensorium_data import schema
 from sensorium_data.errors import PredictionsError, UsageError
-from sensorium_data.files import LocalObjects, RemoteObjects, lock_folder, open_objects
+from sensorium_data.files import LocalObjects, RemoteObjects, close_locked, lock_folder, open_objects
 from sensorium_data.sessions import Session, find_session
 from sensorium_data.store import METADATA_KEY, SessionTemplate, StoreLike, consolidate, open_store, parse_tiers
 
@@ -222,7 +222,7 @@ class PredictionsWriter:
         if discard and self._owns_work:
             self._work.delete_all()
         if self._claim is not None:
-            os.close(self._claim)
+            close_locked(self._claim)
             self._claim = None
 
     def _coordinates_of(self, session: Session) -> xr.Dataset:

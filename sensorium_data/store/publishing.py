@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import StoreError, UnknownNameError
-from sensorium_data.files import HAS_LOCKS, LocalObjects, Objects, open_locked
+from sensorium_data.files import HAS_LOCKS, LocalObjects, Objects, close_locked, open_locked
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Session, find_session
 from sensorium_data.store.ledger import LEDGER_KEY, Ledger
@@ -83,7 +83,7 @@ def exclusive_access(
             "the store cannot be written",
             path=path,
             found=error.strerror,
-            remedy="check the path and its permissions, and that its file system supports locks",
+            remedy="check the path and its permissions",
         ) from error
     try:
         if has_waited:
@@ -92,7 +92,7 @@ def exclusive_access(
     finally:
         # Deleted while it is held: whoever waits for it notices and takes the new file.
         path.unlink(missing_ok=True)
-        os.close(descriptor)
+        close_locked(descriptor)
         with contextlib.suppress(OSError):
             path.parent.rmdir()
 

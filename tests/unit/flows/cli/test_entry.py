@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from flows.cli.entry import main
@@ -22,3 +24,15 @@ def test_usage_errors_use_the_names_of_the_help(command: str, said: str, capsys:
     error = capsys.readouterr().err
     assert error.endswith(said + "\n")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ingest", "F", "--store", "s"]])
+def test_a_system_that_cannot_run_the_commands_is_told_at_once(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As Python on Windows.
+    monkeypatch.delattr(os, "pread")
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert "they run on Linux and macOS, on Windows under WSL" in capsys.readouterr().err
