@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from types import NoneType
 from typing import Any, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from models.factorized3d import Factorized3dConfig
@@ -22,6 +22,7 @@ from models.settings import (
     ScheduleSettings,
 )
 from sensorium_data.errors import UnknownNameError, UsageError
+from sensorium_data.names import find_name_problem
 
 __all__ = ["TrainingConfig", "list_settings", "override"]
 
@@ -46,6 +47,14 @@ class TrainingConfig(
 
     name: str = Field(description="The name of the preset; runs are named after it.")
     model: Factorized3dConfig = Field(description="The model's architecture.")
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        problem = find_name_problem(name) or ("it contains '/'" if "/" in name else None)
+        if problem is not None:
+            raise ValueError(f"runs cannot be named after {name!r}: {problem}")
+        return name
 
     @model_validator(mode="after")
     def _windows_outlast_the_model(self) -> TrainingConfig:

@@ -22,6 +22,7 @@ __all__ = [
     "Track",
     "find_session",
     "find_sessions",
+    "is_full_name",
     "rank_tier",
     "sort_tiers",
 ]
@@ -376,6 +377,20 @@ def find_session(name: str | Session) -> Session:
         remedy=None if len(name) > 3 else choices,
         otherwise=choices,
     )
+
+
+def is_full_name(name: object) -> bool:
+    """Whether this is a session's full name, which folders may have; what is read from a file is asked this first.
+
+    Examples
+    --------
+    >>> is_full_name("dynamic30001-2-5-Video-mylab"), is_full_name("F"), is_full_name("../thesis")
+    (True, False, False)
+    """
+    try:
+        return isinstance(name, str) and find_session(name).name == name
+    except UnknownNameError:
+        return False
 
 
 def _is_cut_short(name: str) -> bool:

@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 
 from models.runs.weights import digest_file, save_weights
 from sensorium_data.errors import RunError
-from sensorium_data.files import sync_path
+from sensorium_data.files import require_own_folder, sync_path
+from sensorium_data.names import find_name_problem
 
 __all__ = ["Checkpoint", "Checkpoints", "Position"]
 
@@ -118,7 +119,17 @@ class Checkpoints:
         self._best: _File | None = None
         self.notes: list[str] = []
         self.on_save: Callable[[], None] = lambda: None
-        folder.mkdir(exist_ok=True)
+        try:
+            # What is not of the last checkpoints is deleted there.
+            require_own_folder(folder)
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                "the folder of the checkpoints cannot be used",
+                path=folder,
+                found=error.strerror,
+                remedy="put a folder there, and move the checkpoints into it",
+            ) from error
 
     def save_best(self, weights: Mapping[str, torch.Tensor], epoch: int) -> None:
         """Write the weights of the best epoch so far; 0 is the untrained model."""
@@ -212,6 +223,8 @@ class Checkpoints:
             raise _DamagedError(f"{name} cannot be read") from error
 
     def _read_tensors(self, file: _File) -> dict[str, torch.Tensor]:
+        if find_name_problem(file.name) is not None or "/" in file.name:
+            raise _DamagedError(f"it names a file elsewhere, {file.name!r}")
         path = self._folder / file.name
         if not path.is_file():
             raise _DamagedError(f"no {file.name}")

@@ -25,7 +25,7 @@ from models.runs.location import RunsFolder
 from models.runs.run import FORMAT_VERSION, ModelRecord
 from models.runs.weights import digest_file, save_weights
 from sensorium_data.errors import RunError, StoreError
-from sensorium_data.files import close_locked, lock_folder
+from sensorium_data.files import close_locked, empty_folder, lock_folder, require_own_folder
 from sensorium_data.machine import count_cores
 
 __all__ = [
@@ -152,6 +152,7 @@ def publish_run(
     """
     path, partial = runs.path(name), runs.path(name + UNFINISHED)
     try:
+        require_own_folder(partial)
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(partial, error) from error
@@ -160,7 +161,7 @@ def publish_run(
             if not restart:
                 runs.receive_unfinished(name)
             if restart or not has_checkpoint(partial):
-                _empty(partial)
+                empty_folder(partial)
             folder = RunFolder(partial, identity, config, lambda: runs.send_unfinished(name))
             folder.write_recipe(data)
             yield folder
@@ -220,14 +221,6 @@ def _exclusive_access(folder: Path) -> Iterator[None]:
     finally:
         if descriptor is not None:
             close_locked(descriptor)
-
-
-def _empty(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
 
 
 def _find_commit() -> str | None:

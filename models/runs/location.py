@@ -16,7 +16,8 @@ from typing import Protocol
 
 from models.runs.files import CHECKPOINTS_FOLDER, MODEL_FILE, REQUIRED_FILES, SHOWN_FILES, UNFINISHED
 from sensorium_data.errors import RunError
-from sensorium_data.files import RemoteObjects, cache_folder, open_objects
+from sensorium_data.files import RemoteObjects, cache_folder, empty_folder, open_objects
+from sensorium_data.names import find_name_problem
 
 __all__ = ["LocalRuns", "RemoteRuns", "RunsFolder", "open_runs", "split_run"]
 
@@ -152,8 +153,7 @@ class RemoteRuns:
         # Their names are in the order of the steps. Equal names: this machine sent it.
         if newest > max(ours, default=""):
             received = self._download(there, required=())
-            for entry in [*copy.iterdir()]:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            empty_folder(copy)
             for entry in [*received.iterdir()]:
                 entry.rename(copy / entry.name)
             received.rmdir()
@@ -185,8 +185,15 @@ class RemoteRuns:
         try:
             # A web server does not say what it has.
             for key in (*required, *SHOWN_FILES) if keys is None else keys:
-                if ".." in key.split("/"):
-                    raise RunError("a file of the run has a forbidden name", path=there.url, found=repr(key))
+                problem = find_name_problem(key)
+                if problem is not None:
+                    raise RunError(
+                        "the name of a file leads out of the run",
+                        path=there.url,
+                        found=f"{key!r}: {problem}",
+                        expected="a relative path",
+                        remedy="do not trust this run; train again, or copy it from where it was trained",
+                    )
                 path = folder / key
                 path.parent.mkdir(parents=True, exist_ok=True)
                 try:

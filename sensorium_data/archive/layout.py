@@ -6,9 +6,9 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 
-from sensorium_data.errors import ArchiveError, UnknownNameError
+from sensorium_data.errors import ArchiveError
 from sensorium_data.schema import VARIABLES
-from sensorium_data.sessions import SESSIONS, Session, find_session
+from sensorium_data.sessions import SESSIONS, Session, is_full_name
 
 __all__ = [
     "LANDMARKS",
@@ -146,12 +146,7 @@ def find_owner(root: str, label: str, session: Session) -> str | None:
 
 def is_name_of_another(name: str, session: Session) -> bool:
     """Whether this is the full name of another session, where one that the catalogue lacks is wanted."""
-    if session.is_described or name == session.name:
-        return False
-    try:
-        return find_session(name).name == name
-    except UnknownNameError:
-        return False
+    return not session.is_described and name != session.name and is_full_name(name)
 
 
 def name_folders(folders: Sequence[str]) -> str:

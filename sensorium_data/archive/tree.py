@@ -29,6 +29,7 @@ from sensorium_data.archive.sources import (
 from sensorium_data.archive.zip_member import MAX_MEMBER_SIZE_BYTES
 from sensorium_data.errors import ArchiveError, SourceChangedError, SourceError
 from sensorium_data.files import describe_change
+from sensorium_data.names import find_name_problem
 
 __all__ = ["TreeContainer", "TreeEntry"]
 
@@ -298,7 +299,7 @@ class RemoteTree(TreeContainer):
 
         for path, info in insist(find, url=self.url, policy=self._policy).items():
             name = path.removeprefix(top)
-            if name == path or ".." in name.split("/") or "\0" in name:
+            if name == path or (name and find_name_problem(name) is not None):
                 raise ArchiveError(
                     "a file's name leads out of the session's folder",
                     session=self._session,

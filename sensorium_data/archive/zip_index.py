@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from sensorium_data.archive.pointers import POINTER_SIZE_BYTES, find_pointer
 from sensorium_data.archive.sources import ByteSource
 from sensorium_data.errors import ArchiveError
+from sensorium_data.names import find_name_problem
 
 __all__ = [
     "DEFLATED",
@@ -276,11 +277,12 @@ class _IndexReader:
             name = raw.decode("utf-8" if flags & _FLAG_UTF8 else "cp437")
         except UnicodeDecodeError as error:
             raise self._damaged("a member's name is no UTF-8", found=repr(raw)) from error
-        parts = name.replace("\\", "/").split("/")
-        if not name or "\0" in name or name[0] in "/\\" or ".." in parts or ":" in parts[0]:
+        # Some programs write an entry for the folder that was packed.
+        problem = None if name == "./" else find_name_problem(name)
+        if problem is not None:
             raise self._damaged(
                 "a member's name leads out of the archive",
-                found=repr(name),
+                found=f"{name!r}: {problem}",
                 expected="a relative path",
                 remedy="do not trust this archive; " + _DOWNLOAD_AGAIN,
             )

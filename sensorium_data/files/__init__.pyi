@@ -34,3 +34,9 @@ from .part_file import PartFile as PartFile
 from .part_file import disk_errors as disk_errors
 from .part_file import open_part as open_part
 from .part_file import read_version as read_version
+from .regular_file import IrregularFileError as IrregularFileError
+from .regular_file import describe_kind as describe_kind
+from .regular_file import open_regular as open_regular
+from .regular_file import read_regular as read_regular
+from .removal import empty_folder as empty_folder
+from .removal import require_own_folder as require_own_folder

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import os
+import re
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +19,14 @@ import fsspec.core
 from isal import isal_zlib
 
 from sensorium_data.errors import StoreError
+from sensorium_data.files.regular_file import (
+    IrregularFileError,
+    describe_kind,
+    read_regular,
+    read_regular_into,
+)
 from sensorium_data.machine import share_threads
+from sensorium_data.names import find_name_problem
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
@@ -31,6 +41,9 @@ __all__ = [
     "sync_folder",
     "sync_path",
 ]
+
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def digest_bytes(data: bytes | memoryview) -> str:
@@ -55,6 +68,11 @@ class StoredObject:
     size_bytes: int
     digest: str
     crc32: int
+
+    def __post_init__(self) -> None:
+        # Local caches name files by digests, and ledgers are read from files and servers.
+        if self.size_bytes < 0 or not 0 <= self.crc32 < 1 << 32 or not _DIGEST.fullmatch(self.digest):
+            raise ValueError(f"impossible size, digest or CRC of an object: {self.size_bytes}, {self.digest!r}")
 
     @classmethod
     def of(cls, data: bytes | memoryview) -> StoredObject:
@@ -84,6 +102,8 @@ class StoredObject:
 
 class Objects(Protocol):
     """Objects (files) named by slash-separated keys under one root.
+
+    A key that leads out of the root is refused with a :class:`StoreError`: keys come from files that others wrote.
 
     ``read``, ``size`` and ``exists`` say that an object is missing with :class:`FileNotFoundError`,
     ``None`` and ``False``; every other failure is a :class:`StoreError` that names the object.
@@ -130,6 +150,9 @@ class Objects(Protocol):
 class LocalObjects:
     """Objects as files of a local directory.
 
+    Links are followed below the directory only: no object outside it is read, written or deleted. The directory itself
+    may be a link.
+
     Parameters
     ----------
     root : path
@@ -138,35 +161,40 @@ class LocalObjects:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser()
+        self._top = self.root
 
     @property
     def url(self) -> str:
         return str(self.root)
 
     def child(self, key: str) -> LocalObjects:
-        return LocalObjects(self.root / key)
+        child = copy.copy(self)
+        child.root = self._path(key)
+        return child
 
     def locate(self, key: str) -> str:
         return str(self.root / key)
 
     def read_into(self, key: str, target: memoryview) -> int:
-        """Fill ``target`` with an object's first bytes, and return how many; raises what :meth:`read` raises."""
-        path = self.root / key
+        """Fill ``target`` with an object's first bytes, and return how many; raises what :meth:`read` raises.
+
+        For blocks by the thousand: of the links on the way, only the last is looked at. Whoever opens a store has read
+        its metadata, for which :meth:`read` looks at all.
+        """
+        path = self._path(key)
+        if path.is_symlink():
+            self._require_inside(path, path)
         try:
-            with path.open("rb", buffering=0) as file:
-                n_read = 0
-                while n_new := file.readinto(target[n_read:]):
-                    n_read += n_new
-                return n_read
+            return read_regular_into(path, target)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise FileNotFoundError(str(path)) from error
         except OSError as error:
             raise _cannot("read", str(path), error) from error
 
     def read(self, key: str) -> bytes:
-        path = self.root / key
+        path = self._path_to_read(key)
         try:
-            return path.read_bytes()
+            return read_regular(path)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise FileNotFoundError(str(path)) from error
         except OSError as error:
@@ -178,10 +206,10 @@ class LocalObjects:
     def write_durably(self, key: str, data: bytes) -> None:
         # Synced under its temporary name: a file that has the right name has the right bytes.
         self._write(key, data, sync_path)
-        sync_folder((self.root / key).parent)
+        sync_folder(self._path(key).parent)
 
     def _write(self, key: str, data: bytes | memoryview, before_naming: Callable[[Path], None]) -> None:
-        path = self.root / key
+        path = self.path_to_change(key)
         # A name of its own for each writer, so that no two ever write into one file.
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
@@ -198,10 +226,11 @@ class LocalObjects:
 
     def sync(self, key: str) -> None:
         """Wait until an object has reached the disk; its name in its folder may still be on the way."""
+        path = self._path_to_read(key)
         try:
-            sync_path(self.root / key)
+            sync_path(path)
         except OSError as error:
-            raise _cannot("written", str(self.root / key), error) from error
+            raise _cannot("written", str(path), error) from error
 
     def sync_folders(self) -> None:
         """Wait until the names of all objects, and of the folders they are in, have reached the disk."""
@@ -210,17 +239,23 @@ class LocalObjects:
 
     def clear_unfinished(self, key: str) -> None:
         """Delete what killed writers of an object left. The caller must hold the lock of its writers."""
-        path = self.root / key
+        path = self.path_to_change(key)
         for temporary in path.parent.glob(f".{path.name}.*.tmp"):
             temporary.unlink(missing_ok=True)
 
     def size(self, key: str) -> int | None:
+        path = self._path(key)
         try:
-            return (self.root / key).stat().st_size
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                status = os.stat(self._path_to_read(key))
+            if not stat.S_ISREG(status.st_mode):
+                raise IrregularFileError(path, describe_kind(status.st_mode))
+            return status.st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise _cannot("read", str(self.root / key), error) from error
+            raise _cannot("read", str(path), error) from error
 
     def exists(self, key: str) -> bool:
         return self.size(key) is not None
@@ -233,12 +268,15 @@ class LocalObjects:
         )
 
     def delete(self, key: str) -> None:
+        path = self.path_to_change(key)
         try:
-            (self.root / key).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         except OSError as error:
-            raise _cannot("deleted", str(self.root / key), error) from error
+            raise _cannot("deleted", str(path), error) from error
 
     def delete_all(self) -> None:
+        if self.root != self._top:
+            self._require_inside(self.root.parent, self.root)
         try:
             shutil.rmtree(self.root)
         except FileNotFoundError:
@@ -252,6 +290,39 @@ class LocalObjects:
 
         share_threads()
         return LocalStore(self.root, read_only=True)
+
+    def path_to_change(self, key: str) -> Path:
+        """Return where an object is that is to be written or deleted.
+
+        Raises
+        ------
+        StoreError
+            If it does not lie below the root of the store.
+        """
+        path = self._path(key)
+        # A link in the object's own place is replaced or deleted itself.
+        self._require_inside(path.parent, path)
+        return path
+
+    def _path_to_read(self, key: str) -> Path:
+        path = self._path(key)
+        self._require_inside(path, path)
+        return path
+
+    def _path(self, key: str) -> Path:
+        _require_key(key, self.url)
+        return self.root / key
+
+    def _require_inside(self, place: Path, path: Path) -> None:
+        top, real = os.path.realpath(self._top), os.path.realpath(place)
+        if real != top and not real.startswith(top.rstrip(os.sep) + os.sep):
+            raise StoreError(
+                "a link leads out of the folder",
+                path=path,
+                found=real,
+                expected=f"a place below {top}",
+                remedy="put there what the link leads to",
+            )
 
 
 class RemoteObjects:
@@ -282,12 +353,14 @@ class RemoteObjects:
         return self._url
 
     def child(self, key: str) -> RemoteObjects:
+        _require_key(key, self._url)
         return RemoteObjects(f"{self._url}/{key}")
 
     def locate(self, key: str) -> str:
         return f"{self._url}/{key}"
 
     def _full(self, key: str) -> str:
+        _require_key(key, self._url)
         return f"{self._path}/{key}"
 
     def read(self, key: str) -> bytes:
@@ -417,6 +490,18 @@ def sync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _require_key(key: str, url: str) -> None:
+    problem = find_name_problem(key)
+    if problem is not None:
+        raise StoreError(
+            "a name leads out of the folder",
+            path=url,
+            found=f"{key!r}: {problem}",
+            expected="a name below it",
+            remedy="do not trust what lies there; make it again, or copy it again",
+        )
 
 
 def _cannot(action: str, path: str, error: BaseException) -> StoreError:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,15 @@ import xarray as xr
 
 from sensorium_data import schema
 from sensorium_data.errors import PredictionsError, UsageError
-from sensorium_data.files import LocalObjects, RemoteObjects, close_locked, lock_folder, open_objects
+from sensorium_data.files import (
+    LocalObjects,
+    RemoteObjects,
+    close_locked,
+    empty_folder,
+    lock_folder,
+    open_objects,
+    require_own_folder,
+)
 from sensorium_data.sessions import Session, find_session
 from sensorium_data.store import METADATA_KEY, SessionTemplate, StoreLike, consolidate, open_store, parse_tiers
 
@@ -386,6 +393,7 @@ def _require_absent(objects: LocalObjects | RemoteObjects) -> None:
 def _claim_folder(folder: Path) -> int | None:
     """Make the folder and lock it: two processes never write one store, and the lock dies with its holder."""
     try:
+        require_own_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         return lock_folder(folder)
     except BlockingIOError as error:
@@ -408,11 +416,7 @@ def _empty_folder(folder: Path) -> None:
         raise PredictionsError(
             "a folder of something else is in the way", path=folder, remedy="remove it, or choose another name"
         )
-    for entry in entries:
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+    empty_folder(folder)
 
 
 def _pad(

@@ -13,6 +13,7 @@ import numpy as np
 
 from sensorium_data.errors import StoreError
 from sensorium_data.files import StoredObject, digest_bytes
+from sensorium_data.names import find_name_problem
 
 __all__ = [
     "LEDGER_KEY",
@@ -307,6 +308,8 @@ def _to_lists(objects: Mapping[str, StoredObject]) -> dict[str, list[Any]]:
 
 
 def _from_lists(objects: Mapping[str, Any]) -> dict[str, StoredObject]:
-    return {
-        str(key): StoredObject(int(size), str(digest), int(crc32)) for key, (size, digest, crc32) in objects.items()
-    }
+    for key in objects:
+        problem = find_name_problem(key)
+        if problem is not None:
+            raise ValueError(f"the name of an object leads out of the session's group: {key!r}: {problem}")
+    return {key: StoredObject(int(size), str(digest), int(crc32)) for key, (size, digest, crc32) in objects.items()}

@@ -18,6 +18,7 @@ import numpy as np
 from sensorium_data.errors import StoreError, UsageError
 from sensorium_data.files import Objects
 from sensorium_data.schema import MOVIE_GROUP
+from sensorium_data.sessions import is_full_name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -112,6 +113,9 @@ class MovieLinks:
             content = json.loads(data)
             if content["version"] != _VERSION:
                 raise ValueError(f"version {content['version']}, expected {_VERSION}")
+            for name in content["sessions"]:
+                if not is_full_name(name):
+                    raise ValueError(f"{name!r} is no session's full name")
             return cls(
                 {
                     str(name): SessionLinks(

@@ -13,7 +13,7 @@ from typing import Any
 from sensorium_data.errors import StoreError, UnknownNameError
 from sensorium_data.files import HAS_LOCKS, LocalObjects, Objects, close_locked, open_locked
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.sessions import SESSIONS, Session, find_session
+from sensorium_data.sessions import SESSIONS, Session, find_session, is_full_name
 from sensorium_data.store.ledger import LEDGER_KEY, Ledger
 from sensorium_data.store.template import METADATA_KEY, consolidate
 from sensorium_data.store.versions import VERSIONS_KEY, current_group, is_later_version, point_to
@@ -135,10 +135,13 @@ def read_root(objects: Objects) -> tuple[Session, ...] | None:
     """Return the sessions that the root group's metadata list; ``None`` if there are no metadata."""
     try:
         listed = json.loads(objects.read(METADATA_KEY))["attributes"]["sessions"]
-        return tuple(sorted(find_session(name) for name in listed))
+        for name in listed:
+            if not is_full_name(name):
+                raise ValueError(f"{name!r} is no session's full name")
+        return tuple(sorted(map(find_session, listed)))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, UnknownNameError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             "no session store here",
             path=objects.locate(METADATA_KEY),
@@ -225,7 +228,7 @@ def _list_again(objects: Objects) -> tuple[Session, ...]:
 
 
 def _lock_path(objects: LocalObjects, name: str) -> Path:
-    return objects.root / PARTIAL_FOLDER / f"{name}.lock"
+    return objects.path_to_change(f"{PARTIAL_FOLDER}/{name}.lock")
 
 
 def _open_lock_file(path: Path) -> int:

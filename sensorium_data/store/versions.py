@@ -13,14 +13,15 @@ from collections.abc import Mapping
 
 from sensorium_data.errors import StoreError
 from sensorium_data.files import Objects
-from sensorium_data.sessions import Session
+from sensorium_data.sessions import Session, is_full_name
 
 __all__ = ["VERSIONS_KEY", "current_group", "is_later_version", "next_group", "point_to", "read_versions"]
 
 #: Where a store's root says which groups count.
 VERSIONS_KEY = "versions.json"
 
-_VERSION = re.compile(r"(?P<name>.+)\.v(?P<number>\d+)")
+# The first version has the session's name alone.
+_VERSION = re.compile(r"(?P<name>.+)\.v(?P<number>[2-9]|[1-9][0-9]{1,5})")
 
 
 def current_group(objects: Objects, session: Session) -> str:
@@ -38,8 +39,8 @@ def read_versions(objects: Objects) -> Mapping[str, str]:
     """
     try:
         versions = json.loads(objects.read(VERSIONS_KEY))
-        if not all(isinstance(group, str) for group in versions.values()):
-            raise ValueError("a group that is no name")
+        for name, group in versions.items():
+            _require_version(name, group)
     except FileNotFoundError:
         return {}
     except (ValueError, AttributeError) as error:
@@ -50,6 +51,15 @@ def read_versions(objects: Objects) -> Mapping[str, str]:
             remedy="delete this file, and ingest again: the store then finds its versions again",
         ) from error
     return dict(versions)
+
+
+def _require_version(name: str, group: object) -> None:
+    """Raise a :class:`ValueError` if a group cannot be a version of the session of this full name."""
+    if not is_full_name(name):
+        raise ValueError(f"{name!r} is no session's full name")
+    match = _VERSION.fullmatch(group) if isinstance(group, str) else None
+    if group != name and (match is None or match["name"] != name):
+        raise ValueError(f"{group!r} is no version of {name}")
 
 
 def point_to(objects: Objects, session: Session, group: str) -> None:

@@ -81,7 +81,7 @@ def test_a_servers_refusal_is_a_store_error_that_names_the_object(tmp_path: Path
 
 def test_a_local_failure_is_a_store_error_that_names_the_object(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(StoreError, match=r"folder: cannot be read: found Is a directory"):
+    with pytest.raises(StoreError, match=r"folder: cannot be read: found a folder, not a file"):
         LocalObjects(tmp_path).read("folder")
     with pytest.raises(StoreError, match=r"cannot be written"):
         LocalObjects(tmp_path).write("folder", b"1")

@@ -192,7 +192,7 @@ def test_what_is_wrong_is_said(store, memory):
         load_run(f"{URL}/odd")
     memory.pipe_file("/lab/runs/evil/model.json", b"{}")
     memory.store["/lab/runs/evil/../../x"] = memory.store["/lab/runs/evil/model.json"]
-    with pytest.raises(RunError, match="forbidden name"):
+    with pytest.raises(RunError, match="leads out of the run"):
         load_run(f"{URL}/evil")
     with pytest.raises(StoreError, match="no file system"):
         load_run("nosuch://lab/runs/x")
