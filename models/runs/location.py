@@ -16,7 +16,7 @@ from typing import Protocol
 
 from models.runs.files import CHECKPOINTS_FOLDER, MODEL_FILE, REQUIRED_FILES, SHOWN_FILES, UNFINISHED
 from sensorium_data.errors import RunError
-from sensorium_data.files import RemoteObjects, cache_folder, empty_folder, open_objects
+from sensorium_data.files import RemoteObjects, cache_folder, empty_folder, open_objects, read_regular
 from sensorium_data.names import find_name_problem
 
 __all__ = ["LocalRuns", "RemoteRuns", "RunsFolder", "open_runs", "split_run"]
@@ -88,7 +88,7 @@ class LocalRuns:
     def read_unfinished(self, preset: str, files: tuple[str, ...]) -> Iterator[tuple[str, list[bytes] | None]]:
         for folder in sorted(self._folder.glob(f"{preset}-*{UNFINISHED}")):
             try:
-                yield folder.name, [(folder / file).read_bytes() for file in files]
+                yield folder.name, [read_regular(folder / file) for file in files]
             except OSError:
                 yield folder.name, None
 
@@ -253,6 +253,6 @@ def _is_checkpoint(path: PurePosixPath) -> bool:
 
 def _holds(path: Path, content: bytes) -> bool:
     try:
-        return path.read_bytes() == content
+        return read_regular(path) == content
     except OSError:
         return False

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from sensorium_data import limits
 from sensorium_data.archive.layout import is_junk
 from sensorium_data.archive.pointers import POINTER_SIZE_BYTES, find_pointer
 from sensorium_data.archive.sources import ByteSource, FileSource, open_source
@@ -223,7 +224,7 @@ class _Download:
                     part.discard()
                     return self._report("already there", version)
                 for repair in range(_MAX_REPAIRS + 1):
-                    stream_whole(client, lambda head: self._begin(part, head))
+                    stream_whole(client, lambda head: self._begin(part, head, client))
                     damage = self._find_damage(part.path, None)
                     if damage is None:
                         break
@@ -233,7 +234,7 @@ class _Download:
                 part.publish()
                 return self._report("downloaded", part.version or version)
 
-    def _begin(self, part: PartFile, head: FileHead) -> PieceWriter:
+    def _begin(self, part: PartFile, head: FileHead, client: HttpClient) -> PieceWriter:
         part.start_over(FileVersion(self._place, head.size_bytes, head.modified))
         self._n_bytes_received = 0
         self._tell(0, head.size_bytes)
@@ -244,6 +245,15 @@ class _Download:
             now = self._n_bytes_received = before + len(piece)
             if now // _SEGMENT_SIZE_BYTES > before // _SEGMENT_SIZE_BYTES or now == head.size_bytes:
                 self._tell(now, head.size_bytes)
+                if head.size_bytes is None:
+                    part.check_reserve()
+            if head.size_bytes is None and now > limits.MAX_UNSIZED_BODY_BYTES:
+                part.discard()
+                raise client.refuse(
+                    "the server does not state the size of the archive, and sends more than any archive has",
+                    found=f"over {limits.MAX_UNSIZED_BODY_BYTES} bytes",
+                    expected=f"at most {limits.MAX_UNSIZED_BODY_BYTES} bytes (MAX_UNSIZED_BODY_BYTES)",
+                )
 
         return write
 

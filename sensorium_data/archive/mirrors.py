@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import fsspec
 
+from sensorium_data import limits
 from sensorium_data.archive.archive import Origin, SessionArchive
 from sensorium_data.archive.layout import find_roots
 from sensorium_data.archive.locations import find_archive, find_trees, is_http, is_tree, locate_archive
@@ -22,9 +23,6 @@ from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 
 __all__ = ["Mode", "default_downloads", "holds_session_files", "list_sessions", "open_archive"]
-
-# No list of files is longer; an archive sent under text/html would be.
-_MAX_PAGE_SIZE_BYTES = 16 << 20
 
 
 class Mode(StrEnum):
@@ -222,9 +220,11 @@ def _list_page(source: str, policy: RetryPolicy) -> list[str]:
                 if response.status != 200 or not is_html(response):
                     return b""
                 page = bytearray()
+                watch = client.watch_rate()
                 async for piece in response.content.iter_any():
+                    watch.note(len(piece))
                     page += piece
-                    if len(page) > _MAX_PAGE_SIZE_BYTES:
+                    if len(page) > limits.MAX_PAGE_SIZE_BYTES:
                         return b""
                 return bytes(page)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime
 import errno
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +21,15 @@ import fsspec
 
 from sensorium_data.archive.pointers import Pointer, find_broken_link
 from sensorium_data.errors import SourceChangedError, SourceError
-from sensorium_data.files import DOWNLOAD_BY_HAND, ByteSource, RetryPolicy, describe_change, describe_error
+from sensorium_data.files import (
+    DOWNLOAD_BY_HAND,
+    ByteSource,
+    IrregularFileError,
+    RetryPolicy,
+    describe_change,
+    describe_error,
+    open_regular,
+)
 
 __all__ = [
     "ByteSource",
@@ -80,21 +87,10 @@ class FileSource(ByteSource):
     def __init__(self, path: str, *, tail_size_bytes: int = 1) -> None:
         self.url = path
         self._descriptor = -1
-        with local_errors(path):
-            # Without O_NONBLOCK, opening a named pipe would wait for a writer.
-            descriptor = os.open(os.path.expanduser(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._descriptor = descriptor
         try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "something else"
-                raise SourceError(
-                    "this is no file",
-                    path=path,
-                    found=kind,
-                    expected="a .zip file",
-                    remedy="name the archive itself, or pass the folder that holds it with --source DIR",
-                )
+            with local_errors(path):
+                self._descriptor = open_regular(os.path.expanduser(path))
+            status = os.fstat(self._descriptor)
             self.size_bytes = status.st_size
             self._version = status.st_size, status.st_mtime_ns
             self.modified = format_time(status.st_mtime)
@@ -275,5 +271,13 @@ def local_errors(path: str) -> Iterator[None]:
         ) from error
     except PermissionError as error:
         raise SourceError("this file may not be read", path=path, remedy="check its permissions") from error
+    except IrregularFileError as error:
+        raise SourceError(
+            "this is no file",
+            path=path,
+            found=error.kind,
+            expected="a file",
+            remedy="name the archive itself, or pass the folder that holds it with --source DIR",
+        ) from error
     except OSError as error:
         raise SourceError("this file cannot be read", path=path, found=error.strerror) from error

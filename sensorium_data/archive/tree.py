@@ -13,6 +13,7 @@ from typing import Any
 
 from isal import isal_zlib
 
+from sensorium_data import limits
 from sensorium_data.archive.container import Fingerprint
 from sensorium_data.archive.layout import LANDMARKS, has_place, is_junk, trial_of
 from sensorium_data.archive.pointers import Pointer, find_broken_link
@@ -26,7 +27,7 @@ from sensorium_data.archive.sources import (
     modified_of,
     open_filesystem,
 )
-from sensorium_data.archive.zip_member import MAX_MEMBER_SIZE_BYTES
+from sensorium_data.archive.unpacking import reserve_memory
 from sensorium_data.errors import ArchiveError, SourceChangedError, SourceError
 from sensorium_data.files import describe_change
 from sensorium_data.names import find_name_problem
@@ -143,7 +144,8 @@ class TreeContainer(ABC):
             If it cannot be read, or is too large to be a session's.
         """
         entry = self._readable(name)
-        content = b"".join(self._read(entry, entry.size_bytes))
+        with reserve_memory(entry.size_bytes):
+            content = b"".join(self._read(entry, entry.size_bytes))
         self._checksums[name] = isal_zlib.crc32(content)
         return content
 
@@ -184,14 +186,14 @@ class TreeContainer(ABC):
 
     def _readable(self, name: str) -> TreeEntry:
         entry = self.entries[name]
-        if entry.size_bytes > MAX_MEMBER_SIZE_BYTES:
+        if entry.size_bytes > limits.MAX_MEMBER_SIZE_BYTES:
             raise SourceError(
                 "the file is too large to be a session's",
                 session=self._session,
                 trial=trial_of(name),
                 path=self.locate(name),
                 found=f"{entry.size_bytes} bytes",
-                expected=f"at most {MAX_MEMBER_SIZE_BYTES} bytes",
+                expected=f"at most {limits.MAX_MEMBER_SIZE_BYTES} bytes (MAX_MEMBER_SIZE_BYTES)",
                 remedy=self.remedy,
             )
         return entry

@@ -7,10 +7,12 @@ and locator (4.3.14, 4.3.15), and the central directory's headers (4.3.12).
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from sensorium_data import limits
 from sensorium_data.archive.pointers import POINTER_SIZE_BYTES, find_pointer
 from sensorium_data.archive.sources import ByteSource
 from sensorium_data.errors import ArchiveError
@@ -178,12 +180,14 @@ class _IndexReader:
 
     def read(self) -> ZipIndex:
         directory = self._find_directory()
+        self._check_limits(directory)
         content = self._bytes(directory.start, directory.stop)
-        entries = list(self._parse(content, directory))
+        # One more than stated is enough to tell that there are more.
+        entries = list(itertools.islice(self._parse(content, directory), directory.n_entries + 1))
         if len(entries) != directory.n_entries:
             raise self._damaged(
                 "the central directory is damaged",
-                found=f"{len(entries)} entries",
+                found="more" if len(entries) > directory.n_entries else f"{len(entries)} entries",
                 expected=f"{directory.n_entries} entries",
             )
         return ZipIndex(tuple(self._bounded(entries, directory)), hashlib.sha256(content).hexdigest())
@@ -213,6 +217,24 @@ class _IndexReader:
                 found=f"{size_bytes} bytes at {offset} in a file of {self._source.size_bytes} bytes",
             )
         return _Directory(start, stop, n_entries, shift)
+
+    def _check_limits(self, directory: _Directory) -> None:
+        """Refuse an index that no session's archive has before it is read into memory."""
+        size_bytes = directory.stop - directory.start
+        if size_bytes > limits.MAX_INDEX_SIZE_BYTES:
+            raise self._damaged(
+                "the central directory is too large to be a session's",
+                found=f"{size_bytes} bytes",
+                expected=f"at most {limits.MAX_INDEX_SIZE_BYTES} bytes (MAX_INDEX_SIZE_BYTES)",
+                remedy="pack the session's folder alone, or " + _DOWNLOAD_AGAIN,
+            )
+        if directory.n_entries > limits.MAX_INDEX_ENTRIES:
+            raise self._damaged(
+                "the archive has too many members to be a session's",
+                found=f"{directory.n_entries} entries",
+                expected=f"at most {limits.MAX_INDEX_ENTRIES} entries (MAX_INDEX_ENTRIES)",
+                remedy="pack the session's folder alone, or " + _DOWNLOAD_AGAIN,
+            )
 
     def _find_end(self) -> tuple[int, tuple[bytes, int, int, int, int, int, int, int]]:
         """Return the end record and its position: the last one whose comment ends with the file."""

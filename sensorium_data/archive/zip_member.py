@@ -7,14 +7,15 @@ import zlib
 import deflate
 from isal import isal_zlib
 
+from sensorium_data import limits
 from sensorium_data.archive.layout import trial_of
 from sensorium_data.archive.sources import ByteSource
+from sensorium_data.archive.unpacking import reserve_memory
 from sensorium_data.archive.zip_index import DEFLATED, LOCAL_HEADER, LOCAL_SIGNATURE, STORED, ZipEntry
 from sensorium_data.errors import ArchiveError
 
 __all__ = [
     "DOWNLOAD_AGAIN",
-    "MAX_MEMBER_SIZE_BYTES",
     "check_readable",
     "describe_member_error",
     "read_zip_member",
@@ -23,9 +24,6 @@ __all__ = [
 
 #: What to do about an archive whose members cannot be trusted, for errors.
 DOWNLOAD_AGAIN = "download the archive again"
-
-#: No member is inflated beyond this; the largest published one has 27 MB.
-MAX_MEMBER_SIZE_BYTES = 1 << 30
 
 # The fixed part, name and extra field, in any archive that no one made odd.
 _USUAL_LOCAL_HEADER_BYTES = 1 << 10
@@ -124,23 +122,26 @@ class _MemberReader:
                 expected=f"{STORED} (stored) or {DEFLATED} (deflated)",
                 remedy="pack the archive again with deflate",
             )
-        if entry.size_bytes > MAX_MEMBER_SIZE_BYTES:
+        # A member may be longer packed than unpacked, in an archive that is made so.
+        size_bytes = max(entry.size_bytes, entry.compressed_size_bytes)
+        if size_bytes > limits.MAX_MEMBER_SIZE_BYTES:
             raise self._error(
                 "the member is too large to be a session's",
-                found=f"{entry.size_bytes} bytes",
-                expected=f"at most {MAX_MEMBER_SIZE_BYTES} bytes",
+                found=f"{size_bytes} bytes",
+                expected=f"at most {limits.MAX_MEMBER_SIZE_BYTES} bytes (MAX_MEMBER_SIZE_BYTES)",
             )
 
     def read(self) -> bytes | bytearray:
         self.check_readable()
         entry = self._entry
-        raw = self._source.read(entry.header_offset, entry.stop_offset)
-        try:
-            return self._unpack(raw)
-        except ArchiveError:
-            # A server or file system that stamps no versions does not tell of a replaced file; its tail does.
-            self._source.check_unchanged()
-            raise
+        with reserve_memory(entry.size_bytes + entry.stop_offset - entry.header_offset):
+            raw = self._source.read(entry.header_offset, entry.stop_offset)
+            try:
+                return self._unpack(raw)
+            except ArchiveError:
+                # A server or file system that stamps no versions does not tell of a replaced file; its tail does.
+                self._source.check_unchanged()
+                raise
 
     def read_start(self, size_bytes: int) -> bytes:
         self.check_readable()

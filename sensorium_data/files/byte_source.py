@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -32,8 +34,11 @@ class RetryPolicy:
     retry_after_max_s : float
         Longest wait a server may ask for by ``Retry-After``; a longer one is cut to this.
     connect_timeout_s, stall_timeout_s : float
-        Longest wait for a connection, and for the next bytes of an answer. There is no limit on the
-        whole of an answer: a slow server is not a dead one.
+        Longest wait for a connection, and for the next bytes of an answer; the headers of an answer have to come within
+        both together. There is no limit on the whole of an answer: a slow server is not a dead one. It has to send
+        :data:`sensorium_data.limits.MIN_RATE_BYTES_PER_S`.
+    clock : callable
+        Returns seconds and never goes back; what that rate is measured by.
     """
 
     n_attempts: int = 6
@@ -42,6 +47,7 @@ class RetryPolicy:
     retry_after_max_s: float = 120.0
     connect_timeout_s: float = 30.0
     stall_timeout_s: float = 60.0
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         if self.n_attempts < 1:

@@ -15,6 +15,7 @@ import aiohttp
 import fsspec
 import fsspec.asyn
 
+from sensorium_data import limits
 from sensorium_data.errors import SourceError
 from sensorium_data.files.byte_source import DOWNLOAD_BY_HAND, RetryPolicy, describe_error
 
@@ -144,7 +145,10 @@ class HttpClient:
             total=None, sock_connect=self.policy.connect_timeout_s, sock_read=self.policy.stall_timeout_s
         )
         try:
-            async with session.get(self._address, **options) as response:
+            # Each of the server's lines may come in time, and their end never: of headers, of answers 100 Continue.
+            async with asyncio.timeout(self.policy.connect_timeout_s + self.policy.stall_timeout_s):
+                response = await session.get(self._address, **options)
+            async with response:
                 yield response
         except TimeoutError as error:
             raise TransientError("no answer in time") from error
@@ -154,6 +158,10 @@ class HttpClient:
             raise TransientError("the connection broke") from error
         except (aiohttp.ClientError, ConnectionError) as error:
             raise TransientError(describe_error(error)) from error
+
+    def watch_rate(self) -> RateWatch:
+        """Return what refuses a body that comes too slowly; it is to be told of each piece."""
+        return RateWatch(self.policy.clock)
 
     def check_answer(self, response: aiohttp.ClientResponse, statuses: Collection[int], expected: str) -> None:
         """Refuse an answer of another status, a web page, and a compressed body.
@@ -238,6 +246,35 @@ class TransientError(Exception):
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+
+
+class RateWatch:
+    """Refuses a body that comes slower than :data:`sensorium_data.limits.MIN_RATE_BYTES_PER_S`, window by window.
+
+    Parameters
+    ----------
+    clock : callable
+        Returns seconds, and never goes back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began_s = clock()
+        self._n_bytes = 0
+
+    def note(self, n_bytes: int) -> None:
+        """Note that bytes have come; raise a :class:`TransientError` if too few did since the window began."""
+        self._n_bytes += n_bytes
+        duration_s = self._clock() - self._began_s
+        if duration_s < limits.RATE_WINDOW_S:
+            return
+        if self._n_bytes < limits.MIN_RATE_BYTES_PER_S * duration_s:
+            raise TransientError(
+                f"{self._n_bytes} bytes in {duration_s:.0f} s, less than {limits.MIN_RATE_BYTES_PER_S} bytes a second "
+                "(MIN_RATE_BYTES_PER_S)"
+            )
+        self._began_s += duration_s
+        self._n_bytes = 0
 
 
 def is_html(response: aiohttp.ClientResponse) -> bool:

@@ -90,8 +90,10 @@ class HttpSource(ByteSource):
             size_bytes = self._check(response, wanted)
             if size_bytes == 0:
                 return
+            watch = self._client.watch_rate()
             async for piece in response.content.iter_any():
                 received += piece
+                watch.note(len(piece))
                 if len(received) > wanted.already + size_bytes:
                     raise self._client.refuse(
                         "the server sent more bytes than its own headers say", found=f"over {size_bytes} bytes"

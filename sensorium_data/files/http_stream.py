@@ -70,8 +70,10 @@ def stream_whole(client: HttpClient, begin: Callable[[FileHead], PieceWriter]) -
         async with client.get({}) as response:
             client.check_answer(response, (200,), "status 200")
             write = begin(FileHead(response.content_length, stamp_of(response.headers)))
+            watch = client.watch_rate()
             async for piece in response.content.iter_any():
                 write(piece)
                 n_received += len(piece)
+                watch.note(len(piece))
 
     client.insist(lambda: client.run(request), expected="the whole file", n_received=lambda: n_received)

@@ -13,6 +13,7 @@ from pathlib import Path
 from sensorium_data.errors import StoreError, UsageError
 from sensorium_data.files.caches import cache_folder
 from sensorium_data.files.objects import StoredObject
+from sensorium_data.files.regular_file import IrregularFileError, read_regular
 
 __all__ = ["ObjectCache", "default_object_cache"]
 
@@ -71,8 +72,8 @@ class ObjectCache:
         """
         path = self.folder / stored.digest[:2] / stored.digest
         try:
-            data = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+            data = read_regular(path)
+        except (FileNotFoundError, NotADirectoryError, IrregularFileError):
             pass
         else:
             if stored.find_damage(data) is None:

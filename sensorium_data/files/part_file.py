@@ -18,9 +18,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sensorium_data import limits
 from sensorium_data.errors import DownloadError
 from sensorium_data.files.locks import close_locked, open_locked
 from sensorium_data.files.objects import sync_path
+from sensorium_data.files.regular_file import read_regular
 
 __all__ = ["FileVersion", "PartFile", "disk_errors", "open_part", "read_version"]
 
@@ -223,6 +225,22 @@ class PartFile:
                 ]
         self.record()
 
+    def check_reserve(self) -> None:
+        """Raise a :class:`DownloadError`, and delete the part, if a file of unknown size has filled the disk."""
+        with disk_errors(self.path):
+            n_free = shutil.disk_usage(self.path.parent).free
+        if n_free >= limits.MIN_DISK_FREE_BYTES:
+            return
+        # It would be fetched from its first byte again.
+        self.discard()
+        raise DownloadError(
+            "the disk has not enough space for a download whose size the server does not state",
+            path=self.path,
+            found=f"{n_free:,} bytes free",
+            expected=f"at least {limits.MIN_DISK_FREE_BYTES:,} bytes (MIN_DISK_FREE_BYTES)",
+            remedy="free some, or choose another folder for downloads",
+        )
+
     def publish(self) -> None:
         """Give the file its name, in one step, and remember its version beside it."""
         version = self.version
@@ -308,7 +326,7 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_regular(path))
     except (FileNotFoundError, ValueError):
         return None
     return content if isinstance(content, dict) else None

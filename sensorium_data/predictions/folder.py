@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sensorium_data.errors import PredictionsError, UnknownNameError, UsageError
+from sensorium_data.files import open_regular
 from sensorium_data.predictions.predictions import from_arrays
 from sensorium_data.predictions.writer import ResponseUnits
 from sensorium_data.progress import Progress, ignore_progress
@@ -80,7 +81,8 @@ class _TrialFiles(Mapping[int, npt.NDArray[Any]]):
     def __getitem__(self, trial: int) -> npt.NDArray[Any]:
         path = self._paths[trial]
         try:
-            values: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+            with open(path, "rb", opener=lambda name, _: open_regular(name)) as file:
+                values: npt.NDArray[Any] = np.load(file, allow_pickle=False)
         # What numpy raises depends on which bytes are damaged; objects are refused as a ValueError.
         except (OSError, ValueError, EOFError) as error:
             raise PredictionsError(

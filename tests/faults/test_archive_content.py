@@ -209,7 +209,7 @@ class TestZipBombs:
         assert self.peak_while_refused(bomb, "claims a size that deflate cannot reach") < self.SIZE_BYTES // 16
 
     def test_one_larger_than_any_session_s_is_not_inflated(self, bomb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sensorium_data.archive.zip_member.MAX_MEMBER_SIZE_BYTES", self.SIZE_BYTES - 1)
+        monkeypatch.setattr("sensorium_data.limits.MAX_MEMBER_SIZE_BYTES", self.SIZE_BYTES - 1)
         assert self.peak_while_refused(bomb, "too large to be a session's") < self.SIZE_BYTES // 16
 
     def test_members_that_share_their_bytes_are_refused(self, tmp_path: Path) -> None:

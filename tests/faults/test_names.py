@@ -13,12 +13,12 @@ import pytest
 from fixtures.session_stores import write_session_store
 from fixtures.stores import read_files
 from models.runs.checkpoints import Checkpoints
-from sensorium_data.errors import RunError, SensoriumError, StoreError
+from sensorium_data.errors import PredictionsError, RunError, SensoriumError, StoreError
 from sensorium_data.files import LocalObjects, Objects, RemoteObjects, empty_folder, open_objects
 from sensorium_data.ingest import convert_session, verify_session
 from sensorium_data.movies import link_movies
 from sensorium_data.names import find_name_problem
-from sensorium_data.predictions import create_predictions
+from sensorium_data.predictions import create_predictions, from_folder
 from sensorium_data.store import exclusive_access, open_session, open_store
 from sensorium_data.testing.recordings import make_recording
 
@@ -259,6 +259,14 @@ def test_folders_that_are_emptied_are_no_links(lab: Path) -> None:
     empty_folder(lab / "own")
     assert not os.listdir(lab / "own")
     assert read_files(lab / "thesis") == before
+
+
+def test_an_array_of_predictions_that_is_a_named_pipe_is_not_waited_for(lab: Path) -> None:
+    (lab / "mine/F").mkdir(parents=True)
+    for trial in (7, 3):
+        os.mkfifo(lab / f"mine/F/{trial}.npy")
+    with pytest.raises(PredictionsError, match="a named pipe, not a file"):
+        from_folder(str(lab / "out"), str(lab / "store"), lab / "mine", response_units="raw")
 
 
 def test_verify_and_link_name_what_leads_out(lab: Path) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import sensorium_data.archive.zip_member
 from fixtures.archives import IMPATIENT, SESSION, SHAPES, npy, session_members, write_session, write_zip
 from sensorium_data.archive import MODALITIES, SessionArchive, locate_archive
 from sensorium_data.errors import ArchiveError, SourceError, TrialError
@@ -462,7 +461,7 @@ class TestBadMembers:
         self.assert_refused(self.patched(tmp_path, 8, "<H", 0, local=True), "another member is where the index says")
 
     def test_larger_than_any_published_member(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sensorium_data.archive.zip_member, "MAX_MEMBER_SIZE_BYTES", 5000)
+        monkeypatch.setattr("sensorium_data.limits.MAX_MEMBER_SIZE_BYTES", 5000)
         self.assert_refused(self.patched(tmp_path, 30, "<H", 0), "too large to be a session's")
 
     def test_another_local_name(self, tmp_path: Path) -> None:

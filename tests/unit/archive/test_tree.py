@@ -79,7 +79,7 @@ def test_a_file_that_changed_since_it_was_listed_is_told(folder: Path) -> None:
 
 
 def test_a_file_larger_than_any_session_s_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree_module, "MAX_MEMBER_SIZE_BYTES", 999)
+    monkeypatch.setattr("sensorium_data.limits.MAX_MEMBER_SIZE_BYTES", 999)
     tree = TreeContainer.open(str(folder), SESSION.name)
     for read in (tree.fingerprint, lambda name: tree.read(name, session="")):
         with pytest.raises(SourceError, match=r"trial 0, .*too large.*found 1000 bytes, expected at most 999"):

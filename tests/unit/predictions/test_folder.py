@@ -60,7 +60,7 @@ def test_arrays_are_loaded_one_at_a_time(
 ) -> None:
     order: list[str] = []
     load = np.load
-    monkeypatch.setattr(np, "load", lambda path, **options: order.append(path.stem) or load(path, **options))
+    monkeypatch.setattr(np, "load", lambda file, **options: order.append(Path(file.name).stem) or load(file, **options))
     from_folder(
         str(tmp_path / "p"),
         predicted.store,
