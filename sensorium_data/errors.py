@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from sensorium_data.redaction import hide_secrets
+from sensorium_data.visible_text import make_visible
 
 __all__ = [
     "ArchiveError",
@@ -29,7 +30,8 @@ class SensoriumError(Exception):
     """Base of every error this project raises on bad input.
 
     The message is one line. It is put together from its parts, so that every error names the
-    session, the trial and the path in the same place and the same words. Logins and signatures in URLs are left out.
+    session, the trial and the path in the same place and the same words. Logins and signatures in URLs are left out,
+    and control characters are written out.
 
     Parameters
     ----------
@@ -89,7 +91,8 @@ class SensoriumError(Exception):
             message += f": {', '.join(details)}"
         if self.remedy is not None:
             message += f"; {self.remedy}"
-        return hide_secrets(" ".join(message.split()))
+        # The parts come from files, archives and servers, and their line breaks could pass for another message's.
+        return hide_secrets(" ".join(make_visible(message).split()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only arguments do not survive the default pickling of exceptions,

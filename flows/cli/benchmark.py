@@ -6,7 +6,6 @@ Prefect, torch and matplotlib are imported by the commands that need them, so th
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +19,7 @@ from flows.cli.options import (
     JsonOption,
     StoreOption,
     count_jobs,
+    print_lines,
     terminal_progress,
 )
 from sensorium_data.errors import RunError, UsageError
@@ -89,7 +89,7 @@ def benchmark(
         )
     page = write_benchmark(report, target)
     if as_json:
-        sys.stdout.write(report.to_json() + "\n")
+        print_lines(report.to_json())
     else:
         print_benchmark(table_console(), report)
         table_console().print(f"Page: {page}", markup=False, soft_wrap=True)

@@ -271,7 +271,8 @@ def inspect(
             print_table(table_console(), f"Trials of session {session}", tiers)
             print_table(table_console(), "Quality", only.to_table())
     if not as_json:
-        table_console().print(f"\n{quality.describe()}.", soft_wrap=True)
+        table_console().print()
+        table_console().print(f"{quality.describe()}.", soft_wrap=True)
     if session is None and unlinked:
         error_console().print(
             "leakage is left out: the sessions' movies have not been compared; `sensorium ingest` does it",

@@ -109,7 +109,8 @@ def _print_report(report: PipelineReport, directory: Path) -> None:
         for note in submission.notes:
             console.print(f"Note: {note}", soft_wrap=True)
     run = report.trained
-    console.print(f"\nRun: {run.run} ({run.status})", soft_wrap=True)
+    console.print()
+    console.print(f"Run: {run.run} ({run.status})", soft_wrap=True)
     programs = _programs_folder()
     show_stores = f"from sensorium_data import open_sessions; print(open_sessions('{directory / 'store'}'))"
     print_next(

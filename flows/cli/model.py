@@ -6,7 +6,6 @@ Prefect, torch and matplotlib are imported by the commands that need them, so th
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -28,6 +27,7 @@ from flows.cli.options import (
     excluded_trials,
     key_values,
     print_json,
+    print_lines,
     runs_as_flow,
     terminal_progress,
 )
@@ -143,7 +143,7 @@ def train(
     else:
         for line in describe_report(report):
             table_console().print(line, soft_wrap=True)
-        table_console().print(read_summary(report))
+        print_lines(read_summary(report))
     return EXIT_DONE
 
 
@@ -315,7 +315,7 @@ def score(
 
         draw_scores(table, opened, picture, truth=truth)
     if as_json:
-        sys.stdout.write(table.to_json() + "\n")
+        print_lines(table.to_json())
         return EXIT_DONE
     print_scores(table_console(), table)
     if by_depth:
@@ -373,7 +373,7 @@ def leaderboard(
                 progress=progress,
             )
     if as_json:
-        sys.stdout.write(board.to_json() + "\n")
+        print_lines(board.to_json())
         return EXIT_DONE
     print_leaderboard(table_console(), board)
     for reason in next(iter(board.entries.values())).unscored:

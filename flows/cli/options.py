@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from sensorium_data.errors import UsageError
 from sensorium_data.machine import bound_jobs, count_cores
+from sensorium_data.visible_text import make_lines_visible, make_visible
 
 __all__ = [
     "EXIT_DONE",
@@ -36,7 +37,9 @@ __all__ = [
     "excluded_trials",
     "key_values",
     "print_json",
+    "print_lines",
     "runs_as_flow",
+    "say",
     "terminal_progress",
 ]
 
@@ -153,8 +156,18 @@ def excluded_trials(entries: Sequence[str] | None, files: Sequence[str] | None) 
 
 
 def complain(message: str, hint: str = "") -> None:
-    sys.stderr.write(f"sensorium: {message}{hint}\n")
+    say(f"sensorium: {message}{hint}")
+
+
+def say(line: str) -> None:
+    """Write a line to standard error."""
+    sys.stderr.write(f"{make_visible(line)}\n")
 
 
 def print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+    print_lines(json.dumps(value, indent=2, default=str))
+
+
+def print_lines(text: str) -> None:
+    """Write a text of several lines, such as JSON, to standard output."""
+    sys.stdout.write(f"{make_lines_visible(text)}\n")

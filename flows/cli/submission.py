@@ -5,7 +5,6 @@ Prefect, torch and matplotlib are imported by the commands that need them, so th
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -19,6 +18,7 @@ from flows.cli.options import (
     StoreOption,
     print_json,
     runs_as_flow,
+    say,
     terminal_progress,
 )
 from sensorium_data.errors import UsageError
@@ -177,4 +177,4 @@ def _print_findings(title: str, report: ValidationReport) -> None:
 
     print_table(table_console(), title, report.to_frame())
     for finding in (*report.violations, *report.warnings):
-        sys.stderr.write(f"{finding}\n")
+        say(str(finding))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
+
+from sensorium_data.visible_text import make_lines_visible, make_visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,11 +61,13 @@ def print_table(
             dict.fromkeys(name for record in rows for name in record) if isinstance(rows, Sequence) else rows.columns
         )
         columns = {str(name): str(name).replace("_", " ") for name in names}
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", show_edge=False)
+    table = Table(
+        title=make_visible(title), title_justify="left", title_style="bold", header_style="bold", show_edge=False
+    )
     for name, heading in columns.items():
         values = [record[name] for record in records if record.get(name) is not None]
         numeric = bool(values) and all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(make_lines_visible(heading), justify="right" if numeric else "left", overflow="fold")
     for record in records:
         table.add_row(*(_cell(record.get(name)) for name in columns))
     console.print()
@@ -72,7 +76,8 @@ def print_table(
 
 def print_next(console: Console, commands: Iterable[tuple[str, str]]) -> None:
     """Print commands that may come next, each under what it does."""
-    console.print("\nNext", style="bold")
+    console.print()
+    console.print("Next", style="bold")
     for purpose, command in commands:
         console.print(f"  {purpose}:", highlight=False)
         console.print(f"    {command}", highlight=False, soft_wrap=True)
@@ -85,9 +90,17 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.3f}"
-    return str(value)
+    return make_visible(str(value))
+
+
+class _VisibleConsole(Console):
+    """Shows what comes from files and servers as :func:`make_visible` has it, each text that is printed on its line."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(make_visible(one) if isinstance(one, str) else one for one in objects), **options)
 
 
 def _console(file: TextIO) -> Console:
     # Names of files and sessions may hold square brackets, which rich would read as markup.
-    return Console(file=file, width=None if file.isatty() else _PLAIN_WIDTH, highlight=False, markup=False)
+    width = None if file.isatty() else _PLAIN_WIDTH
+    return _VisibleConsole(file=file, width=width, highlight=False, markup=False)

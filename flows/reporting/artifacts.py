@@ -27,6 +27,7 @@ from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCol
 from flows.reporting.pace import Pace, describe_pace
 from flows.reporting.progress import NotedProgress
 from sensorium_data.redaction import hide_secrets
+from sensorium_data.visible_text import make_lines_visible, make_visible
 
 __all__ = [
     "LiveArtifact",
@@ -65,7 +66,7 @@ def publish_table(key: str, rows: pd.DataFrame | Iterable[Mapping[str, Any]], de
     description : str
         Markdown shown above the table.
     """
-    create_table_artifact(key=artifact_key(key), table=_to_json_rows(rows), description=hide_secrets(description))
+    create_table_artifact(key=artifact_key(key), table=_to_json_rows(rows), description=_as_shown(description))
 
 
 def read_latest_table(key: str) -> tuple[pd.DataFrame, str] | None:
@@ -84,13 +85,13 @@ def read_latest_table(key: str) -> tuple[pd.DataFrame, str] | None:
 
 def publish_markdown(key: str, text: str, description: str) -> None:
     """Publish a text in Markdown."""
-    create_markdown_artifact(key=artifact_key(key), markdown=hide_secrets(text), description=hide_secrets(description))
+    create_markdown_artifact(key=artifact_key(key), markdown=_as_shown(text), description=_as_shown(description))
 
 
 def publish_link(key: str, link: str, text: str, description: str) -> None:
     """Publish a link to a file or page."""
     create_link_artifact(
-        key=artifact_key(key), link=hide_secrets(link), link_text=text, description=hide_secrets(description)
+        key=artifact_key(key), link=_as_shown(link), link_text=_as_shown(text), description=_as_shown(description)
     )
 
 
@@ -134,7 +135,7 @@ class LiveArtifact:
 
     def write_table(self, rows: pd.DataFrame | Iterable[Mapping[str, Any]], description: str) -> None:
         """Write a table, as :func:`publish_table` does."""
-        table = _to_json_rows(rows)
+        table, description = _to_json_rows(rows), _as_shown(description)
         self._write(
             lambda: create_table_artifact(key=self._key, table=table, description=description),
             ArtifactUpdate(data=json.dumps(table), description=description),
@@ -142,6 +143,7 @@ class LiveArtifact:
 
     def write_markdown(self, text: str, description: str) -> None:
         """Write a text in Markdown."""
+        text, description = _as_shown(text), _as_shown(description)
         self._write(
             lambda: create_markdown_artifact(key=self._key, markdown=text, description=description),
             ArtifactUpdate(data=text, description=description),
@@ -165,12 +167,19 @@ class LiveArtifact:
             self._warned = True
 
 
+def _as_shown(text: str) -> str:
+    """Return Markdown without the secrets in its URLs, its control characters written out."""
+    return hide_secrets(make_lines_visible(text))
+
+
+def _cell_as_shown(value: Any) -> Any:
+    return hide_secrets(make_visible(value)) if isinstance(value, str) else value
+
+
 def _to_json_rows(rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
-    table: list[dict[str, Any]] = json.loads(
-        frame.to_json(orient="records", double_precision=6),
-        object_hook=lambda row: {k: hide_secrets(v) if isinstance(v, str) else v for k, v in row.items()},
-    )
+    records = rows.to_dict(orient="records") if isinstance(rows, pd.DataFrame) else rows
+    shown = pd.DataFrame([{_cell_as_shown(k): _cell_as_shown(v) for k, v in row.items()} for row in records])
+    table: list[dict[str, Any]] = json.loads(shown.to_json(orient="records", double_precision=6))
     return table
 
 
@@ -213,7 +222,7 @@ def artifact_progress(
                 return
             one.due_s = now + every_s
             percent = 100.0 * min(1.0, one.pace.n_done / one.pace.n_total) if one.pace.n_total > 0 else 100.0
-            description = f"{label}: {describe_pace(one.pace, now, note)}"
+            description = _as_shown(f"{label}: {describe_pace(one.pace, now, note)}")
         # What is complete has to be told, also where a request of another thread is under way.
         if not one.request.acquire(blocking=complete):
             return

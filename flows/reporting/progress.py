@@ -17,6 +17,7 @@ from rich.text import Text
 
 from flows.reporting.pace import Pace, describe_pace, format_clock, format_rate, format_size
 from sensorium_data.progress import Progress
+from sensorium_data.visible_text import make_visible
 
 __all__ = ["NotedProgress", "ignore_note", "join_progress", "listening_progress", "show_progress", "throttled_lines"]
 
@@ -134,7 +135,9 @@ def show_progress(console: Console) -> Iterator[NotedProgress]:
             elif label in tasks:
                 bars.update(tasks[label], completed=pace.n_done, total=pace.n_total, note=note)
             else:
-                tasks[label] = bars.add_task(label, total=pace.n_total, completed=pace.n_done, pace=pace, note=note)
+                tasks[label] = bars.add_task(
+                    make_visible(label), total=pace.n_total, completed=pace.n_done, pace=pace, note=note
+                )
 
     with _listening(progress), bars:
         yield progress

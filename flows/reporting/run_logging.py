@@ -10,6 +10,7 @@ from flows.reporting.artifacts import artifact_progress
 from flows.reporting.progress import NotedProgress, join_progress, listening_progress, throttled_lines
 from sensorium_data.errors import SensoriumError
 from sensorium_data.redaction import hide_secrets
+from sensorium_data.visible_text import make_visible
 
 __all__ = ["log_line", "quiet_known_errors", "run_progress"]
 
@@ -38,8 +39,8 @@ def quiet_known_errors() -> None:
 
 
 def log_line(line: str) -> None:
-    """Write one line, without the secrets in its URLs, into the log of the flow or task run around the caller."""
-    get_run_logger().info(hide_secrets(line))
+    """Write one line into the log of the flow or task run around the caller, as it may be shown."""
+    get_run_logger().info(_as_shown(line))
 
 
 def run_progress() -> NotedProgress:
@@ -48,5 +49,10 @@ def run_progress() -> NotedProgress:
     That is the terminal that listens, else the run's log; and the run's progress artifacts.
     """
     logger = get_run_logger()
-    lines = listening_progress() or throttled_lines(lambda line: logger.info(hide_secrets(line)))
+    lines = listening_progress() or throttled_lines(lambda line: logger.info(_as_shown(line)))
     return join_progress(lines, artifact_progress(logger.warning))
+
+
+def _as_shown(line: str) -> str:
+    """Return a line without the secrets in its URLs, its control characters written out."""
+    return hide_secrets(make_visible(line))

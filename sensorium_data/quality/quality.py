@@ -30,6 +30,7 @@ from sensorium_data.quality.summary import (
 from sensorium_data.sessions import find_session
 from sensorium_data.statistics import read_coverage
 from sensorium_data.store import StoreLike, open_store
+from sensorium_data.visible_text import make_visible
 
 __all__ = ["Outcome", "QualityCheck", "QualityReport", "StoreQuality", "check_session", "check_store"]
 
@@ -220,7 +221,9 @@ class StoreQuality:
         """
         lines = [f"**{self.describe()}**", ""]
         lines += [
-            f"- **{report.alias}, {check.check}**: found {check.found}; expected {check.expected}. {check.sentence}"
+            make_visible(
+                f"- **{report.alias}, {check.check}**: found {check.found}; expected {check.expected}. {check.sentence}"
+            )
             for report in self.sessions
             for check in report.failed
         ]

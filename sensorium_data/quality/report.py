@@ -31,6 +31,7 @@ from sensorium_data.quality.quality import Outcome, QualityReport, StoreQuality
 from sensorium_data.quality.scan import StimulusSample
 from sensorium_data.quality.summary import ChannelSummary, StimulusSummary
 from sensorium_data.sessions import find_session
+from sensorium_data.visible_text import show_value
 
 __all__ = ["render_report", "require_writable", "write_report"]
 
@@ -89,7 +90,9 @@ def render_report(quality: StoreQuality) -> str:
     # Only whoever makes a report waits for these.
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, finalize=show_value, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {
         "count": _format_count,
         "number": _format_number,

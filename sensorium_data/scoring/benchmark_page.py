@@ -17,6 +17,7 @@ from sensorium_data.redaction import hide_secrets
 from sensorium_data.scoring.benchmark import TIERS, BenchmarkReport
 from sensorium_data.scoring.table import AGGREGATIONS, ALL_STIMULI
 from sensorium_data.sessions import find_session
+from sensorium_data.visible_text import show_value
 
 __all__ = ["ClassChart", "draw_classes", "render_benchmark", "write_benchmark"]
 
@@ -91,7 +92,9 @@ def render_benchmark(report: BenchmarkReport) -> str:
     # Only whoever makes a page waits for it.
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, finalize=show_value, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {
         "score": _format_score,
         "count": lambda value: f"{int(value):,}",

@@ -14,6 +14,7 @@ from sensorium_data.predictions import RunRecord
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.sessions import find_session
 from sensorium_data.submission.sources import Entry
+from sensorium_data.visible_text import make_visible
 
 __all__ = ["describe_predictions", "describe_software", "write_card"]
 
@@ -176,7 +177,9 @@ def _weights(weights: Sequence[float]) -> str:
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in line)} |" for line in lines)
+    return "\n".join(
+        f"| {' | '.join(make_visible(str(cell)).replace('|', '&#124;') for cell in line)} |" for line in lines
+    )
 
 
 def _fence(text: str, language: str) -> str:

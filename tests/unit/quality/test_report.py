@@ -194,10 +194,11 @@ def test_leaked_movies_are_listed(quality: StoreQuality) -> None:
 
 
 def test_text_from_a_store_is_no_markup(quality: StoreQuality) -> None:
-    name = '<img src="x" onerror="alert(1)">'
+    name = '<img src="x" onerror="alert(1)">\x1b\n\u202e'
     text = render_report(dataclasses.replace(quality, store=name))
-    assert name not in text
-    assert "&lt;img src=" in text
+    assert '<img src="x' not in text
+    assert r"&lt;img src=&#34;x&#34; onerror=&#34;alert(1)&#34;&gt;\u001b\n\u202e" in text
+    assert not {"\x1b", "\u202e"} & set(text)
 
 
 def test_a_session_without_responses_has_a_report(tmp_path: Path) -> None:
