@@ -26,6 +26,7 @@ from sensorium_data.archive.npy import HEAD_SIZE_BYTES, NpyError, NpyObjectsErro
 from sensorium_data.archive.pointers import POINTER_SIZE_BYTES, find_pointer
 from sensorium_data.archive.sources import RetryPolicy, open_source
 from sensorium_data.archive.tree import TreeContainer
+from sensorium_data.archive.unpacking import reserve_memory
 from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, read_index
 from sensorium_data.errors import ArchiveError, TrialError
 from sensorium_data.sessions import SESSIONS, Session
@@ -235,6 +236,10 @@ class SessionArchive:
         """Return the compressed size of a trial's members."""
         return sum(self.entries[name].compressed_size_bytes for _, name in self._present(members_of_trial(trial)))
 
+    def unpacked_size_bytes(self, trial: int) -> int:
+        """Return the size of a trial's members once they are read."""
+        return sum(self.entries[name].size_bytes for _, name in self._present(members_of_trial(trial)))
+
     def has_array(self, modality: str, trial: int) -> bool:
         """Whether the archive has a file of this modality for this trial."""
         return self.member(f"data/{modality}/{trial}.npy") in self.entries
@@ -347,8 +352,9 @@ class SessionArchive:
         with contextlib.suppress(NpyError):
             return parse_npy_header(self._container.read_start(name, HEAD_SIZE_BYTES, session=self.name))
         # The header is longer than that, or damaged.
-        values = self.read_array(name)
-        return values.shape, values.dtype
+        with reserve_memory(self.entries[name].size_bytes):
+            values = self.read_array(name)
+            return values.shape, values.dtype
 
     def read_member(self, name: str) -> bytes | bytearray:
         """Return a member's content, from one read; an archive's is inflated and checked.

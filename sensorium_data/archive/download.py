@@ -14,6 +14,7 @@ from sensorium_data import limits
 from sensorium_data.archive.layout import is_junk
 from sensorium_data.archive.pointers import POINTER_SIZE_BYTES, find_pointer
 from sensorium_data.archive.sources import ByteSource, FileSource, open_source
+from sensorium_data.archive.unpacking import reserve_memory
 from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, ZipEntry, ZipIndex, read_index
 from sensorium_data.archive.zip_member import check_readable, read_zip_member
 from sensorium_data.errors import ArchiveError, RangesRefusedError, SourceChangedError
@@ -312,7 +313,8 @@ class _Download:
 
         def check(entry: ZipEntry) -> None:
             try:
-                read_zip_member(file, entry, session=_session_of(entry))
+                with reserve_memory(entry.size_bytes):
+                    read_zip_member(file, entry, session=_session_of(entry))
             except ArchiveError as error:
                 errors.append(_at(f"{self._url}: {entry.name}", error))
                 ranges.append((entry.header_offset, entry.stop_offset))

@@ -27,7 +27,6 @@ from sensorium_data.archive.sources import (
     modified_of,
     open_filesystem,
 )
-from sensorium_data.archive.unpacking import reserve_memory
 from sensorium_data.errors import ArchiveError, SourceChangedError, SourceError
 from sensorium_data.files import describe_change
 from sensorium_data.names import find_name_problem
@@ -144,8 +143,7 @@ class TreeContainer(ABC):
             If it cannot be read, or is too large to be a session's.
         """
         entry = self._readable(name)
-        with reserve_memory(entry.size_bytes):
-            content = b"".join(self._read(entry, entry.size_bytes))
+        content = b"".join(self._read(entry, entry.size_bytes))
         self._checksums[name] = isal_zlib.crc32(content)
         return content
 

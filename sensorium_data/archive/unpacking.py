@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,7 +20,13 @@ _n_reserved_bytes = 0
 def reserve_memory(size_bytes: int) -> Iterator[None]:
     """Wait until so many bytes may be unpacked beside those that are, in the order of the calls.
 
-    What would never fit waits until nothing else is unpacked. Whoever holds a reservation makes no second one.
+    What would never fit waits until nothing else is unpacked. Whoever holds a reservation makes no second one. An error
+    that leaves the block keeps no array alive.
+
+    Parameters
+    ----------
+    size_bytes : int
+        Of what will be unpacked; the memory has to be free again, or accounted for otherwise, when the block ends.
     """
     global _n_reserved_bytes
     with _one_at_a_time, _changed:
@@ -29,7 +36,17 @@ def reserve_memory(size_bytes: int) -> Iterator[None]:
         _n_reserved_bytes += size_bytes
     try:
         yield
+    except BaseException as error:
+        _forget_locals(error)
+        raise
     finally:
         with _changed:
             _n_reserved_bytes -= size_bytes
             _changed.notify_all()
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    """Drop what the frames that an error has come through hold, and those of the errors behind it."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

@@ -10,7 +10,6 @@ from isal import isal_zlib
 from sensorium_data import limits
 from sensorium_data.archive.layout import trial_of
 from sensorium_data.archive.sources import ByteSource
-from sensorium_data.archive.unpacking import reserve_memory
 from sensorium_data.archive.zip_index import DEFLATED, LOCAL_HEADER, LOCAL_SIGNATURE, STORED, ZipEntry
 from sensorium_data.errors import ArchiveError
 
@@ -134,14 +133,13 @@ class _MemberReader:
     def read(self) -> bytes | bytearray:
         self.check_readable()
         entry = self._entry
-        with reserve_memory(entry.size_bytes + entry.stop_offset - entry.header_offset):
-            raw = self._source.read(entry.header_offset, entry.stop_offset)
-            try:
-                return self._unpack(raw)
-            except ArchiveError:
-                # A server or file system that stamps no versions does not tell of a replaced file; its tail does.
-                self._source.check_unchanged()
-                raise
+        raw = self._source.read(entry.header_offset, entry.stop_offset)
+        try:
+            return self._unpack(raw)
+        except ArchiveError:
+            # A server or file system that stamps no versions does not tell of a replaced file; its tail does.
+            self._source.check_unchanged()
+            raise
 
     def read_start(self, size_bytes: int) -> bytes:
         self.check_readable()

@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from sensorium_data.archive import SessionArchive
+from sensorium_data.archive import SessionArchive, reserve_memory
 from sensorium_data.ingest.adaptation import resize_frames
 from sensorium_data.ingest.session_contents import SessionContents, wrong_member
 from sensorium_data.movies import N_FRAMES_BY_STIMULUS, sign_video
@@ -133,6 +133,13 @@ def read_trial_block(
     ArchiveError, SourceError
         If a member is damaged or cannot be had.
     """
+    with reserve_memory(archive.unpacked_size_bytes(trial)):
+        return _read_block(archive, session, trial, form, precision)
+
+
+def _read_block(
+    archive: SessionArchive, session: Session, trial: int, form: TrialForm, precision: Precision
+) -> TrialBlock:
     errors = dict.fromkeys(VARIABLES, 0.0)
 
     n_frames_padded = form.n_frames_padded

@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,20 +17,22 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from aiohttp import web
 
 from fixtures.archives import IMPATIENT
 from fixtures.downloads import download
 from sensorium_data import limits
-from sensorium_data.archive import list_sessions
+from sensorium_data.archive import SessionArchive, list_sessions, reserve_memory
 from sensorium_data.archive.sources import ByteSource, FileSource, open_source
-from sensorium_data.archive.unpacking import reserve_memory
 from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, read_index
 from sensorium_data.archive.zip_member import check_readable, read_zip_member
-from sensorium_data.errors import ArchiveError, DownloadError, SourceError
+from sensorium_data.errors import ArchiveError, DownloadError, SourceError, TrialError
+from sensorium_data.ingest import convert_session
 from sensorium_data.testing import serve_directory
 from sensorium_data.testing.faults import IgnoreRange, NoContentLength, Throttle
+from sensorium_data.testing.recordings import make_recording
 from sensorium_data.testing.server import Handler
 
 
@@ -97,34 +100,53 @@ def test_a_member_that_no_session_has_is_not_read(packed: Path, field: str) -> N
             read_zip_member(source, large)
 
 
-def test_members_unpacked_at_a_time_do_not_add_up(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_UNPACKED_AT_ONCE_BYTES", 310_000)
-    n_reading, peak, lock = 0, 0, threading.Lock()
-    read = FileSource.read
+def test_arrays_unpacked_at_a_time_do_not_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = make_recording("F", ["train"] * 12)
+    for trial in range(12):
+        recording = recording.with_trial(trial, videos=np.zeros((36, 64, 100)))
+    recording.write(tmp_path / "archives", method=zipfile.ZIP_DEFLATED)
+    n_alive_bytes, peak, lock = 0, 0, threading.Lock()
+    read = SessionArchive.read_trial
 
-    def count(self: FileSource, start: int, stop: int) -> bytes:
-        nonlocal n_reading, peak
+    def give_back(n_bytes: int) -> None:
+        nonlocal n_alive_bytes
         with lock:
-            n_reading += 1
-            peak = max(peak, n_reading)
-        time.sleep(0.01)
-        try:
-            return read(self, start, stop)
-        finally:
-            with lock:
-                n_reading -= 1
+            n_alive_bytes -= n_bytes
 
-    with FileSource(str(packed), tail_size_bytes=TAIL_SIZE_BYTES) as source, ThreadPoolExecutor(12) as pool:
-        entries = read_index(source).entries
-        monkeypatch.setattr(FileSource, "read", count)
-        contents = list(pool.map(lambda entry: read_zip_member(source, entry), entries))
-        assert peak == 3
-        # Larger than all that may be unpacked at once: alone.
+    def count(self: SessionArchive, modality: str, trial: int) -> np.ndarray:
+        nonlocal n_alive_bytes, peak
+        values = read(self, modality, trial)
+        with lock:
+            n_alive_bytes += values.nbytes
+            peak = max(peak, n_alive_bytes)
+        weakref.finalize(values, give_back, values.nbytes)
+        time.sleep(0.01)
+        return values
+
+    monkeypatch.setattr(SessionArchive, "read_trial", count)
+    for n_at_once in (3, 1):
+        monkeypatch.setattr(limits, "MAX_UNPACKED_AT_ONCE_BYTES", n_at_once * 2_000_000)
         peak = 0
-        monkeypatch.setattr(limits, "MAX_UNPACKED_AT_ONCE_BYTES", 1)
-        contents += pool.map(lambda entry: read_zip_member(source, entry), entries)
-        assert peak == 1
-    assert contents == [bytes(100_000)] * 24
+        with pytest.raises(TrialError, match="wrong shape of videos"):
+            convert_session(recording.session, str(tmp_path / "store"), source=str(tmp_path / "archives"), jobs=8)
+        assert peak == n_at_once * 36 * 64 * 100 * 8
+
+
+def test_what_would_never_fit_is_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_UNPACKED_AT_ONCE_BYTES", 10)
+    holding: list[int] = []
+
+    def hold(size_bytes: int) -> int:
+        with reserve_memory(size_bytes):
+            holding.append(size_bytes)
+            time.sleep(0.002)
+            held = sum(holding)
+            holding.remove(size_bytes)
+        return held
+
+    with ThreadPoolExecutor(8) as pool:
+        sums = list(pool.map(hold, [5, 100, 5, 5, 5, 100, 10, 1] * 4))
+    assert set(sums) <= {*range(1, 11), 100}
 
 
 def test_memory_is_given_back_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
