@@ -23,7 +23,7 @@ MAX_INDEX_ENTRIES = 200_000
 #: A file of a session, packed or unpacked, which is held in memory. The largest published one has 27 MB; one of 300,000
 #: neurons and 400 frames in float64 still fits.
 MAX_MEMBER_SIZE_BYTES = 1 << 30
-#: Members of the trials that a process converts or checks at a time, in all threads together; other trials wait, so
+#: Members of the trials that a process converts or checks at a time, in all threads together. Other trials wait, so
 #: that members of the largest size do not add up. Forty trials of the published sizes fit.
 MAX_UNPACKED_AT_ONCE_BYTES = 2 << 30
 #: A download whose size the server does not state, and which might never end. The largest published archive has 11 GB.

@@ -509,6 +509,8 @@ def _cannot(action: str, path: str, error: BaseException) -> StoreError:
     remedy = "check the path and its permissions"
     if action == "written":
         remedy = "check the space and the permissions there, and run it again: what is finished is kept"
+    elif isinstance(error, IrregularFileError):
+        remedy = "put the file there, or remove what lies in its place"
     return StoreError(
         f"cannot be {action}", path=path, found=reason or type(error).__name__, expected=None, remedy=remedy
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,7 @@ from sensorium_data.predictions import RunRecord
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.sessions import find_session
 from sensorium_data.submission.sources import Entry
-from sensorium_data.visible_text import make_visible
+from sensorium_data.visible_text import make_lines_visible, make_visible
 
 __all__ = ["describe_predictions", "describe_software", "write_card"]
 
@@ -93,7 +94,7 @@ def write_card(record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
         "## To do it again",
         _fence(_commands(record, digests, runs), "sh"),
     ]
-    return "\n\n".join(parts) + "\n"
+    return make_lines_visible("\n\n".join(parts)) + "\n"
 
 
 def _describe_simulated(predictions: Sequence[Mapping[str, Any]]) -> Iterable[str]:
@@ -105,7 +106,7 @@ def _describe_simulated(predictions: Sequence[Mapping[str, Any]]) -> Iterable[st
 
 def _describe_mean(predictions: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     if len(predictions) > 1:
-        shares = " + ".join(f"{one['share']:.6g} × `{one['url']}`" for one in predictions)
+        shares = " + ".join(f"{one['share']:.6g} × `{make_visible(one['url'])}`" for one in predictions)
         yield f"The values are the mean {shares}, each in standardized units first."
 
 
@@ -116,7 +117,7 @@ def _describe_member(one: Mapping[str, Any]) -> Iterable[str]:
         ["tiers", ", ".join(one["tiers"])],
         ["runs", ", ".join(one["runs"]) or "none"],
     ]
-    yield f"### `{one['url']}`"
+    yield f"### `{make_visible(one['url'])}`"
     yield _table(["what", "value"], rows)
     if one["attributes"]:
         yield _fence(json.dumps(one["attributes"], indent=2, sort_keys=True, ensure_ascii=False), "json")
@@ -157,15 +158,21 @@ def _commands(record: Mapping[str, Any], digests: Sequence[str], runs: Mapping[s
         folders = [hide_secrets(runs[d].path) if d in runs else f"RUN_OF_{d[:8]}" for d in one["runs"]]
         if folders:
             lines.append(
-                f"sensorium predict {' '.join(folders)} --store STORE "
-                f"--tier {' '.join(one['tiers'])} --out {one['url']}{_weights(one['attributes'].get('weights', ()))}"
+                f"sensorium predict {_quote(*folders)} --store STORE "
+                f"--tier {_quote(*one['tiers'])} --out {_quote(one['url'])}"
+                f"{_weights(one['attributes'].get('weights', ()))}"
             )
     weights = _weights([one["weight"] for one in predictions])
     lines.append(
-        f"sensorium submit {' '.join(one['url'] for one in predictions)} --store STORE --track {identity['track']} "
+        f"sensorium submit {_quote(*(one['url'] for one in predictions))} --store STORE --track {identity['track']} "
         f"--frames {identity['frames']} --dtype {identity['float_type']}{weights}"
     )
     return "\n".join(lines)
+
+
+def _quote(*words: str) -> str:
+    """Return words of a command: what they hold is no command of its own, and stays in its line."""
+    return " ".join(shlex.quote(make_visible(word)) for word in words)
 
 
 def _weights(weights: Sequence[float]) -> str:

@@ -163,3 +163,14 @@ def test_card_quotes_runs_behind_a_url_without_its_login(
     assert "0.00321" in card
     assert "memory://…@host/runs/mine-1" in card
     assert "sesame" not in card
+
+
+def test_names_in_a_card_are_shown_in_their_line_and_are_no_commands(predicted: Predicted, tmp_path: Path) -> None:
+    place = predicted.write(str(tmp_path / "mine\x1b[2J\n## Scores; touch x\u202e"), "FG")
+    report = submit(predicted, tmp_path / "out", predictions=place)
+    card = Path(report.card).read_text()
+    shown = rf"{tmp_path}/mine\u001b[2J\n## Scores; touch x\u202e"
+    assert f"### `{shown}`" in card
+    assert f"sensorium submit '{shown}' --store STORE" in card
+    assert not {"\x1b", "\u202e"} & set(card)
+    assert "\n## Scores" not in card
