@@ -13,6 +13,7 @@ from sensorium_data.sessions import Stage, Tier, Track
 
 __all__ = [
     "COLUMNS",
+    "ENCRYPTED_PARQUET_MAGIC",
     "FRAMES_PROFILES",
     "MAX_UPLOAD_SIZE_BYTES",
     "MEMBER_NAMES",
@@ -65,8 +66,9 @@ MEMBER_NAMES: Mapping[Tier, str] = MappingProxyType(
     }
 )
 
-#: What a Parquet file, and a zip (an empty one too), begin with.
+#: What a Parquet file, an encrypted one, and a zip (an empty one too) begin with.
 PARQUET_MAGIC = b"PAR1"
+ENCRYPTED_PARQUET_MAGIC = b"PARE"
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
 #: What a predictions file's values may be. Float32 halves the upload; no public source says that the server wants more.

@@ -18,6 +18,7 @@ from fixtures.downloads import origin, small_segments, sound_server, target  # n
 from fixtures.once import made_once
 from fixtures.simulation import SIMULATED, SIZE
 from sensorium_data.simulation import simulate
+from sensorium_data.submission import parquet_reader
 
 # As the command line does, before anything imports torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -86,6 +87,13 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("SENSORIUM_", "PREFECT_API_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_parquet_process() -> Iterator[None]:
+    """All tests of a process read foreign Parquet in one more: it takes as long to start as many of them run."""
+    with parquet_reader():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -146,12 +146,12 @@ def validate(
     """Check anybody's submission files; every violation at once. Exit status 1 if there is any."""
     from flows.cli.tables import table_console
     from sensorium_data.store import open_store
-    from sensorium_data.submission import repair_submission, validate_submission
+    from sensorium_data.submission import parquet_reader, repair_submission, validate_submission
 
     if not files:
         raise UsageError("no file named", expected="zips or Parquet files", remedy="name the files to validate")
     opened = open_store(store)
-    with terminal_progress() as progress:
+    with terminal_progress() as progress, parquet_reader():
         report = validate_submission(list(files), opened, frames=frames, progress=progress)
         repair = (
             None if fix is None else repair_submission(list(files), opened, out=fix, frames=frames, progress=progress)
@@ -166,6 +166,7 @@ def validate(
         last = repair.validation
         if not as_json:
             console = table_console()
+            console.print(f"{fix}: {repair.status}", soft_wrap=True)
             for line in (*repair.corrections, *(f"not in the copy: {reason}" for reason in repair.left_out)):
                 console.print(line, soft_wrap=True)
             _print_findings(f"Checks of the corrected copy in {fix}", repair.validation)

@@ -1,4 +1,5 @@
 from .findings import ValidationReport as ValidationReport
+from .reader import parquet_reader as parquet_reader
 from .repair import repair_submission as repair_submission
 from .validation import validate_submission as validate_submission
 from .write import SubmissionReport as SubmissionReport

@@ -5,19 +5,29 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import IO, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from sensorium_data.errors import SubmissionError
 from sensorium_data.frames import COLUMNS, FRAMES_PROFILES, FramesProfile, frames_of
 from sensorium_data.sessions import SESSIONS, Release, Tier
+from sensorium_data.submission.cells import (
+    MISSING,
+    MISSING_NEURONS,
+    Prediction,
+    read_label,
+    read_neurons,
+    read_prediction,
+)
+from sensorium_data.submission.columns import check_columns
 from sensorium_data.submission.expectation import ExpectedSession, full_name_of, parse_trial
 from sensorium_data.submission.findings import Findings
-from sensorium_data.submission.parquet import COLUMN_TYPES, PredictionsFile, describe_type
+from sensorium_data.submission.reader import ForeignPredictions, ParquetReader
+from sensorium_data.submission.section import FileSection
 
 __all__ = ["TableChecker"]
 
@@ -31,8 +41,10 @@ class TableChecker:
     ----------
     file : str
         What to call the file.
-    open_source : callable
-        Opens the file, as often as it is called: a path, or a new seekable file object.
+    reader : ParquetReader
+        What reads it.
+    section : FileSection
+        Where it lies.
     expected : mapping of str to ExpectedSession
         The scored sessions of the store, by full name.
     findings : Findings
@@ -54,7 +66,8 @@ class TableChecker:
     def __init__(
         self,
         file: str,
-        open_source: Callable[[], Path | IO[bytes]],
+        reader: ParquetReader,
+        section: FileSection,
         expected: Mapping[str, ExpectedSession],
         findings: Findings,
         *,
@@ -64,109 +77,101 @@ class TableChecker:
         self.tier: Tier | None = None
         self.profiles: tuple[FramesProfile, ...] = ()
         self._file = file
-        self._open_source = open_source
+        self._reader = reader
+        self._section = section
         self._expected = expected
+        self._by_neurons = _sessions_by_neurons(expected)
         self._findings = findings
         self._frames = frames
         self._on_row = on_row
+        #: The submission's columns that the file has, and whether each is of the right type.
+        self._columns: dict[str, bool] = {}
         self._first_rows: dict[tuple[str, int], int] = {}
         self._foreign_names: dict[str, list[int]] = {}
         self._by_profiles: dict[tuple[FramesProfile, ...], _Tally] = {}
         self._ranges: dict[str, _Range] = {}
         self._n_broken_rows = 0
+        #: How many rows of each check there was something to compare.
+        self._n_compared: Counter[str] = Counter()
 
     def check(self, tier: Tier | None) -> None:
-        """Check the file against a tier; by default against the one that most of its trials are of."""
-        n_rows = 0
+        """Check the file against a tier; by default against the one that most of its trials are of.
+
+        A column of a wrong type is one violation; what it says is checked as far as it can be told.
+        """
+        n_rows, self.tier = 0, tier
         try:
-            with PredictionsFile(self._open_source) as table:
-                usable = self._check_columns(table.schema)
-                if table.codec not in (None, "BROTLI"):
-                    self._findings.warn(f"{self._file}: compressed with {table.codec}; the competition asks for brotli")
-                self.tier = tier or self._guess_tier(table, usable)
-                for cells in table.iterate_rows(sorted(usable)) if usable else ():
-                    self._check_row(n_rows, cells, usable)
-                    n_rows += 1
-                    self._on_row(n_rows, table.n_rows)
-        # Damaged files fail in any of these ways, according to which bytes are damaged.
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            self._violate(
-                "readable",
-                "the file cannot be read as Parquet",
-                found=str(error).splitlines()[0] if str(error) else type(error).__name__,
-                remedy="write it again, with pyarrow",
-            )
+            table = self._reader.open(self._section)
+            self._columns = check_columns(table.schema, partial(self._violate, "columns"))
+            codecs = [codec for codec in table.codecs if codec != "BROTLI"]
+            if codecs:
+                self._findings.warn(
+                    f"{self._file}: compressed with {', '.join(codecs)}; the competition asks for brotli"
+                )
+            self.tier = tier or self._guess_tier(table)
+            for cells in table.iterate_rows(list(self._columns)) if self._columns else ():
+                self._check_row(n_rows, cells)
+                n_rows += 1
+                self._on_row(n_rows, table.n_rows)
+        except SubmissionError as error:
+            self._violate("readable", error.problem, found=error.found, expected=error.expected, remedy=error.remedy)
             self._findings.conclude(self._file, "readable", "")
             return
         self._findings.conclude(self._file, "readable", f"readable Parquet with {n_rows} rows")
         self._findings.conclude(self._file, "columns", ", ".join(COLUMNS))
-        self._conclude(usable)
+        self._conclude()
 
     def _violate(self, check: str, problem: str, **parts: Any) -> None:
         self._findings.violate(self._file, check, problem, **parts)
 
-    def _check_columns(self, schema: pa.Schema) -> set[str]:
-        """Return the columns whose content can be checked."""
-        usable = set()
-        for name in dict.fromkeys(schema.names):
-            if name not in COLUMN_TYPES:
-                remedy = "write it with index=False" if name.startswith("__index_level") else "leave it out"
-                self._violate(
-                    "columns", "a column too many", found=repr(name), expected=", ".join(COLUMNS), remedy=remedy
-                )
-        for name, column_type in COLUMN_TYPES.items():
-            types = [field.type for field in schema if field.name == name]
-            if not types:
-                self._violate("columns", "a column is missing", expected=repr(name), remedy="add it")
-            elif len(types) > 1:
-                self._violate("columns", "a column is there twice", found=repr(name), remedy="keep one")
-            elif not column_type.accepts(types[0]):
-                self._violate(
-                    "columns",
-                    f"column {name!r} is of the wrong type",
-                    found=describe_type(types[0]),
-                    expected=column_type.description,
-                    remedy="convert it",
-                )
-            else:
-                usable.add(name)
-        return usable
+    def _accepts(self, *columns: str) -> bool:
+        return all(self._columns.get(column) for column in columns)
 
-    def _guess_tier(self, table: PredictionsFile, usable: set[str]) -> Tier | None:
+    def _guess_tier(self, table: ForeignPredictions) -> Tier | None:
         tiers: Counter[Tier] = Counter()
-        if {"mouse", "trial_indices"} <= usable:
-            for mouse, trial in table.iterate_labels(["mouse", "trial_indices"]):
-                session, parsed = self._expected.get(full_name_of(mouse)), parse_trial(trial)
-                if session is not None and parsed is not None and parsed in session.tiers:
-                    tiers[session.tiers[parsed]] += 1
+        labels = [column for column in ("mouse", "trial_indices", "neuron_ids") if column in self._columns]
+        if "trial_indices" in labels:
+            for cells in table.iterate_rows(labels):
+                session, trial = self._find_session(cells), parse_trial(read_label(cells["trial_indices"]))
+                if session is not None and trial is not None and trial in session.tiers:
+                    tiers[session.tiers[trial]] += 1
         return tiers.most_common(1)[0][0] if tiers else None
 
-    def _check_row(self, row: int, cells: pa.StructScalar, usable: set[str]) -> None:
-        if "mouse" not in usable:
-            return
-        name = cells["mouse"].as_py()
-        full_name = full_name_of(name)
-        if name != full_name or full_name not in self._expected:
-            self._foreign_names.setdefault(str(name), []).append(row)
-        session = self._expected.get(full_name)
-        if session is None:
-            return
-        place: dict[str, Any] = {"row": row, "session": str(session.session)}
-        if "trial_indices" in usable:
-            trial = self._check_trial(session, cells["trial_indices"].as_py(), place)
-            if trial is not None and trial in session.broken:
-                self._n_broken_rows += 1
-            elif trial is not None:
-                place["trial"] = trial
-                if "prediction" in usable:
-                    self._check_prediction(session, trial, cells["prediction"], place)
-        if "neuron_ids" in usable:
-            self._check_neurons(session, cells["neuron_ids"], place)
+    def _find_session(self, cells: pa.StructScalar) -> ExpectedSession | None:
+        """Return a row's session, by its neurons if its name is not there or of a wrong type."""
+        if "mouse" in self._columns:
+            session = self._expected.get(full_name_of(read_label(cells["mouse"])))
+            if session is not None or self._accepts("mouse"):
+                return session
+        neurons = read_neurons(cells["neuron_ids"]) if "neuron_ids" in self._columns else ""
+        return None if isinstance(neurons, str) else self._by_neurons.get(tuple(sorted(neurons.tolist())))
+
+    def _check_row(self, row: int, cells: pa.StructScalar) -> None:
+        if self._accepts("mouse"):
+            name = read_label(cells["mouse"])
+            if name != full_name_of(name) or name not in self._expected:
+                self._foreign_names.setdefault(str(name), []).append(row)
+        session, trial = self._find_session(cells), None
+        place: dict[str, Any] = {"row": row}
+        if session is not None:
+            place["session"] = str(session.session)
+            if "neuron_ids" in self._columns:
+                self._check_neurons(session, cells["neuron_ids"], place)
+            if "trial_indices" in self._columns:
+                trial = self._check_trial(session, read_label(cells["trial_indices"]), place)
+        if session is not None and trial in session.broken:
+            self._n_broken_rows += 1
+        elif "prediction" in self._columns:
+            named = place if trial is None else {**place, "trial": trial}
+            self._check_prediction(session, trial, cells["prediction"], named)
 
     def _check_trial(self, session: ExpectedSession, value: object, place: Mapping[str, Any]) -> int | None:
         """Return the trial's id, if the session has it."""
         trial = parse_trial(value)
         row = place["row"]
+        if trial is None and not self._accepts("trial_indices"):
+            return None
+        self._n_compared["trials"] += 1
         if trial is None or trial not in session.tiers:
             self._violate(
                 "trials",
@@ -201,65 +206,95 @@ class TableChecker:
         return trial
 
     def _check_prediction(
-        self, session: ExpectedSession, trial: int, cell: pa.Scalar, place: Mapping[str, Any]
+        self, session: ExpectedSession | None, trial: int | None, cell: pa.Scalar, place: Mapping[str, Any]
     ) -> None:
-        n_neurons = session.neurons.size
-        shapes = {p: (n_neurons, len(frames_of(p, session.n_frames[trial]))) for p in FRAMES_PROFILES}
-        expected = f"{shapes['official']}, or {shapes['50-298']} in the profiles 50-298 and 51-299"
-        neurons = cell.values
-        if neurons is None or neurons.null_count:
+        prediction = read_prediction(cell)
+        shapes = _possible_shapes(session, trial)
+        expected = f"{shapes['official']}, or {shapes['50-298']} in the profiles 50-298 and 51-299" if shapes else None
+        if prediction == MISSING:
+            self._n_compared["frames"] += 1
             self._violate("frames", "a prediction is missing", **place, found="null", expected=expected)
-            return
-        lengths = np.unique(pc.list_value_length(neurons).to_numpy(zero_copy_only=False))
-        if lengths.size > 1:
+        if isinstance(prediction, str):
+            return  # Otherwise its column is of a wrong type, which has been said.
+        has_shape = self._check_shape(session, shapes, expected, prediction, place)
+        self._n_compared["values"] += 1
+        finite = np.isfinite(prediction.values)
+        if not finite.all():
+            first = int(np.flatnonzero(~finite)[0])
+            neuron, frame = _locate(prediction, first)
+            unit = (
+                f"unit {session.neurons[neuron]} at frame {frame}"
+                if has_shape and session is not None
+                else f"value {frame} of list {neuron}"
+            )
             self._violate(
-                "frames",
-                "the neurons of a prediction have different numbers of frames",
+                "values",
+                "values that are not finite",
                 **place,
-                found=f"{lengths[0]} to {lengths[-1]}",
+                found=f"{np.count_nonzero(~finite)}, the first for {unit}",
+                expected="numbers",
+                remedy="check the model",
+            )
+        elif has_shape and session is not None:
+            values = prediction.values.reshape(prediction.shape)
+            self._ranges.setdefault(session.session.name, _Range(values.shape[0])).add(values)
+
+    def _check_shape(
+        self,
+        session: ExpectedSession | None,
+        shapes: Mapping[FramesProfile, tuple[int, int]],
+        expected: str | None,
+        prediction: Prediction,
+        place: Mapping[str, Any],
+    ) -> bool:
+        """Return whether a prediction has the neurons and frames that it has to have."""
+        lengths = prediction.n_frames
+        if lengths is None:
+            return False
+        violate = partial(self._violate, "frames", **place)
+        self._n_compared["frames"] += 1
+        found = prediction.shape
+        if found is None:
+            violate(
+                problem="the neurons of a prediction have different numbers of frames",
+                found=f"{lengths.min()} to {lengths.max()}",
                 expected=expected,
                 remedy="give every neuron the same frames",
             )
-            return
-        found = (len(neurons), int(lengths[0]) if lengths.size else 0)
+            return False
+        if not shapes:
+            if session is not None and session.neurons.size != found[0]:
+                violate(
+                    problem="a prediction of another number of neurons",
+                    found=found,
+                    expected=f"{session.neurons.size} neurons",
+                    remedy="write one list of frames for each neuron",
+                )
+            return False
         profiles = tuple(profile for profile, shape in shapes.items() if shape == found)
         if not profiles:
             transposed = found[::-1] in shapes.values()
-            self._violate(
-                "frames",
-                "wrong shape of a prediction",
-                **place,
+            violate(
+                problem="wrong shape of a prediction",
                 found=found,
                 expected=expected,
                 remedy="transpose it: neurons first"
                 if transposed
                 else "give the frames of one profile, which all end with the video",
             )
-            return
+            return False
         if len(profiles) < len(FRAMES_PROFILES):  # All profiles agree on trials that are too short for any frame.
             self._by_profiles.setdefault(profiles, _Tally()).add(place, found)
-        values = neurons.flatten().to_numpy(zero_copy_only=False).reshape(found)
-        finite = np.isfinite(values)
-        if not finite.all():
-            neuron, frame = np.argwhere(~finite)[0].tolist()
-            self._violate(
-                "values",
-                "values that are not finite",
-                **place,
-                found=f"{np.count_nonzero(~finite)}, the first for unit {session.neurons[neuron]} at frame {frame}",
-                expected="numbers",
-                remedy="check the model",
-            )
-            return
-        self._ranges.setdefault(session.session.name, _Range(n_neurons)).add(values)
+        return True
 
     def _check_neurons(self, session: ExpectedSession, cell: pa.Scalar, place: Mapping[str, Any]) -> None:
-        expected = session.neurons
-        array = cell.values
-        if array is None or array.null_count:
-            self._violate("neurons", "neuron ids are missing", **place, found="null", expected=f"{expected.size} ids")
+        expected, found = session.neurons, read_neurons(cell)
+        if isinstance(found, str) and found != MISSING_NEURONS:
+            return  # Its column is of a wrong type, which has been said.
+        self._n_compared["neurons"] += 1
+        if isinstance(found, str):
+            self._violate("neurons", found, **place, found="null", expected=f"{expected.size} ids")
             return
-        found = array.to_numpy(zero_copy_only=False)
         if np.array_equal(found, expected):
             return
         if found.size != expected.size:
@@ -278,16 +313,18 @@ class TableChecker:
             remedy="write meta/neurons/unit_ids.npy as it is, and the prediction's rows in that order",
         )
 
-    def _conclude(self, usable: set[str]) -> None:
-        if "mouse" in usable:
+    def _conclude(self) -> None:
+        """End the checks of which all could be told from the columns, or anything was compared."""
+        if self._accepts("mouse"):
             self._conclude_sessions()
-        if {"mouse", "trial_indices"} <= usable:
+        if self._accepts("mouse", "trial_indices") or self._n_compared["trials"]:
             self._conclude_trials()
-            if "prediction" in usable:
-                self._conclude_frames()
-                self._findings.conclude(self._file, "values", "every value is finite")
-                self._warn_of_values()
-        if {"mouse", "neuron_ids"} <= usable:
+        if self._accepts("mouse", "trial_indices", "prediction") or self._n_compared["frames"]:
+            self._conclude_frames()
+        if self._accepts("mouse", "trial_indices", "prediction") or self._n_compared["values"]:
+            self._findings.conclude(self._file, "values", "every value is finite")
+            self._warn_of_values()
+        if self._accepts("mouse", "neuron_ids") or self._n_compared["neurons"]:
             self._findings.conclude(self._file, "neurons", "neuron_ids are those of the store, in its order")
 
     def _conclude_sessions(self) -> None:
@@ -382,6 +419,28 @@ class TableChecker:
                     f"{self._file}: session {session}: {values.n_negative} predicted values are negative; "
                     "recorded activity is not"
                 )
+
+
+def _sessions_by_neurons(expected: Mapping[str, ExpectedSession]) -> dict[tuple[int, ...], ExpectedSession]:
+    """Return the sessions by their sorted unit ids, without those that share them."""
+    n_of = Counter(tuple(sorted(session.neurons.tolist())) for session in expected.values())
+    by_neurons = {tuple(sorted(session.neurons.tolist())): session for session in expected.values()}
+    return {neurons: session for neurons, session in by_neurons.items() if n_of[neurons] == 1}
+
+
+def _possible_shapes(session: ExpectedSession | None, trial: int | None) -> dict[FramesProfile, tuple[int, int]]:
+    if session is None or trial is None:
+        return {}
+    return {p: (session.neurons.size, len(frames_of(p, session.n_frames[trial]))) for p in FRAMES_PROFILES}
+
+
+def _locate(prediction: Prediction, index: int) -> tuple[int, int]:
+    """Return the list that one of all values is in, and its place in it."""
+    if prediction.n_frames is None:
+        return 0, index
+    ends = np.cumsum(prediction.n_frames)
+    neuron = int(np.searchsorted(ends, index, side="right"))
+    return neuron, index - int(ends[neuron] - prediction.n_frames[neuron])
 
 
 class _Tally:

@@ -6,13 +6,14 @@ messages and the accepted submissions say; see :mod:`sensorium_data.frames`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 from sensorium_data.errors import SubmissionError, UsageError
 from sensorium_data.frames import (
+    ENCRYPTED_PARQUET_MAGIC,
     MAX_UPLOAD_SIZE_BYTES,
     MEMBER_NAMES,
     PARQUET_MAGIC,
@@ -26,8 +27,10 @@ from sensorium_data.sessions import SESSIONS, Release, Tier
 from sensorium_data.store import Store, StoreLike, open_store
 from sensorium_data.submission.expectation import ExpectedSession, read_expectation
 from sensorium_data.submission.findings import Check, Findings, ValidationReport, Violation
+from sensorium_data.submission.reader import ParquetReader, parquet_reader
+from sensorium_data.submission.section import FileSection
 from sensorium_data.submission.table import TableChecker
-from sensorium_data.submission.zip import is_predictions_file, open_member, open_zip, printable_name, split_member_name
+from sensorium_data.submission.zip import ZipMember, list_members, open_member, open_zip
 
 __all__ = ["Check", "ValidationReport", "Violation", "validate_files", "validate_submission"]
 
@@ -94,9 +97,10 @@ def validate_files(
     if frames is not None:
         frames = parse_frames_profile(frames)
     expected = read_expectation(store)
-    checker = _Validator(expected, frames, progress)
-    for label, path in files.items():
-        checker.check_file(label, path)
+    with parquet_reader() as reader:
+        checker = _Validator(reader, expected, frames, progress)
+        for label, path in files.items():
+            checker.check_file(label, path)
     absent = [s.alias for s in SESSIONS.values() if s.release is Release.NEW and s.name not in expected]
     if absent:
         checker.findings.warn(
@@ -107,9 +111,14 @@ def validate_files(
 
 class _Validator:
     def __init__(
-        self, expected: Mapping[str, ExpectedSession], frames: FramesProfile | None, progress: Progress
+        self,
+        reader: ParquetReader,
+        expected: Mapping[str, ExpectedSession],
+        frames: FramesProfile | None,
+        progress: Progress,
     ) -> None:
         self.findings = Findings()
+        self._reader = reader
         self._expected = expected
         self._frames = frames
         self._progress = progress
@@ -138,8 +147,8 @@ class _Validator:
         self.findings.conclude(label, "size", f"{size_bytes:,} bytes")
         if magic in ZIP_MAGIC:
             self._check_zip(label, path)
-        elif magic == PARQUET_MAGIC:
-            self._check_table(label, lambda: path, Path(label).name)
+        elif magic in (PARQUET_MAGIC, ENCRYPTED_PARQUET_MAGIC):
+            self._check_table(label, FileSection(path), Path(label).name)
         else:
             self.findings.violate(
                 label,
@@ -154,43 +163,47 @@ class _Validator:
         try:
             archive = open_zip(path)
         except SubmissionError as error:
-            self.findings.violate(label, "readable", error.problem, found=error.found, remedy=error.remedy)
-            self.findings.conclude(label, "readable", "")
+            self._refuse(label, error)
             return
         tables: dict[str, TableChecker] = {}
         with archive:
-            infos = archive.infolist()
-            self._check_members(label, [info.filename for info in infos])
-            for info in infos:
-                folder, name = split_member_name(info.filename)
-                if not is_predictions_file(folder, name):
+            members = list_members(archive)
+            self._check_members(label, members)
+            for member in members:
+                if not member.is_predictions:
                     continue
-                member = f"{label}: {printable_name(info.filename)}"
+                file = f"{label}: {member.printable_name}"
                 try:
-                    with open_member(archive, path, info) as open_source:
-                        tables[member] = self._check_table(member, open_source, name)
+                    with open_member(archive, path, member.info) as section:
+                        tables[file] = self._check_table(file, section, member.name)
                 except SubmissionError as error:
-                    self.findings.violate(member, "readable", error.problem, found=error.found, remedy=error.remedy)
-                    self.findings.conclude(member, "readable", "")
+                    self._refuse(file, error)
         if len(tables) > 1:
             self._check_profiles(label, tables)
 
-    def _check_members(self, label: str, members: Sequence[str]) -> None:
+    def _refuse(self, file: str, error: SubmissionError) -> None:
+        self.findings.violate(
+            file, "readable", error.problem, found=error.found, expected=error.expected, remedy=error.remedy
+        )
+        self.findings.conclude(file, "readable", "")
+
+    def _check_members(self, label: str, members: Sequence[ZipMember]) -> None:
         violate = partial(self.findings.violate, label, "members")
-        for member in dict.fromkeys(members):
-            folder, name = split_member_name(member)
-            if members.count(member) > 1:
-                violate("a member is in the zip twice", found=repr(member), remedy="zip the files again")
+        n_of = Counter(member.info.filename for member in members)
+        for member in {member.info.filename: member for member in members}.values():
+            path, folder, name = member.info.filename, member.folder, member.name
+            if n_of[path] > 1:
+                violate("a member is in the zip twice", found=repr(path), remedy="zip the files again")
             if folder:
                 violate(
                     "a member lies in a folder",
-                    found=repr(member),
+                    found=repr(path),
                     expected=repr(name) if name else "files only",
                     remedy="zip the files without their folder, e.g. with `zip -j`",
                 )
-            elif not is_predictions_file(folder, name):
-                violate("a member that is no predictions file", found=repr(member), remedy="leave it out")
-        names = [name for folder, name in map(split_member_name, members) if is_predictions_file(folder, name)]
+            elif not member.is_predictions:
+                violate("a member that is no predictions file", found=repr(path), remedy="leave it out")
+        names = [member.name for member in members if member.is_predictions]
         main = [tier for tier in Tier if tier in _MAIN_TIERS and MEMBER_NAMES[tier] in names]
         bonus = [tier for tier in Tier if tier.is_bonus and MEMBER_NAMES[tier] in names]
         if main and bonus:
@@ -216,13 +229,14 @@ class _Validator:
                 )
         if not names:
             violate("no predictions file in the zip", expected=" or ".join(MEMBER_NAMES.values()))
-        self.findings.conclude(label, "members", ", ".join(map(printable_name, members)))
+        self.findings.conclude(label, "members", ", ".join(member.printable_name for member in members))
 
-    def _check_table(self, label: str, open_source: Callable[[], Path | IO[bytes]], name: str) -> TableChecker:
+    def _check_table(self, label: str, section: FileSection, name: str) -> TableChecker:
         tier = member_tiers().get(name)
         table = TableChecker(
             label,
-            open_source,
+            self._reader,
+            section,
             self._expected,
             self.findings,
             frames=self._frames,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,9 +19,10 @@ from sensorium_data.store import Store, StoreLike, exclusive_access, open_store
 from sensorium_data.submission.card import describe_predictions, describe_software, write_card
 from sensorium_data.submission.findings import ValidationReport
 from sensorium_data.submission.plan import SubmissionPlan, make_plan
+from sensorium_data.submission.record import describe_file, encode_record, holds_files, read_record
 from sensorium_data.submission.sources import open_entry
 from sensorium_data.submission.validation import validate_files
-from sensorium_data.submission.writer import require_uploadable, write_zip
+from sensorium_data.submission.writer import name_zips, require_uploadable, write_zip
 
 __all__ = ["FramesProfile", "SubmissionFile", "SubmissionReport", "write_submission"]
 
@@ -161,6 +160,10 @@ def write_submission(
     if isinstance(place, RemoteObjects):
         return _write_remotely(place, plan, opened, known_runs, progress)
     folder = place.root
+    record = _read_done(place, plan)
+    if record is not None and _has_card(place, plan, write_card(record, known_runs).encode()):
+        # Nothing has to be written, so the disk may be a read-only one.
+        return _report(place, plan, "already done", record, place.locate(_card_name(plan)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Who waits for another writer of the same submission finds it done.
@@ -172,7 +175,7 @@ def write_submission(
             if record is None:
                 _require_room(folder, plan)
                 record = _write(folder, plan, opened, progress)
-            card = _update_card(place, plan, record, known_runs)
+            card = _update_card(place, plan, write_card(record, known_runs).encode())
             return _report(place, plan, status, record, card)
     except OSError as error:
         raise SubmissionError(
@@ -197,7 +200,8 @@ def _write_remotely(
             place.delete(_record_name(plan))
             for name in (*plan.zips, _record_name(plan)):
                 place.upload(folder / name, name)
-    return _report(place, plan, status, record, _update_card(place, plan, record, known_runs))
+    card = _update_card(place, plan, write_card(record, known_runs).encode())
+    return _report(place, plan, status, record, card)
 
 
 def _record_name(plan: SubmissionPlan) -> str:
@@ -249,17 +253,11 @@ def _write(folder: Path, plan: SubmissionPlan, store: Store, progress: Progress)
                 remedy="this is a defect of the writer: report it",
             )
         files = [
-            {
-                "path": name,
-                "size_bytes": partial[name].stat().st_size,
-                "sha256": _digest_file(partial[name]),
-                "members": [MEMBER_NAMES[tier] for tier in tiers],
-                "n_rows": plan.count_rows(tiers),
-            }
+            describe_file(partial[name], name)
+            | {"members": [MEMBER_NAMES[tier] for tier in tiers], "n_rows": plan.count_rows(tiers)}
             for name, tiers in plan.zips.items()
         ]
-        for name, path in partial.items():
-            path.replace(folder / name)
+        name_zips(partial, folder)
     finally:
         for path in partial.values():
             path.unlink(missing_ok=True)
@@ -270,18 +268,25 @@ def _write(folder: Path, plan: SubmissionPlan, store: Store, progress: Progress)
         "predictions": describe_predictions(plan.entry),
         "software": describe_software(),
     }
-    LocalObjects(folder).write(_record_name(plan), _to_json(record))
+    LocalObjects(folder).write_durably(_record_name(plan), encode_record(record))
     return record
 
 
-def _update_card(place: Objects, plan: SubmissionPlan, record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
+def _update_card(place: Objects, plan: SubmissionPlan, text: bytes) -> str:
     """Write the model card, unless it is there as it should be."""
     # Not into the zip: the server expects predictions files alone.
-    name = f"submission_{plan.track}.md"
-    text = write_card(record, runs).encode()
-    if not place.exists(name) or place.read(name) != text:
+    name = _card_name(plan)
+    if not _has_card(place, plan, text):
         place.write(name, text)
     return place.locate(name)
+
+
+def _has_card(place: Objects, plan: SubmissionPlan, text: bytes) -> bool:
+    return place.exists(_card_name(plan)) and place.read(_card_name(plan)) == text
+
+
+def _card_name(plan: SubmissionPlan) -> str:
+    return f"submission_{plan.track}.md"
 
 
 def _report(
@@ -304,30 +309,7 @@ def _report(
 
 def _read_done(place: Objects, plan: SubmissionPlan) -> dict[str, Any] | None:
     """Return the record of an earlier call, if it fits the plan and its zips are as it left them."""
-    try:
-        record = json.loads(place.read(_record_name(plan)))
-        if record["identity"] != json.loads(_to_json(plan.identify())) or record.keys() != _RECORD_KEYS:
-            return None
-        if not ValidationReport.from_dict(record["validation"]).passed:
-            return None
-        if {file["path"] for file in record["files"]} != set(plan.zips):
-            return None
-        for file in record["files"]:
-            name = SubmissionFile(**file).path
-            if place.size(name) != file["size_bytes"]:
-                return None
-            if isinstance(place, LocalObjects) and _digest_file(place.root / name) != file["sha256"]:
-                return None
-    # No record, a damaged one, or a zip that is gone: it is written again.
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    record = read_record(place, _record_name(plan), plan.identify(), _RECORD_KEYS, plan.zips.keys())
+    if record is None or len(record["files"]) < len(plan.zips) or not holds_files(place, record["files"]):
         return None
-    return dict(record)
-
-
-def _to_json(value: object) -> bytes:
-    return json.dumps(value, indent=2, ensure_ascii=False).encode()
-
-
-def _digest_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return record if ValidationReport.from_dict(record["validation"]).passed else None

@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sensorium_data.errors import SubmissionError
+from sensorium_data.files import sync_folder
 from sensorium_data.frames import MAX_UPLOAD_SIZE_BYTES, FloatType, submission_schema
 
-__all__ = ["PredictionsTable", "SubmissionRow", "measure_rows", "require_uploadable", "write_zip"]
+__all__ = ["PredictionsTable", "SubmissionRow", "measure_rows", "name_zips", "require_uploadable", "write_zip"]
 
 _Item = TypeVar("_Item")
 
@@ -144,6 +145,13 @@ def write_zip(path: Path, label: str, tables: Sequence[PredictionsTable], on_row
                         require_uploadable(label, file.tell(), tables, found="more than ")
         file.flush()
         os.fsync(file.fileno())
+
+
+def name_zips(partial: Mapping[str, Path], folder: Path) -> None:
+    """Give written zips their names in a folder, and return when not even a power cut would undo it."""
+    for name, path in partial.items():
+        path.replace(folder / name)
+    sync_folder(folder)
 
 
 def require_uploadable(label: str, size_bytes: int, tables: Sequence[PredictionsTable], *, found: str = "") -> None:

@@ -87,9 +87,9 @@ def test_member_reads_like_a_file_of_its_bytes(
             archive.writestr(info, content)
             archive.writestr("after", b"y" * 100)
         oracle = io.BytesIO(content)
-        with zipfile.ZipFile(path) as archive, open_member(archive, path, archive.getinfo("member")) as reopen:
-            reopen().close()
-            member = reopen()
+        with zipfile.ZipFile(path) as archive, open_member(archive, path, archive.getinfo("member")) as section:
+            section.open().close()
+            member = section.open()
             for offset, whence, size in steps:
                 target = max(
                     0, {io.SEEK_SET: 0, io.SEEK_CUR: oracle.tell(), io.SEEK_END: len(content)}[whence] + offset

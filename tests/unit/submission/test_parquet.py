@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import sensorium_data.submission.parquet as parquet_module
+from sensorium_data.errors import SubmissionError
 from sensorium_data.frames import COLUMNS
 from sensorium_data.submission.parquet import PredictionsFile
 
@@ -48,10 +50,10 @@ def test_one_group_of_all_rows_is_read_page_by_page(tmp_path: Path, table: pa.Ta
 
     before = pa.total_allocated_bytes()
     with PredictionsFile(open_counted) as file:
-        for row, cells in enumerate(file.iterate_rows(COLUMNS)):
-            assert cells["trial_indices"].as_py() == row
+        for row, batch in enumerate(file.iterate_rows(COLUMNS)):
+            assert batch["trial_indices"].to_pylist() == [row]
             expected = table["prediction"][row].values
-            assert cells["prediction"].values.equals(expected)
+            assert batch["prediction"][0].values.equals(expected)
             # Up to here and a buffer or two for each column further, not to the end of the column.
             share = (row + 1) / N_ROWS + 0.35
             assert CountedFile.n_read < share * path.stat().st_size
@@ -61,7 +63,37 @@ def test_one_group_of_all_rows_is_read_page_by_page(tmp_path: Path, table: pa.Ta
 
 def test_groups_of_a_row_each_are_read_in_their_order(tmp_path: Path, table: pa.Table) -> None:
     pq.write_table(table, tmp_path / "file", compression="brotli", row_group_size=1)
-    with PredictionsFile(lambda: tmp_path / "file") as file:
-        assert (file.n_rows, file.codec) == (N_ROWS, "BROTLI")
+    with PredictionsFile(lambda: (tmp_path / "file").open("rb")) as file:
+        assert (file.n_rows, file.codecs) == (N_ROWS, ["BROTLI"])
         rows = list(file.iterate_rows(["trial_indices"]))
-    assert [cells["trial_indices"].as_py() for cells in rows] == list(range(N_ROWS))
+    assert [batch["trial_indices"][0].as_py() for batch in rows] == list(range(N_ROWS))
+
+
+# Of a file of 40 rows, of 100 neurons and 250 frames.
+BOUNDS = [
+    ("MAX_SUBMISSION_ROWS", 39, "more row groups than a submission can have: found 40, expected at most 39"),
+    ("MAX_SUBMISSION_VALUES", 1_004_000, "more values than a submission can have: found 1,004,080, expected at most"),
+    ("MAX_SUBMISSION_ROW_SIZE_BYTES", 200_000, "more bytes in row 0 than a submission can have: found 20"),
+    (
+        "_BOUNDS",
+        {"prediction": (24_999, "N")},
+        "more values of prediction in row group 0 than .*: found 25,000",
+    ),
+    ("_BOUND_OF_LABELS", (99, "N"), "more values of neuron_ids in row group 0 than .* expected at most 99"),
+]
+
+
+@pytest.mark.parametrize(("name", "bound", "expected"), BOUNDS, ids=[b[0] for b in BOUNDS])
+def test_every_bound_is_kept_and_named(
+    tmp_path: Path, table: pa.Table, monkeypatch: pytest.MonkeyPatch, name: str, bound: object, expected: str
+) -> None:
+    pq.write_table(table, tmp_path / "file", compression="snappy", row_group_size=1)
+
+    def read() -> None:
+        with PredictionsFile(lambda: (tmp_path / "file").open("rb")) as file:
+            next(file.iterate_rows(COLUMNS))
+
+    read()
+    monkeypatch.setattr(parquet_module, name, bound)
+    with pytest.raises(SubmissionError, match=expected):
+        read()

@@ -109,7 +109,7 @@ def test_what_is_meant_is_written_and_every_value_stays(
     assert_holds(path, LIVE, recorded.rows(LIVE))
     assert_holds(path, FINAL, recorded.rows(FINAL))
     assert validate_submission([path], recorded.store).passed
-    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["submission_main.zip"]
+    assert {entry.name for entry in (tmp_path / "out").iterdir()} == {"submission_main.zip", "submission_fixed.json"}
 
 
 @pytest.mark.parametrize("name", ["predictions_file_live_main_track.parquet.brotli", "live.parquet"])
@@ -221,7 +221,7 @@ def test_what_cannot_be_read_is_named_beside_what_can(recorded: Recorded, tmp_pa
     told = "\n".join(report.left_out)
     for text in (
         "text: it is neither a zip nor a Parquet file",
-        f"{LIVE_BONUS}: the rest cannot be read as Parquet: found ",
+        f"{LIVE_BONUS}: the file cannot be read as Parquet: found ",
         "nulls: session F, trial 2: ",
         f"{LIVE}: there is not one column neuron_ids",
     ):

@@ -1,0 +1,56 @@
+"""The record beside a submission's zips: what they were made of, so that a rerun finds its own work done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Set
+from pathlib import Path
+from typing import Any
+
+from sensorium_data.files import LocalObjects, Objects
+from sensorium_data.submission.findings import ValidationReport
+
+__all__ = ["describe_file", "digest_file", "encode_record", "holds_files", "read_record"]
+
+
+def encode_record(record: Mapping[str, Any]) -> bytes:
+    """Return a record as it is stored."""
+    return json.dumps(record, indent=2, ensure_ascii=False).encode()
+
+
+def read_record(
+    place: Objects, name: str, identity: Mapping[str, Any], keys: Set[str], zips: Set[str]
+) -> dict[str, Any] | None:
+    """Return a record, if it is there, whole, of the same work, and of no other files than these zips."""
+    try:
+        record = json.loads(place.read(name))
+        if record.keys() != keys or record["identity"] != json.loads(encode_record(identity)):
+            return None
+        if not {file["path"] for file in record["files"]} <= zips:
+            return None
+        ValidationReport.from_dict(record["validation"])
+    # No record, or a damaged one.
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return dict(record)
+
+
+def describe_file(path: Path, name: str) -> dict[str, Any]:
+    """Return a file's entry in a record, under the name that it will have."""
+    return {"path": name, "size_bytes": path.stat().st_size, "sha256": digest_file(path)}
+
+
+def holds_files(place: Objects, files: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether files are as a record has them; behind a URL their sizes are compared alone."""
+    return all(
+        place.size(file["path"]) == file["size_bytes"]
+        and (not isinstance(place, LocalObjects) or digest_file(place.root / file["path"]) == file["sha256"])
+        for file in files
+    )
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,70 @@
+"""A stretch of a file as a file of its own: a member of a zip where it lies, or a whole file."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+__all__ = ["FileSection"]
+
+
+@dataclass(frozen=True)
+class FileSection:
+    """Where the bytes of a file lie.
+
+    Attributes
+    ----------
+    path : Path
+        The file that they lie in.
+    start : int
+        Where they begin.
+    size_bytes : int, optional
+        How many they are; by default all up to the end.
+    """
+
+    path: Path
+    start: int = 0
+    size_bytes: int | None = None
+
+    def open(self) -> IO[bytes]:
+        """Open the section as a seekable file."""
+        file = self.path.open("rb")
+        if self.size_bytes is None:
+            return file
+        return io.BufferedReader(_Section(file, self.start, self.size_bytes))
+
+
+class _Section(io.RawIOBase):
+    """A stretch of an open file as a file of its own, which closes it."""
+
+    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
+        self._file = file
+        self._start = start
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        n_bytes = max(0, min(len(buffer), self._size - self._position))
+        self._file.seek(self._start + self._position)
+        data = self._file.read(n_bytes)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
