@@ -54,8 +54,8 @@ def from_arrays(
 
     attributes = {} if title is None else {"title": title}
     with terminal_progress() as progress:
-        n_trials = from_folder(out, store, folder, response_units=units, attributes=attributes, progress=progress)
-    table_console().print(f"{out}: written, {n_trials} trials", soft_wrap=True)
+        report = from_folder(out, store, folder, response_units=units, attributes=attributes, progress=progress)
+    table_console().print(f"{out}: {report.status}, {report.n_trials} trials", soft_wrap=True)
     return EXIT_DONE
 
 

@@ -25,7 +25,7 @@ from models.runs.location import RunsFolder
 from models.runs.run import FORMAT_VERSION, ModelRecord
 from models.runs.weights import digest_file, save_weights
 from sensorium_data.errors import RunError, StoreError
-from sensorium_data.files import close_locked, empty_folder, lock_folder, require_own_folder
+from sensorium_data.files import LocalObjects, close_locked, empty_folder, lock_folder, require_own_folder, sync_folder
 from sensorium_data.machine import count_cores
 
 __all__ = [
@@ -165,7 +165,10 @@ def publish_run(
             folder = RunFolder(partial, identity, config, lambda: runs.send_unfinished(name))
             folder.write_recipe(data)
             yield folder
+            # A power cut must not leave a finished run whose files never reached the disk.
+            LocalObjects(partial).sync_all()
             partial.rename(path)
+            sync_folder(path.parent)
         except OSError as error:
             if not str(error.filename or "").startswith(str(partial)):
                 raise

@@ -232,6 +232,12 @@ class LocalObjects:
         except OSError as error:
             raise _cannot("written", str(path), error) from error
 
+    def sync_all(self) -> None:
+        """Wait until all objects, their names, and the folders they are in have reached the disk."""
+        for key in self.keys() or ():
+            self.sync(key)
+        self.sync_folders()
+
     def sync_folders(self) -> None:
         """Wait until the names of all objects, and of the folders they are in, have reached the disk."""
         for folder, _, _ in os.walk(self.root):

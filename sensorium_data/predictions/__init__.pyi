@@ -1,6 +1,7 @@
 from .averaging import choose_weights as choose_weights
 from .averaging import parse_weights as parse_weights
 from .folder import from_folder as from_folder
+from .predictions import ArraysReport as ArraysReport
 from .predictions import create_predictions as create_predictions
 from .predictions import find_predictions as find_predictions
 from .predictions import from_arrays as from_arrays

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sensorium_data.errors import PredictionsError, UnknownNameError, UsageError
 from sensorium_data.files import open_regular
-from sensorium_data.predictions.predictions import from_arrays
+from sensorium_data.predictions.predictions import ArraysReport, from_arrays
 from sensorium_data.predictions.writer import ResponseUnits
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, find_session
@@ -30,7 +30,7 @@ def from_folder(
     response_units: ResponseUnits,
     attributes: Mapping[str, Any] | None = None,
     progress: Progress = ignore_progress,
-) -> int:
+) -> ArraysReport:
     """Write a predictions store from a folder of arrays; memory holds one.
 
     Parameters
@@ -48,8 +48,8 @@ def from_folder(
 
     Returns
     -------
-    int
-        Number of trials.
+    ArraysReport
+        Whether they were written or there already, and how many trials there are.
 
     Raises
     ------
@@ -62,13 +62,11 @@ def from_folder(
     """
     root = Path(folder)
     arrays = {path.name: _TrialFiles(_session_of(path), path) for path in _visible_entries(root)}
-    n_trials = sum(map(len, arrays.values()))
-    if not n_trials:
+    if not any(map(len, arrays.values())):
         raise UsageError(
             "no array to read", path=root, expected="SESSION/TRIAL.npy", remedy="give the folder of sessions"
         )
-    from_arrays(url, store, arrays, response_units=response_units, attributes=attributes, progress=progress)
-    return n_trials
+    return from_arrays(url, store, arrays, response_units=response_units, attributes=attributes, progress=progress)
 
 
 class _TrialFiles(Mapping[int, npt.NDArray[Any]]):

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from sensorium_data.sessions import Session, find_session, sort_tiers
 from sensorium_data.store import METADATA_KEY, StoreLike, make_portable, open_store
 
 __all__ = [
+    "ArraysReport",
     "PredictionsWriter",
     "ResponseUnits",
     "create_predictions",
@@ -49,6 +51,22 @@ __all__ = [
     "predicted_sessions",
     "predictions_attributes",
 ]
+
+
+@dataclass(frozen=True)
+class ArraysReport:
+    """What :func:`from_arrays` wrote, or found written.
+
+    Attributes
+    ----------
+    status : str
+        ``written`` or ``already done``.
+    n_trials : int
+        Number of trials.
+    """
+
+    status: str
+    n_trials: int
 
 
 def create_predictions(
@@ -119,8 +137,10 @@ def from_arrays(
     response_units: ResponseUnits,
     attributes: Mapping[str, Any] | None = None,
     progress: Progress = ignore_progress,
-) -> None:
+) -> ArraysReport:
     """Write a predictions store from arrays, so that any model's predictions can be scored and submitted.
+
+    Where a store of these values is there already, nothing is written.
 
     Arrays are asked for one at a time, in the mappings' order, and not kept: a mapping that loads or computes them when
     they are asked for needs memory for one. :func:`sensorium_data.predictions.from_folder` reads a folder so.
@@ -142,10 +162,16 @@ def from_arrays(
     progress : Progress
         Told after every trial.
 
+    Returns
+    -------
+    ArraysReport
+        Whether they were written, and how many trials there are.
+
     Raises
     ------
     PredictionsError
-        If a trial does not exist, a tier of which there are trials misses others, or an array's shape is wrong.
+        If a trial does not exist, a tier of which there are trials misses others, an array's shape is wrong, or
+        something else lies there.
     UsageError
         If there is no array, or a session is named twice.
 
@@ -185,8 +211,11 @@ def from_arrays(
         response_units=response_units,
         attributes=attributes,
     )
+    n_total = sum(map(len, arrays.values()))
+    if _holds(url, writer.attributes, arrays, progress):
+        return ArraysReport("already done", n_total)
     with writer:
-        n_done, n_total = 0, sum(map(len, arrays.values()))
+        n_done = 0
         for name, trials in arrays.items():
             for trial, values in trials.items():
                 prediction = np.asarray(values)
@@ -194,6 +223,7 @@ def from_arrays(
                 writer.write_trial(name, trial, prediction, first_frame=lengths[name][trial] - n_predicted)
                 n_done += 1
                 progress("write predictions", n_done, n_total)
+    return ArraysReport("written", n_total)
 
 
 def find_predictions(url: str, identity: str) -> bool:
@@ -327,3 +357,45 @@ def open_predictions(url: str, session: str) -> xr.Dataset:
     blocks = {"trial": 1, "neuron": -1, "time": -1}
     chunked = loaded.assign({name: variable.chunk(blocks) for name, variable in loaded.data_vars.items()})
     return make_portable(chunked.assign_attrs(attributes | loaded.attrs))
+
+
+def _holds(
+    url: str,
+    attributes: Mapping[str, Any],
+    arrays: Mapping[str, Mapping[int, npt.ArrayLike]],
+    progress: Progress,
+) -> bool:
+    """Whether finished predictions with these attributes and values lie there."""
+    try:
+        found = predictions_attributes(url)
+    except PredictionsError:
+        return False  # Whatever else lies there, the writer says so.
+    # Every version that can be read holds values alike.
+    if {**found, "content_digest": None, "schema_version": None} != {
+        **attributes,
+        "content_digest": None,
+        "schema_version": None,
+    }:
+        return False
+    n_done, n_total = 0, sum(map(len, arrays.values()))
+    for session, trials in arrays.items():
+        stored = open_predictions(url, session)
+        n_frames = dict(zip(stored["trial"].values.tolist(), stored["n_frames"].values.tolist(), strict=True))
+        if set(trials) != set(stored["trial"].values[stored["valid"].values].tolist()):
+            return False
+        for trial, values in trials.items():
+            block = stored["predictions"].sel(trial=trial).values
+            given = np.asarray(values)
+            expected = np.full_like(block, np.nan)
+            last = n_frames[trial]
+            if given.ndim != 2 or given.shape[0] != block.shape[0] or given.shape[1] > last:
+                return False
+            if given.dtype.kind not in "fiu":
+                return False
+            with np.errstate(over="ignore"):
+                expected[:, last - given.shape[1] : last] = given
+            if not np.array_equal(block, expected, equal_nan=True):
+                return False
+            n_done += 1
+            progress("compare predictions", n_done, n_total)
+    return True

@@ -26,6 +26,7 @@ from sensorium_data.files import (
     lock_folder,
     open_objects,
     require_own_folder,
+    sync_folder,
 )
 from sensorium_data.sessions import Session, find_session
 from sensorium_data.store import METADATA_KEY, SessionTemplate, StoreLike, consolidate, open_store, parse_tiers
@@ -127,6 +128,11 @@ class PredictionsWriter:
         self._digests: dict[Session, dict[int, str]] = {}
         self._claim: int | None = None
         self._owns_work = False
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The root's attributes, as they can be read back, without the digest of the values."""
+        return dict(self._attributes)
 
     @property
     def sessions(self) -> tuple[Session, ...]:
@@ -351,9 +357,12 @@ class PredictionsWriter:
                 self._work.delete(key)
         self._work.write(METADATA_KEY, root)
         _require_absent(self._target)
+        # A power cut must not leave finished predictions whose objects never reached the disk.
+        self._work.sync_all()
         try:
             # Fails where a store has appeared meanwhile: a folder that holds anything is never replaced.
             os.rename(self._work.root, self._target.locate(""))
+            sync_folder(self._work.root.parent)
         except OSError as error:
             raise PredictionsError(
                 "the finished predictions cannot get their name",

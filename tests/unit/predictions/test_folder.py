@@ -33,7 +33,7 @@ def folder(predicted: Predicted, tmp_path: Path) -> Path:
 
 def test_folder_becomes_a_submission(predicted: Predicted, folder: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    n_trials = from_folder(
+    written = from_folder(
         str(tmp_path / "p"),
         predicted.store,
         folder,
@@ -41,7 +41,7 @@ def test_folder_becomes_a_submission(predicted: Predicted, folder: Path, tmp_pat
         attributes={"title": "Mine"},
         progress=lambda *call: seen.append(call),
     )
-    assert n_trials == 6
+    assert (written.status, written.n_trials) == ("written", 6)
     assert seen == [("write predictions", n, 6) for n in range(1, 7)]
     assert open_predictions(str(tmp_path / "p"), "F").attrs["title"] == "Mine"
     report = write_submission(str(tmp_path / "p"), predicted.store, track="main", out=str(tmp_path / "out"))
