@@ -137,28 +137,33 @@ class TableChecker:
                     tiers[session.tiers[trial]] += 1
         return tiers.most_common(1)[0][0] if tiers else None
 
+    def _read_name(self, cells: pa.StructScalar) -> str | None:
+        """Return what a row calls its session, None if its column is not there or of a type that has no names."""
+        name = read_label(cells["mouse"]) if "mouse" in self._columns else None
+        return str(name) if isinstance(name, str) or self._accepts("mouse") else None
+
     def _find_session(self, cells: pa.StructScalar) -> ExpectedSession | None:
-        """Return a row's session, by its neurons if its name is not there or of a wrong type."""
-        if "mouse" in self._columns:
-            session = self._expected.get(full_name_of(read_label(cells["mouse"])))
-            if session is not None or self._accepts("mouse"):
-                return session
+        """Return a row's session, by its neurons if it has no name."""
+        name = self._read_name(cells)
+        if name is not None:
+            return self._expected.get(full_name_of(name))
         neurons = read_neurons(cells["neuron_ids"]) if "neuron_ids" in self._columns else ""
         return None if isinstance(neurons, str) else self._by_neurons.get(tuple(sorted(neurons.tolist())))
 
     def _check_row(self, row: int, cells: pa.StructScalar) -> None:
-        if self._accepts("mouse"):
-            name = read_label(cells["mouse"])
+        name = self._read_name(cells)
+        if name is not None:
+            self._n_compared["sessions"] += 1
             if name != full_name_of(name) or name not in self._expected:
-                self._foreign_names.setdefault(str(name), []).append(row)
+                self._foreign_names.setdefault(name, []).append(row)
         session, trial = self._find_session(cells), None
         place: dict[str, Any] = {"row": row}
         if session is not None:
             place["session"] = str(session.session)
-            if "neuron_ids" in self._columns:
-                self._check_neurons(session, cells["neuron_ids"], place)
-            if "trial_indices" in self._columns:
-                trial = self._check_trial(session, read_label(cells["trial_indices"]), place)
+        if "neuron_ids" in self._columns:
+            self._check_neurons(session, cells["neuron_ids"], place)
+        if session is not None and "trial_indices" in self._columns:
+            trial = self._check_trial(session, read_label(cells["trial_indices"]), place)
         if session is not None and trial in session.broken:
             self._n_broken_rows += 1
         elif "prediction" in self._columns:
@@ -211,7 +216,7 @@ class TableChecker:
         prediction = read_prediction(cell)
         shapes = _possible_shapes(session, trial)
         expected = f"{shapes['official']}, or {shapes['50-298']} in the profiles 50-298 and 51-299" if shapes else None
-        if prediction == MISSING:
+        if isinstance(prediction, str) and prediction == MISSING:
             self._n_compared["frames"] += 1
             self._violate("frames", "a prediction is missing", **place, found="null", expected=expected)
         if isinstance(prediction, str):
@@ -287,14 +292,16 @@ class TableChecker:
             self._by_profiles.setdefault(profiles, _Tally()).add(place, found)
         return True
 
-    def _check_neurons(self, session: ExpectedSession, cell: pa.Scalar, place: Mapping[str, Any]) -> None:
-        expected, found = session.neurons, read_neurons(cell)
-        if isinstance(found, str) and found != MISSING_NEURONS:
-            return  # Its column is of a wrong type, which has been said.
+    def _check_neurons(self, session: ExpectedSession | None, cell: pa.Scalar, place: Mapping[str, Any]) -> None:
+        found = read_neurons(cell)
+        if isinstance(found, str) and found == MISSING_NEURONS:
+            self._n_compared["neurons"] += 1
+            ids = "unit ids" if session is None else f"{session.neurons.size} ids"
+            self._violate("neurons", found, **place, found="null", expected=ids)
+        if isinstance(found, str) or session is None:
+            return  # Its column is of a wrong type, which has been said, or nobody knows whose they are.
         self._n_compared["neurons"] += 1
-        if isinstance(found, str):
-            self._violate("neurons", found, **place, found="null", expected=f"{expected.size} ids")
-            return
+        expected = session.neurons
         if np.array_equal(found, expected):
             return
         if found.size != expected.size:
@@ -315,7 +322,7 @@ class TableChecker:
 
     def _conclude(self) -> None:
         """End the checks of which all could be told from the columns, or anything was compared."""
-        if self._accepts("mouse"):
+        if self._accepts("mouse") or self._n_compared["sessions"]:
             self._conclude_sessions()
         if self._accepts("mouse", "trial_indices") or self._n_compared["trials"]:
             self._conclude_trials()
