@@ -20,6 +20,7 @@ __all__ = [
     "SourceError",
     "StoreError",
     "SubmissionError",
+    "TerminatedError",
     "TrialError",
     "UnknownNameError",
     "UsageError",
@@ -50,7 +51,7 @@ class SensoriumError(Exception):
     trial 7: wrong shape: found (2, 3), expected (2, 300); convert it again
     """
 
-    #: What the command line exits with: 2, an unreadable input; 1, a checked thing is wrong.
+    #: What the command line exits with: 2, an unreadable input; 1, a checked thing is wrong; 143, stopped by SIGTERM.
     exit_status: ClassVar[int] = 2
 
     def __init__(
@@ -145,6 +146,12 @@ class StoreError(SensoriumError):
 
 class RunError(SensoriumError):
     """A training run that is missing, unfinished, or does not fit its data."""
+
+
+class TerminatedError(RunError):
+    """Training that SIGTERM has stopped, with a checkpoint to continue from."""
+
+    exit_status = 143
 
 
 class PredictionsError(SensoriumError):

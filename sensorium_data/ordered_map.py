@@ -1,13 +1,14 @@
-"""Mapping over threads in order, with a bounded number of results in memory."""
+"""Results of threads: in order with a bounded number of them in memory, or as they come."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import TypeVar
 
-__all__ = ["map_ahead"]
+__all__ = ["as_finished", "drop", "map_ahead"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -44,3 +45,28 @@ def map_ahead(
     while waiting:
         done, future = waiting.popleft()
         yield done, future.result()
+
+
+def as_finished(futures: Collection[Future[_Result]]) -> Iterator[Future[_Result]]:
+    """Yield futures in the order in which they finish or are canceled.
+
+    :func:`concurrent.futures.as_completed` waits for ever for a future that its pool, shutting down, canceled.
+
+    Examples
+    --------
+    >>> with ThreadPoolExecutor(1) as pool:
+    ...     [future.result() for future in as_finished([pool.submit(abs, -2)])]
+    [2]
+    """
+    finished: SimpleQueue[Future[_Result]] = SimpleQueue()
+    for future in futures:
+        future.add_done_callback(finished.put)
+    for _ in futures:
+        yield finished.get()
+
+
+def drop(futures: Collection[Future[_Result]]) -> None:
+    """Cancel the futures that have not begun, and wait for the others, whatever they come to."""
+    begun = [future for future in futures if not future.cancel()]
+    for future in begun:
+        future.exception()

@@ -1,6 +1,6 @@
-"""The ``sensorium`` command.
+"""How a command begins and ends: its interrupts, its errors and its exit status.
 
-Prefect, torch and matplotlib are imported by the commands that need them, so that ``--help`` answers at once.
+What takes long to import is imported where Ctrl-C is taken already.
 """
 
 from __future__ import annotations
@@ -9,29 +9,25 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
-
-from flows.cli.benchmark import benchmark
-from flows.cli.data import ingest, inspect, simulate, verify
-from flows.cli.lab import deploy, ui
-from flows.cli.model import leaderboard, predict, score, train
-from flows.cli.options import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNUSABLE, complain
-from flows.cli.submission import from_arrays, submit, validate
 from sensorium_data.errors import SensoriumError
 from sensorium_data.files import HAS_LOCKS
+from sensorium_data.interrupts import (
+    EXIT_INTERRUPTED,
+    INTERRUPTED,
+    end_at_next_interrupt,
+    is_interrupted,
+    take_interrupts,
+)
 
-__all__ = ["app", "main"]
+if TYPE_CHECKING:
+    from cyclopts import CycloptsError
 
-app = App(
-    name="sensorium",
-    help="SENSORIUM 2023: archives → Zarr session stores → trained models → validated submissions.",
-    version=lambda: version("sensorium-pipeline"),
-    # It would exit without a word.
-    suppress_keyboard_interrupt=False,
+__all__ = ["main"]
+
+_UNSUPPORTED = (
+    "sensorium: this system lacks what the commands need; they run on Linux and macOS, on Windows under WSL\n"
 )
 
 
@@ -40,76 +36,71 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     0, done; 1, the thing checked is wrong; 2, usage or an unreadable input, with one line on standard
     error; 130, interrupted.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What follows the command's name; by default this process's own arguments. Only then the process is the
+        command's, and Ctrl-C is taken as :func:`sensorium_data.interrupts.take_interrupts` does.
     """
     if not (HAS_LOCKS and hasattr(os, "pread")):
-        complain("this system lacks what the commands need; they run on Linux and macOS, on Windows under WSL")
-        sys.exit(EXIT_UNUSABLE)
+        sys.stderr.write(_UNSUPPORTED)
+        sys.exit(2)
+    if arguments is None:
+        take_interrupts()
     # OpenMP's threads wait for each other by spinning. Beside other work on the machine that made training on two
     # cores four times slower. Read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # cyclopts reads a bare call as a request for help, which is what a newcomer needs.
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
-        command = " ".join(["sensorium", *(error.command_chain or ()), "--help"])
-        complain(_describe(error), f"; see `{command}`")
-        sys.exit(EXIT_UNUSABLE)
-    except SensoriumError as error:
-        complain(str(error))
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        complain("interrupted; run the same command again")
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of a pipe (`| head`) has gone: nothing is left to say, not even at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_DONE)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        complain(f"{where}{error.strerror or error}; check the path, its permissions and the space there")
-        sys.exit(EXIT_UNUSABLE)
-    sys.exit(status if isinstance(status, int) else EXIT_DONE)
+        from flows.cli.commands import app
+
+        result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        # A reader of the pipe that has gone is noticed here, and not at the interpreter's exit.
+        sys.stdout.flush()
+    except BaseException as error:  # noqa: BLE001 (raised again where it is not known)
+        # What else is raised after Ctrl-C comes of it: an import or a flow that was cut short says so in many ways.
+        interrupted = is_interrupted() or isinstance(error, KeyboardInterrupt)
+        end_at_next_interrupt(is_told=interrupted)
+        if interrupted:
+            sys.stderr.write(INTERRUPTED)
+            sys.exit(EXIT_INTERRUPTED)
+        sys.exit(_explain(error))
+    end_at_next_interrupt(is_told=False)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _explain(error: BaseException) -> int:
+    """Say in a line why a command failed, and return its exit status; raise again what nobody has thought of."""
+    from cyclopts import CycloptsError
+
+    from flows.cli.options import EXIT_DONE, EXIT_UNUSABLE, complain
+
+    match error:
+        case CycloptsError():
+            command = " ".join(["sensorium", *(error.command_chain or ()), "--help"])
+            complain(_describe(error), f"; see `{command}`")
+        case SensoriumError():
+            complain(str(error))
+            return error.exit_status
+        case BrokenPipeError():
+            # The reader of a pipe (`| head`) has gone: nothing is left to say, not even at interpreter exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_DONE
+        case OSError():
+            where = f"{error.filename}: " if error.filename is not None else ""
+            complain(f"{where}{error.strerror or error}; check the path, its permissions and the space there")
+        case _:
+            raise error
+    return EXIT_UNUSABLE
 
 
 def _describe(error: CycloptsError) -> str:
+    from cyclopts import MissingArgumentError
+
     if isinstance(error, MissingArgumentError) and error.argument is not None and error.argument.required:
         name = error.argument.name
         # cyclopts names positional arguments like options, which is not how help and documentation show them.
         return f"{name if error.argument.index is None else name.lstrip('-').upper()} is missing"
     return re.sub(r"(?<!\.)\.$", "", " ".join(str(error).split()))
-
-
-@app.command
-def demo(
-    *,
-    dir: Annotated[Path, Parameter(name="--dir", help="Where everything of the demo goes.")] = Path("demo"),
-) -> int:
-    """Run everything on simulated recordings: simulate, ingest, train, predict, score, submit."""
-    from flows.lab import start_embedded_server
-
-    log_level = os.environ.get("PREFECT_LOGGING_LEVEL", "WARNING")
-    server = start_embedded_server(dir.absolute() / "prefect", log_level=log_level)
-    from flows.cli.demo import run_demo
-
-    run_demo(dir, server)
-    return EXIT_DONE
-
-
-for command in (
-    simulate,
-    ingest,
-    inspect,
-    verify,
-    train,
-    predict,
-    score,
-    leaderboard,
-    benchmark,
-    from_arrays,
-    submit,
-    validate,
-    deploy,
-    ui,
-):
-    app.command(command)

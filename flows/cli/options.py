@@ -16,7 +16,6 @@ from sensorium_data.visible_text import make_lines_visible, make_visible
 
 __all__ = [
     "EXIT_DONE",
-    "EXIT_INTERRUPTED",
     "EXIT_UNUSABLE",
     "EXIT_WRONG",
     "DeviceName",
@@ -46,7 +45,6 @@ __all__ = [
 EXIT_DONE = 0
 EXIT_WRONG = 1
 EXIT_UNUSABLE = 2
-EXIT_INTERRUPTED = 130
 
 #: As :data:`sensorium_data.frames.FramesProfile`, which takes pyarrow to import.
 FramesName = Literal["official", "50-298", "51-299"]

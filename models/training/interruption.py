@@ -7,7 +7,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from sensorium_data.errors import RunError
+from sensorium_data.errors import TerminatedError
+from sensorium_data.interrupts import handler_after
 
 __all__ = ["Interruption"]
 
@@ -17,7 +18,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Interruption:
     """Notes SIGTERM and SIGINT (Ctrl-C) while the block runs, in place of ending the process at once.
 
-    A second signal does what it would have done without this. Outside the main thread, where Python delivers
+    A second signal does what a second one does without this. Outside the main thread, where Python delivers
     no signals, nothing is noted.
     """
 
@@ -37,14 +38,16 @@ class Interruption:
         ------
         KeyboardInterrupt
             After SIGINT.
-        RunError
+        TerminatedError
             After SIGTERM.
         """
         match self._received:
             case signal.SIGINT:
                 raise KeyboardInterrupt
             case signal.SIGTERM:
-                raise RunError("training was stopped by SIGTERM", remedy="start it again: it goes on where it stopped")
+                raise TerminatedError(
+                    "training was stopped by SIGTERM", remedy="start it again: it goes on where it stopped"
+                )
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -59,6 +62,7 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._received = signal.Signals(number)
+        self._handlers[number] = handler_after(self._handlers[number])
         self._restore()
 
     def _restore(self) -> None:

@@ -136,8 +136,9 @@ def train(
         shorter than the windows, or if the device is not there. No folder has been made then.
     RunError
         If another process trains this run, if its checkpoints cannot be used, if there is nothing to resume, if
-        the loss stops being a number, if the GPU's memory does not suffice, if the store changes meanwhile, or after
-        SIGTERM.
+        the loss stops being a number, if the GPU's memory does not suffice, or if the store changes meanwhile.
+    TerminatedError
+        After SIGTERM; a kind of RunError.
     KeyboardInterrupt
         After Ctrl-C.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -31,6 +31,7 @@ from sensorium_data.files import (
     read_version,
     stream_whole,
 )
+from sensorium_data.ordered_map import as_finished
 from sensorium_data.progress import Progress, ignore_progress
 
 __all__ = ["DownloadReport", "download_archive"]
@@ -203,7 +204,7 @@ class _Download:
 
         pool = ThreadPoolExecutor(self._jobs, thread_name_prefix="download")
         try:
-            for future in as_completed([pool.submit(fetch, *segment) for segment in missing]):
+            for future in as_finished([pool.submit(fetch, *segment) for segment in missing]):
                 future.result()
                 self._tell(part.n_bytes_finished, source.size_bytes)
         except BaseException:
@@ -321,7 +322,7 @@ class _Download:
 
         pool = ThreadPoolExecutor(self._jobs, thread_name_prefix="check")
         try:
-            for n_done, future in enumerate(as_completed([pool.submit(check, m) for m in members]), start=1):
+            for n_done, future in enumerate(as_finished([pool.submit(check, m) for m in members]), start=1):
                 future.result()
                 self._progress(f"check {self._label}", n_done, len(members))
         finally:

@@ -18,6 +18,7 @@ import errno
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,7 @@ _logger = logging.getLogger(__name__)
 _stand_ins: dict[int, int] = {}
 #: Devices of the file systems without locks that were told of.
 _told: set[int] = set()
+_POLL_S = 0.2
 
 
 def open_locked(path: Path, open_file: Callable[[], int], *, on_wait: Callable[[], None] | None = None) -> int:
@@ -54,7 +56,7 @@ def open_locked(path: Path, open_file: Callable[[], int], *, on_wait: Callable[[
     open_file : callable
         Opens it, makes it if it is not there, and returns the descriptor.
     on_wait : callable, optional
-        Called once if somebody else holds the lock.
+        Called several times a second while somebody else holds the lock. What it raises ends the wait.
 
     Returns
     -------
@@ -69,11 +71,11 @@ def open_locked(path: Path, open_file: Callable[[], int], *, on_wait: Callable[[
     while True:
         descriptor = open_file()
         try:
-            if not _try_flock(descriptor, path):
+            # The system's own wait could not be ended in a thread.
+            while not _try_flock(descriptor, path):
                 if on_wait is not None:
                     on_wait()
-                    on_wait = None
-                _flock(descriptor, path)
+                time.sleep(_POLL_S)
             if _is_at(path, descriptor):
                 return descriptor
         except BaseException:
@@ -154,50 +156,50 @@ def open_shared(path: Path) -> int:
 
 
 def _try_flock(descriptor: int, path: Path) -> bool:
+    if not HAS_LOCKS:
+        return True
     try:
-        _flock(descriptor, path, waits=False)
+        _flock(descriptor)
     except BlockingIOError:
         return False
-    return True
-
-
-def _flock(descriptor: int, path: Path, *, waits: bool = True) -> None:
-    if not HAS_LOCKS:
-        return
-    operation = fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB
-    try:
-        fcntl.flock(descriptor, operation)
     except OSError as error:
         if error.errno not in _UNLOCKABLE:
             raise
-        status = os.fstat(descriptor)
-        # By what it is, not by its name: whoever renames it keeps its lock.
-        name = Path(tempfile.gettempdir(), f"sensorium-{status.st_dev:x}-{status.st_ino:x}.lock")
-        try:
-            _stand_ins[descriptor] = _open_flocked(name, operation)
-            kept = f"a file in {name.parent} keeps processes of this machine apart, and nothing those of others"
-        except BlockingIOError:
-            raise
-        except OSError as refusal:
-            kept = f"nor can a file in {name.parent} be locked ({refusal.strerror}), so nothing keeps processes apart"
-        if status.st_dev not in _told:
-            _told.add(status.st_dev)
-            _logger.warning(
-                "%s: its file system has no locks (%s): %s; write there with one process at a time",
-                path,
-                error.strerror,
-                kept,
-            )
+        return _try_stand_in(descriptor, path, error.strerror)
+    return True
 
 
-def _open_flocked(path: Path, operation: int) -> int:
+def _try_stand_in(descriptor: int, path: Path, reason: str | None) -> bool:
+    """Lock a file of the temporary folder for one whose file system has no locks, and say so once."""
+    status = os.fstat(descriptor)
+    # By what it is, not by its name: whoever renames it keeps its lock.
+    name = Path(tempfile.gettempdir(), f"sensorium-{status.st_dev:x}-{status.st_ino:x}.lock")
+    try:
+        _stand_ins[descriptor] = _open_flocked(name)
+        kept = f"a file in {name.parent} keeps processes of this machine apart, and nothing those of others"
+    except BlockingIOError:
+        return False
+    except OSError as refusal:
+        kept = f"nor can a file in {name.parent} be locked ({refusal.strerror}), so nothing keeps processes apart"
+    if status.st_dev not in _told:
+        _told.add(status.st_dev)
+        message = "%s: its file system has no locks (%s): %s; write there with one process at a time"
+        _logger.warning(message, path, reason, kept)
+    return True
+
+
+def _open_flocked(path: Path) -> int:
     descriptor = open_shared(path)
     try:
-        fcntl.flock(descriptor, operation)
+        _flock(descriptor)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _flock(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

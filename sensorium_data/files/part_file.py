@@ -87,7 +87,7 @@ def open_part(target: Path, *, on_wait: Callable[[], None] | None = None) -> Ite
     target : Path
         The finished file's path; its folder is made if it is not there.
     on_wait : callable, optional
-        Called once if somebody else has it open.
+        Called several times a second while somebody else has it open.
 
     Raises
     ------

@@ -14,7 +14,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -56,6 +56,7 @@ from sensorium_data.ingest.trial_conversion import (
 )
 from sensorium_data.ingest.workspace import Workspace
 from sensorium_data.movies import group_movies
+from sensorium_data.ordered_map import as_finished, drop
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import SCHEMA_VERSION
 from sensorium_data.sessions import Session
@@ -446,16 +447,14 @@ class _Conversion:
         local = (resources,) if self._in_threads else ()
         futures = [self._submit(convert_trial, plan, trial, position, *local) for trial, position in pending]
         try:
-            for future in as_completed(futures):
+            for future in as_finished(futures):
                 one = future.result()
                 converted[one.record.trial] = one
                 n_bytes += one.n_bytes_read
                 self.progress(label, len(done) + len(converted), contents.n_trials, n_bytes=n_bytes)
         finally:
             # The trials under way are finished, so that nothing is written once the lock is gone.
-            for future in futures:
-                future.cancel()
-            wait(futures)
+            drop(futures)
         return converted
 
     @property
@@ -484,15 +483,13 @@ class _Conversion:
         problems: dict[str, str] = {}
         n_done = n_bytes = 0
         try:
-            for future in as_completed(futures):
+            for future in as_finished(futures):
                 problems.update(future.result())
                 n_done += len(futures[future])
                 n_bytes += sum(stored.size_bytes for _, stored in futures[future])
                 self.progress(label, n_done, len(written), n_bytes=n_bytes)
         finally:
-            for future in futures:
-                future.cancel()
-            wait(futures)
+            drop(futures)
         if not problems:
             return
         for record in records:

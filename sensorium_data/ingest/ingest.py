@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from sensorium_data.errors import SensoriumError, SourceError, UnknownNameError
 from sensorium_data.files import RetryPolicy
 from sensorium_data.ingest.convert import ConversionReport, convert_session
 from sensorium_data.machine import bound_jobs, count_cores
+from sensorium_data.ordered_map import as_finished
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSION_NAME_RULE, Session, find_session, find_sessions
 from sensorium_data.store import Precision, Store, StoreLike
@@ -187,6 +188,12 @@ def ingest_sessions(
     reports: dict[Session, ConversionReport] = {}
     failures: dict[Session, SensoriumError] = {}
 
+    def go_on(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:
+        # Downloads, and waits for another run, end here after Ctrl-C.
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        progress(label, n_done, n_total, n_bytes=n_bytes)
+
     with _trial_executor(n_jobs, dask) as executor:
 
         def convert(session: Session) -> ConversionReport:
@@ -204,13 +211,13 @@ def ingest_sessions(
                 executor=executor,
                 stopping=stopping,
                 policy=policy,
-                progress=progress,
+                progress=go_on,
             )
 
         pool = ThreadPoolExecutor(_SESSIONS_AT_ONCE, thread_name_prefix="session")
         try:
             futures = {pool.submit(convert, session): session for session in sessions}
-            for future in as_completed(futures):
+            for future in as_finished(futures):
                 session = futures[future]
                 try:
                     reports[session] = future.result()

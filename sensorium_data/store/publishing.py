@@ -57,7 +57,7 @@ def exclusive_access(
     waiting : str
         What to call the wait, if someone else holds the lock.
     progress : Progress
-        Told when the wait begins and when it is over.
+        Told during the wait, and when it is over.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from fixtures.recorded_stores import record_session
 from fixtures.tiny_training import tiny_config
 from models.runs import load_run
 from models.training import train
-from sensorium_data.errors import RunError, UsageError
+from sensorium_data.errors import RunError, TerminatedError, UsageError
 from sensorium_data.sessions import find_session
 
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -246,7 +246,7 @@ def test_the_machine_may_be_another_one(store, tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "kind", "message"),
-    [(signal.SIGTERM, RunError, "stopped by SIGTERM"), (signal.SIGINT, KeyboardInterrupt, "^$")],
+    [(signal.SIGTERM, TerminatedError, "stopped by SIGTERM"), (signal.SIGINT, KeyboardInterrupt, "^$")],
 )
 def test_a_signal_stops_training_after_the_step_with_a_checkpoint(store, tmp_path, number, kind, message):
     config = tiny_config(**STATEFUL | {"checkpoint_every_steps": 100})

@@ -1,0 +1,65 @@
+"""The ``sensorium`` command: what belongs to it.
+
+Prefect, torch and matplotlib are imported by the commands that need them, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from flows.cli.benchmark import benchmark
+from flows.cli.data import ingest, inspect, simulate, verify
+from flows.cli.lab import deploy, ui
+from flows.cli.model import leaderboard, predict, score, train
+from flows.cli.options import EXIT_DONE
+from flows.cli.submission import from_arrays, submit, validate
+
+__all__ = ["app"]
+
+app = App(
+    name="sensorium",
+    help="SENSORIUM 2023: archives → Zarr session stores → trained models → validated submissions.",
+    version=lambda: version("sensorium-pipeline"),
+    # It would exit without a word.
+    suppress_keyboard_interrupt=False,
+)
+
+
+@app.command
+def demo(
+    *,
+    dir: Annotated[Path, Parameter(name="--dir", help="Where everything of the demo goes.")] = Path("demo"),
+) -> int:
+    """Run everything on simulated recordings: simulate, ingest, train, predict, score, submit."""
+    from flows.lab import start_embedded_server
+
+    log_level = os.environ.get("PREFECT_LOGGING_LEVEL", "WARNING")
+    server = start_embedded_server(dir.absolute() / "prefect", log_level=log_level)
+    from flows.cli.demo import run_demo
+
+    run_demo(dir, server)
+    return EXIT_DONE
+
+
+for command in (
+    simulate,
+    ingest,
+    inspect,
+    verify,
+    train,
+    predict,
+    score,
+    leaderboard,
+    benchmark,
+    from_arrays,
+    submit,
+    validate,
+    deploy,
+    ui,
+):
+    app.command(command)
