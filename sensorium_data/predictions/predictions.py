@@ -38,7 +38,7 @@ from sensorium_data.predictions.writer import PREDICTIONS_KIND, PredictionsWrite
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import READABLE_SCHEMA_VERSIONS
 from sensorium_data.sessions import Session, find_session, sort_tiers
-from sensorium_data.store import METADATA_KEY, StoreLike, make_portable, open_store
+from sensorium_data.store import METADATA_KEY, StoreLike, make_portable, open_store, survive_forks
 
 __all__ = [
     "ArraysReport",
@@ -355,6 +355,7 @@ def open_predictions(url: str, session: str) -> xr.Dataset:
                 )
     # One dask block a trial: a trial is one object, and smaller blocks would each read it.
     blocks = {"trial": 1, "neuron": -1, "time": -1}
+    survive_forks()
     chunked = loaded.assign({name: variable.chunk(blocks) for name, variable in loaded.data_vars.items()})
     return make_portable(chunked.assign_attrs(attributes | loaded.attrs))
 

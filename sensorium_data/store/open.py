@@ -21,6 +21,7 @@ from sensorium_data.files import LocalObjects, Objects, open_objects
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.schema import COORDINATES, SIGNATURE, VARIABLES, Field
 from sensorium_data.sessions import Session, find_session
+from sensorium_data.store.forks import survive_forks
 from sensorium_data.store.groups import damaged, read_attributes, read_ledger, read_sound_attributes
 from sensorium_data.store.ledger import LEDGER_KEY, Ledger
 from sensorium_data.store.movie_ids import MovieLinks
@@ -487,6 +488,7 @@ def _load_coordinates(dataset: xr.Dataset, chunk_dim: str) -> xr.Dataset:
     chunk_dim : str
         The dimension along which the large variables are cut into chunks of length 1.
     """
+    survive_forks()
     # Variables: a DataArray of one coordinate would bring copies of all the others.
     coordinates = {name: _as_plain_text(dataset.variables[name].load()) for name in dataset.coords}
     variables = {
