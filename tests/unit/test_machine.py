@@ -30,6 +30,7 @@ GROUPS: dict[str, tuple[str, dict[str, str], int, int]] = {
         V2_GROUP,
         {
             "slurm/job_7/step_0/memory.max": "max\n",
+            "slurm/job_7/step_0/memory.current": "1\n",
             "slurm/job_7/memory.max": "2000000000\n",
             "slurm/job_7/memory.current": "500000000\n",
             "slurm/job_7/memory.stat": "inactive_file 0\n",
@@ -73,6 +74,31 @@ def test_without_a_limit_memory_is_the_machines(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(machine, "_OWN_CONTROL_GROUPS", tmp_path / "not there")
     assert machine.memory_limit_bytes() == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert 0 < machine.free_memory_bytes() <= machine.memory_limit_bytes()
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "quota"),
+    [
+        (V2_GROUP, {"slurm/job_7/step_0/cpu.max": "150000 100000\n"}, 2),
+        (V2_GROUP, {"slurm/job_7/step_0/cpu.max": "max 100000\n", "slurm/cpu.max": "300000 100000\n"}, 3),
+        (V2_GROUP, {"slurm/job_7/step_0/cpu.max": "1000 100000\n"}, 1),
+        (V1_GROUPS, {"cpu/job_7/cpu.cfs_quota_us": "200000\n", "cpu/job_7/cpu.cfs_period_us": "50000\n"}, 4),
+        (V1_GROUPS, {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 96),
+        ("", {}, 96),
+    ],
+)
+def test_cores_are_those_of_the_affinity_and_of_the_quotas(
+    own: str, files: dict[str, str], quota: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in files.items():
+        path = tmp_path / "groups" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    (tmp_path / "own").write_text(own)
+    monkeypatch.setattr(machine, "_CONTROL_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(machine, "_OWN_CONTROL_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(96)), raising=False)
+    assert machine.count_cores() == quota
 
 
 @pytest.mark.parametrize("control_groups", ["its own group"], indirect=True)
