@@ -461,7 +461,7 @@ def test_a_damaged_file_is_refused_by_readers_and_made_anew(data: bytes, store: 
 
 
 def test_links_survive_their_file() -> None:
-    links = MovieLinks({"one": SessionLinks("d1", {"a:1": "b:2"}), "two": SessionLinks("d2", {})})
+    links = MovieLinks({"mouse-1": SessionLinks("d1", {"a:1": "b:2"}), "mouse-2": SessionLinks("d2", {})})
     assert MovieLinks.from_bytes(links.to_bytes()) == links
 
 
