@@ -460,7 +460,7 @@ class RemoteObjects:
 
 
 def open_objects(url: str | os.PathLike[str]) -> LocalObjects | RemoteObjects:
-    """Return the objects under a local path, a ``file://`` URL or any fsspec URL.
+    """Return the objects under a local path, a ``file://`` or ``local://`` URL, or any fsspec URL.
 
     Raises
     ------
@@ -468,7 +468,7 @@ def open_objects(url: str | os.PathLike[str]) -> LocalObjects | RemoteObjects:
         If no file system serves the URL.
     """
     url = os.fspath(url)
-    if url.startswith("file://"):
+    if url.startswith(("file://", "local://")):
         return LocalObjects(fsspec.core.strip_protocol(url))
     if "://" in url or "::" in url:
         return RemoteObjects(url)

@@ -13,10 +13,12 @@ from sensorium_data.testing import serve_directory
 from sensorium_data.testing.faults import AnswerStatus
 
 
-@pytest.fixture(params=["local", "file", "memory"])
+@pytest.fixture(params=["local", "file", "url", "memory"])
 def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
     return open_objects(
-        {"local": f"{tmp_path}/s", "file": f"file://{tmp_path}/s"}.get(request.param, f"memory://{tmp_path}")
+        {"local": f"{tmp_path}/s", "file": f"file://{tmp_path}/s", "url": f"local://{tmp_path}/s"}.get(
+            request.param, f"memory://{tmp_path}"
+        )
     )
 
 
@@ -122,8 +124,7 @@ def test_a_lock_whose_folder_can_never_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_files_go_to_remote_folders_that_are_not_there_yet_and_back(tmp_path: Path) -> None:
-    remote = open_objects(f"local://{tmp_path}/server")
-    assert isinstance(remote, RemoteObjects)
+    remote = RemoteObjects(f"local://{tmp_path}/server")
     (tmp_path / "sent").write_bytes(b"content")
     remote.upload(tmp_path / "sent", "a/b/sent")
     remote.write("c/d/written", b"other")
