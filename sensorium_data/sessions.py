@@ -23,6 +23,7 @@ __all__ = [
     "find_session",
     "find_sessions",
     "is_full_name",
+    "parse_trial",
     "rank_tier",
     "sort_tiers",
 ]
@@ -327,6 +328,7 @@ SESSION_NAME_RULE = (
     "4 to 128 letters, digits, '.', '_' and '-', with a digit, '_', '-' or a capital after a small letter among them, "
     "beginning with a letter or digit, and not ending in '.', '.v2' and the like, '.json', '.zip' or '.lock'"
 )
+_TRIAL = re.compile(r"0|[1-9][0-9]{0,8}")
 _SCAN = re.compile(r"[a-z]+(?P<scan>\d+-\d+-\d+)(?:-.*)?")
 
 
@@ -397,6 +399,17 @@ def _is_cut_short(name: str) -> bool:
     """Whether a name is the start of a published one, such as ``dynamic29515`` or ``29515``."""
     starts = (published for session in SESSIONS.values() for published in (session.name, session.scan))
     return not re.search("[-_]", name) and any(published.startswith(name) for published in starts)
+
+
+def parse_trial(text: str) -> int | None:
+    """Return the trial's id that a text is: up to nine digits, written in one way; None if it is none.
+
+    Examples
+    --------
+    >>> parse_trial("12"), parse_trial("012")
+    (12, None)
+    """
+    return int(text) if _TRIAL.fullmatch(text) else None
 
 
 def find_sessions(names: Iterable[str | Session]) -> tuple[Session, ...]:

@@ -5,6 +5,7 @@ What takes long to import is imported where Ctrl-C is taken already.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -31,6 +32,12 @@ _UNSUPPORTED = (
 )
 
 
+_OUT_OF_MEMORY = "there is not enough memory"
+_MORE_MEMORY = "lower --jobs, or give it more (see `ulimit -v`)"
+# What the system's loader says when it gets no memory for a library.
+_UNLOADABLE = ("failed to map segment", "annot allocate memory")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status.
 
@@ -41,13 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ----------
     arguments : sequence of str, optional
         What follows the command's name; by default this process's own arguments. Only then the process is the
-        command's, and Ctrl-C is taken as :func:`sensorium_data.interrupts.take_interrupts` does.
+        command's, Ctrl-C is taken as :func:`sensorium_data.interrupts.take_interrupts` does, and what standard output
+        cannot encode is escaped.
     """
     if not (HAS_LOCKS and hasattr(os, "pread")):
         sys.stderr.write(_UNSUPPORTED)
         sys.exit(2)
     if arguments is None:
         take_interrupts()
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal that lacks a character, and a file's name that is no text, are no reason to end.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
     # OpenMP's threads wait for each other by spinning. Beside other work on the machine that made training on two
     # cores four times slower. Read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -91,6 +103,14 @@ def _explain(error: BaseException) -> int:
         case OSError():
             where = f"{error.filename}: " if error.filename is not None else ""
             complain(f"{where}{error.strerror or error}; check the path, its permissions and the space there")
+        case MemoryError():
+            complain(f"{_OUT_OF_MEMORY}{f': found {error}' if str(error) else ''}; {_MORE_MEMORY}")
+        case ImportError() if any(words in str(error) for words in _UNLOADABLE):
+            complain(f"{_OUT_OF_MEMORY}: found {error}; {_MORE_MEMORY}")
+        case RuntimeError() if "can't start new thread" in str(error):
+            complain(
+                "the system refuses another thread; lower --jobs, or raise the limit (see `ulimit -u`, `ulimit -v`)"
+            )
         case _:
             raise error
     return EXIT_UNUSABLE

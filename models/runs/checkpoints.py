@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from models.runs.weights import digest_file, save_weights
 from sensorium_data.errors import RunError
-from sensorium_data.files import read_regular, require_own_folder, sync_path
+from sensorium_data.files import parse_json, read_regular, require_own_folder, sync_path
 from sensorium_data.names import find_name_problem
 
 __all__ = ["Checkpoint", "Checkpoints", "Position"]
@@ -218,7 +218,7 @@ class Checkpoints:
 
     def _read_record(self, name: str) -> _Record:
         try:
-            return _Record.model_validate(json.loads(read_regular(self._folder / name)))
+            return _Record.model_validate(parse_json(read_regular(self._folder / name)))
         except (OSError, ValueError) as error:
             raise _DamagedError(f"{name} cannot be read") from error
 

@@ -170,7 +170,8 @@ def publish_run(
             partial.rename(path)
             sync_folder(path.parent)
         except OSError as error:
-            if not str(error.filename or "").startswith(str(partial)):
+            # A full disk names no file.
+            if error.filename is not None and not str(error.filename).startswith(str(partial)):
                 raise
             raise _cannot_write(partial, error) from error
     # Last: a kill before would leave neither a run nor anything to go on from.

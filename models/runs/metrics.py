@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from sensorium_data.errors import RunError
+from sensorium_data.files import parse_json
 
 __all__ = ["EpochMetrics", "MetricsLog", "read_metrics"]
 
@@ -141,7 +142,7 @@ def read_metrics(path: Path) -> list[EpochMetrics]:
     epochs = []
     for number, line in enumerate(lines, start=1):
         try:
-            epochs.append(EpochMetrics(**json.loads(line)))
+            epochs.append(EpochMetrics(**parse_json(line)))
         except (ValueError, TypeError) as error:
             raise RunError("a line of the run's metrics is damaged", path=f"{path}:{number}", found=error) from error
     return epochs

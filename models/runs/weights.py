@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from sensorium_data.errors import RunError
@@ -22,9 +22,11 @@ def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def save_weights(weights: Mapping[str, torch.Tensor], path: Path) -> str:
-    """Write weights to a file and return its digest."""
-    # Copies: safetensors refuses tensors that share memory or are not contiguous.
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, path)
+    """Write weights to a file and return its digest; an OSError if the disk does not take them."""
+    # Copies: safetensors refuses tensors that share memory or are not contiguous. Its own writing of a file hides what
+    # the disk said.
+    content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()})
+    path.write_bytes(content)
     return digest_file(path)
 
 

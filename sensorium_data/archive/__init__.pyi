@@ -7,4 +7,6 @@ from .mirrors import Mode as Mode
 from .mirrors import holds_session_files as holds_session_files
 from .mirrors import list_sessions as list_sessions
 from .mirrors import open_archive as open_archive
+from .npy import NpyError as NpyError
+from .npy import parse_npy as parse_npy
 from .unpacking import reserve_memory as reserve_memory

@@ -29,7 +29,7 @@ from sensorium_data.archive.tree import TreeContainer
 from sensorium_data.archive.unpacking import reserve_memory
 from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, read_index
 from sensorium_data.errors import ArchiveError, TrialError
-from sensorium_data.sessions import SESSIONS, Session
+from sensorium_data.sessions import SESSIONS, Session, parse_trial
 
 __all__ = ["Origin", "SessionArchive", "members_of_trial"]
 
@@ -427,12 +427,15 @@ class SessionArchive:
         ids = set()
         for name in self.entries:
             if name.startswith(folder):
-                stem = name[len(folder) :].removesuffix(".npy")
-                if not (name.endswith(".npy") and stem.isascii() and stem.isdigit() and str(int(stem)) == stem):
+                file = name[len(folder) :]
+                trial = parse_trial(file.removesuffix(".npy")) if file.endswith(".npy") else None
+                if trial is None:
                     raise self._error(
-                        "a file is not named by its trial's id", member=name, expected=f"{folder}<integer>.npy"
+                        "a file is not named by its trial's id",
+                        member=name,
+                        expected=f"{folder}<integer of up to 9 digits>.npy",
                     )
-                ids.add(int(stem))
+                ids.add(trial)
         return ids
 
     def _find_root(self, session: Session | None) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from sensorium_data.errors import ArchiveError
 from sensorium_data.schema import VARIABLES
-from sensorium_data.sessions import SESSIONS, Session, is_full_name
+from sensorium_data.sessions import SESSIONS, Session, is_full_name, parse_trial
 
 __all__ = [
     "LANDMARKS",
@@ -57,8 +57,8 @@ def has_place(relative: str) -> bool:
 def trial_of(name: str) -> int | None:
     """Return the trial that a member ``…/data/<modality>/<trial>.npy`` belongs to."""
     match name.split("/"):
-        case [*_, "data", _, file] if file.endswith(".npy") and file.removesuffix(".npy").isdecimal():
-            return int(file.removesuffix(".npy"))
+        case [*_, "data", _, file] if file.endswith(".npy"):
+            return parse_trial(file.removesuffix(".npy"))
         case _:
             return None
 

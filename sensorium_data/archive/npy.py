@@ -75,6 +75,7 @@ def _read_header(content: bytes | bytearray) -> tuple[tuple[int, ...], bool, np.
         raise NpyObjectsError(
             "the array holds Python objects, which are never unpickled", f"dtype {dtype}", "numbers or text"
         )
-    if any(n < 0 for n in shape):
+    # Python takes True for 1, and numpy makes no array of it.
+    if any(type(n) is not int or n < 0 for n in shape):
         raise NpyError("the array's shape is impossible", shape, "lengths of 0 or more")
     return shape, is_fortran, dtype, head.tell()

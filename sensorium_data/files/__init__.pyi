@@ -12,6 +12,7 @@ from .http_stream import FileHead as FileHead
 from .http_stream import PieceWriter as PieceWriter
 from .http_stream import read_head as read_head
 from .http_stream import stream_whole as stream_whole
+from .json_document import parse_json as parse_json
 from .locks import HAS_LOCKS as HAS_LOCKS
 from .locks import close_locked as close_locked
 from .locks import holder_of as holder_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import email.utils
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -303,10 +304,13 @@ _STATUSES = {
 _REMEDIES = {404: "check the URL or the --source given", 410: "check the URL or the --source given"}
 
 
+_SECONDS = re.compile(r"[0-9]{1,9}")
+
+
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Return the wait that the server asks for: seconds, or a date."""
     stated = headers.get("Retry-After", "").strip()
-    if stated.isascii() and stated.isdigit():
+    if _SECONDS.fullmatch(stated):
         return float(stated)
     try:
         date = email.utils.parsedate_to_datetime(stated)

@@ -206,8 +206,8 @@ class _Range:
         return f"the last {self.stop} bytes" if self.start is None else f"bytes {self.start}-{self.stop - 1}"
 
 
-_CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<size>\d+|\*)")
-_UNSATISFIED_RANGE = re.compile(r"bytes \*/(?P<size>\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (?P<first>\d{1,19})-(?P<last>\d{1,19})/(?P<size>\d{1,19}|\*)")
+_UNSATISFIED_RANGE = re.compile(r"bytes \*/(?P<size>\d{1,19})")
 
 
 def _size_of(headers: Mapping[str, str]) -> int | None:

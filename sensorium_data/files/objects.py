@@ -470,7 +470,7 @@ def open_objects(url: str | os.PathLike[str]) -> LocalObjects | RemoteObjects:
     url = os.fspath(url)
     if url.startswith(("file://", "local://")):
         return LocalObjects(fsspec.core.strip_protocol(url))
-    if "://" in url or "::" in url:
+    if "://" in url:
         return RemoteObjects(url)
     return LocalObjects(url)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from sensorium_data import limits
 from sensorium_data.errors import DownloadError
+from sensorium_data.files.json_document import parse_json
 from sensorium_data.files.locks import close_locked, open_locked
 from sensorium_data.files.objects import sync_path
 from sensorium_data.files.regular_file import read_regular
@@ -326,7 +327,7 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(read_regular(path))
+        content = parse_json(read_regular(path))
     except (FileNotFoundError, ValueError):
         return None
     return content if isinstance(content, dict) else None

@@ -6,11 +6,11 @@ that name too, without this mark.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from sensorium_data.archive import SessionArchive
+from sensorium_data.files import parse_json
 
 __all__ = ["SimulationMark", "read_simulation_mark"]
 
@@ -50,8 +50,8 @@ def read_simulation_mark(archive: SessionArchive) -> SimulationMark | None:
     if entry is None or entry.size_bytes > _MOST_BYTES:
         return None
     try:
-        config = json.loads(bytes(archive.read_member(entry.name)))
-    except (ValueError, RecursionError):
+        config = parse_json(bytes(archive.read_member(entry.name)))
+    except ValueError:
         return None
     if not isinstance(config, dict) or config.get("simulated") is not True:
         return None

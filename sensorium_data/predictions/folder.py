@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from sensorium_data.archive import NpyError, parse_npy
 from sensorium_data.errors import PredictionsError, UnknownNameError, UsageError
-from sensorium_data.files import open_regular
+from sensorium_data.files import read_regular
 from sensorium_data.predictions.predictions import ArraysReport, from_arrays
 from sensorium_data.predictions.writer import ResponseUnits
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.sessions import Session, find_session
+from sensorium_data.sessions import Session, find_session, parse_trial
 from sensorium_data.store import StoreLike
 
 __all__ = ["from_folder"]
@@ -79,19 +79,21 @@ class _TrialFiles(Mapping[int, npt.NDArray[Any]]):
     def __getitem__(self, trial: int) -> npt.NDArray[Any]:
         path = self._paths[trial]
         try:
-            with open(path, "rb", opener=lambda name, _: open_regular(name)) as file:
-                values: npt.NDArray[Any] = np.load(file, allow_pickle=False)
-        # What numpy raises depends on which bytes are damaged; objects are refused as a ValueError.
-        except (OSError, ValueError, EOFError) as error:
-            raise PredictionsError(
-                "an array cannot be read",
-                session=self._session,
-                trial=trial,
-                path=path,
-                found=str(error).splitlines()[0],
-                remedy="write it again with numpy.save",
-            ) from error
-        return values
+            return parse_npy(read_regular(path))
+        except NpyError as error:
+            problem, detail, expected = error.args
+            found = f"{problem}, {detail}"
+        except OSError as error:
+            found, expected = error.strerror or str(error), "a .npy file"
+        raise PredictionsError(
+            "an array cannot be read",
+            session=self._session,
+            trial=trial,
+            path=path,
+            found=found,
+            expected=expected,
+            remedy="write it again with numpy.save",
+        )
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._paths)
@@ -122,14 +124,14 @@ def _session_of(path: Path) -> Session:
 
 
 def _trial_of(session: Session, path: Path) -> int:
-    trial = path.name.removesuffix(_SUFFIX)
     # No leading zeros: 1.npy and 01.npy would be the same trial.
-    if path.suffix != _SUFFIX or not trial.isascii() or not trial.isdigit() or str(int(trial)) != trial:
+    trial = parse_trial(path.stem) if path.suffix == _SUFFIX else None
+    if trial is None:
         raise PredictionsError(
             "no trial's array",
             session=session,
             path=path,
-            expected="the trial's number and .npy, as 12.npy",
+            expected="the trial's number, of up to 9 digits, and .npy, as 12.npy",
             remedy="rename it, or take it out of the folder",
         )
-    return int(trial)
+    return trial

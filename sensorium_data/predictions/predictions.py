@@ -22,7 +22,6 @@ It is written under ``<url>.partial`` and renamed when it is whole.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from sensorium_data.errors import PredictionsError, UsageError
-from sensorium_data.files import LocalObjects, open_objects
+from sensorium_data.files import LocalObjects, open_objects, parse_json
 from sensorium_data.predictions.writer import PREDICTIONS_KIND, PredictionsWriter, ResponseUnits, trial_key
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import READABLE_SCHEMA_VERSIONS
@@ -260,7 +259,7 @@ def predictions_attributes(url: str) -> dict[str, Any]:
     """
     objects = open_objects(url.rstrip("/"))
     try:
-        attributes = dict(json.loads(objects.read(METADATA_KEY))["attributes"])
+        attributes = dict(parse_json(objects.read(METADATA_KEY))["attributes"])
     except FileNotFoundError:
         unfinished = isinstance(objects, LocalObjects) and Path(f"{objects.root}.partial").exists()
         raise PredictionsError(

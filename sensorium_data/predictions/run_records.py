@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import RunError, StoreError
-from sensorium_data.files import Objects, open_objects
+from sensorium_data.files import Objects, open_objects, parse_json
 
 __all__ = ["RunRecord", "find_runs"]
 
@@ -95,7 +94,7 @@ def find_runs(folder: str | Path, digests: Iterable[str]) -> dict[str, RunRecord
 def _read_json(files: Objects, key: str) -> dict[str, Any]:
     path = files.locate(key)
     try:
-        content = json.loads(files.read(key))
+        content = parse_json(files.read(key))
     except FileNotFoundError as error:
         raise _damaged(path, "no such file") from error
     except (StoreError, ValueError) as error:

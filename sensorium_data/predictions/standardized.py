@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from sensorium_data.errors import PredictionsError, StoreError, UsageError
+from sensorium_data.files import parse_json
 from sensorium_data.predictions.predictions import open_predictions
 from sensorium_data.sessions import Session, Tier
 from sensorium_data.statistics import describe_coverage, read_coverage, response_precision
@@ -187,7 +187,7 @@ class StandardizedPredictions:
 
     def _read_left_out(self) -> frozenset[int]:
         try:
-            by_session = json.loads(self._predicted.attrs.get("left_out", "{}"))
+            by_session = parse_json(self._predicted.attrs.get("left_out", "{}"))
             return frozenset(int(trial) for trial in by_session.get(self.session.name, ()))
         except (ValueError, TypeError, AttributeError) as error:
             raise PredictionsError(

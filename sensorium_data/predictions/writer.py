@@ -25,6 +25,7 @@ from sensorium_data.files import (
     empty_folder,
     lock_folder,
     open_objects,
+    parse_json,
     require_own_folder,
     sync_folder,
 )
@@ -305,7 +306,7 @@ class PredictionsWriter:
         if not self._resumable:
             return False
         try:
-            begun = json.loads(self._work.read(METADATA_KEY))["attributes"]
+            begun = parse_json(self._work.read(METADATA_KEY))["attributes"]
             # The trials of every version that can be read are stored alike.
             is_readable = begun["schema_version"] in schema.READABLE_SCHEMA_VERSIONS
             return bool(is_readable and begun | {"schema_version": schema.SCHEMA_VERSION} == self._attributes)

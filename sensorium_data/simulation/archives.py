@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sensorium_data.errors import StoreError, UnknownNameError, UsageError
-from sensorium_data.files import LocalObjects
+from sensorium_data.files import LocalObjects, parse_json
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 from sensorium_data.simulation.plan import plan_session
@@ -235,7 +235,7 @@ def _read_record(directory: Path, parameters: Mapping[str, Any]) -> _Record:
     """Return what the directory holds of a simulation with these parameters."""
     path = directory / RECORD_NAME
     try:
-        stored = json.loads(path.read_bytes())
+        stored = parse_json(path.read_bytes())
         found = dict(stored["parameters"])
         record = {name: None if row is None else _Row(**row) for name, row in stored["sessions"].items()}
     except (FileNotFoundError, NotADirectoryError):

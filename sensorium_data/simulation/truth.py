@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from sensorium_data.errors import StoreError
-from sensorium_data.files import LocalObjects, Objects, open_objects
+from sensorium_data.files import LocalObjects, Objects, open_objects, parse_json
 from sensorium_data.schema import COORDINATES, FRAME_RATE_HZ, VARIABLES, Field
 from sensorium_data.sessions import SESSIONS, Session, find_session
 from sensorium_data.simulation.neurons import KINDS
@@ -155,7 +154,7 @@ def publish_truth_root(root: Path) -> None:
     for name in SESSIONS:
         if not objects.exists(f"{name}/{METADATA_KEY}"):
             continue
-        metadata = json.loads(objects.read(f"{name}/{METADATA_KEY}"))
+        metadata = parse_json(objects.read(f"{name}/{METADATA_KEY}"))
         below = metadata.pop("consolidated_metadata")["metadata"]
         published.append(name)
         nodes[name] = metadata

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from sensorium_data.errors import StoreError
-from sensorium_data.files import LocalObjects, Objects
+from sensorium_data.files import LocalObjects, Objects, parse_json
 from sensorium_data.schema import READABLE_SCHEMA_VERSIONS
 from sensorium_data.sessions import Session
 from sensorium_data.store.ledger import LEDGER_KEY, Ledger
@@ -25,7 +24,7 @@ def read_attributes(objects: Objects, session: Session, group: str) -> dict[str,
         If they cannot be read.
     """
     try:
-        metadata = json.loads(objects.read(f"{group}/{METADATA_KEY}"))
+        metadata = parse_json(objects.read(f"{group}/{METADATA_KEY}"))
         attributes = metadata["attributes"]
         if metadata["node_type"] != "group" or not isinstance(attributes, dict):
             raise ValueError("not a group's")

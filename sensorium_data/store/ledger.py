@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sensorium_data.errors import StoreError
-from sensorium_data.files import StoredObject, digest_bytes
+from sensorium_data.files import StoredObject, digest_bytes, parse_json
 from sensorium_data.names import find_name_problem
 
 __all__ = [
@@ -133,7 +133,7 @@ class TrialRecord(TrialFacts):
         """
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                facts: dict[str, Any] = json.loads(arrays["facts"].tobytes())
+                facts: dict[str, Any] = parse_json(arrays["facts"].tobytes())
                 return cls(
                     **_read_facts(facts),
                     trial=facts["trial"],
@@ -178,7 +178,7 @@ class StatisticsRecord:
     def from_bytes(cls, data: bytes) -> StatisticsRecord:
         """Read a record; a :class:`ValueError` if it is damaged."""
         try:
-            facts = json.loads(data)
+            facts = parse_json(data)
             return cls._read(facts, _from_lists(facts["objects"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"damaged record: {error}") from error
@@ -251,7 +251,7 @@ class Ledger:
     def from_bytes(cls, data: bytes, *, path: str, session: str) -> Ledger:
         """Read a ledger; a :class:`StoreError` if it is damaged."""
         try:
-            document = json.loads(data)
+            document = parse_json(data)
             objects = _from_lists(document["objects"])
 
             def choose(keys: list[str]) -> dict[str, StoredObject]:

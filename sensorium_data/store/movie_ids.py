@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sensorium_data.errors import StoreError, UsageError
-from sensorium_data.files import Objects
+from sensorium_data.files import Objects, parse_json
 from sensorium_data.schema import MOVIE_GROUP
 from sensorium_data.sessions import is_full_name
 
@@ -110,7 +110,7 @@ class MovieLinks:
     def from_bytes(cls, data: bytes) -> MovieLinks:
         """Read the file's bytes; a :class:`ValueError` if they are damaged, or another version's."""
         try:
-            content = json.loads(data)
+            content = parse_json(data)
             if content["version"] != _VERSION:
                 raise ValueError(f"version {content['version']}, expected {_VERSION}")
             for name in content["sessions"]:

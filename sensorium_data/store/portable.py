@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sensorium_data.files import parse_json
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -29,7 +31,7 @@ def make_portable(dataset: xr.Dataset) -> xr.Dataset:
 def read_list(attributes: Mapping[Any, Any], name: str) -> list[Any]:
     """Return a list among the attributes of a session, as stored or from :func:`make_portable`; empty if none."""
     value = attributes.get(name, ())
-    return list(json.loads(value) if isinstance(value, str) else value)
+    return list(parse_json(value) if isinstance(value, str) else value)
 
 
 def _plain(attributes: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import StoreError, UnknownNameError
-from sensorium_data.files import HAS_LOCKS, LocalObjects, Objects, close_locked, open_locked
+from sensorium_data.files import HAS_LOCKS, LocalObjects, Objects, close_locked, open_locked, parse_json
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Session, find_session, is_full_name
 from sensorium_data.store.ledger import LEDGER_KEY, Ledger
@@ -134,7 +133,7 @@ def publish_root(objects: Objects, *, session: Session | None = None, group: str
 def read_root(objects: Objects) -> tuple[Session, ...] | None:
     """Return the sessions that the root group's metadata list; ``None`` if there are no metadata."""
     try:
-        listed = json.loads(objects.read(METADATA_KEY))["attributes"]["sessions"]
+        listed = parse_json(objects.read(METADATA_KEY))["attributes"]["sessions"]
         for name in listed:
             if not is_full_name(name):
                 raise ValueError(f"{name!r} is no session's full name")
@@ -201,7 +200,7 @@ def _compose_root(objects: Objects, published: Set[Session]) -> bytes:
         group = current_group(objects, session)
         key = f"{group}/{METADATA_KEY}"
         try:
-            metadata = json.loads(objects.read(key))
+            metadata = parse_json(objects.read(key))
             below = metadata.pop("consolidated_metadata")["metadata"]
             nodes[group] = metadata
             nodes.update({f"{group}/{path}": node for path, node in below.items()})

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 
 from sensorium_data.errors import StoreError
-from sensorium_data.files import Objects
+from sensorium_data.files import Objects, parse_json
 from sensorium_data.sessions import Session, is_full_name
 
 __all__ = ["VERSIONS_KEY", "current_group", "is_later_version", "next_group", "point_to", "read_versions"]
@@ -38,7 +38,7 @@ def read_versions(objects: Objects) -> Mapping[str, str]:
         If the file that says so is damaged.
     """
     try:
-        versions = json.loads(objects.read(VERSIONS_KEY))
+        versions = parse_json(objects.read(VERSIONS_KEY))
         for name, group in versions.items():
             _require_version(name, group)
     except FileNotFoundError:

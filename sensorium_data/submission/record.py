@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from sensorium_data.files import LocalObjects, Objects
+from sensorium_data.files import LocalObjects, Objects, parse_json
 from sensorium_data.submission.findings import ValidationReport
 
 __all__ = ["describe_file", "digest_file", "encode_record", "holds_files", "read_record"]
@@ -24,7 +24,7 @@ def read_record(
 ) -> dict[str, Any] | None:
     """Return a record, if it is there, whole, of the same work, and of no other files than these zips."""
     try:
-        record = json.loads(place.read(name))
+        record = parse_json(place.read(name))
         if record.keys() != keys or record["identity"] != json.loads(encode_record(identity)):
             return None
         if not {file["path"] for file in record["files"]} <= zips:

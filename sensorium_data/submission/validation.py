@@ -6,6 +6,7 @@ messages and the accepted submissions say; see :mod:`sensorium_data.frames`.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -74,8 +75,15 @@ def validate_submission(
         raise UsageError("no file to validate", expected="zips or Parquet files", remedy="name at least one")
     # By their names alone, where those tell them apart: sentences and tables stay short.
     names = [Path(path).name for path in paths]
-    files = {name if names.count(name) == 1 else str(path): Path(path) for name, path in zip(names, paths, strict=True)}
+    files = {
+        _as_text(name if names.count(name) == 1 else path): Path(path) for name, path in zip(names, paths, strict=True)
+    }
     return validate_files(files, open_store(store), frames=frames, progress=progress)
+
+
+def _as_text(path: str | Path) -> str:
+    """Return a path with the bytes escaped that are no UTF-8: no table and no JSON file could hold them."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def validate_files(

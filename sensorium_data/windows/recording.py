@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,13 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from sensorium_data.errors import StoreError, TrialError, UsageError
-from sensorium_data.files import (
-    LocalObjects,
-    ObjectCache,
-    Objects,
-    RetryPolicy,
-    StoredObject,
-)
+from sensorium_data.files import LocalObjects, ObjectCache, Objects, RetryPolicy, StoredObject, parse_json
 from sensorium_data.recorded_frames import count_recorded_frames, count_usable_frames, fill_missing_end
 from sensorium_data.sessions import Session
 from sensorium_data.store import (
@@ -143,7 +136,7 @@ class Recording:
         child = store.objects.child(store.group(session))
         coordinates = dataset.drop_vars(list(dataset.data_vars))
         decoders = {
-            name: BlockDecoder(name, json.loads(child.read(f"{name}/{METADATA_KEY}")))
+            name: BlockDecoder(name, parse_json(child.read(f"{name}/{METADATA_KEY}")))
             for name in ("videos", "responses")
         }
         positions = {int(trial): position for position, trial in enumerate(coordinates["trial"].values)}
