@@ -27,7 +27,7 @@ class RetryPolicy:
     Attributes
     ----------
     n_attempts : int
-        Requests made for one range before the error is raised.
+        Requests made for one range, one after the other and without progress, before the error is raised.
     backoff_s, backoff_max_s : float
         The wait before the second attempt, doubled for each later one, and its upper bound. Each wait is
         drawn between half of it and all of it, so that parallel readers do not return in step.

@@ -20,9 +20,12 @@ from sensorium_data import limits
 from sensorium_data.errors import SourceError
 from sensorium_data.files.byte_source import DOWNLOAD_BY_HAND, RetryPolicy, describe_error
 
-__all__ = ["HttpClient", "TransientError", "check_transient", "is_html", "stamp_of"]
+__all__ = ["PROGRESS_SIZE_BYTES", "HttpClient", "TransientError", "check_transient", "is_html", "stamp_of"]
 
 _T = TypeVar("_T")
+
+#: What an attempt has to bring so that it counts as progress. Less would let a server keep its client for ever.
+PROGRESS_SIZE_BYTES = 1 << 14
 
 
 class HttpClient:
@@ -96,9 +99,11 @@ class HttpClient:
         *,
         expected: str,
         n_received: Callable[[], int] = lambda: 0,
-        before_retry: Callable[[], None] = lambda: None,
     ) -> _T:
         """Call ``attempt``, again after a :class:`TransientError`, as often as the policy allows.
+
+        A failed attempt that brings as much as :data:`PROGRESS_SIZE_BYTES` more than all before it is the first one
+        again: a server that cuts long answers delivers all the same.
 
         Parameters
         ----------
@@ -107,19 +112,21 @@ class HttpClient:
         expected : str
             What is asked for, in words for the error.
         n_received : callable
-            Returns how many of the bytes have come, for the error.
-        before_retry : callable
-            Called after each failed attempt that another one follows.
+            Returns how many of the bytes have come.
 
         Raises
         ------
         SourceError
             If no attempt succeeds.
         """
-        for number in range(1, self.policy.n_attempts + 1):
+        number, furthest = 0, 0
+        while True:
             try:
                 return attempt()
             except TransientError as error:
+                number += 1
+                if n_received() >= furthest + PROGRESS_SIZE_BYTES:
+                    number, furthest = 1, n_received()
                 if number == self.policy.n_attempts:
                     raise SourceError(
                         f"the server did not deliver in {number} attempts",
@@ -128,10 +135,8 @@ class HttpClient:
                         expected=expected,
                         remedy="check the network and try again later: what is done is kept; or " + DOWNLOAD_BY_HAND,
                     ) from error
-                before_retry()
                 # Whoever closes the client need not wait for the next attempt.
                 self._closed.wait(self.policy.wait_s(number, error.retry_after_s))
-        raise AssertionError("a retry policy allows at least one attempt")
 
     @asynccontextmanager
     async def get(self, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:

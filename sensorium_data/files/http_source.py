@@ -73,17 +73,16 @@ class HttpSource(ByteSource):
         """Append the range to ``received``, trying again where that can help."""
 
         def attempt() -> None:
-            rest = wanted.after(len(received))
+            known = wanted
+            if wanted.start is None and self.size_bytes > 0:
+                # An earlier answer has told the size, and with it where the tail goes on.
+                known = _Range(max(0, self.size_bytes - wanted.stop), self.size_bytes)
+            rest = known.after(len(received))
             # Every byte may have come before the connection broke; a server could only refuse an empty range.
             if rest.size_bytes != 0:
                 self._client.run(self._request, received, rest)
 
-        def before_retry() -> None:
-            if wanted.start is None:
-                # The file's size is not known yet, and so neither is where the tail would go on.
-                received.clear()
-
-        self._client.insist(attempt, expected=wanted.words, n_received=lambda: len(received), before_retry=before_retry)
+        self._client.insist(attempt, expected=wanted.words, n_received=lambda: len(received))
 
     async def _request(self, received: bytearray, wanted: _Range) -> None:
         async with self._client.get({"Range": wanted.header}) as response:

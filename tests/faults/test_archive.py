@@ -21,6 +21,7 @@ from aiohttp import web
 from fixtures.archives import IMPATIENT, SESSION, npy, write_noise, write_session, write_zip
 from sensorium_data.archive import SessionArchive
 from sensorium_data.archive.sources import RetryPolicy
+from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES
 from sensorium_data.errors import ArchiveError, SensoriumError, SourceChangedError, SourceError
 from sensorium_data.testing import DirectoryServer, serve_directory
 from sensorium_data.testing.faults import (
@@ -143,6 +144,19 @@ def test_a_dropped_body_is_continued_where_it_broke(path: Path, content: bytes) 
         last = entry.stop_offset - 1
         starts = [entry.header_offset + n for n in (0, 1000, 1500)]
         assert [r.range for r in server.requests[N_INDEX_REQUESTS:]] == [f"bytes={start}-{last}" for start in starts]
+
+
+def test_a_server_that_cuts_every_answer_delivers_all_the_same(tmp_path: Path) -> None:
+    name, content = f"{SESSION.name}/data/videos/0.npy", np.random.default_rng(0).bytes(200_000)
+    path = write_zip(tmp_path / "a.zip", {name: content, f"{SESSION.name}/config.json": b"{}"}, zipfile.ZIP_STORED)
+    with opened(path, DropBody(20_000), after_index=False) as (archive, server):
+        assert archive.read_member(name) == content
+        # The tail goes on where it broke, which the first answer has told.
+        first = path.stat().st_size - TAIL_SIZE_BYTES
+        tails = [f"bytes={first + n}-{path.stat().st_size - 1}" for n in (20_000, 40_000, 60_000)]
+        assert [r.range for r in server.requests[:4]] == [f"bytes=-{TAIL_SIZE_BYTES}", *tails]
+        # Nothing travels twice.
+        assert server.n_bytes_sent <= path.stat().st_size + TAIL_SIZE_BYTES
 
 
 @dataclass
