@@ -342,11 +342,11 @@ def test_a_folder_without_write_permission_is_named(
 def test_of_two_runs_at_once_the_second_waits_and_finds_the_work_done(
     recording: Recording, archives: str, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    waited: list[str] = []
+    waited: list[int] = []
 
     def note(label: str, n_done: int, n_total: int, **more: object) -> None:
         if label.startswith("wait"):
-            waited.append(label)
+            waited.append(n_done)
         else:
             time.sleep(0.01)
 
@@ -354,7 +354,7 @@ def test_of_two_runs_at_once_the_second_waits_and_finds_the_work_done(
         runs = [pool.submit(convert, recording, tmp_path / "s", archives, progress=note) for _ in range(3)]
         statuses = [run.result().status for run in runs]
     assert sorted(statuses) == ["already done", "already done", "converted"]
-    assert len(waited) == 4
+    assert waited.count(0) >= waited.count(1) == 2
     assert read_files(tmp_path / "s") == undisturbed
     assert not (tmp_path / "s" / ".partial").exists()
 
