@@ -27,7 +27,7 @@ from sensorium_data.sessions import SESSIONS, Release, Tier
 from sensorium_data.submission.cells import read_label, read_neurons, read_prediction
 from sensorium_data.submission.expectation import ExpectedSession, full_name_of, parse_trial
 from sensorium_data.submission.reader import ParquetReader
-from sensorium_data.submission.section import FileSection
+from sensorium_data.submission.section import FileSection, read_magic
 from sensorium_data.submission.spool import RowSpool, SpooledRow
 from sensorium_data.submission.writer import PredictionsTable
 from sensorium_data.submission.zip import list_members, open_member, open_zip
@@ -86,8 +86,7 @@ class CorrectedRows:
 
     def take_file(self, path: Path) -> None:
         """Take the rows of a zip or a predictions file."""
-        with path.open("rb") as file:
-            magic = file.read(4)
+        magic = read_magic(path)
         if magic in ZIP_MAGIC:
             self._take_zip(path)
         elif magic in (PARQUET_MAGIC, ENCRYPTED_PARQUET_MAGIC):

@@ -26,6 +26,7 @@ from sensorium_data.submission.expectation import read_expectation
 from sensorium_data.submission.findings import ValidationReport
 from sensorium_data.submission.reader import parquet_reader
 from sensorium_data.submission.record import describe_file, digest_file, encode_record, holds_files, read_record
+from sensorium_data.submission.section import read_magic
 from sensorium_data.submission.spool import RowSpool
 from sensorium_data.submission.validation import validate_files
 from sensorium_data.submission.writer import name_zips, write_zip
@@ -118,7 +119,7 @@ def repair_submission(
         identity = {
             "format_version": _FORMAT_VERSION,
             "writer": f"pyarrow {pa.__version__}",
-            "sources": [[path.name, digest_file(path)] for path in files],
+            "sources": [_identify(path) for path in files],
             "stores": {name: opened.digest(session.session) for name, session in expected.items()},
             "frames": frames,
         }
@@ -193,6 +194,11 @@ def _write(
         for path in partial.values():
             path.unlink(missing_ok=True)
     return record
+
+
+def _identify(path: Path) -> list[str]:
+    read_magic(path)  # A pipe could be digested for ever.
+    return [path.name, digest_file(path)]
 
 
 def _report(folder: Path, status: str, record: Mapping[str, Any]) -> RepairReport:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["FileSection"]
+from sensorium_data.errors import SubmissionError
+
+__all__ = ["FileSection", "read_magic"]
+
+_MAGIC_SIZE_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,35 @@ class FileSection:
         if self.size_bytes is None:
             return file
         return io.BufferedReader(_Section(file, self.start, self.size_bytes))
+
+
+def read_magic(path: Path) -> bytes:
+    """Return a file's first bytes, which tell what it is.
+
+    Raises
+    ------
+    SubmissionError
+        If it cannot be opened, or is a pipe or a device, which may have no end.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise SubmissionError(
+                "cannot be opened",
+                path=path,
+                found="a pipe or a device",
+                expected="a file",
+                remedy="write it into a file first",
+            )
+        with path.open("rb") as file:
+            return file.read(_MAGIC_SIZE_BYTES)
+    except OSError as error:
+        raise SubmissionError(
+            "cannot be opened",
+            path=path,
+            found=error.strerror,
+            remedy="name zips or Parquet files that exist and may be read",
+        ) from error
 
 
 class _Section(io.RawIOBase):

@@ -29,7 +29,7 @@ from sensorium_data.store import Store, StoreLike, open_store
 from sensorium_data.submission.expectation import ExpectedSession, read_expectation
 from sensorium_data.submission.findings import Check, Findings, ValidationReport, Violation
 from sensorium_data.submission.reader import ParquetReader, parquet_reader
-from sensorium_data.submission.section import FileSection
+from sensorium_data.submission.section import FileSection, read_magic
 from sensorium_data.submission.table import TableChecker
 from sensorium_data.submission.zip import ZipMember, list_members, open_member, open_zip
 
@@ -132,17 +132,7 @@ class _Validator:
         self._progress = progress
 
     def check_file(self, label: str, path: Path) -> None:
-        try:
-            with path.open("rb") as file:
-                magic = file.read(4)
-            size_bytes = path.stat().st_size
-        except OSError as error:
-            raise SubmissionError(
-                "cannot be opened",
-                path=path,
-                found=error.strerror,
-                remedy="name zips or Parquet files that exist and may be read",
-            ) from error
+        magic, size_bytes = read_magic(path), path.stat().st_size
         if size_bytes > MAX_UPLOAD_SIZE_BYTES:
             self.findings.violate(
                 label,

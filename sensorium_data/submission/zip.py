@@ -172,13 +172,18 @@ def _begins_as_parquet(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
 
 def _require_unpackable(info: zipfile.ZipInfo) -> None:
     """Refuse a member that claims to unpack to more than predictions do; zipfile unpacks no more than is claimed."""
-    bound = min(MAX_UNPACKED_SIZE_BYTES, max(MIN_UNPACKED_LIMIT_BYTES, MAX_UNPACKED_FACTOR * info.compress_size))
-    if info.file_size > bound:
-        name = "MAX_UNPACKED_SIZE_BYTES" if bound == MAX_UNPACKED_SIZE_BYTES else "MAX_UNPACKED_FACTOR"
+    bounds = {
+        "MIN_UNPACKED_LIMIT_BYTES": MIN_UNPACKED_LIMIT_BYTES,
+        "MAX_UNPACKED_FACTOR": MAX_UNPACKED_FACTOR * info.compress_size,
+    }
+    name = max(bounds, key=bounds.__getitem__)
+    if bounds[name] > MAX_UNPACKED_SIZE_BYTES:
+        name, bounds["MAX_UNPACKED_SIZE_BYTES"] = "MAX_UNPACKED_SIZE_BYTES", MAX_UNPACKED_SIZE_BYTES
+    if info.file_size > bounds[name]:
         raise SubmissionError(
             "a member unpacks to more than a submission can be",
             found=f"{info.file_size:,} bytes from {info.compress_size:,}",
-            expected=f"at most {bound:,} ({name})",
+            expected=f"at most {bounds[name]:,} ({name})",
             remedy="zip without compression: Parquet is compressed already",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import struct
 import tempfile
 import warnings
@@ -179,7 +180,7 @@ def test_member_is_not_unpacked_beyond_a_bound(store: Store, tmp_path: Path, mon
     path = zip_files(tmp_path / "bomb.zip", {FINAL_BONUS: tmp_path / "zeros"}, zipfile.ZIP_DEFLATED)
     report = validate_submission([path], store)
     assert "found 3,000,004 bytes from " in sentences(report)[0]
-    assert "(MAX_UNPACKED_FACTOR); zip without compression" in sentences(report)[0]
+    assert "expected at most 1,000,000 (MIN_UNPACKED_LIMIT_BYTES); zip without compression" in sentences(report)[0]
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
@@ -220,3 +221,10 @@ def test_no_process_is_left_behind(recorded: Recorded, tmp_path: Path) -> None:
             process = reader._process
         assert process is not None
         assert process.returncode is not None
+
+
+@pytest.mark.parametrize("handle", [validate_submission, lambda paths, store: repair_submission(paths, store, out="x")])
+def test_pipe_is_refused_before_it_is_read(store: Store, tmp_path: Path, handle: Callable[..., object]) -> None:
+    os.mkfifo(tmp_path / LIVE)
+    with pytest.raises(SubmissionError, match=r"cannot be opened: found a pipe or a device, expected a file"):
+        handle([tmp_path / LIVE], store)

@@ -85,6 +85,9 @@ def test_fix_writes_a_copy_that_passes(sensorium: Command, predicted: Predicted,
     assert (document["passed"], document["copy"]["passed"]) == (False, True)
     assert document["copy"]["files"] == [str(tmp_path / "copy" / "submission_main.zip")]
     outcome = sensorium("validate", wrong, *base, "--fix", tmp_path / "copy")
+    assert outcome.status == 0
+    assert f"{tmp_path / 'copy'}: already done" in outcome.out
+    outcome = sensorium("validate", wrong, *base, "--fix", tmp_path / "copy", "--frames", "official")
     assert outcome.status == 2
     assert "there is a zip already; name another folder" in outcome.err
 

@@ -250,7 +250,7 @@ def test_nothing_usable_is_an_error(recorded: Recorded, tmp_path: Path) -> None:
     path = write_as_the_readme([{**row, "mouse": "Z"} for row in recorded.rows(LIVE)], tmp_path / LIVE)
     with pytest.raises(SubmissionError, match=r"no row of a submission .*: found .*no session 'Z' \(4 rows"):
         repair_submission([path], recorded.store, out=tmp_path / "out")
-    with pytest.raises(SubmissionError, match=r"nothing: the corrected copy cannot be written: found No such file"):
+    with pytest.raises(SubmissionError, match=r"nothing: cannot be opened: found No such file"):
         repair_submission([tmp_path / "nothing"], recorded.store, out=tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
