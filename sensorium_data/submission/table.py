@@ -9,29 +9,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from sensorium_data.errors import SubmissionError
-from sensorium_data.frames import COLUMNS, FRAMES_PROFILES, FramesProfile, frames_of
+from sensorium_data.frames import COLUMNS, FramesProfile
 from sensorium_data.sessions import SESSIONS, Release, Tier
-from sensorium_data.submission.cells import (
-    MISSING,
-    MISSING_NEURONS,
-    Prediction,
-    read_label,
-    read_neurons,
-    read_prediction,
-)
+from sensorium_data.submission.cells import MISSING_NEURONS, read_label, read_neurons
 from sensorium_data.submission.columns import check_columns
 from sensorium_data.submission.expectation import ExpectedSession, full_name_of, parse_trial
 from sensorium_data.submission.findings import Findings
+from sensorium_data.submission.prediction_checker import PredictionChecker
 from sensorium_data.submission.reader import ForeignPredictions, ParquetReader
 from sensorium_data.submission.section import FileSection
 
 __all__ = ["TableChecker"]
-
-_MAX_EXAMPLES = 20
 
 
 class TableChecker:
@@ -58,9 +49,6 @@ class TableChecker:
     ----------
     tier : Tier or None
         The tier that the file was checked against.
-    profiles : tuple of str
-        The frames profiles that most of the file's trials are of; empty if none was recognized. Two of the
-        profiles give the same number of frames and cannot be told apart.
     """
 
     def __init__(
@@ -75,24 +63,29 @@ class TableChecker:
         on_row: Callable[[int, int], None],
     ) -> None:
         self.tier: Tier | None = None
-        self.profiles: tuple[FramesProfile, ...] = ()
         self._file = file
         self._reader = reader
         self._section = section
         self._expected = expected
         self._by_neurons = _sessions_by_neurons(expected)
         self._findings = findings
-        self._frames = frames
+        self._predictions = PredictionChecker(file, expected, findings, frames)
         self._on_row = on_row
         #: The submission's columns that the file has, and whether each is of the right type.
         self._columns: dict[str, bool] = {}
         self._first_rows: dict[tuple[str, int], int] = {}
         self._foreign_names: dict[str, list[int]] = {}
-        self._by_profiles: dict[tuple[FramesProfile, ...], _Tally] = {}
-        self._ranges: dict[str, _Range] = {}
         self._n_broken_rows = 0
         #: How many rows of each check there was something to compare.
         self._n_compared: Counter[str] = Counter()
+
+    @property
+    def profiles(self) -> tuple[FramesProfile, ...]:
+        """The frames profiles that most of the file's trials are of; empty if none was recognized.
+
+        Two of the profiles give the same number of frames and cannot be told apart.
+        """
+        return self._predictions.profiles
 
     def check(self, tier: Tier | None) -> None:
         """Check the file against a tier; by default against the one that most of its trials are of.
@@ -100,8 +93,10 @@ class TableChecker:
         A column of a wrong type is one violation; what it says is checked as far as it can be told.
         """
         n_rows, self.tier = 0, tier
+        has_columns = False
         try:
             table = self._reader.open(self._section)
+            has_columns = True
             self._columns = check_columns(table.schema, partial(self._violate, "columns"))
             codecs = [codec for codec in table.codecs if codec != "BROTLI"]
             if codecs:
@@ -116,6 +111,8 @@ class TableChecker:
         except SubmissionError as error:
             self._violate("readable", error.problem, found=error.found, expected=error.expected, remedy=error.remedy)
             self._findings.conclude(self._file, "readable", "")
+            if has_columns:
+                self._findings.conclude(self._file, "columns", ", ".join(COLUMNS))
             return
         self._findings.conclude(self._file, "readable", f"readable Parquet with {n_rows} rows")
         self._findings.conclude(self._file, "columns", ", ".join(COLUMNS))
@@ -168,7 +165,7 @@ class TableChecker:
             self._n_broken_rows += 1
         elif "prediction" in self._columns:
             named = place if trial is None else {**place, "trial": trial}
-            self._check_prediction(session, trial, cells["prediction"], named)
+            self._predictions.check(session, trial, cells["prediction"], named)
 
     def _check_trial(self, session: ExpectedSession, value: object, place: Mapping[str, Any]) -> int | None:
         """Return the trial's id, if the session has it."""
@@ -210,88 +207,6 @@ class TableChecker:
             )
         return trial
 
-    def _check_prediction(
-        self, session: ExpectedSession | None, trial: int | None, cell: pa.Scalar, place: Mapping[str, Any]
-    ) -> None:
-        prediction = read_prediction(cell)
-        shapes = _possible_shapes(session, trial)
-        expected = f"{shapes['official']}, or {shapes['50-298']} in the profiles 50-298 and 51-299" if shapes else None
-        if isinstance(prediction, str) and prediction == MISSING:
-            self._n_compared["frames"] += 1
-            self._violate("frames", "a prediction is missing", **place, found="null", expected=expected)
-        if isinstance(prediction, str):
-            return  # Otherwise its column is of a wrong type, which has been said.
-        has_shape = self._check_shape(session, shapes, expected, prediction, place)
-        self._n_compared["values"] += 1
-        finite = np.isfinite(prediction.values)
-        if not finite.all():
-            first = int(np.flatnonzero(~finite)[0])
-            neuron, frame = _locate(prediction, first)
-            unit = (
-                f"unit {session.neurons[neuron]} at frame {frame}"
-                if has_shape and session is not None
-                else f"value {frame} of list {neuron}"
-            )
-            self._violate(
-                "values",
-                "values that are not finite",
-                **place,
-                found=f"{np.count_nonzero(~finite)}, the first for {unit}",
-                expected="numbers",
-                remedy="check the model",
-            )
-        elif has_shape and session is not None:
-            values = prediction.values.reshape(prediction.shape)
-            self._ranges.setdefault(session.session.name, _Range(values.shape[0])).add(values)
-
-    def _check_shape(
-        self,
-        session: ExpectedSession | None,
-        shapes: Mapping[FramesProfile, tuple[int, int]],
-        expected: str | None,
-        prediction: Prediction,
-        place: Mapping[str, Any],
-    ) -> bool:
-        """Return whether a prediction has the neurons and frames that it has to have."""
-        lengths = prediction.n_frames
-        if lengths is None:
-            return False
-        violate = partial(self._violate, "frames", **place)
-        self._n_compared["frames"] += 1
-        found = prediction.shape
-        if found is None:
-            violate(
-                problem="the neurons of a prediction have different numbers of frames",
-                found=f"{lengths.min()} to {lengths.max()}",
-                expected=expected,
-                remedy="give every neuron the same frames",
-            )
-            return False
-        if not shapes:
-            if session is not None and session.neurons.size != found[0]:
-                violate(
-                    problem="a prediction of another number of neurons",
-                    found=found,
-                    expected=f"{session.neurons.size} neurons",
-                    remedy="write one list of frames for each neuron",
-                )
-            return False
-        profiles = tuple(profile for profile, shape in shapes.items() if shape == found)
-        if not profiles:
-            transposed = found[::-1] in shapes.values()
-            violate(
-                problem="wrong shape of a prediction",
-                found=found,
-                expected=expected,
-                remedy="transpose it: neurons first"
-                if transposed
-                else "give the frames of one profile, which all end with the video",
-            )
-            return False
-        if len(profiles) < len(FRAMES_PROFILES):  # All profiles agree on trials that are too short for any frame.
-            self._by_profiles.setdefault(profiles, _Tally()).add(place, found)
-        return True
-
     def _check_neurons(self, session: ExpectedSession | None, cell: pa.Scalar, place: Mapping[str, Any]) -> None:
         found = read_neurons(cell)
         if isinstance(found, str) and found == MISSING_NEURONS:
@@ -326,11 +241,7 @@ class TableChecker:
             self._conclude_sessions()
         if self._accepts("mouse", "trial_indices") or self._n_compared["trials"]:
             self._conclude_trials()
-        if self._accepts("mouse", "trial_indices", "prediction") or self._n_compared["frames"]:
-            self._conclude_frames()
-        if self._accepts("mouse", "trial_indices", "prediction") or self._n_compared["values"]:
-            self._findings.conclude(self._file, "values", "every value is finite")
-            self._warn_of_values()
+        self._predictions.conclude(has_all=self._accepts("mouse", "trial_indices", "prediction"))
         if self._accepts("mouse", "neuron_ids") or self._n_compared["neurons"]:
             self._findings.conclude(self._file, "neurons", "neuron_ids are those of the store, in its order")
 
@@ -387,92 +298,9 @@ class TableChecker:
             self._file, "trials", f"one row for each of the {n_expected} valid trials of {self.tier}"
         )
 
-    def _conclude_frames(self) -> None:
-        if self._by_profiles:
-            self.profiles = max(self._by_profiles, key=lambda profiles: self._by_profiles[profiles].n_rows)
-        for profiles, tally in self._by_profiles.items():
-            if self._frames is not None and self._frames not in profiles:
-                problem, expected = f"the frames are not those of profile {self._frames}", str(self._frames)
-            elif self._frames is None and profiles != self.profiles:
-                problem = "the frames are of another profile than those of the other trials"
-                expected = " or ".join(self.profiles)
-            else:
-                continue
-            for place, found in tally.examples:
-                self._violate(
-                    "frames",
-                    problem,
-                    **place,
-                    found=f"{found}, which is {' or '.join(profiles)}",
-                    expected=expected,
-                    remedy="use one profile for all trials",
-                )
-            if tally.n_rows > len(tally.examples):
-                self._violate("frames", f"{problem}, in more rows", found=tally.n_rows - len(tally.examples))
-        profile = " or ".join(self.profiles) or "any"
-        self._findings.conclude(self._file, "frames", f"(neurons, frames) of every trial are of profile {profile}")
-
-    def _warn_of_values(self) -> None:
-        for name, values in self._ranges.items():
-            session = self._expected[name].session
-            n_constant = int(np.count_nonzero(values.lowest == values.highest))
-            if n_constant:
-                self._findings.warn(
-                    f"{self._file}: session {session}: the predictions of {n_constant} of {values.lowest.size} neurons "
-                    "are constant over all trials, and will score 0"
-                )
-            if values.n_negative:
-                self._findings.warn(
-                    f"{self._file}: session {session}: {values.n_negative} predicted values are negative; "
-                    "recorded activity is not"
-                )
-
 
 def _sessions_by_neurons(expected: Mapping[str, ExpectedSession]) -> dict[tuple[int, ...], ExpectedSession]:
     """Return the sessions by their sorted unit ids, without those that share them."""
     n_of = Counter(tuple(sorted(session.neurons.tolist())) for session in expected.values())
     by_neurons = {tuple(sorted(session.neurons.tolist())): session for session in expected.values()}
     return {neurons: session for neurons, session in by_neurons.items() if n_of[neurons] == 1}
-
-
-def _possible_shapes(session: ExpectedSession | None, trial: int | None) -> dict[FramesProfile, tuple[int, int]]:
-    if session is None or trial is None:
-        return {}
-    return {p: (session.neurons.size, len(frames_of(p, session.n_frames[trial]))) for p in FRAMES_PROFILES}
-
-
-def _locate(prediction: Prediction, index: int) -> tuple[int, int]:
-    """Return the list that one of all values is in, and its place in it."""
-    if prediction.n_frames is None:
-        return 0, index
-    ends = np.cumsum(prediction.n_frames)
-    neuron = int(np.searchsorted(ends, index, side="right"))
-    return neuron, index - int(ends[neuron] - prediction.n_frames[neuron])
-
-
-class _Tally:
-    """How many rows are of some kind, and the first of them."""
-
-    def __init__(self) -> None:
-        self.n_rows = 0
-        self.examples: list[tuple[dict[str, Any], tuple[int, int]]] = []
-
-    def add(self, place: Mapping[str, Any], found: tuple[int, int]) -> None:
-        self.n_rows += 1
-        if len(self.examples) < _MAX_EXAMPLES:
-            self.examples.append((dict(place), found))
-
-
-class _Range:
-    """The range of each neuron's values over a file."""
-
-    def __init__(self, n_neurons: int) -> None:
-        self.lowest = np.full(n_neurons, np.inf)
-        self.highest = np.full(n_neurons, -np.inf)
-        self.n_negative = 0
-
-    def add(self, values: npt.NDArray[np.floating]) -> None:
-        if values.size:
-            np.minimum(self.lowest, values.min(axis=1), out=self.lowest)
-            np.maximum(self.highest, values.max(axis=1), out=self.highest)
-            self.n_negative += int(np.count_nonzero(values < 0))
