@@ -22,7 +22,6 @@ from fixtures.command_line import run_command
 from fixtures.submissions import FINAL_BONUS, LIVE, Recorded, make_zip, sentences, write_as_the_readme, zip_files
 from sensorium_data.errors import SubmissionError
 from sensorium_data.limits import MAX_SUBMISSION_ROWS, MAX_ZIP_MEMBERS
-from sensorium_data.store import Store, open_store
 from sensorium_data.submission import repair_submission, validate_submission
 from sensorium_data.submission.reader import ParquetReader
 from sensorium_data.submission.section import FileSection
@@ -33,11 +32,6 @@ SIGNATURE_SIZE_BYTES = 28
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return Recorded(tmp_path_factory.mktemp("content"))
-
-
-@pytest.fixture(scope="module")
-def store(recorded: Recorded) -> Store:
-    return open_store(recorded.store)
 
 
 class PlainKeys(pe.KmsClient):
@@ -104,25 +98,25 @@ HOSTILE: list[tuple[str, Callable[[Path], None], str]] = [
 
 @pytest.mark.parametrize(("write", "expected"), [h[1:] for h in HOSTILE], ids=[h[0] for h in HOSTILE])
 def test_hostile_parquet_is_refused_and_the_next_file_is_checked(
-    recorded: Recorded, store: Store, tmp_path: Path, write: Callable[[Path], None], expected: str
+    recorded: Recorded, tmp_path: Path, write: Callable[[Path], None], expected: str
 ) -> None:
     write(tmp_path / LIVE)
     good = write_as_the_readme(recorded.rows(FINAL_BONUS), tmp_path / FINAL_BONUS)
-    report = validate_submission([tmp_path / LIVE, good], store)
+    report = validate_submission([tmp_path / LIVE, good], recorded.store)
     assert {(v.file, v.check) for v in report.violations} <= {(LIVE, "readable"), (LIVE, "columns")}
     assert any(expected in sentence for sentence in sentences(report)), sentences(report)
     checks = report.to_frame().set_index(["file", "check"])["passed"]
     assert checks[FINAL_BONUS, "values"]
-    repaired = repair_submission([tmp_path / LIVE, good], store, out=tmp_path / "out")
+    repaired = repair_submission([tmp_path / LIVE, good], recorded.store, out=tmp_path / "out")
     assert [Path(file).name for file in repaired.files] == ["submission_bonus_final.zip"]
     assert any(expected in reason for reason in repaired.left_out)
 
 
 def test_command_survives_a_file_that_crashes_the_library(
-    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     encrypt_without_signature(tmp_path / LIVE)
-    outcome = run_command(capsys, "validate", tmp_path / LIVE, "--store", store.url)
+    outcome = run_command(capsys, "validate", tmp_path / LIVE, "--store", recorded.store.url)
     assert outcome.status == 1
     assert f"{LIVE}: reading the file makes the Parquet library crash" in outcome.err
 
@@ -147,12 +141,12 @@ def test_process_that_is_killed_is_told_and_replaced(recorded: Recorded, tmp_pat
         assert len(list(file.iterate_rows(["mouse"]))) == 4
 
 
-def test_zip_of_many_members_is_refused_at_once(store: Store, tmp_path: Path) -> None:
+def test_zip_of_many_members_is_refused_at_once(recorded: Recorded, tmp_path: Path) -> None:
     path = zip_files(tmp_path / "many.zip", {})
     with zipfile.ZipFile(path, "w") as archive:
         for i in range(MAX_ZIP_MEMBERS + 1):
             archive.writestr(f"{i}.parquet", b"")
-    report = validate_submission([path], store)
+    report = validate_submission([path], recorded.store)
     assert sentences(report) == [
         "many.zip: the zip has more members than a submission can have: found 101, expected at most 100 "
         "(MAX_ZIP_MEMBERS); zip the predictions files alone"
@@ -160,50 +154,48 @@ def test_zip_of_many_members_is_refused_at_once(store: Store, tmp_path: Path) ->
 
 
 def test_index_of_a_zip_is_read_up_to_a_bound(
-    recorded: Recorded, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_zip(recorded, tmp_path, FINAL_BONUS)
     # More than what the search for a zip's end reads.
     monkeypatch.setattr(zip_module, "MAX_ZIP_INDEX_SIZE_BYTES", 70_000)
-    assert validate_submission([path], store).passed
+    assert validate_submission([path], recorded.store).passed
     with zipfile.ZipFile(path, "a") as archive:
         for i in range(2):
             archive.writestr("x" * 40_000 + str(i), b"")
-    report = validate_submission([path], store)
+    report = validate_submission([path], recorded.store)
     assert "expected at most 70,000 (MAX_ZIP_INDEX_SIZE_BYTES)" in sentences(report)[0]
 
 
-def test_member_is_not_unpacked_beyond_a_bound(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_member_is_not_unpacked_beyond_a_bound(
+    recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(zip_module, "MIN_UNPACKED_LIMIT_BYTES", 1_000_000)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no-such-folder"))
     (tmp_path / "zeros").write_bytes(b"PAR1" + bytes(3_000_000))
     path = zip_files(tmp_path / "bomb.zip", {FINAL_BONUS: tmp_path / "zeros"}, zipfile.ZIP_DEFLATED)
-    report = validate_submission([path], store)
+    report = validate_submission([path], recorded.store)
     assert "found 3,000,004 bytes from " in sentences(report)[0]
     assert "expected at most 1,000,000 (MIN_UNPACKED_LIMIT_BYTES); zip without compression" in sentences(report)[0]
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
-def test_other_methods_are_unpacked_and_their_damage_is_named(
-    recorded: Recorded, store: Store, tmp_path: Path, method: int
-) -> None:
+def test_other_methods_are_unpacked_and_their_damage_is_named(recorded: Recorded, tmp_path: Path, method: int) -> None:
     path = make_zip(recorded, tmp_path, FINAL_BONUS, compression=method)
-    assert validate_submission([path], store).passed
+    assert validate_submission([path], recorded.store).passed
     data = bytearray(path.read_bytes())
     data[30 + len(FINAL_BONUS) + 40] ^= 0xFF
     path.write_bytes(data)
-    assert "a member cannot be read: found " in sentences(validate_submission([path], store))[0]
+    assert "a member cannot be read: found " in sentences(validate_submission([path], recorded.store))[0]
 
 
 @pytest.mark.parametrize("name", ["live.pq", "predictions_final.parquet.br", "predictions"])
-def test_predictions_in_a_zip_are_known_by_their_content(
-    recorded: Recorded, store: Store, tmp_path: Path, name: str
-) -> None:
+def test_predictions_in_a_zip_are_known_by_their_content(recorded: Recorded, tmp_path: Path, name: str) -> None:
     path = make_zip(recorded, tmp_path, f"{FINAL_BONUS} as {name}")
-    report = validate_submission([path], store)
+    report = validate_submission([path], recorded.store)
     assert {violation.check for violation in report.violations} == {"name"}
     assert f"rename it to {FINAL_BONUS}" in sentences(report)[0]
-    assert repair_submission([path], store, out=tmp_path / "out").validation.passed
+    assert repair_submission([path], recorded.store, out=tmp_path / "out").validation.passed
 
 
 def test_no_process_is_left_behind(recorded: Recorded, tmp_path: Path) -> None:
@@ -224,7 +216,7 @@ def test_no_process_is_left_behind(recorded: Recorded, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("handle", [validate_submission, lambda paths, store: repair_submission(paths, store, out="x")])
-def test_pipe_is_refused_before_it_is_read(store: Store, tmp_path: Path, handle: Callable[..., object]) -> None:
+def test_pipe_is_refused_before_it_is_read(recorded: Recorded, tmp_path: Path, handle: Callable[..., object]) -> None:
     os.mkfifo(tmp_path / LIVE)
     with pytest.raises(SubmissionError, match=r"cannot be opened: found a pipe or a device, expected a file"):
-        handle([tmp_path / LIVE], store)
+        handle([tmp_path / LIVE], recorded.store)

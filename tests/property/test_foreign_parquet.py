@@ -25,7 +25,6 @@ from hypothesis import strategies as st
 
 from fixtures.submissions import LIVE, Recorded, Rows, sentences
 from sensorium_data.errors import SubmissionError
-from sensorium_data.store import Store, open_store
 from sensorium_data.submission import repair_submission, validate_submission
 
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -48,11 +47,6 @@ LISTS = ("list", "large_list")
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return Recorded(tmp_path_factory.mktemp("foreign"))
-
-
-@pytest.fixture(scope="module")
-def store(recorded: Recorded) -> Store:
-    return open_store(recorded.store)
 
 
 def value_type(name: str) -> pa.DataType:
@@ -213,21 +207,19 @@ def as_meant(recorded: Recorded, row: dict[str, Any]) -> tuple[str, int, np.ndar
 
 @settings(max_examples=20)
 @given(data=st.data())
-def test_verdicts_are_the_oracles_and_a_copy_changes_no_value(
-    recorded: Recorded, store: Store, data: st.DataObject
-) -> None:
+def test_verdicts_are_the_oracles_and_a_copy_changes_no_value(recorded: Recorded, data: st.DataObject) -> None:
     file = data.draw(foreign_files(small_rows(recorded)))
     with tempfile.TemporaryDirectory() as folder:
         path = file.write(Path(folder) / LIVE)
-        report = validate_submission([path], store)
+        report = validate_submission([path], recorded.store)
         assert {violation.check for violation in report.violations} == file.failing, sentences(report)
         meant = [row for row in (as_meant(recorded, row) for row in file.rows) if row is not None]
         is_usable = file.types["prediction"] not in ("decimal", "string")
         if not is_usable or all(trial == 99 for _, trial, _, _ in meant):
             with pytest.raises(SubmissionError, match="no row of a submission"):
-                repair_submission([path], store, out=Path(folder) / "out")
+                repair_submission([path], recorded.store, out=Path(folder) / "out")
             return
-        copied = repair_submission([path], store, out=Path(folder) / "out")
+        copied = repair_submission([path], recorded.store, out=Path(folder) / "out")
         told = "\n".join(copied.corrections)
         for mouse, trial, values, ids in read_copy(copied.files):
             assert any(
@@ -254,7 +246,7 @@ def test_verdicts_are_the_oracles_and_a_copy_changes_no_value(
     trial=st.sampled_from([int, str, "{}.npy".format, float]),
 )
 def test_files_of_pandas_get_the_verdict_of_their_types(
-    recorded: Recorded, store: Store, types: dict[str, str], trial: Callable[[int], Any]
+    recorded: Recorded, types: dict[str, str], trial: Callable[[int], Any]
 ) -> None:
     frame = pd.DataFrame(small_rows(recorded))
     frame["trial_indices"] = frame["trial_indices"].map(trial)
@@ -263,7 +255,7 @@ def test_files_of_pandas_get_the_verdict_of_their_types(
     right = types["prediction"] in ("float32", "float64") and types["neuron_ids"] != "float64" and trial is not float
     with tempfile.TemporaryDirectory() as folder:
         frame.to_parquet(Path(folder) / LIVE, compression="brotli", index=False)
-        report = validate_submission([Path(folder) / LIVE], store)
+        report = validate_submission([Path(folder) / LIVE], recorded.store)
     assert {violation.check for violation in report.violations} == (set() if right else {"columns"})
 
 
@@ -282,20 +274,20 @@ UNHOLDABLE: list[tuple[str, str, Any, str, str]] = [
     ("type_", "value", "column", "expected"), [u[1:] for u in UNHOLDABLE], ids=[u[0] for u in UNHOLDABLE]
 )
 def test_what_the_format_does_not_hold_is_refused(
-    recorded: Recorded, store: Store, tmp_path: Path, type_: str, value: Any, column: str, expected: str
+    recorded: Recorded, tmp_path: Path, type_: str, value: Any, column: str, expected: str
 ) -> None:
     rows = small_rows(recorded)
     (rows[0]["prediction"][0] if column == "prediction" else rows[0]["neuron_ids"])[0] = value
     types = {"mouse": "string", "trial_indices": "int64", "prediction": "double", "neuron_ids": "int64"}
     path = Foreign(rows, types | {column: type_}).write(tmp_path / LIVE)
-    report = validate_submission([path], store)
+    report = validate_submission([path], recorded.store)
     is_right_type = type_ in ACCEPTED[column]
     assert {violation.check for violation in report.violations} == ({"neurons"} if is_right_type else {"columns"})
     if column == "prediction" and type_ in ("decimal", "string"):  # All rows are of that type.
         with pytest.raises(SubmissionError, match=expected):
-            repair_submission([path], store, out=tmp_path / "out")
+            repair_submission([path], recorded.store, out=tmp_path / "out")
         return
-    copied = repair_submission([path], store, out=tmp_path / "out")
+    copied = repair_submission([path], recorded.store, out=tmp_path / "out")
     assert any(expected in reason for reason in copied.left_out)
     assert (rows[0]["mouse"], rows[0]["trial_indices"]) not in [row[:2] for row in read_copy(copied.files)]
 
@@ -305,7 +297,7 @@ WRONG_TYPES = [(name, type_) for name, types in OTHERS.items() for type_ in (typ
 
 @pytest.mark.parametrize(("column", "type_"), [*WRONG_TYPES, ("mouse", ""), ("neuron_ids", "")])
 def test_a_wrong_or_missing_column_hides_no_other_violation(
-    recorded: Recorded, store: Store, tmp_path: Path, column: str, type_: str
+    recorded: Recorded, tmp_path: Path, column: str, type_: str
 ) -> None:
     """Every kind of change beside it is reported too, one pair at a time, in one file."""
     types = {"mouse": "string", "trial_indices": "int64", "prediction": "double", "neuron_ids": "int64"}
@@ -323,6 +315,6 @@ def test_a_wrong_or_missing_column_hides_no_other_violation(
         folder = tmp_path / str(index)
         folder.mkdir()
         pq.write_table(table, folder / LIVE, compression="brotli")
-        report = validate_submission([folder / LIVE], store)
+        report = validate_submission([folder / LIVE], recorded.store)
         found = {violation.check for violation in report.violations}
         assert {"columns", check} <= found, (change, sentences(report))
