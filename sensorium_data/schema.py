@@ -119,6 +119,9 @@ class Field:
         small and lie in one chunk each. Chosen by measuring other cuts (benchmarks/layout.py): shards of several
         trials make a block up to twice as slow, chunks of all neurons a trace two to five times.
 
+        Every chunk ends with its CRC-32C, so that any reader of Zarr reports a damaged one. Videos have none: they are
+        read whole, and our readers compare whole objects with the ledger.
+
         Parameters
         ----------
         sizes : mapping of str to int
@@ -126,7 +129,7 @@ class Field:
         compact : bool
             The values are rounded (:attr:`sensorium_data.store.Precision.COMPACT`), so that compression pays.
         """
-        from zarr.codecs import BloscCodec
+        from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
         shape = tuple(sizes[dim] for dim in self.dims)
         layout: dict[str, Any] = {
@@ -153,16 +156,18 @@ class Field:
                 layout["compressors"] = [
                     BloscCodec(cname="zstd", clevel=1, typesize=typesize, shuffle="noshuffle")
                     if compact
-                    else lz4(shuffle="noshuffle")
+                    else lz4(shuffle="noshuffle"),
+                    Crc32cCodec(),
                 ]
             case "videos" if self.dims[0] == "trial":
                 layout["chunks"] = (1, *whole[1:])
                 layout["compressors"] = [lz4(shuffle="bitshuffle")]
             case _ if self.dims[0] == "statistic" and len(self.dims) > 1:
                 layout["chunks"] = (1, *whole[1:])
-                layout["compressors"] = [lz4(shuffle="bitshuffle")]
+                layout["compressors"] = [lz4(shuffle="bitshuffle"), Crc32cCodec()]
             case _:
                 layout["chunks"] = whole
+                layout["compressors"] = [ZstdCodec(), Crc32cCodec()]
         return layout
 
 

@@ -284,8 +284,8 @@ def inspect(
 
 
 def verify(
-    store: StoreArgument,
-    *session: Annotated[str, Parameter(help="Sessions to verify. Default: all in the store.")],
+    path: Annotated[str, Parameter(help="A store, predictions, a run, or a submission: its folder, or one zip.")],
+    *session: Annotated[str, Parameter(help="Sessions of a store to verify. Default: all.")],
     source: Annotated[
         list[str] | None,
         Parameter(
@@ -297,42 +297,33 @@ def verify(
     jobs: JobsOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Recompute the digest of every stored object and compare it with the ledger. Exit status 1 if any differs."""
+    """Recompute the digest of every stored object and compare it with the ledger. Exit status 1 if any differs.
+
+    An interrupted verification is continued if it is started again within 24 hours.
+    """
     from dataclasses import asdict
 
     from flows.cli.tables import error_console, print_table, table_console
+    from flows.cli.verification import verify_path
     from flows.reporting import format_size
-    from sensorium_data.archive import open_archive
-    from sensorium_data.errors import StoreError
-    from sensorium_data.ingest import compare_with_archive, verify_session
-    from sensorium_data.sessions import find_session, find_sessions
-    from sensorium_data.store import open_store
+    from sensorium_data.sessions import find_session
 
-    reports = []
-    n_jobs = count_jobs(jobs)
-    try:
-        opened = open_store(store)
-        chosen = find_sessions(session) if session else opened.sessions
-        with terminal_progress() as progress:
-            for one in chosen:
-                reports.append(verify_session(opened, one.name, jobs=n_jobs, progress=progress))
-                if source is not None:
-                    with open_archive(one, [] if source == ["gin"] else source) as archive:
-                        reports.append(compare_with_archive(opened, one.name, archive, jobs=n_jobs, progress=progress))
-    except StoreError as error:
-        # A store that cannot be opened is a store found wrong.
-        complain(str(error))
-        return EXIT_WRONG
-    problems = [f"session {report.session}: {problem}" for report in reports for problem in report.problems]
+    with terminal_progress() as progress:
+        reports, failures = verify_path(path, session, source=source, jobs=count_jobs(jobs), progress=progress)
+    problems = [
+        f"session {report.session}: {problem}" if report.session else problem
+        for report in reports
+        for problem in report.problems
+    ]
     if as_json:
         print_json([asdict(report) for report in reports])
-    else:
+    elif reports:
         print_table(
             table_console(),
-            f"Verification of {store}",
+            f"Verification of {path}",
             [
                 {
-                    "session": find_session(report.session).alias,
+                    "session": find_session(report.session).alias if report.session else "",
                     "compared with": report.compared_with,
                     "objects or trials": report.n_objects,
                     "size": format_size(report.size_bytes),
@@ -341,6 +332,15 @@ def verify(
                 for report in reports
             ],
         )
+    for report in reports:
+        if report.n_resumed:
+            error_console().print(
+                f"{report.n_resumed} of {report.n_objects} objects were found sound by the verification that this one "
+                "continues",
+                soft_wrap=True,
+            )
     for problem in problems:
         error_console().print(problem, soft_wrap=True)
-    return EXIT_WRONG if problems else EXIT_DONE
+    for failure in failures:
+        complain(str(failure))
+    return EXIT_WRONG if problems or failures else EXIT_DONE

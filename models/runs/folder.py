@@ -25,8 +25,18 @@ from models.runs.location import RunsFolder
 from models.runs.run import FORMAT_VERSION, ModelRecord
 from models.runs.weights import digest_file, save_weights
 from sensorium_data.errors import RunError, StoreError
-from sensorium_data.files import LocalObjects, close_locked, empty_folder, lock_folder, require_own_folder, sync_folder
+from sensorium_data.files import (
+    LocalObjects,
+    StoredObject,
+    close_locked,
+    empty_folder,
+    lock_folder,
+    require_own_folder,
+    sync_folder,
+)
 from sensorium_data.machine import count_cores
+from sensorium_data.predictions import RUN_KIND
+from sensorium_data.store import LEDGER_KEY, ObjectLedger
 
 __all__ = [
     "RunFolder",
@@ -165,6 +175,7 @@ def publish_run(
             folder = RunFolder(partial, identity, config, lambda: runs.send_unfinished(name))
             folder.write_recipe(data)
             yield folder
+            _write_ledger(partial)
             # A power cut must not leave a finished run whose files never reached the disk.
             LocalObjects(partial).sync_all()
             partial.rename(path)
@@ -225,6 +236,15 @@ def _exclusive_access(folder: Path) -> Iterator[None]:
     finally:
         if descriptor is not None:
             close_locked(descriptor)
+
+
+def _write_ledger(folder: Path) -> None:
+    """Record the size and the digest of everything that the finished run consists of."""
+    files = LocalObjects(folder)
+    files.delete(LEDGER_KEY)
+    keys = [key for key in files.keys() or () if not key.startswith(f"{CHECKPOINTS_FOLDER}/")]
+    objects = {key: StoredObject.of(files.read(key)) for key in keys}
+    files.write(LEDGER_KEY, ObjectLedger(objects).write(RUN_KIND))
 
 
 def _find_commit() -> str | None:

@@ -18,6 +18,7 @@ from models.runs.files import CHECKPOINTS_FOLDER, MODEL_FILE, REQUIRED_FILES, SH
 from sensorium_data.errors import RunError
 from sensorium_data.files import RemoteObjects, cache_folder, empty_folder, open_objects, read_regular
 from sensorium_data.names import find_name_problem
+from sensorium_data.store import LEDGER_KEY
 
 __all__ = ["LocalRuns", "RemoteRuns", "RunsFolder", "open_runs", "split_run"]
 
@@ -184,7 +185,7 @@ class RemoteRuns:
         folder.mkdir(parents=True)
         try:
             # A web server does not say what it has.
-            for key in (*required, *SHOWN_FILES) if keys is None else keys:
+            for key in (*required, LEDGER_KEY, *SHOWN_FILES) if keys is None else keys:
                 problem = find_name_problem(key)
                 if problem is not None:
                     raise RunError(

@@ -24,6 +24,8 @@ from models.runs.metrics import EpochMetrics, read_metrics
 from models.runs.weights import digest_file, load_weights
 from models.settings import MachineSettings
 from sensorium_data.errors import RunError
+from sensorium_data.files import LocalObjects
+from sensorium_data.predictions import read_run_ledger
 from sensorium_data.sessions import Session, find_session
 
 __all__ = [
@@ -256,6 +258,7 @@ def load_run(path: str | Path) -> Run:
         # The files' bytes and not the identity: a later version's config may have settings that this one lacks.
         if digest_file(path / name) != digest:
             raise RunError("changed after training", path=path / name, remedy="restore it, or train again")
+    _require_as_written(path)
     return Run(
         path=path,
         location=location,
@@ -269,6 +272,20 @@ def load_run(path: str | Path) -> Run:
         duration_s=record.duration_s,
         digest=record.weights_sha256,
     )
+
+
+def _require_as_written(path: Path) -> None:
+    """Raise a :class:`RunError` if a file is not what it was when the run was finished, as far as that is known."""
+    ledger = read_run_ledger(LocalObjects(path))
+    if ledger is None:
+        return
+    # The weights are compared when they are loaded.
+    for name in sorted(ledger.objects.keys() & set(REQUIRED_FILES) - {"model.safetensors"}):
+        damage = ledger.objects[name].find_difference((path / name).read_bytes())
+        if damage is not None:
+            raise RunError(
+                "changed after training", path=path / name, found=damage, remedy="restore it, or train again"
+            )
 
 
 def _read_record(path: Path, kind: type[_Record]) -> _Record:

@@ -41,3 +41,5 @@ from .regular_file import open_regular as open_regular
 from .regular_file import read_regular as read_regular
 from .removal import empty_folder as empty_folder
 from .removal import require_own_folder as require_own_folder
+from .sealed_json import read_sealed as read_sealed
+from .sealed_json import seal as seal

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 #: Raised whenever the same archive would give other bytes.
-CONVERTER_VERSION = 5
+CONVERTER_VERSION = 6
 
 #: The variables that are written trial by trial; the others are small.
 BLOCK_VARIABLES = ("videos", "responses")
@@ -146,6 +146,7 @@ def encode_rest(
 
 def compose_attributes(
     session: Session,
+    group: str,
     archive: SessionArchive,
     records: Iterable[TrialRecord],
     notes: Sequence[str],
@@ -162,6 +163,7 @@ def compose_attributes(
     attributes: dict[str, Any] = {
         "title": title if simulation is None else f"Simulated recording in the layout of {title}",
         "session": session.name,
+        "group": group,
         "alias": session.alias,
         # What was published of the ten sessions; another lab's say nothing of theirs, and a simulation's are nobody's.
         **(

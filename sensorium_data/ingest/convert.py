@@ -77,6 +77,7 @@ from sensorium_data.store import (
     publish_root,
     read_attributes,
     read_ledger,
+    refuse_other_root,
 )
 
 __all__ = ["CONVERTER_VERSION", "ConversionReport", "convert_session"]
@@ -214,6 +215,7 @@ def convert_session(
     parse_frame_size(resize), parse_tier_map(tier_map or ())
     sources = () if source is None else (source,) if isinstance(source, str) else tuple(source)
     known = Store.at(store)
+    refuse_other_root(known.objects)
     sources = sources or _list_published(session, known)
     with contextlib.ExitStack() as stack:
         if executor is None:
@@ -299,7 +301,8 @@ class _Conversion:
                     return report
                 for one in leftovers:
                     one.tidy_up()
-        if target.is_to_be_pointed_to or session not in self.store.listed or is_locked(objects, ROOT_LOCK):
+        is_to_be_listed = repairs or target.is_to_be_pointed_to or session not in self.store.listed
+        if is_to_be_listed or is_locked(objects, ROOT_LOCK):
             publish_root(objects, session=session, group=target.group)
         return self._report_done(target, started)
 
@@ -377,6 +380,7 @@ class _Conversion:
         recall_statistics(archive, statistics)
         attributes = compose_attributes(
             session,
+            target.group,
             archive,
             records,
             notes,

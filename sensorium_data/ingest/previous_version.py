@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -136,13 +137,18 @@ class PreviousVersion:
 
     @cached_property
     def is_usable(self) -> bool:
-        """Whether the small arrays, which every trial needs, are sound; the blocks are looked at one by one."""
-        small = ("behavior/", "pupil_center/", "movies/", "trial/", "zarr.json")
-        return all(
-            self._read_sound(key, stored) is not None
-            for key, stored in self._ledger.objects.items()
-            if key.startswith(small)
-        )
+        """Whether the small arrays, which every trial needs, are sound; the blocks are looked at one by one.
+
+        Blocks without a checksum, as earlier versions wrote them, cannot stand in a group of this version.
+        """
+        small = ("behavior/", "pupil_center/", "movies/", "trial/", "responses/zarr.json", "zarr.json")
+        sound = {
+            key: self._read_sound(key, stored) for key, stored in self._ledger.objects.items() if key.startswith(small)
+        }
+        if None in sound.values():
+            return False
+        sharding = json.loads(sound["responses/zarr.json"] or b"")["codecs"][0]["configuration"]
+        return bool(sharding["codecs"][-1]["name"] == "crc32c")
 
     @cached_property
     def _small(self) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from sensorium_data.archive import SessionArchive
-from sensorium_data.errors import ArchiveError, TrialError
+from sensorium_data.errors import ArchiveError, StoreError, TrialError
 from sensorium_data.ingest.adaptation import Adaptation
 from sensorium_data.ingest.archived_statistics import read_statistic, start_computed_statistics
 from sensorium_data.ingest.assembly import STATISTICS_GROUP
@@ -20,46 +20,20 @@ from sensorium_data.ingest.trial_blocks import TrialBlock, TrialForm, read_trial
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import STATISTICS, VARIABLES
 from sensorium_data.sessions import find_session
-from sensorium_data.store import LEDGER_KEY, Precision, StoreLike, find_object_problems, open_store
+from sensorium_data.store import Precision, StoreLike, VerificationReport, open_store, verify_objects
 
 __all__ = ["VerificationReport", "compare_with_archive", "verify_session"]
 
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True)
-class VerificationReport:
-    """What :func:`verify_session` or :func:`compare_with_archive` found.
-
-    Attributes
-    ----------
-    session : str
-        The session's full name.
-    compared_with : str
-        ``"ledger"``, or where the archive is.
-    n_objects : int
-        Objects of the ledger, or trials of the archive, that were compared.
-    size_bytes : int
-        Size of what was read: the objects', or the compressed members'.
-    problems : tuple of str
-        One sentence for each object that is missing, changed or unknown, or for each difference from the archive; empty
-        for a sound store.
-    """
-
-    session: str
-    compared_with: str
-    n_objects: int
-    size_bytes: int
-    problems: tuple[str, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
-
-
 def verify_session(
-    store: StoreLike, session: str, *, jobs: int = 4, progress: Progress = ignore_progress
+    store: StoreLike,
+    session: str,
+    *,
+    jobs: int = 4,
+    progress: Progress = ignore_progress,
+    resumes: bool = False,
 ) -> VerificationReport:
     """Read every object of a published session and compare it with the ledger.
 
@@ -73,22 +47,26 @@ def verify_session(
         Objects read at once.
     progress : Progress
         Told after each object.
+    resumes : bool
+        Go on from where an interrupted verification of the last 24 hours ended.
 
     Raises
     ------
     StoreError
-        If the session is not there, its ledger is damaged, or an object cannot be read.
+        If the session is not there, its ledger is damaged, or its group is another session's or version's.
     """
     found = find_session(session)
     opened = open_store(store)
     ledger = opened.ledger(found)
-    group = opened.objects.child(opened.group(found))
-    problems = find_object_problems(group, ledger, jobs=jobs, progress=progress, label=f"verify {found.alias}")
-    sentences = [f"{key}: {problem}" for key, problem in problems.items()]
-    keys = group.keys()
-    if keys is not None:
-        sentences += [f"{key}: not in the ledger" for key in keys if key not in ledger.objects and key != LEDGER_KEY]
-    return VerificationReport(found.name, "ledger", len(ledger.objects), ledger.size_bytes, tuple(sentences))
+    return verify_objects(
+        opened.objects.child(opened.group(found)),
+        ledger,
+        session=found.name,
+        jobs=jobs,
+        progress=progress,
+        label=f"verify {found.alias}",
+        resumes=resumes,
+    )
 
 
 def compare_with_archive(
@@ -126,22 +104,24 @@ def compare_with_archive(
     dataset = opened[found]
     import zarr
 
-    group: Any = zarr.open_group(opened.objects.child(opened.group(found)).zarr_store(), mode="r")
+    group: Any = zarr.open_group(opened.zarr_store(found), mode="r")
     contents = read_session_contents(archive, found, Adaptation.read(dataset.attrs))
     form = TrialForm.of(contents, dataset.sizes["time"])
     precision = Precision(dataset.attrs["precision"])
-    labels = {
-        "trials": (dataset.trial.values.tolist(), list(contents.trials)),
-        "tiers": (dataset.tier.values.tolist(), [str(tier) for tier in contents.tiers]),
-        "unit ids": (dataset.neuron.values.tolist(), contents.unit_ids.tolist()),
+    labels: dict[str, tuple[Any, Any]] = {
+        "trials": (dataset.trial.values, contents.trials),
+        "tiers": (dataset.tier.values, [str(tier) for tier in contents.tiers]),
+        "unit ids": (dataset.neuron.values, contents.unit_ids),
         "cell positions": (
-            np.stack([dataset.x, dataset.y, dataset.z], axis=1).tolist() if "x" in dataset.coords else None,
-            None if contents.positions is None else contents.positions.tolist(),
+            np.stack([dataset.x, dataset.y, dataset.z], axis=1) if "x" in dataset.coords else (),
+            () if contents.positions is None else contents.positions,
         ),
-        "variables": ([name for name in VARIABLES if name in dataset], list(contents.variables)),
+        "variables": ([name for name in VARIABLES if name in dataset], contents.variables),
         "frame sizes": ((dataset.sizes["height"], dataset.sizes["width"]), contents.frame_size),
     }
-    sentences = [f"{name} differ from the archive's" for name, (stored, there) in labels.items() if stored != there]
+    sentences = [
+        f"{name} differ from the archive's" for name, (stored, there) in labels.items() if not _are_equal(stored, there)
+    ]
     variables = [name for name in VARIABLES if name in dataset and name in contents.variables]
     positions = {int(trial): position for position, trial in enumerate(dataset.trial.values.tolist())}
     n_frames = dict(zip(positions, dataset.n_frames.values.tolist(), strict=True))
@@ -161,7 +141,10 @@ def compare_with_archive(
             differences.append(f"trial {trial} has {n_frames[trial]} valid frames, {block.n_frames} in the archive")
         if block.responses_withheld != withheld[trial]:
             differences.append(f"trial {trial}: the store and the archive disagree on whether responses are withheld")
-        arrays = {name: np.asarray(group[name][positions[trial]]) for name in variables}
+        try:
+            arrays = {name: np.asarray(group[name][positions[trial]]) for name in variables}
+        except StoreError as error:
+            return None, [*differences, f"trial {trial} cannot be read from the store: {error}"]
         differences += [f"trial {trial}: {difference}" for difference in _compare_arrays(arrays, block)]
         return block if computed else None, differences
 
@@ -203,6 +186,12 @@ def _map_ahead(
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
+
+
+def _are_equal(stored: npt.ArrayLike, there: npt.ArrayLike) -> bool:
+    """Whether two lists of labels are equal; a position that is not known is NaN in both."""
+    first, second = np.asarray(stored), np.asarray(there)
+    return np.array_equal(first, second, equal_nan=first.dtype.kind == second.dtype.kind == "f")
 
 
 def _compare_arrays(arrays: Mapping[str, np.ndarray], block: TrialBlock) -> Iterator[str]:

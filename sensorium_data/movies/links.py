@@ -109,7 +109,7 @@ def _read_links(store: Store) -> MovieLinks:
 def _covers_all(links: MovieLinks, store: Store) -> bool:
     return links.sessions.keys() == {session.name for session in store} and all(
         links.sessions[session.name].content == store.digest(session)
-        or links.sessions[session.name].digest == read_movies_digest(store.objects, store.require_group(session))
+        or links.sessions[session.name].digest == read_movies_digest(store.zarr_store(session))
         for session in store
     )
 

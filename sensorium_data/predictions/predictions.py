@@ -17,6 +17,8 @@ broken trials. The root's attributes say what made it:
 ``content_digest``
     SHA-256 over all predicted values.
 
+Every object's size and digest stand in ``ledger.json``, and are compared when it is read.
+
 It is written under ``<url>.partial`` and renamed when it is whole.
 """
 
@@ -24,31 +26,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 
 from sensorium_data.errors import PredictionsError, UsageError
-from sensorium_data.files import LocalObjects, open_objects, parse_json
-from sensorium_data.predictions.writer import PREDICTIONS_KIND, PredictionsWriter, ResponseUnits, trial_key
+from sensorium_data.predictions.reader import open_predictions, predictions_attributes
+from sensorium_data.predictions.writer import PredictionsWriter, ResponseUnits
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.schema import READABLE_SCHEMA_VERSIONS
-from sensorium_data.sessions import Session, find_session, sort_tiers
-from sensorium_data.store import METADATA_KEY, StoreLike, make_portable, open_store, survive_forks
+from sensorium_data.sessions import find_session, sort_tiers
+from sensorium_data.store import StoreLike, open_store
 
 __all__ = [
     "ArraysReport",
     "PredictionsWriter",
     "ResponseUnits",
     "create_predictions",
-    "find_predictions",
     "from_arrays",
-    "open_predictions",
-    "predicted_sessions",
-    "predictions_attributes",
 ]
 
 
@@ -99,7 +94,8 @@ def create_predictions(
         Digests of the training runs that predict.
     identity : str, optional
         A digest of everything the predictions depend on. With it, a later call with equal arguments
-        continues an interrupted local store, and :func:`find_predictions` recognizes a finished one.
+        continues an interrupted local store, and :func:`~sensorium_data.predictions.find_predictions` recognizes a
+        finished one.
     attributes : mapping, optional
         More attributes of the root, JSON values.
     left_out : mapping of str to collection of int, optional
@@ -223,140 +219,6 @@ def from_arrays(
                 n_done += 1
                 progress("write predictions", n_done, n_total)
     return ArraysReport("written", n_total)
-
-
-def find_predictions(url: str, identity: str) -> bool:
-    """Return whether the predictions with this identity are finished.
-
-    Raises
-    ------
-    PredictionsError
-        If something else lies there.
-    """
-    objects = open_objects(url.rstrip("/"))
-    there = objects.root.exists() if isinstance(objects, LocalObjects) else objects.exists(METADATA_KEY)
-    if not there:
-        return False
-    found = predictions_attributes(url).get("identity")
-    if found != identity:
-        raise PredictionsError(
-            "other predictions lie there",
-            path=url,
-            found=f"identity {found}",
-            expected=f"identity {identity}",
-            remedy="choose another name, or remove them",
-        )
-    return True
-
-
-def predictions_attributes(url: str) -> dict[str, Any]:
-    """Return the attributes of a predictions store's root.
-
-    Raises
-    ------
-    PredictionsError
-        If there is no finished predictions store, or one of another schema version.
-    """
-    objects = open_objects(url.rstrip("/"))
-    try:
-        attributes = dict(parse_json(objects.read(METADATA_KEY))["attributes"])
-    except FileNotFoundError:
-        unfinished = isinstance(objects, LocalObjects) and Path(f"{objects.root}.partial").exists()
-        raise PredictionsError(
-            "the predictions are unfinished" if unfinished else "no predictions store",
-            path=url,
-            remedy="run `sensorium predict` again" if unfinished else "write one with `sensorium predict`",
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise PredictionsError(
-            "the predictions store is damaged", path=url, found=f"unreadable metadata ({error})", remedy="predict again"
-        ) from error
-    if attributes.get("kind") != PREDICTIONS_KIND:
-        raise PredictionsError(
-            "no predictions store",
-            path=url,
-            found=f"a Zarr group titled {attributes.get('title')!r}",
-            remedy="give the store that `sensorium predict` wrote",
-        )
-    if attributes.get("schema_version") not in READABLE_SCHEMA_VERSIONS:
-        raise PredictionsError(
-            "predictions of another schema version",
-            path=url,
-            found=attributes.get("schema_version"),
-            expected=" or ".join(map(str, READABLE_SCHEMA_VERSIONS)),
-            remedy="predict again with this version",
-        )
-    return attributes
-
-
-def predicted_sessions(url: str) -> tuple[Session, ...]:
-    """Return the sessions of a predictions store, in catalogue order.
-
-    Raises
-    ------
-    PredictionsError
-        If there is no finished predictions store.
-    """
-    return tuple(sorted(find_session(name) for name in predictions_attributes(url)["stores"]))
-
-
-def open_predictions(url: str, session: str) -> xr.Dataset:
-    """Open the predictions of one session.
-
-    Parameters
-    ----------
-    url : str
-        The predictions store.
-    session : str
-        Alias or full name.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``predictions`` (trial, neuron, time), float32, a dask block a trial; coordinates in memory. The
-        root's attributes are among its attributes.
-
-    Raises
-    ------
-    PredictionsError
-        If there is no finished predictions store, it is damaged, or the session is not in it.
-    """
-    attributes = predictions_attributes(url)
-    found = find_session(session)
-    if found.name not in attributes["stores"]:
-        raise PredictionsError(
-            "the session is not predicted",
-            session=found,
-            path=url,
-            found=", ".join(find_session(name).alias for name in attributes["stores"]),
-            remedy="predict it, or choose another session",
-        )
-    group = open_objects(url.rstrip("/")).child(found.name)
-    try:
-        stored = xr.open_zarr(group.zarr_store(), consolidated=True, chunks=None)
-        loaded = stored.assign_coords({name: coordinate.load() for name, coordinate in stored.coords.items()})
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-        raise PredictionsError(
-            "the predictions store is damaged", session=found, path=url, found=str(error), remedy="predict again"
-        ) from error
-    if isinstance(group, LocalObjects):
-        # Zarr reads an object that is lost or empty as NaN and says nothing.
-        valid = zip(loaded["trial"].values.tolist(), loaded["valid"].values.tolist(), strict=True)
-        for index, (trial, is_valid) in enumerate(valid):
-            if is_valid and not group.size(trial_key(index)):
-                raise PredictionsError(
-                    "the predictions store is damaged",
-                    session=found,
-                    trial=trial,
-                    path=url,
-                    found=f"no {trial_key(index)}",
-                    remedy="predict again",
-                )
-    # One dask block a trial: a trial is one object, and smaller blocks would each read it.
-    blocks = {"trial": 1, "neuron": -1, "time": -1}
-    survive_forks()
-    chunked = loaded.assign({name: variable.chunk(blocks) for name, variable in loaded.data_vars.items()})
-    return make_portable(chunked.assign_attrs(attributes | loaded.attrs))
 
 
 def _holds(

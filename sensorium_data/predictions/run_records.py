@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import RunError, StoreError
-from sensorium_data.files import Objects, open_objects, parse_json
+from sensorium_data.files import Objects, digest_bytes, open_objects, parse_json
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.store import LEDGER_KEY, ObjectLedger, VerificationReport, verify_objects
 
-__all__ = ["RunRecord", "find_runs"]
+__all__ = ["RUN_KIND", "RunRecord", "find_runs", "read_run_ledger", "verify_run"]
+
+#: What the ledger of a run is a ledger of.
+RUN_KIND = "run"
 
 # The last file that a run gets; it names the run by the digest of its weights.
 _MODEL_FILE = "model.json"
 _DIGEST = "weights_sha256"
+# What model.json has digests of, in every version.
+_DIGESTED_FILES = {"model.safetensors": _DIGEST, "config.json": "config_sha256", "data.json": "data_sha256"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +79,11 @@ def find_runs(folder: str | Path, digests: Iterable[str]) -> dict[str, RunRecord
         if file != _MODEL_FILE or "/" in run:
             continue
         files = objects.child(run) if run else objects
-        model = _read_json(files, _MODEL_FILE)
+        ledger = read_run_ledger(files)
+        model = _read_json(files, _MODEL_FILE, ledger)
         digest = str(model.get(_DIGEST))
         if digest in wanted and digest not in found:
-            data = _read_json(files, "data.json")
+            data = _read_json(files, "data.json", ledger)
             try:
                 sessions = {str(session["name"]): str(session["digest"]) for session in data["sessions"]}
             except (KeyError, TypeError) as error:
@@ -84,23 +92,82 @@ def find_runs(folder: str | Path, digests: Iterable[str]) -> dict[str, RunRecord
                 path=files.url,
                 digest=digest,
                 model=model,
-                config=_read_json(files, "config.json"),
-                environment=_read_json(files, "environment.json"),
+                config=_read_json(files, "config.json", ledger),
+                environment=_read_json(files, "environment.json", ledger),
                 sessions=sessions,
             )
     return found
 
 
-def _read_json(files: Objects, key: str) -> dict[str, Any]:
+def read_run_ledger(files: Objects) -> ObjectLedger | None:
+    """Return the ledger of a run's folder; None for a run of an earlier version.
+
+    Raises
+    ------
+    RunError
+        If it is damaged.
+    """
+    try:
+        return ObjectLedger.read(files.read(LEDGER_KEY), RUN_KIND)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise _damaged(files.locate(LEDGER_KEY), str(error)) from error
+
+
+def verify_run(url: str, *, jobs: int = 4, progress: Progress = ignore_progress) -> VerificationReport:
+    """Read every file of a training run and compare it with the ledger.
+
+    A run of an earlier version has none: there the files are compared that ``model.json`` has digests of.
+
+    Parameters
+    ----------
+    url : str
+        The run's folder, or any fsspec URL of it.
+    jobs : int
+        Files read at once.
+    progress : Progress
+        Told after each file.
+
+    Raises
+    ------
+    RunError
+        If there is no run, or its ledger or ``model.json`` is damaged.
+    """
+    files = open_objects(url)
+    ledger = read_run_ledger(files)
+    if ledger is not None:
+        return verify_objects(files, ledger, jobs=jobs, progress=progress, label="verify the run")
+    model = _read_json(files, _MODEL_FILE, None)
+    problems, size_bytes = [], 0
+    for n_done, (key, name) in enumerate(_DIGESTED_FILES.items(), start=1):
+        try:
+            data = files.read(key)
+            size_bytes += len(data)
+            if digest_bytes(data) != model.get(name):
+                problems.append(f"{key}: the digest of its bytes differs")
+        except FileNotFoundError:
+            problems.append(f"{key}: missing")
+        progress("verify the run", n_done, len(_DIGESTED_FILES), n_bytes=size_bytes)
+    return VerificationReport("", _MODEL_FILE, len(_DIGESTED_FILES), size_bytes, tuple(problems))
+
+
+def _read_json(files: Objects, key: str, ledger: ObjectLedger | None) -> dict[str, Any]:
     path = files.locate(key)
     try:
-        content = parse_json(files.read(key))
+        data = files.read(key)
+        content = parse_json(data)
     except FileNotFoundError as error:
         raise _damaged(path, "no such file") from error
     except (StoreError, ValueError) as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(content, dict):
         raise _damaged(path, f"JSON of a {type(content).__name__}")
+    if ledger is not None:
+        stored = ledger.objects.get(key)
+        damage = "not in the ledger" if stored is None else stored.find_difference(data)
+        if damage is not None:
+            raise _damaged(path, damage)
     return content
 
 

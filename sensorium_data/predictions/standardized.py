@@ -10,7 +10,7 @@ import xarray as xr
 
 from sensorium_data.errors import PredictionsError, StoreError, UsageError
 from sensorium_data.files import parse_json
-from sensorium_data.predictions.predictions import open_predictions
+from sensorium_data.predictions.reader import open_predictions
 from sensorium_data.sessions import Session, Tier
 from sensorium_data.statistics import describe_coverage, read_coverage, response_precision
 from sensorium_data.store import Store

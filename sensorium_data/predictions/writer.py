@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import threading
@@ -21,6 +20,7 @@ from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.files import (
     LocalObjects,
     RemoteObjects,
+    StoredObject,
     close_locked,
     empty_folder,
     lock_folder,
@@ -29,8 +29,19 @@ from sensorium_data.files import (
     require_own_folder,
     sync_folder,
 )
+from sensorium_data.predictions.content_digest import digest_content, digest_values
+from sensorium_data.predictions.written_trials import JOURNAL_KEY, WrittenTrials
 from sensorium_data.sessions import Session, find_session
-from sensorium_data.store import METADATA_KEY, SessionTemplate, StoreLike, consolidate, open_store, parse_tiers
+from sensorium_data.store import (
+    LEDGER_KEY,
+    METADATA_KEY,
+    ObjectLedger,
+    SessionTemplate,
+    StoreLike,
+    consolidate,
+    open_store,
+    parse_tiers,
+)
 
 __all__ = ["PREDICTIONS_KIND", "PredictionsWriter", "ResponseUnits", "trial_key"]
 
@@ -127,6 +138,8 @@ class PredictionsWriter:
         self._templates: dict[Session, SessionTemplate] = {}
         #: SHA-256 of each written trial's values; empty while a trial is being written.
         self._digests: dict[Session, dict[int, str]] = {}
+        #: By key, relative to the store's root.
+        self._objects: dict[str, StoredObject] = {}
         self._claim: int | None = None
         self._owns_work = False
 
@@ -192,11 +205,12 @@ class PredictionsWriter:
         try:
             key, data = self._templates[found].encode_block(_VARIABLE, index, block)
             self._work.child(found.name).write(key, data)
+            self._note_written(found, key, StoredObject.of(data))
         except BaseException:
             with self._lock:
                 del self._digests[found][trial]
             raise
-        digest = _digest_values(block)
+        digest = digest_values(block)
         with self._lock:
             self._digests[found][trial] = digest
 
@@ -231,6 +245,12 @@ class PredictionsWriter:
                 finished = True
         finally:
             self._release(discard=not finished and not self._resumable)
+
+    def _note_written(self, session: Session, key: str, stored: StoredObject) -> None:
+        with self._lock:
+            self._objects[f"{session.name}/{key}"] = stored
+            if self._resumable and isinstance(self._work, LocalObjects):
+                WrittenTrials(self._work.child(session.name)).add(key, stored)
 
     def _release(self, *, discard: bool) -> None:
         if discard and self._owns_work:
@@ -314,17 +334,21 @@ class PredictionsWriter:
             return False
 
     def _recover(self, session: Session) -> None:
+        if not isinstance(self._work, LocalObjects):
+            return
         group = self._work.child(session.name)
         coordinates = self._coordinates[session]
+        noted = WrittenTrials(group).read()
         for index, trial in enumerate(coordinates["trial"].values.tolist()):
-            # A trial is one object, written whole or not at all. One that a failing disk has damaged, which
-            # shows in one of these ways, is written again.
-            with contextlib.suppress(FileNotFoundError, ValueError, RuntimeError):
-                data = group.read(trial_key(index))
-                values = self._templates[session].decode_block(_VARIABLE, index, data)
-                # An empty object, which a power cut can leave, reads as NaN.
-                if np.isfinite(values[:, int(coordinates["n_frames"].values[index]) - 1]).all():
-                    self._digests[session][trial] = _digest_values(values)
+            # A trial is one object, written whole or not at all. One that is missing or not what was noted is written
+            # again.
+            key = trial_key(index)
+            with contextlib.suppress(FileNotFoundError):
+                data = group.read(key)
+                if key in noted and noted[key].find_difference(data) is None:
+                    values = self._templates[session].decode_block(_VARIABLE, index, data)
+                    self._digests[session][trial] = digest_values(values)
+                    self._objects[f"{session.name}/{key}"] = noted[key]
 
     def _publish(self) -> None:
         for session in self._sessions:
@@ -339,22 +363,24 @@ class PredictionsWriter:
                     expected=f"{len(self.trials(session.name))} trials",
                     remedy="write every trial that missing_trials() returns",
                 )
-        digests = {session.name: sorted(self._digests[session].items()) for session in self._sessions}
-        content_digest = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+        content_digest = digest_content({session.name: self._digests[session] for session in self._sessions})
         nodes: dict[str, Any] = {}
         for session in self._sessions:
             self._templates[session].compose_group("", self._session_attributes(session))
             objects = self._templates[session].take_objects()
             for key, data in objects.items():
                 self._work.child(session.name).write(key, data)
+                self._objects[f"{session.name}/{key}"] = StoredObject.of(data)
                 if key.endswith(METADATA_KEY):
                     nodes[f"{session.name}/{key}".removesuffix(f"/{METADATA_KEY}")] = json.loads(data)
         root = consolidate(self._attributes | {"content_digest": content_digest}, nodes)
+        self._objects[METADATA_KEY] = StoredObject.of(root)
+        self._work.write(LEDGER_KEY, ObjectLedger(self._objects).write(PREDICTIONS_KIND))
         if not isinstance(self._work, LocalObjects):
             self._work.write(METADATA_KEY, root)
             return
         for key in self._work.keys() or ():
-            if key.endswith(".tmp"):  # What a killed writer left.
+            if key.endswith((".tmp", f"/{JOURNAL_KEY}")):  # What a killed writer left, and what the next one needs.
                 self._work.delete(key)
         self._work.write(METADATA_KEY, root)
         _require_absent(self._target)
@@ -466,7 +492,3 @@ def _pad(
             remedy="check the model: one that diverged predicts NaN",
         )
     return block
-
-
-def _digest_values(values: npt.NDArray[np.float32]) -> str:
-    return hashlib.sha256(np.asarray(values, np.float32).tobytes()).hexdigest()

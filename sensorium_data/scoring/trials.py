@@ -120,6 +120,7 @@ class ScoredSession:
         self.session = session
         self._exclude = frozenset(exclude)
         self._predictions = StandardizedPredictions(predictions, store, session)
+        self._truth_path = truth
         self._truth = None if truth is None else _open_truth(truth, self._predictions)
         self._frames = frames
         self.recording = self._predictions.recording
@@ -171,7 +172,18 @@ class ScoredSession:
         if self._truth is not None:
             lazy.append(self._truth["rates"].sel(trial=trial))
         # In this thread: trials are read side by side, and a pool for each would hold on to memory.
-        block, response, *rates = compute(*(array.data for array in lazy), scheduler="synchronous")  # type: ignore[no-untyped-call]
+        try:
+            block, response, *rates = compute(*(array.data for array in lazy), scheduler="synchronous")  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            # Of a checksum in the truth: what else is read is compared with its ledger.
+            raise StoreError(
+                "the truth of the simulation is damaged",
+                session=self.session,
+                trial=trial,
+                path=self._truth_path,
+                found=error,
+                remedy="simulate again",
+            ) from error
         n_recorded = count_recorded_frames(response, frames.stop)
         # Without a scored frame that was recorded there is nothing to cut, and the neurons score 0.
         n_missing = frames.stop - n_recorded if n_recorded > frames.start else 0

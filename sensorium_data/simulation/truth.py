@@ -197,10 +197,19 @@ def open_truth(directory_or_url: str | Path, session: str | Session) -> xr.Datas
     roots: tuple[Objects, ...] = (given, given.child(TRUTH_FOLDER))
     for root in roots:
         if root.exists(f"{found.name}/{METADATA_KEY}"):
-            dataset: xr.Dataset = xr.open_zarr(root.child(found.name).zarr_store(), consolidated=True, chunks=None)
-            chunked: xr.Dataset = dataset.chunk({dim: 1 if dim == "trial" else -1 for dim in dataset.dims})
-            # Chunking takes coordinates along; they are small and wanted at once.
-            return chunked.assign_coords({name: coordinate.load() for name, coordinate in dataset.coords.items()})
+            try:
+                dataset: xr.Dataset = xr.open_zarr(root.child(found.name).zarr_store(), consolidated=True, chunks=None)
+                chunked: xr.Dataset = dataset.chunk({dim: 1 if dim == "trial" else -1 for dim in dataset.dims})
+                # Chunking takes coordinates along; they are small and wanted at once.
+                return chunked.assign_coords({name: coordinate.load() for name, coordinate in dataset.coords.items()})
+            except (ValueError, KeyError, TypeError) as error:
+                raise StoreError(
+                    "the truth of the simulation is damaged",
+                    session=found,
+                    path=root.locate(found.name),
+                    found=error,
+                    remedy="simulate again",
+                ) from error
     if not any(root.exists(METADATA_KEY) for root in roots):
         raise StoreError(
             "no truth of a simulation here",

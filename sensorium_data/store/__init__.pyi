@@ -1,5 +1,6 @@
 from .array_pool import ArrayPool as ArrayPool
 from .block_decoder import BlockDecoder as BlockDecoder
+from .checked_store import CheckedStore as CheckedStore
 from .describe import describe_session as describe_session
 from .describe import describe_store as describe_store
 from .describe import expand_tiers as expand_tiers
@@ -20,6 +21,7 @@ from .groups import require_schema as require_schema
 from .ledger import LEDGER_KEY as LEDGER_KEY
 from .ledger import Ledger as Ledger
 from .ledger import Members as Members
+from .ledger import ObjectLedger as ObjectLedger
 from .ledger import StatisticsRecord as StatisticsRecord
 from .ledger import TrialFacts as TrialFacts
 from .ledger import TrialRecord as TrialRecord
@@ -45,12 +47,16 @@ from .precision import cast_values as cast_values
 from .publishing import PARTIAL_FOLDER as PARTIAL_FOLDER
 from .publishing import ROOT_LOCK as ROOT_LOCK
 from .publishing import exclusive_access as exclusive_access
-from .publishing import find_object_problems as find_object_problems
 from .publishing import is_locked as is_locked
 from .publishing import publish_root as publish_root
 from .publishing import read_root as read_root
+from .publishing import refuse_other_root as refuse_other_root
 from .template import METADATA_KEY as METADATA_KEY
 from .template import SessionTemplate as SessionTemplate
 from .template import consolidate as consolidate
+from .verification import VerificationReport as VerificationReport
+from .verification import find_object_problems as find_object_problems
+from .verification import verify_objects as verify_objects
+from .verification import verify_root as verify_root
 from .versions import current_group as current_group
 from .versions import next_group as next_group

@@ -68,7 +68,10 @@ class BlockDecoder:
             else:
                 self._chunk_shape = outer
             names = [codec["name"] for codec in codecs]
-            if names != ["bytes", "blosc"] or codecs[0]["configuration"].get("endian", "little") != "little":
+            # Not looked at: whoever reads an object compares all of it with the ledger.
+            self._checksum_size_bytes = _CRC32C_SIZE_BYTES if names[2:] == ["crc32c"] else 0
+            is_little = codecs[0]["configuration"].get("endian", "little") == "little"
+            if names[:2] != ["bytes", "blosc"] or names[2:] not in ([], ["crc32c"]) or not is_little:
                 raise ValueError(f"codecs {', '.join(names)}")
             self._separator = str(metadata["chunk_key_encoding"]["configuration"].get("separator", "/"))
             if metadata["chunk_key_encoding"]["name"] != "default":
@@ -133,6 +136,7 @@ class BlockDecoder:
         return turned.T
 
     def _decompress(self, chunk: memoryview, target: np.ndarray) -> None:
+        chunk = chunk[: len(chunk) - self._checksum_size_bytes]
         size, stored_size = _read_sizes(chunk)
         if size != target.nbytes:
             raise ValueError(f"a chunk of {self._name} holds {size} bytes, expected {target.nbytes}")

@@ -12,7 +12,17 @@ from sensorium_data.sessions import Session
 from sensorium_data.store.ledger import LEDGER_KEY, Ledger
 from sensorium_data.store.template import METADATA_KEY
 
-__all__ = ["damaged", "read_attributes", "read_ledger", "read_sound_attributes", "require_schema"]
+__all__ = [
+    "damaged",
+    "damaged_object",
+    "read_attributes",
+    "read_ledger",
+    "read_sound_attributes",
+    "require_schema",
+    "require_sound",
+]
+
+_REMEDY = "`sensorium verify` lists what is wrong; `sensorium ingest --repair` converts that again"
 
 
 def read_attributes(objects: Objects, session: Session, group: str) -> dict[str, Any] | None:
@@ -21,7 +31,7 @@ def read_attributes(objects: Objects, session: Session, group: str) -> dict[str,
     Raises
     ------
     StoreError
-        If they cannot be read.
+        If they cannot be read, or are another session's or another version's.
     """
     try:
         metadata = parse_json(objects.read(f"{group}/{METADATA_KEY}"))
@@ -32,31 +42,53 @@ def read_attributes(objects: Objects, session: Session, group: str) -> dict[str,
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(objects, session, f"unreadable metadata ({error})") from error
+    # Earlier versions did not say the group.
+    for name, expected in (("session", session.name), ("group", group)):
+        found = attributes.get(name, expected)
+        if found != expected:
+            raise StoreError(
+                "the group is not what its name says",
+                session=session,
+                path=objects.locate(group),
+                found=f"{name} {found}",
+                expected=expected,
+                remedy="give each group its own name again, or move it out of the store and ingest again",
+            )
     return attributes
 
 
 def read_sound_attributes(objects: Objects, session: Session, group: str) -> dict[str, Any] | None:
     """Return the attributes of a published session's group, ``None`` if it is not there.
 
-    On a local disk every object's size is compared with the ledger: Zarr reads a missing chunk as NaN and says
-    nothing. Elsewhere that takes a request each, and is left to :func:`sensorium_data.ingest.verify_session`.
-
     Raises
     ------
     StoreError
-        If the session is damaged, or was written with another schema version.
+        If the session is damaged, as far as :func:`require_sound` looks, or was written with another schema version.
     """
     attributes = read_attributes(objects, session, group)
     if attributes is None:
         return None
     require_schema(objects, session, group, attributes)
+    require_sound(objects, session, group, read_ledger(objects, session, group))
+    return attributes
+
+
+def require_sound(objects: Objects, session: Session, group: str, ledger: Ledger) -> None:
+    """Raise a :class:`StoreError` if a group's metadata, or on a local disk any object's size, is not as in the ledger.
+
+    Zarr reads a missing chunk as NaN and says nothing. Elsewhere a size takes a request each; objects are compared
+    there when they are read.
+    """
+    stored = ledger.objects.get(METADATA_KEY)
+    damage = "not in the ledger" if stored is None else stored.find_damage(objects.read(f"{group}/{METADATA_KEY}"))
+    if damage is not None:
+        raise damaged_object(objects, session, group, METADATA_KEY, damage)
     if isinstance(objects, LocalObjects):
-        for key, stored in read_ledger(objects, session, group).objects.items():
+        for key, stored in ledger.objects.items():
             size = objects.size(f"{group}/{key}")
             if size != stored.size_bytes:
                 found = f"{key} is missing" if size is None else f"{key} has {size} bytes"
                 raise damaged(objects, session, found, f"{stored.size_bytes} bytes")
-    return attributes
 
 
 def require_schema(objects: Objects, session: Session, group: str, attributes: Mapping[str, Any]) -> None:
@@ -82,6 +114,18 @@ def read_ledger(objects: Objects, session: Session, group: str) -> Ledger:
     return Ledger.from_bytes(data, path=objects.locate(key), session=str(session))
 
 
+def damaged_object(objects: Objects, session: Session, group: str, key: str, problem: str) -> StoreError:
+    """Return the error that says what is wrong with an object of a session's group."""
+    array, _, chunk = key.partition("/c/")
+    return StoreError(
+        "the store is damaged",
+        session=session,
+        path=objects.locate(f"{group}/{key}"),
+        found=f"{problem} in the array {array}" if chunk else problem,
+        remedy=_REMEDY,
+    )
+
+
 def damaged(objects: Objects, session: Session, found: str, expected: str | None = None) -> StoreError:
     """Return the error that says what is wrong with a session's group."""
     return StoreError(
@@ -90,5 +134,5 @@ def damaged(objects: Objects, session: Session, found: str, expected: str | None
         path=objects.locate(session.name),
         found=found,
         expected=expected,
-        remedy="`sensorium verify` lists what is wrong; `sensorium ingest --repair` converts that again",
+        remedy=_REMEDY,
     )

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from sensorium_data.errors import StoreError
-from sensorium_data.files import StoredObject, digest_bytes, parse_json
+from sensorium_data.files import StoredObject, digest_bytes, parse_json, read_sealed, seal
 from sensorium_data.names import find_name_problem
 
 __all__ = [
     "LEDGER_KEY",
     "Ledger",
     "Members",
+    "ObjectLedger",
     "StatisticsRecord",
     "TrialFacts",
     "TrialRecord",
@@ -203,7 +204,46 @@ class StatisticsRecord:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class ObjectLedger:
+    """Every object of a finished folder with its size and digest.
+
+    Attributes
+    ----------
+    objects : mapping of str to StoredObject
+        By key, relative to the folder.
+    """
+
+    objects: Mapping[str, StoredObject]
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all objects together."""
+        return sum(stored.size_bytes for stored in self.objects.values())
+
+    def write(self, kind: str) -> bytes:
+        """Return the ledger as sealed JSON, the same for the same objects.
+
+        Parameters
+        ----------
+        kind : str
+            What the folder is: ``"predictions"`` or ``"run"``.
+        """
+        return seal({"kind": kind, "objects": _to_lists(self.objects)})
+
+    @classmethod
+    def read(cls, data: bytes, kind: str) -> ObjectLedger:
+        """Read what :meth:`write` returned; a :class:`ValueError` if it is damaged, or another kind's."""
+        document, is_sealed = read_sealed(data)
+        try:
+            if not is_sealed or document["kind"] != kind:
+                raise ValueError(f"it is not the ledger of a {kind}")
+            return cls(_from_lists(document["objects"]))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Ledger(ObjectLedger):
     """Every object of a published session with its size and digest, and what each trial was made from.
 
     Attributes
@@ -216,14 +256,8 @@ class Ledger:
         Of the archive's own statistics.
     """
 
-    objects: Mapping[str, StoredObject]
     trials: Mapping[int, TrialFacts]
     statistics: StatisticsRecord
-
-    @property
-    def size_bytes(self) -> int:
-        """Size of all objects together."""
-        return sum(stored.size_bytes for stored in self.objects.values())
 
     @property
     def content_digest(self) -> str:
@@ -236,7 +270,7 @@ class Ledger:
         return digest_bytes(json.dumps(content, sort_keys=True).encode())
 
     def to_bytes(self) -> bytes:
-        """Return the ledger as JSON, the same for the same objects."""
+        """Return the ledger as sealed JSON, the same for the same objects."""
         document = {
             "objects": _to_lists(self.objects),
             "trials": {
@@ -245,13 +279,17 @@ class Ledger:
             },
             "statistics": {**self.statistics._to_json(), "objects": sorted(self.statistics.objects)},
         }
-        return json.dumps(document, sort_keys=True, indent=0).encode()
+        return seal(document)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, path: str, session: str) -> Ledger:
         """Read a ledger; a :class:`StoreError` if it is damaged."""
         try:
-            document = parse_json(data)
+            document, _ = read_sealed(data)
+            # Of an earlier version's ledger, which is not sealed, or of one whose seal has lost its name.
+            unknown = document.keys() - {"objects", "trials", "statistics"}
+            if unknown:
+                raise ValueError(f"an entry {sorted(unknown)[0]}")
             objects = _from_lists(document["objects"])
 
             def choose(keys: list[str]) -> dict[str, StoredObject]:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sensorium_data.errors import StoreError, UsageError
-from sensorium_data.files import Objects, parse_json
+from sensorium_data.files import Objects, read_sealed, seal
 from sensorium_data.schema import MOVIE_GROUP
 from sensorium_data.sessions import is_full_name
 
 if TYPE_CHECKING:
     import xarray as xr
+    from zarr.abc.store import Store as ZarrStore
 
 __all__ = ["LINKS_KEY", "MovieLinks", "SessionLinks", "digest_movies", "read_movie_groups", "read_movies_digest"]
 
@@ -104,15 +105,18 @@ class MovieLinks:
             name: {"digest": links.digest, "ids": dict(links.ids), "content": links.content}
             for name, links in self.sessions.items()
         }
-        return json.dumps({"version": _VERSION, "sessions": sessions}, sort_keys=True, indent=0).encode()
+        return seal({"version": _VERSION, "sessions": sessions})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> MovieLinks:
         """Read the file's bytes; a :class:`ValueError` if they are damaged, or another version's."""
         try:
-            content = parse_json(data)
+            content, _ = read_sealed(data)
             if content["version"] != _VERSION:
                 raise ValueError(f"version {content['version']}, expected {_VERSION}")
+            unknown = content.keys() - {"version", "sessions"}
+            if unknown:
+                raise ValueError(f"an entry {sorted(unknown)[0]}")
             for name in content["sessions"]:
                 if not is_full_name(name):
                     raise ValueError(f"{name!r} is no session's full name")
@@ -184,11 +188,11 @@ def digest_movies(dataset: xr.Dataset) -> str:
     return _digest_labels(dataset.attrs, {name: dataset[name].values for name in _LABELS})
 
 
-def read_movies_digest(objects: Objects, group: str) -> str:
+def read_movies_digest(group: ZarrStore) -> str:
     """Return :func:`digest_movies` of a published group: three small arrays are read, and nothing else is loaded."""
     import zarr
 
-    opened: Any = zarr.open_group(objects.child(group).zarr_store(), mode="r")
+    opened: Any = zarr.open_group(group, mode="r")
     return _digest_labels(opened.attrs, {name: opened[name][...] for name in _LABELS})
 
 

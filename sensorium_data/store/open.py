@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -22,8 +23,15 @@ from sensorium_data.redaction import hide_secrets
 from sensorium_data.schema import COORDINATES, SIGNATURE, VARIABLES, Field
 from sensorium_data.sessions import Session, find_session
 from sensorium_data.store.forks import survive_forks
-from sensorium_data.store.groups import damaged, read_attributes, read_ledger, read_sound_attributes
-from sensorium_data.store.ledger import LEDGER_KEY, Ledger
+from sensorium_data.store.groups import (
+    damaged,
+    damaged_object,
+    read_attributes,
+    read_ledger,
+    require_schema,
+    require_sound,
+)
+from sensorium_data.store.ledger import Ledger
 from sensorium_data.store.movie_ids import MovieLinks
 from sensorium_data.store.portable import make_portable, read_list
 from sensorium_data.store.publishing import PARTIAL_FOLDER, ROOT_TITLE, list_published, read_root
@@ -33,6 +41,8 @@ from sensorium_data.store.versions import read_versions
 # Loaded where it is used: what asks only whether a session is finished would wait a second for it.
 if TYPE_CHECKING:
     import xarray as xr
+
+    from sensorium_data.store.checked_store import CheckedStore
 
 __all__ = [
     "Store",
@@ -175,8 +185,7 @@ class Store:
             As :func:`open_session` does.
         """
         found = find_session(session)
-        group = self.require_group(found)
-        return _load_coordinates(_open_group(self.objects, f"{group}/{_STATISTICS_GROUP}", found), "statistic")
+        return _load_coordinates(self._open_group(found, _STATISTICS_GROUP), "statistic")
 
     def signatures(self, session: str | Session) -> xr.DataArray:
         """Return the signatures of a session's videos: what tells movies apart without reading them.
@@ -193,8 +202,7 @@ class Store:
             As :func:`open_session` does.
         """
         found = find_session(session)
-        group = self.require_group(found)
-        signatures: xr.DataArray = _open_group(self.objects, f"{group}/{_MOVIES_GROUP}", found)[SIGNATURE.name]
+        signatures: xr.DataArray = self._open_group(found, _MOVIES_GROUP)[SIGNATURE.name]
         return signatures
 
     def ledger(self, session: str | Session) -> Ledger:
@@ -280,11 +288,13 @@ class Store:
 
     def _open_dataset(self, session: Session) -> xr.Dataset:
         objects, group = self.objects, self.group(session)
-        attributes = None if session not in self.sessions else read_sound_attributes(objects, session, group)
+        attributes = None if session not in self.sessions else read_attributes(objects, session, group)
         if attributes is None:
             raise self._not_there(session)
+        require_schema(objects, session, group, attributes)
+        require_sound(objects, session, group, self.ledger(session))
         version = int(attributes["schema_version"])
-        dataset = _open_group(objects, group, session)
+        dataset = self._open_group(session)
         absent = find_absent(dataset.attrs)
         missing = [name for name in VARIABLES if name not in dataset and name not in absent] + [
             name
@@ -301,6 +311,34 @@ class Store:
         return _load_coordinates(dataset, "trial").assign_coords(
             {field.name: _fill_unknown(field, dataset.sizes["trial"]) for field in unsaid}
         )
+
+    def zarr_store(self, session: str | Session, path: str = "") -> CheckedStore:
+        """Return the Zarr store of a session's group, or of one below it, which compares what is read with the ledger.
+
+        Raises
+        ------
+        StoreError
+            If the session is not there, or its ledger is missing or damaged. Reading raises it for a damaged object.
+        """
+        # Zarr is slow to import.
+        from sensorium_data.store.checked_store import CheckedStore
+
+        found = find_session(session)
+        group = self.require_group(found)
+        describe = partial(damaged_object, self.objects, found, group)
+        objects = self.objects.child(f"{group}/{path}" if path else group)
+        return CheckedStore(objects.zarr_store(), path, self.ledger(found).objects, describe)
+
+    def _open_group(self, session: Session, path: str = "") -> xr.Dataset:
+        import xarray as xr
+
+        try:
+            dataset: xr.Dataset = xr.open_zarr(self.zarr_store(session, path), consolidated=True, chunks=None)
+        except FileNotFoundError as error:
+            raise damaged(self.objects, session, f"no group {path or self.group(session)}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(self.objects, session, f"unreadable metadata ({error})") from error
+        return dataset
 
     def _not_there(self, session: Session) -> StoreError:
         """Return the error that says why a session cannot be opened; raise it if there is not even a store."""
@@ -445,13 +483,6 @@ def _require_store(objects: LocalObjects) -> None:
         )
     if list_published(objects):
         return
-    if objects.exists(LEDGER_KEY):
-        raise StoreError(
-            "this is a session's own folder, no store",
-            path=objects.url,
-            expected="the folder that holds the sessions",
-            remedy=f"give {objects.root.parent}",
-        )
     # Raises where the metadata are not those of a store.
     if read_root(objects) is None and not (objects.root / PARTIAL_FOLDER).is_dir():
         raise _no_store(objects)
@@ -464,18 +495,6 @@ def _no_store(objects: Objects) -> StoreError:
         expected=f"a {METADATA_KEY} that lists sessions",
         remedy="give the root of a store that `sensorium ingest` made",
     )
-
-
-def _open_group(objects: Objects, path: str, session: Session) -> xr.Dataset:
-    import xarray as xr
-
-    try:
-        dataset: xr.Dataset = xr.open_zarr(objects.child(path).zarr_store(), consolidated=True, chunks=None)
-    except FileNotFoundError as error:
-        raise damaged(objects, session, f"no group {path}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise damaged(objects, session, f"unreadable metadata ({error})") from error
-    return dataset
 
 
 def _load_coordinates(dataset: xr.Dataset, chunk_dim: str) -> xr.Dataset:

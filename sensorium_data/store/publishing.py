@@ -1,11 +1,10 @@
-"""Making sessions visible: the lock, the root's list of sessions, and the comparison with a ledger."""
+"""Making sessions visible: the lock, and the root's list of sessions."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Set
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from sensorium_data.errors import StoreError, UnknownNameError
 from sensorium_data.files import HAS_LOCKS, LocalObjects, Objects, close_locked, open_locked, parse_json
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Session, find_session, is_full_name
-from sensorium_data.store.ledger import LEDGER_KEY, Ledger
+from sensorium_data.store.ledger import LEDGER_KEY
 from sensorium_data.store.template import METADATA_KEY, consolidate
 from sensorium_data.store.versions import VERSIONS_KEY, current_group, is_later_version, point_to
 
@@ -21,12 +20,13 @@ __all__ = [
     "PARTIAL_FOLDER",
     "ROOT_LOCK",
     "ROOT_TITLE",
+    "compose_root",
     "exclusive_access",
-    "find_object_problems",
     "is_locked",
     "list_published",
     "publish_root",
     "read_root",
+    "refuse_other_root",
 ]
 
 #: Where unfinished work lies, under the store's root.
@@ -121,7 +121,7 @@ def publish_root(objects: Objects, *, session: Session | None = None, group: str
             objects.clear_unfinished(VERSIONS_KEY)
         if session is not None and group is not None and current_group(objects, session) != group:
             point_to(objects, session, group)
-        data = _compose_root(objects, {session} if session is not None else set())
+        data = compose_root(objects, {session} if session is not None else set())
         try:
             if objects.read(METADATA_KEY) == data:
                 return
@@ -133,7 +133,9 @@ def publish_root(objects: Objects, *, session: Session | None = None, group: str
 def read_root(objects: Objects) -> tuple[Session, ...] | None:
     """Return the sessions that the root group's metadata list; ``None`` if there are no metadata."""
     try:
-        listed = parse_json(objects.read(METADATA_KEY))["attributes"]["sessions"]
+        data = objects.read(METADATA_KEY)
+        _refuse_other(objects, data)
+        listed = parse_json(data)["attributes"]["sessions"]
         for name in listed:
             if not is_full_name(name):
                 raise ValueError(f"{name!r} is no session's full name")
@@ -147,6 +149,15 @@ def read_root(objects: Objects) -> tuple[Session, ...] | None:
             found=f"unreadable metadata ({error})",
             remedy="give the root of a store that `sensorium ingest` made",
         ) from error
+
+
+def refuse_other_root(objects: Objects) -> None:
+    """Raise a :class:`StoreError` if what lies here is a session's own folder, or anything else but a store.
+
+    Metadata that cannot be read say nothing of what they were: that is left to :func:`read_root`.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        _refuse_other(objects, objects.read(METADATA_KEY))
 
 
 def list_published(objects: LocalObjects) -> tuple[Session, ...]:
@@ -163,35 +174,8 @@ def list_published(objects: LocalObjects) -> tuple[Session, ...]:
     return tuple(sorted(found))
 
 
-def find_object_problems(
-    group: Objects, ledger: Ledger, *, jobs: int, progress: Progress = ignore_progress, label: str = "verify"
-) -> dict[str, str]:
-    """Return what is wrong with each object of a group that is not as the ledger says."""
-
-    def check(key: str) -> str | None:
-        try:
-            data = group.read(key)
-        except FileNotFoundError:
-            return "missing"
-        return ledger.objects[key].find_difference(data)
-
-    problems: dict[str, str] = {}
-    keys = sorted(ledger.objects)
-    n_bytes = 0
-    pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="verify")
-    try:
-        # Only digests and clauses come back, so the queue holds no data.
-        for n_done, (key, problem) in enumerate(zip(keys, pool.map(check, keys), strict=True), start=1):
-            if problem is not None:
-                problems[key] = problem
-            n_bytes += ledger.objects[key].size_bytes
-            progress(label, n_done, len(keys), n_bytes=n_bytes)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return problems
-
-
-def _compose_root(objects: Objects, published: Set[Session]) -> bytes:
+def compose_root(objects: Objects, published: Set[Session] = frozenset()) -> bytes:
+    """Return the root group's metadata as the sessions' groups have them, ``published`` among them."""
     nodes: dict[str, Mapping[str, Any]] = {}
     listed = []
     candidates = {*_list_again(objects), *published}
@@ -224,6 +208,31 @@ def _list_again(objects: Objects) -> tuple[Session, ...]:
         return read_root(objects) or ()
     except StoreError:
         return ()
+
+
+def _refuse_other(objects: Objects, metadata: bytes) -> None:
+    try:
+        attributes = parse_json(metadata)["attributes"]
+        if "sessions" in attributes:
+            return
+        session, title = attributes.get("session"), attributes.get("title")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return
+    if session is not None:
+        raise StoreError(
+            "this is a session's own folder, no store",
+            path=objects.url,
+            found=session,
+            expected="the folder that holds the sessions",
+            remedy=f"give {objects.url.rstrip('/').rpartition('/')[0] or '.'}",
+        )
+    raise StoreError(
+        "no session store here",
+        path=objects.url,
+        found=f"a Zarr group titled {title!r}",
+        expected=f"a {METADATA_KEY} that lists sessions",
+        remedy="give the root of a store that `sensorium ingest` made, or a new folder to ingest into",
+    )
 
 
 def _lock_path(objects: LocalObjects, name: str) -> Path:

@@ -7,12 +7,11 @@ is written last and in one step, says which one counts. Without an entry there, 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 
 from sensorium_data.errors import StoreError
-from sensorium_data.files import Objects, parse_json
+from sensorium_data.files import Objects, read_sealed, seal
 from sensorium_data.sessions import Session, is_full_name
 
 __all__ = ["VERSIONS_KEY", "current_group", "is_later_version", "next_group", "point_to", "read_versions"]
@@ -38,7 +37,7 @@ def read_versions(objects: Objects) -> Mapping[str, str]:
         If the file that says so is damaged.
     """
     try:
-        versions = parse_json(objects.read(VERSIONS_KEY))
+        versions, _ = read_sealed(objects.read(VERSIONS_KEY))
         for name, group in versions.items():
             _require_version(name, group)
     except FileNotFoundError:
@@ -65,7 +64,7 @@ def _require_version(name: str, group: object) -> None:
 def point_to(objects: Objects, session: Session, group: str) -> None:
     """Make a group the session's current one. The caller must hold the lock of the root."""
     versions = {**read_versions(objects), session.name: group}
-    objects.write_durably(VERSIONS_KEY, json.dumps(versions, sort_keys=True, indent=1).encode())
+    objects.write_durably(VERSIONS_KEY, seal(versions))
 
 
 def next_group(group: str) -> str:

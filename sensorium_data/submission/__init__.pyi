@@ -1,4 +1,5 @@
 from .findings import ValidationReport as ValidationReport
+from .manifest import verify_submission as verify_submission
 from .reader import parquet_reader as parquet_reader
 from .repair import repair_submission as repair_submission
 from .validation import validate_submission as validate_submission

@@ -18,6 +18,7 @@ from sensorium_data.sessions import Track
 from sensorium_data.store import Store, StoreLike, exclusive_access, open_store
 from sensorium_data.submission.card import describe_predictions, describe_software, write_card
 from sensorium_data.submission.findings import ValidationReport
+from sensorium_data.submission.manifest import holds_manifest, is_changed, update_manifest
 from sensorium_data.submission.plan import SubmissionPlan, make_plan
 from sensorium_data.submission.record import describe_file, encode_record, holds_files, read_record
 from sensorium_data.submission.sources import open_entry
@@ -105,9 +106,9 @@ def write_submission(
     """Write the zips that a track's upload consists of.
 
     ``submission_main.zip`` holds both main files; each bonus stage has a zip of its own. The same predictions give
-    the same bytes. Beside them lie a record of what was written, ``submission_<track>.json``, and a model card,
-    ``submission_<track>.md``; where the record fits the predictions and the zips, nothing is done. Memory holds a
-    few trials, whatever the size.
+    the same bytes. Beside them lie a record of what was written, ``submission_<track>.json``, a model card,
+    ``submission_<track>.md``, and the digests of all of them, ``submission_<track>.sha256``; where these fit the
+    predictions and the zips, nothing is done. Memory holds a few trials, whatever the size.
 
     Rows are the valid trials of the scored sessions, by session and trial id. Trials whose stimulus is
     broken are left out, because there is nothing to predict them from; whether the server wants rows for
@@ -161,7 +162,11 @@ def write_submission(
         return _write_remotely(place, plan, opened, known_runs, progress)
     folder = place.root
     record = _read_done(place, plan)
-    if record is not None and _has_card(place, plan, write_card(record, known_runs).encode()):
+    if (
+        record is not None
+        and _has_card(place, plan, write_card(record, known_runs).encode())
+        and holds_manifest(place, plan.track, record["files"])
+    ):
         # Nothing has to be written, so the disk may be a read-only one.
         return _report(place, plan, "already done", record, place.locate(_card_name(plan)))
     try:
@@ -176,6 +181,7 @@ def write_submission(
                 _require_room(folder, plan)
                 record = _write(folder, plan, opened, progress)
             card = _update_card(place, plan, write_card(record, known_runs).encode())
+            update_manifest(place, plan.track, record["files"])
             return _report(place, plan, status, record, card)
     except OSError as error:
         raise SubmissionError(
@@ -201,6 +207,7 @@ def _write_remotely(
             for name in (*plan.zips, _record_name(plan)):
                 place.upload(folder / name, name)
     card = _update_card(place, plan, write_card(record, known_runs).encode())
+    update_manifest(place, plan.track, record["files"])
     return _report(place, plan, status, record, card)
 
 
@@ -311,5 +318,7 @@ def _read_done(place: Objects, plan: SubmissionPlan) -> dict[str, Any] | None:
     """Return the record of an earlier call, if it fits the plan and its zips are as it left them."""
     record = read_record(place, _record_name(plan), plan.identify(), _RECORD_KEYS, plan.zips.keys())
     if record is None or len(record["files"]) < len(plan.zips) or not holds_files(place, record["files"]):
+        return None
+    if is_changed(place, plan.track, _record_name(plan), place.read(_record_name(plan))):
         return None
     return record if ValidationReport.from_dict(record["validation"]).passed else None

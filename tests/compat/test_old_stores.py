@@ -87,6 +87,24 @@ def test_a_session_of_an_earlier_version_is_done_and_linked_with_one_of_this(tmp
     assert joined.presentation.values.tolist() == [-1] * 4 + [0, 1, 2, 4]
 
 
+@pytest.mark.parametrize("precision", ["exact", "compact"])
+def test_a_changed_archive_makes_a_version_of_this_schema_of_a_session_of_an_earlier_one(
+    precision: str, tmp_path: Path
+) -> None:
+    store = str(tmp_path / "store")
+    shutil.copytree(HERE / f"store-2-{precision}", store)
+    before = open_session(store, "F").load()
+    recording = recorded()
+    changed = recording.with_trial(0, behavior=recording.trials[0].behavior + 1)
+    changed.write(tmp_path / "archives")
+    assert convert_session(changed.session, store, source=str(tmp_path / "archives")).status == "updated"
+    assert verify_session(store, "F").passed
+    after = open_session(store, "F").load()
+    assert after.attrs["schema_version"] == SCHEMA_VERSION
+    for variable in ("videos", "responses", "pupil_center"):
+        np.testing.assert_array_equal(after[variable], before[variable])
+
+
 def test_predictions_of_an_earlier_version_are_read_beside_their_recording() -> None:
     predictions, store = str(HERE / "predictions-2"), open_store(str(HERE / "run-1" / "store"))
     predicted, recorded = open_predictions(predictions, "F"), store["F"]

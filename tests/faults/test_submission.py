@@ -54,6 +54,7 @@ def test_killed_writer_leaves_no_named_zip_and_a_rerun_writes_the_same_bytes(tmp
     assert sorted(path.name for path in out.iterdir()) == [
         "submission_main.json",
         "submission_main.md",
+        "submission_main.sha256",
         "submission_main.zip",
     ]
 
@@ -89,6 +90,7 @@ def bonus(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 BONUS_FILES = [
     "submission_bonus.json",
     "submission_bonus.md",
+    "submission_bonus.sha256",
     "submission_bonus_final.zip",
     "submission_bonus_live.zip",
 ]

@@ -14,8 +14,7 @@ from models.training import train
 from sensorium_data.errors import StoreError
 from sensorium_data.frames import frames_of
 from sensorium_data.ingest import ConversionReport, convert_session, verify_session
-from sensorium_data.predictions import StandardizedPredictions, from_arrays
-from sensorium_data.predictions.predictions import open_predictions
+from sensorium_data.predictions import StandardizedPredictions, from_arrays, open_predictions
 from sensorium_data.quality import check_session
 from sensorium_data.quality.quality import Outcome
 from sensorium_data.recorded_frames import MOST_MISSING_FRAMES

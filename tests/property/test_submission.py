@@ -14,8 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from fixtures.session_stores import TrialFacts, write_session_store
 from sensorium_data.frames import FRAMES_PROFILES, FramesProfile, frames_of
-from sensorium_data.predictions import from_arrays
-from sensorium_data.predictions.predictions import open_predictions
+from sensorium_data.predictions import from_arrays, open_predictions
 from sensorium_data.submission import validate_submission, write_submission
 from sensorium_data.submission.zip import open_member
 

@@ -111,6 +111,27 @@ def test_a_damaged_member_is_a_difference(tmp_path: Path) -> None:
     assert "CRC" in report.problems[0]
 
 
+def test_positions_that_are_not_known_are_no_difference(tmp_path: Path) -> None:
+    recording = make_recording("A", TIERS)
+    positions = recording.positions.copy()
+    positions[2, 1] = np.nan
+    recording = replace(recording, positions=positions)
+    store = convert(recording, tmp_path)
+    assert compare(store, recording, tmp_path).passed
+    others = replace(recording, positions=np.nan_to_num(positions))
+    assert compare(store, others, tmp_path).problems == ("cell positions differ from the archive's",)
+
+
+def test_a_damaged_object_of_the_store_is_a_difference(tmp_path: Path) -> None:
+    recording = make_recording("A", TIERS)
+    store = convert(recording, tmp_path)
+    path = Path(store, recording.session.name, "videos", "c", "1", "0", "0", "0")
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    (problem,) = compare(store, recording, tmp_path).problems
+    assert problem.startswith("trial 1 cannot be read from the store: ")
+    assert "videos/c/1/0/0/0: the store is damaged: found the CRC of its bytes differs in the array videos" in problem
+
+
 def test_every_trial_is_told_of(tmp_path: Path) -> None:
     recording = make_recording("A", TIERS)
     store = convert(recording, tmp_path)

@@ -16,8 +16,7 @@ from models.prediction import predict, predict_trial
 from models.runs import load_run
 from models.training import train
 from sensorium_data.errors import PredictionsError, RunError, UnknownNameError, UsageError
-from sensorium_data.predictions import predicted_sessions, predictions_attributes
-from sensorium_data.predictions.predictions import open_predictions
+from sensorium_data.predictions import open_predictions, predicted_sessions, predictions_attributes
 from sensorium_data.sessions import Tier
 from sensorium_data.windows import TrialReader, WindowLoader
 

@@ -10,8 +10,7 @@ from fixtures.submissions import FINAL, LIVE, Predicted, read_member
 from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.files import read_regular
 from sensorium_data.predictions import folder as folder_module
-from sensorium_data.predictions import from_arrays, from_folder
-from sensorium_data.predictions.predictions import open_predictions
+from sensorium_data.predictions import from_arrays, from_folder, open_predictions
 from sensorium_data.submission import write_submission
 
 

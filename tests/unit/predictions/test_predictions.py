@@ -19,10 +19,11 @@ from sensorium_data.predictions import (
     create_predictions,
     find_predictions,
     from_arrays,
+    open_predictions,
     predicted_sessions,
     predictions_attributes,
 )
-from sensorium_data.predictions.predictions import PredictionsWriter, open_predictions
+from sensorium_data.predictions.writer import PredictionsWriter
 from sensorium_data.schema import SCHEMA_VERSION
 from sensorium_data.store import open_store
 

@@ -73,6 +73,8 @@ def test_what_is_not_scored_is_told(recorded: PredictedSessions, report: Benchma
     made = write_session_store(store, "A", [TrialFacts(i, "live_test_main", 60, "m") for i in range(3)], n_neurons=2)
     stored = zarr.open_group(store / made.session.name)
     stored["responses_withheld"][2] = True
+    (store / made.session.name / "ledger.json").unlink()
+    write_ledger(store / made.session.name)
     arrays = {i: made.responses[i, :, :60] for i in range(3)}
     from_arrays(str(store) + "-p", str(store), {"A": arrays}, response_units="standardized")
     (entry,) = run_benchmark({"p": str(store) + "-p"}, str(store), bootstrap=HOW).entries

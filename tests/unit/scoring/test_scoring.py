@@ -10,10 +10,12 @@ import zarr
 
 from fixtures.predicted_sessions import N_NEURONS, TRIALS, PredictedSessions
 from fixtures.session_stores import HandMadeSession, TrialFacts, write_session_store, write_truth
+from fixtures.stores import read_files
 from sensorium_data.errors import PredictionsError, StoreError, UnknownNameError, UsageError
+from sensorium_data.files import StoredObject
 from sensorium_data.predictions import from_arrays
 from sensorium_data.scoring import Bootstrap, ScoreTable, score_predictions
-from sensorium_data.store import open_session
+from sensorium_data.store import ObjectLedger, open_session
 
 
 @pytest.fixture(scope="module")
@@ -364,6 +366,8 @@ def test_missing_value_is_named_by_trial_neuron_and_frame(recorded: PredictedSes
     block = stored[trials.index(9)]
     block[2, 60] = np.nan
     stored[trials.index(9)] = block
+    objects = {key: StoredObject.of(data) for key, data in read_files(Path(path)).items() if key != "ledger.json"}
+    Path(path, "ledger.json").write_bytes(ObjectLedger(objects).write("predictions"))
     words = rf"trial 9, .*of 1 neurons, first of neuron {session.neurons[2]} at frame 60"
     with pytest.raises(PredictionsError, match=words):
         score_predictions(path, recorded.store)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from fixtures.session_stores import write_ledger
 from fixtures.stores import read_files
 from sensorium_data.errors import StoreError, UnknownNameError
 from sensorium_data.files import LocalObjects
@@ -251,10 +252,11 @@ def test_a_group_without_an_array_is_damaged(store: Path) -> None:
     metadata = json.loads(path.read_text())
     del metadata["consolidated_metadata"]["metadata"]["responses"]
     data = json.dumps(metadata).encode()
-    ledger = json.loads((store / F.name / "ledger.json").read_text())
-    ledger["objects"]["zarr.json"][0] = len(data)
     path.write_bytes(data)
-    (store / F.name / "ledger.json").write_text(json.dumps(ledger))
+    with pytest.raises(StoreError, match=rf"{F.name}/zarr.json: the store is damaged: found {len(data)} bytes"):
+        open_session(str(store), "F")
+    (store / F.name / "ledger.json").unlink()
+    write_ledger(store / F.name)
     with pytest.raises(StoreError, match="damaged: found no array responses"):
         open_session(str(store), "F")
 
@@ -334,6 +336,11 @@ def test_every_bit_of_a_session_is_covered_by_its_digest(store: Path) -> None:
     content = json.loads(ledger.read_text())
     key = "responses/c/0/0/0"
     content["objects"][key][1] = "0" * 64
+    ledger.write_text(json.dumps(content))
+    with pytest.raises(StoreError, match=r"the ledger is damaged: found its bytes are not those that were written"):
+        open_store(str(store)).digest("F")
+    # As an earlier version wrote it, without a digest of its own.
+    del content["digest"]
     ledger.write_text(json.dumps(content))
     assert open_store(str(store)).digest("F") != digest
 

@@ -37,6 +37,7 @@ def test_main_track_is_one_zip_of_both_files(predicted: Predicted, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "submission_main.json",
         "submission_main.md",
+        "submission_main.sha256",
         "submission_main.zip",
     ]
     assert zipfile.ZipFile(tmp_path / "submission_main.zip").namelist() == [LIVE, FINAL]

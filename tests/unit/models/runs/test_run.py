@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -23,6 +24,7 @@ from models.runs.folder import describe_given
 from models.training import draw_curves, train
 from models.training.curves import write_summary
 from sensorium_data.errors import RunError
+from sensorium_data.predictions import find_runs, verify_run
 from sensorium_data.sessions import find_sessions
 from sensorium_data.store import open_session, open_store
 
@@ -41,6 +43,17 @@ def finished(tmp_path_factory):
 def copied(finished, tmp_path):
     """A copy of the run, to be damaged."""
     return shutil.copytree(finished[0], tmp_path / "run")
+
+
+@pytest.fixture
+def without_ledger(copied):
+    """The run as an earlier version left it, which knows no more than the digests in its own files."""
+    (copied / "ledger.json").unlink()
+    return copied
+
+
+def load_run_digest(path):
+    return hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
 
 
 def edit_json(path, **changes):
@@ -151,11 +164,11 @@ def test_a_damaged_file_is_named(copied, name, content):
         load_run(copied)
 
 
-def test_damaged_metrics_name_the_line(copied):
-    lines = (copied / "metrics.jsonl").read_text().splitlines()
-    (copied / "metrics.jsonl").write_text(lines[0] + "\n" + lines[1][:20] + "\n")
+def test_damaged_metrics_name_the_line(without_ledger):
+    lines = (without_ledger / "metrics.jsonl").read_text().splitlines()
+    (without_ledger / "metrics.jsonl").write_text(lines[0] + "\n" + lines[1][:20] + "\n")
     with pytest.raises(RunError, match=r"metrics\.jsonl:2"):
-        load_run(copied).metrics()
+        load_run(without_ledger).metrics()
 
 
 @pytest.mark.parametrize(("name", "change"), [("config.json", {"seed": 5}), ("data.json", {"store": "elsewhere"})])
@@ -165,14 +178,54 @@ def test_a_record_that_was_changed_after_training_is_refused(copied, name, chang
         load_run(copied)
 
 
-def test_a_run_of_before_a_setting_existed_is_still_read(copied):
-    content = json.loads((copied / "config.json").read_text())
+@pytest.mark.parametrize("name", ["model.json", "metrics.jsonl", "environment.json"])
+def test_a_changed_digit_of_what_is_reported_is_refused(copied, name):
+    path = copied / name
+    content = path.read_bytes()
+    digit = next(place for place, byte in enumerate(content) if chr(byte) in "12345678" and place > 40)
+    path.write_bytes(content[:digit] + bytes([content[digit] ^ 1]) + content[digit + 1 :])
+    with pytest.raises(RunError, match=rf"{name}: changed after training|another version"):
+        load_run(copied)
+    assert [problem.partition(":")[0] for problem in verify_run(str(copied)).problems] == [name]
+    with pytest.raises(RunError, match=name) if name != "metrics.jsonl" else contextlib.nullcontext():
+        find_runs(copied.parent, [load_run_digest(copied)])
+
+
+def test_every_flipped_byte_of_a_run_is_found(finished, copied):
+    assert verify_run(finished[0]).passed
+    generator = np.random.default_rng(0)
+    files = sorted(path for path in copied.rglob("*") if path.is_file())
+    for path in [*files, *generator.choice(np.array(files, object), 20)]:
+        content = bytearray(path.read_bytes())
+        content[int(generator.integers(len(content)))] ^= int(generator.integers(1, 256))
+        sound = path.read_bytes()
+        path.write_bytes(content)
+        if path.name == "ledger.json":
+            with pytest.raises(RunError, match=r"ledger\.json"):
+                verify_run(str(copied))
+        else:
+            (problem,) = verify_run(str(copied)).problems
+            assert problem == f"{path.relative_to(copied)}: the digest of its bytes differs"
+        path.write_bytes(sound)
+
+
+def test_a_run_of_an_earlier_version_is_compared_with_its_own_digests(without_ledger):
+    assert verify_run(str(without_ledger)).passed
+    edit_json(without_ledger / "data.json", store="elsewhere")
+    (without_ledger / "model.safetensors").unlink()
+    assert verify_run(str(without_ledger)).problems == (
+        "model.safetensors: missing", "data.json: the digest of its bytes differs",
+    )  # fmt: skip
+
+
+def test_a_run_of_before_a_setting_existed_is_still_read(without_ledger):
+    content = json.loads((without_ledger / "config.json").read_text())
     for name in ("n_windows_per_trial", "ema_decay", "tiers", "cache", "n_devices"):
         del content[name]
-    (copied / "config.json").write_text(json.dumps(content))
-    digest = hashlib.sha256((copied / "config.json").read_bytes()).hexdigest()
-    edit_json(copied / "model.json", config_sha256=digest)
-    assert load_run(copied).config.n_windows_per_trial == 1
+    (without_ledger / "config.json").write_text(json.dumps(content))
+    digest = hashlib.sha256((without_ledger / "config.json").read_bytes()).hexdigest()
+    edit_json(without_ledger / "model.json", config_sha256=digest)
+    assert load_run(without_ledger).config.n_windows_per_trial == 1
 
 
 def test_another_versions_run_is_refused(copied):
@@ -190,14 +243,14 @@ def test_weights_that_were_changed_are_refused(copied):
         load_run(copied).model()
 
 
-def test_weights_of_another_model_are_refused_by_name(copied):
-    path = copied / "model.safetensors"
+def test_weights_of_another_model_are_refused_by_name(without_ledger):
+    path = without_ledger / "model.safetensors"
     weights = load_file(path)
     weights["surplus"] = weights.pop(next(name for name in weights if name.endswith("sigma")))
     save_file(weights, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    edit_json(copied / "model.json", weights_sha256=digest)
-    run = load_run(copied)
+    edit_json(without_ledger / "model.json", weights_sha256=digest)
+    run = load_run(without_ledger)
     with pytest.raises(RunError, match=r"another model: found 1 missing \(.*sigma\); 1 unexpected \(surplus\)"):
         run.model()
 

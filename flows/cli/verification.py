@@ -1,0 +1,112 @@
+"""What ``sensorium verify`` is given, and what that is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sensorium_data.archive import open_archive
+from sensorium_data.errors import PredictionsError, RunError, SensoriumError, StoreError, SubmissionError, UsageError
+from sensorium_data.files import Objects, open_objects, parse_json
+from sensorium_data.ingest import compare_with_archive, verify_session
+from sensorium_data.predictions import verify_predictions, verify_run
+from sensorium_data.progress import Progress
+from sensorium_data.sessions import Track, find_sessions
+from sensorium_data.store import LEDGER_KEY, METADATA_KEY, VerificationReport, open_store, verify_root
+from sensorium_data.submission import verify_submission
+
+__all__ = ["verify_path"]
+
+Outcome = tuple[list[VerificationReport], list[SensoriumError]]
+
+
+def verify_path(
+    path: str, sessions: Sequence[str], *, source: Sequence[str] | None, jobs: int, progress: Progress
+) -> Outcome:
+    """Verify a store, predictions, a run or a submission, whichever lies there.
+
+    Parameters
+    ----------
+    path : str
+        Path or URL of its folder, or of one zip of a submission.
+    sessions : sequence of str
+        Sessions of a store; all by default.
+    source : sequence of str, optional
+        Where the archives are that a store is compared with as well.
+    jobs : int
+        Objects read at once.
+    progress : Progress
+        Told after each object.
+
+    Returns
+    -------
+    reports : list of VerificationReport
+        What was compared.
+    failures : list of SensoriumError
+        What kept something from being compared: it is found wrong.
+
+    Raises
+    ------
+    UsageError
+        If sessions or archives are named for something else than a store.
+    """
+    kind = _recognize(path)
+    if kind == "store":
+        return _verify_store(path, sessions, source=source, jobs=jobs, progress=progress)
+    if sessions or source is not None:
+        raise UsageError(
+            "only a store is verified by session, or with --source", path=path, found=kind, remedy="give the path alone"
+        )
+    try:
+        if kind == "run":
+            return [verify_run(path, jobs=jobs, progress=progress)], []
+        if kind == "predictions":
+            return [verify_predictions(path, jobs=jobs, progress=progress, resumes=True)], []
+        return [verify_submission(path, progress=progress)], []
+    except (PredictionsError, RunError, StoreError, SubmissionError) as error:
+        return [], [error]
+
+
+def _verify_store(
+    path: str, sessions: Sequence[str], *, source: Sequence[str] | None, jobs: int, progress: Progress
+) -> Outcome:
+    reports: list[VerificationReport] = []
+    failures: list[SensoriumError] = []
+    try:
+        opened = open_store(path)
+        chosen = find_sessions(sessions) if sessions else opened.sessions
+        reports.append(verify_root(opened))
+    except StoreError as error:
+        return reports, [error]
+    for session in chosen:
+        try:
+            reports.append(verify_session(opened, session.name, jobs=jobs, progress=progress, resumes=True))
+            if source is not None:
+                with open_archive(session, [] if source == ["gin"] else source) as archive:
+                    reports.append(compare_with_archive(opened, session.name, archive, jobs=jobs, progress=progress))
+        except StoreError as error:
+            failures.append(error)
+    return reports, failures
+
+
+def _recognize(path: str) -> str:
+    """Return what lies at a path: ``store`` also where it is nothing that is known."""
+    if path.endswith(".zip"):
+        return "submission"
+    objects = open_objects(path.rstrip("/"))
+    ledger = _read_json(objects, LEDGER_KEY)
+    attributes = _read_json(objects, METADATA_KEY).get("attributes")
+    if "predictions" in (ledger.get("kind"), attributes.get("kind") if isinstance(attributes, dict) else None):
+        return "predictions"
+    if ledger.get("kind") == "run" or objects.exists("model.json"):
+        return "run"
+    names = [f"submission_{track}{suffix}" for track in Track for suffix in (".sha256", ".json")]
+    return "submission" if any(objects.exists(name) for name in names) else "store"
+
+
+def _read_json(objects: Objects, key: str) -> dict[str, Any]:
+    try:
+        document = parse_json(objects.read(key))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}

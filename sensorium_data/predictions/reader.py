@@ -1,0 +1,253 @@
+"""Finished predictions stores: what made them, their values, and whether they are as they were written.
+
+Every reader of predictions comes through here. What is read is compared with the store's ledger.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from sensorium_data.errors import PredictionsError
+from sensorium_data.files import LocalObjects, open_objects, parse_json
+from sensorium_data.predictions.content_digest import digest_content, digest_values
+from sensorium_data.predictions.writer import PREDICTIONS_KIND, trial_key
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.schema import READABLE_SCHEMA_VERSIONS
+from sensorium_data.sessions import Session, find_session
+from sensorium_data.store import (
+    LEDGER_KEY,
+    METADATA_KEY,
+    CheckedStore,
+    ObjectLedger,
+    VerificationReport,
+    make_portable,
+    survive_forks,
+    verify_objects,
+)
+
+__all__ = [
+    "find_predictions",
+    "open_predictions",
+    "predicted_sessions",
+    "predictions_attributes",
+    "verify_predictions",
+]
+
+# Predictions of earlier versions of the schema have no ledger.
+_FIRST_VERSION_WITH_LEDGER = 3
+
+
+def find_predictions(url: str, identity: str) -> bool:
+    """Return whether the predictions with this identity are finished.
+
+    Raises
+    ------
+    PredictionsError
+        If something else lies there.
+    """
+    objects = open_objects(url.rstrip("/"))
+    there = objects.root.exists() if isinstance(objects, LocalObjects) else objects.exists(METADATA_KEY)
+    if not there:
+        return False
+    found = predictions_attributes(url).get("identity")
+    if found != identity:
+        raise PredictionsError(
+            "other predictions lie there",
+            path=url,
+            found=f"identity {found}",
+            expected=f"identity {identity}",
+            remedy="choose another name, or remove them",
+        )
+    return True
+
+
+def predictions_attributes(url: str) -> dict[str, Any]:
+    """Return the attributes of a predictions store's root.
+
+    Raises
+    ------
+    PredictionsError
+        If there is no finished predictions store, it is damaged, or it is of another schema version.
+    """
+    attributes, _ = _read_root(url)
+    return attributes
+
+
+def predicted_sessions(url: str) -> tuple[Session, ...]:
+    """Return the sessions of a predictions store, in catalogue order.
+
+    Raises
+    ------
+    PredictionsError
+        If there is no finished predictions store.
+    """
+    return tuple(sorted(find_session(name) for name in predictions_attributes(url)["stores"]))
+
+
+def open_predictions(url: str, session: str) -> xr.Dataset:
+    """Open the predictions of one session.
+
+    Parameters
+    ----------
+    url : str
+        The predictions store.
+    session : str
+        Alias or full name.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``predictions`` (trial, neuron, time), float32, a dask block a trial; coordinates in memory. The
+        root's attributes are among its attributes.
+
+    Raises
+    ------
+    PredictionsError
+        If there is no finished predictions store, it is damaged, or the session is not in it.
+    """
+    attributes, ledger = _read_root(url)
+    found = find_session(session)
+    if found.name not in attributes["stores"]:
+        raise PredictionsError(
+            "the session is not predicted",
+            session=found,
+            path=url,
+            found=", ".join(find_session(name).alias for name in attributes["stores"]),
+            remedy="predict it, or choose another session",
+        )
+    group = open_objects(url.rstrip("/")).child(found.name)
+    store = group.zarr_store()
+    if ledger is not None:
+        store = CheckedStore(store, found.name, ledger.objects, partial(_damaged_object, url, found))
+    try:
+        stored = xr.open_zarr(store, consolidated=True, chunks=None)
+        loaded = stored.assign_coords({name: coordinate.load() for name, coordinate in stored.coords.items()})
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(url, str(error), session=found) from error
+    if isinstance(group, LocalObjects):
+        # Zarr reads an object that is lost or empty as NaN and says nothing.
+        valid = zip(loaded["trial"].values.tolist(), loaded["valid"].values.tolist(), strict=True)
+        for index, (trial, is_valid) in enumerate(valid):
+            if is_valid and not group.size(trial_key(index)):
+                raise _damaged(url, f"no {trial_key(index)}", session=found, trial=trial)
+    # One dask block a trial: a trial is one object, and smaller blocks would each read it.
+    blocks = {"trial": 1, "neuron": -1, "time": -1}
+    survive_forks()
+    chunked = loaded.assign({name: variable.chunk(blocks) for name, variable in loaded.data_vars.items()})
+    return make_portable(chunked.assign_attrs(attributes | loaded.attrs))
+
+
+def verify_predictions(
+    url: str, *, jobs: int = 4, progress: Progress = ignore_progress, resumes: bool = False
+) -> VerificationReport:
+    """Read every object of a predictions store and compare it with the ledger.
+
+    Predictions of an earlier version have none: there all values are read and compared with the root's
+    ``content_digest``.
+
+    Parameters
+    ----------
+    url : str
+        The predictions store.
+    jobs : int
+        Objects read at once.
+    progress : Progress
+        Told after each object or session.
+    resumes : bool
+        Go on from where an interrupted verification of the last 24 hours ended.
+
+    Raises
+    ------
+    PredictionsError
+        If there is no finished predictions store, or its root or ledger is damaged.
+    """
+    attributes, ledger = _read_root(url)
+    if ledger is not None:
+        objects = open_objects(url.rstrip("/"))
+        return verify_objects(
+            objects, ledger, jobs=jobs, progress=progress, label="verify predictions", resumes=resumes
+        )
+    digests: dict[str, dict[int, str]] = {}
+    n_objects = size_bytes = 0
+    sessions = predicted_sessions(url)
+    for n_done, session in enumerate(sessions, start=1):
+        predicted = open_predictions(url, session.name)
+        valid = predicted.isel(trial=predicted["valid"].values)
+        digests[session.name] = {
+            trial: digest_values(block.compute(scheduler="synchronous"))
+            for trial, block in zip(valid["trial"].values.tolist(), valid["predictions"].data, strict=True)
+        }
+        n_objects += len(digests[session.name])
+        size_bytes += valid["predictions"].nbytes
+        progress("verify predictions", n_done, len(sessions))
+    is_sound = digest_content(digests) == attributes["content_digest"]
+    problems = () if is_sound else ("the digest of all values is not that of the values that were written",)
+    return VerificationReport("", "content digest", n_objects, size_bytes, problems)
+
+
+def _read_root(url: str) -> tuple[dict[str, Any], ObjectLedger | None]:
+    """Return a predictions store's attributes and its ledger; earlier versions wrote none."""
+    objects = open_objects(url.rstrip("/"))
+    try:
+        data = objects.read(METADATA_KEY)
+        attributes = dict(parse_json(data)["attributes"])
+    except FileNotFoundError:
+        unfinished = isinstance(objects, LocalObjects) and Path(f"{objects.root}.partial").exists()
+        raise PredictionsError(
+            "the predictions are unfinished" if unfinished else "no predictions store",
+            path=url,
+            remedy="run `sensorium predict` again" if unfinished else "write one with `sensorium predict`",
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(url, f"unreadable metadata ({error})") from error
+    if attributes.get("kind") != PREDICTIONS_KIND:
+        raise PredictionsError(
+            "no predictions store",
+            path=url,
+            found=f"a Zarr group titled {attributes.get('title')!r}",
+            remedy="give the store that `sensorium predict` wrote",
+        )
+    version = attributes.get("schema_version")
+    if version not in READABLE_SCHEMA_VERSIONS:
+        raise PredictionsError(
+            "predictions of another schema version",
+            path=url,
+            found=version,
+            expected=" or ".join(map(str, READABLE_SCHEMA_VERSIONS)),
+            remedy="predict again with this version",
+        )
+    try:
+        ledger = ObjectLedger.read(objects.read(LEDGER_KEY), PREDICTIONS_KIND)
+        damage = ledger.objects[METADATA_KEY].find_damage(data)
+    except FileNotFoundError:
+        if "content_digest" not in attributes:
+            raise PredictionsError(
+                "the predictions are unfinished", path=url, remedy="run `sensorium predict` again"
+            ) from None
+        if version < _FIRST_VERSION_WITH_LEDGER:
+            return attributes, None
+        raise _damaged(url, f"no {LEDGER_KEY}") from None
+    except (ValueError, KeyError) as error:
+        raise _damaged(url, f"an unreadable {LEDGER_KEY} ({error})") from error
+    if damage is not None:
+        raise _damaged(url, f"{METADATA_KEY}: {damage}")
+    return attributes, ledger
+
+
+def _damaged_object(url: str, session: Session, key: str, problem: str) -> PredictionsError:
+    return _damaged(url, f"{key}: {problem}", session=session)
+
+
+def _damaged(url: str, found: str, *, session: Session | None = None, trial: int | None = None) -> PredictionsError:
+    return PredictionsError(
+        "the predictions store is damaged",
+        session=session,
+        trial=trial,
+        path=url,
+        found=found,
+        remedy="`sensorium verify` lists what is wrong; predict again",
+    )

@@ -1,0 +1,177 @@
+"""Whether what lies in a folder is what was written: every object compared with the ledger, and a store's root."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from sensorium_data.errors import StoreError
+from sensorium_data.files import Objects
+from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.store.ledger import LEDGER_KEY, ObjectLedger
+from sensorium_data.store.movie_ids import LINKS_KEY
+from sensorium_data.store.open import Store
+from sensorium_data.store.publishing import compose_root
+from sensorium_data.store.template import METADATA_KEY
+from sensorium_data.store.verified_objects import VerifiedObjects
+from sensorium_data.store.versions import VERSIONS_KEY
+
+__all__ = ["VerificationReport", "find_object_problems", "verify_objects", "verify_root"]
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """What a verification found.
+
+    Attributes
+    ----------
+    session : str
+        The session's full name; empty for what belongs to no single session.
+    compared_with : str
+        ``"ledger"``, ``"sessions"`` for a store's root, or where the archive is.
+    n_objects : int
+        Objects, or trials of the archive, that were compared.
+    size_bytes : int
+        Size of what was compared: the objects', or the compressed members'.
+    problems : tuple of str
+        One sentence for each object that is missing, changed or unknown, or for each difference from the archive; empty
+        where all is sound.
+    n_resumed : int
+        Objects that an interrupted verification had found sound, and that were not read again.
+    """
+
+    session: str
+    compared_with: str
+    n_objects: int
+    size_bytes: int
+    problems: tuple[str, ...]
+    n_resumed: int = 0
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def find_object_problems(
+    group: Objects,
+    ledger: ObjectLedger,
+    *,
+    jobs: int,
+    progress: Progress = ignore_progress,
+    label: str = "verify",
+    verified: VerifiedObjects | None = None,
+) -> dict[str, str]:
+    """Return what is wrong with each object of a group that is not as the ledger says.
+
+    ``verified`` are objects that need not be read; those that are found sound are added.
+    """
+
+    def check(key: str) -> str | None:
+        if verified is not None:
+            verified.begin(key)
+        try:
+            data = group.read(key)
+        except FileNotFoundError:
+            return "missing"
+        return ledger.objects[key].find_difference(data)
+
+    problems: dict[str, str] = {}
+    keys = sorted(key for key in ledger.objects if verified is None or key not in verified)
+    n_known = len(ledger.objects) - len(keys)
+    n_bytes = 0
+    pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="verify")
+    try:
+        # Only digests and clauses come back, so the queue holds no data.
+        for n_done, (key, problem) in enumerate(zip(keys, pool.map(check, keys), strict=True), start=n_known + 1):
+            if problem is not None:
+                problems[key] = problem
+            elif verified is not None:
+                verified.add(key)
+            n_bytes += ledger.objects[key].size_bytes
+            progress(label, n_done, len(ledger.objects), n_bytes=n_bytes)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return problems
+
+
+def verify_objects(
+    group: Objects,
+    ledger: ObjectLedger,
+    *,
+    session: str = "",
+    jobs: int = 4,
+    progress: Progress = ignore_progress,
+    label: str = "verify",
+    resumes: bool = False,
+) -> VerificationReport:
+    """Compare every object under a folder with its ledger.
+
+    Parameters
+    ----------
+    group : Objects
+        The folder.
+    ledger : ObjectLedger
+        Its ledger, which lies in it.
+    session : str
+        What the report calls it.
+    jobs : int
+        Objects read at once.
+    progress : Progress
+        Told after each object.
+    label : str
+        What progress is told of.
+    resumes : bool
+        Go on from where an interrupted verification of the last 24 hours ended.
+    """
+    verified = VerifiedObjects.of(group, LEDGER_KEY) if resumes else None
+    n_resumed = sum(key in verified for key in ledger.objects) if verified is not None else 0
+    try:
+        problems = find_object_problems(group, ledger, jobs=jobs, progress=progress, label=label, verified=verified)
+    except BaseException:
+        if verified is not None:
+            verified.save()
+        raise
+    if verified is not None:
+        verified.forget()
+    sentences = [f"{key}: {problem}" for key, problem in problems.items()]
+    keys = group.keys()
+    if keys is not None:
+        sentences += [f"{key}: not in the ledger" for key in keys if key not in ledger.objects and key != LEDGER_KEY]
+    return VerificationReport(
+        session, "ledger", len(ledger.objects), ledger.size_bytes, tuple(sentences), n_resumed=n_resumed
+    )
+
+
+def verify_root(store: Store) -> VerificationReport:
+    """Compare a store's own files with its sessions: the list of them, their versions, and the ids of movies.
+
+    Returns
+    -------
+    VerificationReport
+        With a problem for each file that is missing, damaged or not what the sessions' groups say.
+    """
+    objects = store.objects
+    problems = []
+    sizes_bytes = [objects.size(key) for key in (METADATA_KEY, VERSIONS_KEY, LINKS_KEY)]
+    names = {session.name for session in store.sessions}
+    try:
+        unknown = sorted(store.versions.keys() - names)
+        problems += [f"{VERSIONS_KEY}: names {name}, which is not in the store" for name in unknown]
+    except StoreError as error:
+        problems.append(f"{VERSIONS_KEY}: {error}")
+    try:
+        _ = store.links
+    except StoreError as error:
+        problems.append(f"{LINKS_KEY}: {error}")
+    try:
+        if objects.read(METADATA_KEY) != compose_root(objects):
+            problems.append(
+                f"{METADATA_KEY}: not what the sessions' groups say; `sensorium ingest --repair` writes it again"
+            )
+    except FileNotFoundError:
+        problems.append(f"{METADATA_KEY}: missing; `sensorium ingest` writes it again")
+    except StoreError as error:
+        problems.append(f"{METADATA_KEY}: cannot be compared ({error})")
+    found = [size for size in sizes_bytes if size is not None]
+    return VerificationReport("", "sessions", len(found), sum(found), tuple(problems))

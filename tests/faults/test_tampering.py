@@ -1,0 +1,328 @@
+"""Stores and predictions that somebody changed: nobody reads them without being told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fixtures.predicted_sessions import PredictedSessions
+from fixtures.session_stores import write_group
+from fixtures.stores import read_files
+from flows.cli.verification import verify_path
+from sensorium_data.errors import PredictionsError, StoreError
+from sensorium_data.ingest import convert_session, verify_session
+from sensorium_data.movies import link_movies
+from sensorium_data.predictions import create_predictions, open_predictions, verify_predictions
+from sensorium_data.progress import ignore_progress
+from sensorium_data.scoring import compare_predictions, score_predictions
+from sensorium_data.sessions import find_session
+from sensorium_data.store import open_session, open_store, verify_root
+from sensorium_data.submission import write_submission
+from sensorium_data.testing.recordings import make_recording
+
+A, F = find_session("A"), find_session("F")
+TIERS = ["train", "oracle", "oracle", "live_test_main"]
+# Places of two trials that are scored, given the truth, and submitted.
+OF_BONUS = (11, 12)
+
+
+def find_problems(path: Path) -> list[str]:
+    reports, failures = verify_path(str(path), (), source=None, jobs=1, progress=ignore_progress)
+    return [problem for report in reports for problem in report.problems] + [str(failure) for failure in failures]
+
+
+# Predictions
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory: pytest.TempPathFactory) -> PredictedSessions:
+    made = PredictedSessions(tmp_path_factory.mktemp("predicted"))
+    made.write("sound")
+    made.write("others", predictions={alias: values + 1 for alias, values in made.predictions.items()})
+    return made
+
+
+def flip_a_bit_of_a_trial(path: Path) -> None:
+    chunk = path / F.name / "predictions" / "c" / str(OF_BONUS[0]) / "0" / "0"
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 3] ^= 1
+    chunk.write_bytes(data)
+
+
+def flip_a_bit_of_a_unit_id(path: Path) -> None:
+    chunk = path / F.name / "neuron" / "c" / "0"
+    data = bytearray(chunk.read_bytes())
+    data[-6] ^= 1
+    chunk.write_bytes(data)
+
+
+def swap_two_trials(path: Path) -> None:
+    first, second = (path / F.name / "predictions" / "c" / str(index) for index in OF_BONUS)
+    first.rename(path / "other")
+    second.rename(first)
+    (path / "other").rename(second)
+
+
+def take_a_trial_of_other_predictions(path: Path) -> None:
+    chunk = Path(F.name, "predictions", "c", str(OF_BONUS[0]), "0", "0")
+    shutil.copy(path.parent / "others" / chunk, path / chunk)
+
+
+def edit_the_units(path: Path) -> None:
+    root = path / "zarr.json"
+    root.write_text(root.read_text().replace('"response_units": "raw"', '"response_units": "standardized"'))
+
+
+def edit_the_units_and_the_ledger(path: Path) -> None:
+    edit_the_units(path)
+    ledger = path / "ledger.json"
+    content = json.loads(ledger.read_text())
+    content["objects"]["zarr.json"][0] = (path / "zarr.json").stat().st_size
+    ledger.write_text(json.dumps(content))
+
+
+def lose_the_ledger(path: Path) -> None:
+    (path / "ledger.json").unlink()
+
+
+def use_for(path: Path, predicted: PredictedSessions, out: Path) -> dict[str, Callable[[], object]]:
+    """Everything that a user does with predictions."""
+    others, truth = str(predicted.root / "others"), str(predicted.root / "truth")
+    return {
+        "score": lambda: score_predictions(str(path), predicted.store, truth=truth),
+        "leaderboard": lambda: compare_predictions([others, str(path)], predicted.store, truth=truth),
+        "submit": lambda: write_submission(str(path), predicted.store, track="bonus", out=str(out)),
+        "average": lambda: write_submission([others, str(path)], predicted.store, track="bonus", out=str(out)),
+    }
+
+
+TAMPERINGS = (
+    flip_a_bit_of_a_trial,
+    flip_a_bit_of_a_unit_id,
+    swap_two_trials,
+    take_a_trial_of_other_predictions,
+    edit_the_units,
+    edit_the_units_and_the_ledger,
+    lose_the_ledger,
+)
+
+
+@pytest.mark.parametrize(
+    ("tamper", "use"),
+    [
+        *((tamper, "submit") for tamper in TAMPERINGS),
+        *((swap_two_trials, use) for use in ("score", "average")),
+        (edit_the_units, "leaderboard"),
+    ],
+)
+def test_predictions_that_were_changed_are_refused_by_whoever_reads_them(
+    tamper: Callable[[Path], None], use: str, predicted: PredictedSessions, tmp_path: Path
+) -> None:
+    shutil.copytree(predicted.root / "others", tmp_path / "others")
+    path = shutil.copytree(predicted.root / "sound", tmp_path / "sound")
+    tamper(path)
+    with pytest.raises(PredictionsError, match=rf"{path}.*damaged.*`sensorium verify` lists what is wrong"):
+        use_for(path, predicted, tmp_path / "out")[use]()
+    assert not list((tmp_path / "out").glob("*.zip"))
+    assert find_problems(path)
+
+
+def test_predictions_of_an_earlier_version_are_compared_with_the_digest_of_their_values(tmp_path: Path) -> None:
+    path = shutil.copytree(Path(__file__).parents[1] / "compat" / "predictions-2", tmp_path / "p")
+    report = verify_predictions(str(path))
+    assert (report.passed, report.compared_with) == (True, "content digest")
+    first, second = sorted(path.glob(f"{F.name}/predictions/c/*/0/0"))[:2]
+    shutil.copy(first, second)
+    assert not verify_predictions(str(path)).passed
+
+
+@pytest.mark.parametrize("name", ["rates", "neuron"])
+def test_a_truth_that_was_changed_is_refused(name: str, predicted: PredictedSessions, tmp_path: Path) -> None:
+    truth = shutil.copytree(predicted.root / "truth", tmp_path / "truth")
+    for chunk in sorted((truth / F.name / name / "c").rglob("0")):
+        if chunk.is_file():
+            data = bytearray(chunk.read_bytes())
+            data[len(data) // 3] ^= 1
+            chunk.write_bytes(data)
+    with pytest.raises(StoreError, match=r"the truth of the simulation is damaged.*simulate again"):
+        score_predictions(str(predicted.root / "sound"), predicted.store, truth=str(truth))
+
+
+@pytest.mark.parametrize("how", ["flip", "swap", "cut", "replace"])
+def test_an_interrupted_writer_takes_over_no_trial_that_was_changed(
+    how: str, predicted: PredictedSessions, tmp_path: Path
+) -> None:
+    def begin(name: str = "p"):  # type: ignore[no-untyped-def]
+        return create_predictions(
+            str(tmp_path / name),
+            store=predicted.store,
+            sessions=["F"],
+            tiers=["oracle"],
+            response_units="raw",
+            identity="i",
+        )
+
+    session = predicted.sessions["F"]
+    n_frames = {facts.trial: facts.n_frames for facts in session.of_tier("oracle")}
+
+    def predict(trial: int) -> np.ndarray:
+        return np.full((len(session.neurons), n_frames[trial]), float(trial))
+
+    with contextlib.suppress(InterruptedError), begin() as writer:
+        for trial in writer.trials("F")[:3]:
+            writer.write_trial("F", trial, predict(trial), 0)
+        raise InterruptedError
+    chunks = [tmp_path / "p.partial" / F.name / "predictions" / "c" / str(index) / "0" / "0" for index in range(3)]
+    data = bytearray(chunks[0].read_bytes())
+    match how:
+        case "flip":
+            data[20] ^= 4
+            chunks[0].write_bytes(data)
+        case "swap":
+            chunks[0].write_bytes(chunks[1].read_bytes())
+            chunks[1].write_bytes(data)
+        case "cut":
+            chunks[0].write_bytes(data[:-1])
+        case "replace":
+            chunks[0].write_bytes(chunks[1].read_bytes())
+    with begin() as writer:
+        missing = writer.missing_trials("F")
+        assert len(missing) == len(n_frames) - (1 if how == "swap" else 2)
+        for trial in missing:
+            writer.write_trial("F", trial, predict(trial), 0)
+    values = open_predictions(str(tmp_path / "p"), "F").predictions
+    for trial, n in n_frames.items():
+        assert (values.sel(trial=trial)[:, :n] == trial).all()
+
+
+# Stores
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of two sessions, of which F is in its second version."""
+    root = tmp_path_factory.mktemp("stores")
+    for alias in "AF":
+        recording = make_recording(alias, TIERS, n_frames=20, n_padded=22, movies={1: 9, 2: 9}, n_neurons=4)
+        recording.write(root / "archives")
+        convert_session(recording.session, str(root / "store"), source=str(root / "archives"))
+    changed = recording.with_trial(0, responses=recording.trials[0].responses + 1)
+    changed.write(root / "archives")
+    convert_session(changed.session, str(root / "store"), source=str(root / "archives"))
+    link_movies(str(root / "store"))
+    return root / "store"
+
+
+def swap(first: Path, second: Path) -> None:
+    first.rename(first.with_name("other"))
+    second.rename(first)
+    first.with_name("other").rename(second)
+
+
+def swap_two_sessions(store: Path) -> None:
+    swap(store / A.name, store / f"{F.name}.v2")
+
+
+def swap_two_versions(store: Path) -> None:
+    swap(store / F.name, store / f"{F.name}.v2")
+
+
+def point_to_the_first_version(store: Path) -> None:
+    path = store / "versions.json"
+    path.write_text(path.read_text().replace(".v2", ""))
+
+
+def unname_a_session_in_the_versions(store: Path) -> None:
+    path = store / "versions.json"
+    path.write_text(path.read_text().replace("29515", "29516"))
+
+
+def join_other_movies(store: Path) -> None:
+    path = store / "movies.json"
+    content = json.loads(path.read_text())
+    content["sessions"][A.name]["ids"] = {"29156-11-10:0": "29515-10-12:0"}
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "match"),
+    [
+        (swap_two_sessions, rf"the group is not what its name says: found session {A.name}, expected {F.name}"),
+        (swap_two_versions, rf"the group is not what its name says: found group {F.name}, expected {F.name}\.v2"),
+        (point_to_the_first_version, r"versions\.json: the store is damaged: .*not those that were written"),
+        (unname_a_session_in_the_versions, r"versions\.json: the store is damaged: .*not those that were written"),
+        (join_other_movies, r"movies\.json: the ids of movies .* cannot be read: .*not those that were written"),
+    ],
+)
+def test_a_store_that_was_changed_is_refused_and_verified_to_be_wrong(
+    tamper: Callable[[Path], None], match: str, sound: Path, tmp_path: Path
+) -> None:
+    store = shutil.copytree(sound, tmp_path / "store")
+    assert find_problems(store) == []
+    tamper(store)
+    with pytest.raises(StoreError, match=match):
+        open_session(str(store), "F")
+    assert find_problems(store)
+
+
+def test_a_root_that_is_not_as_its_sessions_is_found_and_repaired(sound: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(sound, tmp_path / "store")
+    root = store / "zarr.json"
+    before = root.read_bytes()
+    root.write_bytes(before.replace(b'"units": "0-255"', b'"units": "0-256"', 1))
+    (problem,) = verify_root(open_store(store)).problems
+    assert problem.startswith("zarr.json: not what the sessions' groups say; `sensorium ingest --repair`")
+    convert_session(A, str(store), source=str(sound.parent / "archives"), repairs=True)
+    assert root.read_bytes() == before
+    root.unlink()
+    assert verify_root(open_store(store)).problems[0].startswith("zarr.json: missing")
+
+
+@pytest.mark.parametrize("name", ["a session's own folder", "predictions"])
+def test_nothing_is_ingested_into_what_is_no_store(name: str, sound: Path, tmp_path: Path) -> None:
+    if name == "predictions":
+        folder = tmp_path / "p"
+        folder.mkdir()
+        write_group(folder, {"kind": "predictions", "title": "mine"}, {})
+        match = "no session store here: found a Zarr group titled 'mine'"
+    else:
+        folder = shutil.copytree(sound / A.name, tmp_path / A.name)
+        match = rf"this is a session's own folder, no store: found {A.name}.*give {tmp_path}$"
+    before = read_files(folder)
+    with pytest.raises(StoreError, match=match):
+        convert_session(A, str(folder), source=str(sound.parent / "archives"))
+    assert read_files(folder) == before
+
+
+# Verification that is interrupted
+
+
+def test_an_interrupted_verification_goes_on_and_reads_again_what_was_written_since(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = str(shutil.copytree(sound, tmp_path / "store"))
+
+    def stop(label: str, n_done: int, n_total: int, **more: object) -> None:
+        if n_done > n_total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify_session(store, "A", jobs=1, progress=stop, resumes=True)
+    damaged = next(path for path in sorted(Path(store, A.name).rglob("c/0")) if path.is_file())
+    data = bytearray(damaged.read_bytes())
+    data[-1] ^= 1
+    damaged.write_bytes(data)
+    report = verify_session(store, "A", jobs=1, resumes=True)
+    assert 0 < report.n_resumed < report.n_objects
+    assert [problem.partition(":")[0] for problem in report.problems] == [
+        damaged.relative_to(Path(store, A.name)).as_posix()
+    ]
+    # It is complete: the next one reads everything.
+    assert verify_session(store, "A", jobs=1, resumes=True).n_resumed == 0
