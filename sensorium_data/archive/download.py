@@ -16,7 +16,7 @@ from sensorium_data.archive.pointers import POINTER_SIZE_BYTES, find_pointer
 from sensorium_data.archive.sources import ByteSource, FileSource, open_source
 from sensorium_data.archive.unpacking import reserve_memory
 from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, ZipEntry, ZipIndex, read_index
-from sensorium_data.archive.zip_member import check_readable, read_zip_member
+from sensorium_data.archive.zip_member import N_ATTEMPTS, check_readable, read_zip_member
 from sensorium_data.errors import ArchiveError, RangesRefusedError, SourceChangedError
 from sensorium_data.files import (
     FileHead,
@@ -29,6 +29,7 @@ from sensorium_data.files import (
     open_part,
     read_head,
     read_version,
+    require_own,
     stream_whole,
 )
 from sensorium_data.ordered_map import as_finished
@@ -40,7 +41,7 @@ __all__ = ["DownloadReport", "download_archive"]
 _SEGMENT_SIZE_BYTES = 8 << 20
 
 _MAX_RESTARTS = 3
-_MAX_REPAIRS = 2
+_MAX_REPAIRS = N_ATTEMPTS - 1
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def download_archive(
     begins at the first byte. The file gets its name when its size is right, its index can be read, and every member has
     passed its check; damaged members are fetched again. A file that changes at the server is begun anew, never spliced.
 
-    A finished file is compared with the server's, by one request where the server stamps its versions. Two downloads to
+    A finished file is compared with the server's, by one request where the server stamps its versions. One of another
+    version is replaced if it was downloaded by this function, and left alone otherwise. Two downloads to
     one path at once do no harm on a file system that knows locks: the second waits, and finds the work done.
 
     Parameters
@@ -118,7 +120,7 @@ def download_archive(
     ArchiveError
         If it is no archive, or is damaged at the server too.
     DownloadError
-        If it cannot be written. What was downloaded is kept.
+        If it cannot be written, or another file lies there. What was downloaded is kept.
     """
     download = _Download(url, Path(path).expanduser(), policy or RetryPolicy(), jobs, progress, label)
     return download.run()
@@ -164,6 +166,7 @@ class _Download:
             version = FileVersion(self._place, source.size_bytes, source.modified)
             if self._is_there(version, source):
                 return self._report("already there", version)
+            require_own(self._path)
             # Read before the rest: what is no archive need not be downloaded.
             index = read_index(source)
             _check_members(source, index)
@@ -221,6 +224,7 @@ class _Download:
             version = FileVersion(self._place, head.size_bytes, head.modified)
             if self._is_there(version, None):
                 return self._report("already there", version)
+            require_own(self._path)
             with open_part(self._path, on_wait=self._wait) as part:
                 if self._is_there(version, None):
                     part.discard()

@@ -9,12 +9,13 @@ from isal import isal_zlib
 
 from sensorium_data import limits
 from sensorium_data.archive.layout import trial_of
-from sensorium_data.archive.sources import ByteSource
+from sensorium_data.archive.sources import ByteSource, FileSource
 from sensorium_data.archive.zip_index import DEFLATED, LOCAL_HEADER, LOCAL_SIGNATURE, STORED, ZipEntry
 from sensorium_data.errors import ArchiveError
 
 __all__ = [
     "DOWNLOAD_AGAIN",
+    "N_ATTEMPTS",
     "check_readable",
     "describe_member_error",
     "read_zip_member",
@@ -23,6 +24,9 @@ __all__ = [
 
 #: What to do about an archive whose members cannot be trusted, for errors.
 DOWNLOAD_AGAIN = "download the archive again"
+
+#: How often a member is fetched, in all, where its bytes come damaged.
+N_ATTEMPTS = 3
 
 # The fixed part, name and extra field, in any archive that no one made odd.
 _USUAL_LOCAL_HEADER_BYTES = 1 << 10
@@ -44,7 +48,7 @@ def read_zip_member(source: ByteSource, entry: ZipEntry, *, session: str | None 
     ------
     ArchiveError
         If the member is encrypted, compressed by another method than deflate or too large, or its header, size or
-        CRC are wrong.
+        CRC are wrong, also when it is fetched again.
     SourceChangedError
         If it is wrong because the archive was replaced since it was opened.
     SourceError
@@ -133,13 +137,18 @@ class _MemberReader:
     def read(self) -> bytes | bytearray:
         self.check_readable()
         entry = self._entry
-        raw = self._source.read(entry.header_offset, entry.stop_offset)
-        try:
-            return self._unpack(raw)
-        except ArchiveError:
-            # A server or file system that stamps no versions does not tell of a replaced file; its tail does.
-            self._source.check_unchanged()
-            raise
+        # What was damaged on its way is sound when it is read again; a file on a disk stays as it is.
+        n_attempts = 1 if isinstance(self._source, FileSource) else N_ATTEMPTS
+        for attempt in range(1, n_attempts + 1):
+            raw = self._source.read(entry.header_offset, entry.stop_offset)
+            try:
+                return self._unpack(raw)
+            except ArchiveError:
+                # A server or file system that stamps no versions does not tell of a replaced file; its tail does.
+                self._source.check_unchanged()
+                if attempt == n_attempts:
+                    raise
+        raise AssertionError("unreachable")
 
     def read_start(self, size_bytes: int) -> bytes:
         self.check_readable()

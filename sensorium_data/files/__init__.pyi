@@ -35,6 +35,7 @@ from .part_file import PartFile as PartFile
 from .part_file import disk_errors as disk_errors
 from .part_file import open_part as open_part
 from .part_file import read_version as read_version
+from .part_file import require_own as require_own
 from .regular_file import IrregularFileError as IrregularFileError
 from .regular_file import describe_kind as describe_kind
 from .regular_file import open_regular as open_regular

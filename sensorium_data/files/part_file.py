@@ -25,10 +25,12 @@ from sensorium_data.files.locks import close_locked, open_locked
 from sensorium_data.files.objects import sync_path
 from sensorium_data.files.regular_file import read_regular
 
-__all__ = ["FileVersion", "PartFile", "disk_errors", "open_part", "read_version"]
+__all__ = ["FileVersion", "PartFile", "disk_errors", "open_part", "read_version", "require_own"]
 
 # Between two records at least; a crash costs the segments that came since.
 _RECORD_INTERVAL_S = 1.0
+# In the record beside a finished file: the time of the file that it takes the place of.
+_REPLACED = "replaces_mtime_ns"
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,30 @@ class FileVersion:
 
 def read_version(path: Path) -> FileVersion | None:
     """Return what was recorded of a finished file; None if nothing was, or the file is not the recorded one."""
-    beside = path.with_name(f"{path.name}.json")
-    with disk_errors(beside):
-        record = _read_json(beside)
+    record = _read_beside(path) or {}
+    record.pop(_REPLACED, None)
     try:
-        if record is None or record.pop("mtime_ns") != path.stat().st_mtime_ns:
+        if record.pop("mtime_ns") != path.stat().st_mtime_ns:
             return None
         return FileVersion(**record)
     except (KeyError, TypeError, FileNotFoundError):
         return None
+
+
+def require_own(path: Path) -> None:
+    """Raise a :class:`DownloadError` if there is a file that no download made, or that was changed since."""
+    with disk_errors(path):
+        try:
+            mtime_ns = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+    record = _read_beside(path) or {}
+    if mtime_ns not in (record.get("mtime_ns"), record.get(_REPLACED)):
+        raise DownloadError(
+            "a file that was not downloaded by this software lies there, and it is not what the server has",
+            path=path,
+            remedy="move it away or choose another folder with --downloads; to read it as it is, name it as --source",
+        )
 
 
 @contextlib.contextmanager
@@ -247,16 +264,19 @@ class PartFile:
         version = self.version
         if version is None:
             raise ValueError("a part without a version has no bytes to publish")
-        beside = self._target.with_name(f"{self._target.name}.json")
+        require_own(self._target)
         with disk_errors(self._target):
             os.fsync(self._descriptor)
             status = os.fstat(self._descriptor)
-            # First of all: without it, a crash in between leaves a file of unknown version, not of a wrong one.
-            beside.unlink(missing_ok=True)
+            version = replace(version, size_bytes=status.st_size)
+            record = {**asdict(version), "mtime_ns": status.st_mtime_ns}
+            # First of all: a crash in between leaves a file of unknown version, not of a wrong one, and it is known as
+            # a downloaded one by its time.
+            with contextlib.suppress(FileNotFoundError):
+                record[_REPLACED] = self._target.stat().st_mtime_ns
+            _write_json(_beside(self._target), record)
             self.path.replace(self._target)
             sync_path(self._target.parent)
-            version = replace(version, size_bytes=status.st_size)
-            _write_json(beside, {**asdict(version), "mtime_ns": status.st_mtime_ns})
             self._record.unlink(missing_ok=True)
             sync_path(self._target.parent)
 
@@ -323,6 +343,15 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((start, stop))
     return merged
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _read_beside(path: Path) -> dict[str, Any] | None:
+    with disk_errors(path):
+        return _read_json(_beside(path))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -76,6 +76,7 @@ def check_recording(
     scan: SessionScan,
     channels: Sequence[ChannelSummary],
     coverages: Sequence[StatisticsCoverage],
+    statistics: xr.Dataset,
 ) -> tuple[QualityCheck, ...]:
     """Return every check of a session, in the order in which they are best read.
 
@@ -91,6 +92,8 @@ def check_recording(
         What its behavior and pupil are like.
     coverages : sequence of StatisticsCoverage
         What the archive's own statistics cover.
+    statistics : xarray.Dataset
+        What :func:`sensorium_data.store.open_statistics` returns.
     """
     return (
         *_check_counts(dataset, session),
@@ -103,7 +106,9 @@ def check_recording(
         *_check_responses(dataset, session, scan),
         *_check_recorded(dataset),
         *_check_channels(channels),
+        *_check_running(dataset),
         *_check_statistics(coverages),
+        *_check_response_statistics(dataset, session, scan, statistics),
         _check_reliability(scan),
         _check_positions(dataset),
     )
@@ -395,16 +400,32 @@ def _check_channels(channels: Sequence[ChannelSummary]) -> Iterator[QualityCheck
         "none",
         "Trials in which the pupil's size or position never changes: it was not tracked.",
     )
-    for channel in channels:
-        if channel.channel == "running_speed":
-            is_still = channel.lowest == 0 and channel.highest == 0
-            yield QualityCheck(
-                "running",
-                Outcome.NOTED if is_still else Outcome.PASSED,
-                "a speed of 0 in every frame" if is_still else f"up to {channel.highest:.4g}",
-                "a speed above 0 in some frame",
-                "A mouse that never runs, or whose running speed was not recorded.",
-            )
+
+
+def _check_running(dataset: xr.Dataset) -> Iterator[QualityCheck]:
+    if "behavior" not in dataset:
+        return
+    speeds = dataset["behavior"].sel(behavior_channel="running_speed").values
+    within = np.arange(dataset.sizes["time"]) < dataset.n_frames.values[:, np.newaxis]
+    known = np.isfinite(speeds) & within
+    if not known.any():
+        return
+    is_still = known.any(axis=1) & ~(known & (speeds != 0)).any(axis=1)
+    never_runs = not speeds[known].any()
+    yield QualityCheck(
+        "running",
+        Outcome.NOTED if never_runs else Outcome.PASSED,
+        "a speed of 0 in every frame" if never_runs else f"up to {speeds[known].max():.4g}",
+        "a speed above 0 in some frame",
+        "A mouse that never runs, or whose running speed was not recorded.",
+    )
+    if not never_runs:
+        yield _expect_none(
+            "trials without running",
+            dataset.trial.values[is_still].tolist(),
+            "Trials with a running speed of 0 in every frame: the mouse sat still, or its speed was not recorded.",
+            worst=Outcome.NOTED,
+        )
 
 
 def _check_statistics(coverages: Sequence[StatisticsCoverage]) -> Iterator[QualityCheck]:
@@ -425,6 +446,25 @@ def _check_statistics(coverages: Sequence[StatisticsCoverage]) -> Iterator[Quali
             f"{one.n_frames} frames",
             "The archive's means and standard deviations, up to the last frame of the longest trial. Normalizations "
             "take the last known frame's where they are missing, and do not divide by a standard deviation of zero.",
+        )
+
+
+def _check_response_statistics(
+    dataset: xr.Dataset, session: Session, scan: SessionScan, statistics: xr.Dataset
+) -> Iterator[QualityCheck]:
+    if "responses" not in statistics:
+        return
+    n_frames = int(dataset.n_frames.max()) if dataset.sizes["trial"] else 0
+    active = scan.std > 0
+    for statistic, name in (("mean", "mean"), ("std", "standard deviation")):
+        values = statistics["responses"].sel(statistic=statistic).values[:, :n_frames]
+        usable = (np.isfinite(values) & (values != 0)).any(axis=1)
+        yield _expect_none(
+            f"{name} of responses that is NaN or zero",
+            dataset.neuron.values[active & ~usable].tolist(),
+            f"Neurons that respond, and whose {name} in the archive's statistics is NaN or zero in every frame: "
+            "their standardized responses are wrong.",
+            worst=Outcome.FAILED if _is_described(session) else Outcome.NOTED,
         )
 
 

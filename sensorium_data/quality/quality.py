@@ -287,13 +287,14 @@ def check_session(
     dataset = opened[found]
     scan = scan_session(dataset, f"check {found.alias}", jobs=jobs, progress=progress)
     channels = summarize_channels(dataset)
-    coverages = read_coverage(opened.statistics(found), int(dataset.n_frames.values.max(initial=0)))
+    statistics = opened.statistics(found)
+    coverages = read_coverage(statistics, int(dataset.n_frames.values.max(initial=0)))
     return QualityReport(
         session=found.name,
         alias=found.alias,
         digest=opened.digest(found),
         provenance={name: dataset.attrs[name] for name in _PROVENANCE if name in dataset.attrs},
-        checks=check_recording(dataset, found, scan, channels, coverages),
+        checks=check_recording(dataset, found, scan, channels, coverages, statistics),
         tiers=summarize_tiers(dataset, found),
         lengths=summarize_lengths(dataset, scan),
         stimuli=summarize_stimuli(dataset, scan),

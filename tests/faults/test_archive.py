@@ -331,6 +331,18 @@ def test_a_flipped_bit_in_a_member_is_an_error_that_names_it(path: Path) -> None
     assert MEMBER in str(caught.value)
 
 
+@pytest.mark.parametrize("n_damaged", [1, 2])
+def test_a_member_that_is_damaged_on_its_way_is_fetched_again(path: Path, n_damaged: int) -> None:
+    with SessionArchive.open(str(path)) as archive:
+        offset = archive.entries[MEMBER].header_offset + 2000
+    # After each damaged answer the archive's end is read, which tells whether it was replaced.
+    flip = OnRequests(FlipBit(offset), range(0, 2 * n_damaged, 2))
+    with opened(path, flip) as (archive, server), zipfile.ZipFile(path) as oracle:
+        assert archive.read_member(MEMBER) == oracle.read(MEMBER)
+        asked = [request.range for request in server.requests]
+    assert asked.count(asked[-1]) == n_damaged + 1
+
+
 @dataclass(frozen=True)
 class Misstate:
     """Sends the right bytes, some more or fewer of them, and states their range and length wrongly."""

@@ -126,7 +126,36 @@ class TestAlreadyThere:
         target.write_bytes(origin.read_bytes())
         with serve_directory(origin.parent) as server:
             assert download(server, origin, target).status == "already there"
-            target.write_bytes(bytes(origin.stat().st_size))
+
+    @pytest.mark.parametrize("faults", [[], [IgnoreRange()]], ids=["ranges", "whole files"])
+    @pytest.mark.parametrize("was_downloaded", [False, True])
+    def test_a_file_that_no_download_made_is_never_replaced(
+        self, origin: Path, target: Path, faults: list[Fault], was_downloaded: bool
+    ) -> None:
+        with serve_directory(origin.parent, faults=faults) as server:
+            if was_downloaded:
+                download(server, origin, target)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(b"three years of somebody's work")
+            with pytest.raises(DownloadError, match=rf"{target}: a file that was not downloaded by this software"):
+                download(server, origin, target)
+        assert target.read_bytes() == b"three years of somebody's work"
+        assert not target.with_name("a.zip.part").exists()
+
+    def test_a_download_that_was_killed_while_it_replaced_a_file_goes_on(
+        self, origin: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def kill(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with serve_directory(origin.parent) as server:
+            download(server, origin, target)
+            write_noise(origin.parent, seed=1)
+            os.utime(origin, (5, 5))
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "replace", lambda path, new: kill() if new == target else os.replace(path, new))
+                with pytest.raises(KeyboardInterrupt):
+                    download(server, origin, target)
             assert download(server, origin, target).status == "downloaded"
         assert target.read_bytes() == origin.read_bytes()
 
@@ -136,13 +165,6 @@ class TestAlreadyThere:
         os.utime(origin, (5, 5))  # mirrors stamp as they like
         with serve_directory(origin.parent) as mirror:
             assert download(mirror, origin, target).status == "already there"
-
-    def test_a_file_changed_by_hand_is_not_trusted(self, origin: Path, target: Path) -> None:
-        with serve_directory(origin.parent) as server:
-            download(server, origin, target)
-            target.write_bytes(origin.read_bytes()[:-1] + b"x")
-            assert download(server, origin, target).status == "downloaded"
-        assert target.read_bytes() == origin.read_bytes()
 
     @pytest.mark.parametrize("record", ["", "[]", "{}", '{"mtime_ns": 1}', '{"url": 1, "nothing": 2}'])
     def test_a_damaged_record_does_no_harm(self, origin: Path, target: Path, record: str) -> None:

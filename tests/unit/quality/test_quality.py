@@ -21,7 +21,7 @@ from sensorium_data.quality.quality import Outcome
 from sensorium_data.quality.scan import scan_session
 from sensorium_data.quality.summary import summarize_channels
 from sensorium_data.sessions import Tier, find_session
-from sensorium_data.store import open_session
+from sensorium_data.store import open_session, open_statistics
 from sensorium_data.testing import Recording
 from sensorium_data.testing.recordings import make_recording
 
@@ -136,14 +136,22 @@ def loaded(sound: QualityReport, sound_folder: Path) -> xr.Dataset:
     return open_session(str(sound_folder / "store"), "F").load()
 
 
-def check_planted(sound: xr.Dataset, plant: Plant) -> dict[str, tuple[Outcome, str, str]]:
+def check_planted(
+    sound: xr.Dataset, plant: Plant, statistics: xr.Dataset | None = None
+) -> dict[str, tuple[Outcome, str, str]]:
     """Check a copy of the sound session with a defect planted in memory."""
     dataset = sound.copy(deep=True)
     plant(dataset)
+    statistics = xr.Dataset() if statistics is None else statistics
     dataset = dataset.chunk(trial=1)
     scan = scan_session(dataset, "check F", jobs=2, progress=ignore_progress)
-    checks = check_recording(dataset, find_session("F"), scan, summarize_channels(dataset), ())
+    checks = check_recording(dataset, find_session("F"), scan, summarize_channels(dataset), (), statistics)
     return {row.check: (row.outcome, row.found, row.expected) for row in checks}
+
+
+def plant_trials_without_running(dataset: xr.Dataset) -> None:
+    for trial in (2, 5):
+        dataset.behavior[trial, 1] = np.where(np.isnan(dataset.behavior[trial, 1]), np.nan, 0.0)
 
 
 def plant_noise_for_a_neuron(dataset: xr.Dataset) -> None:
@@ -214,6 +222,7 @@ def plant(variable: str, index: tuple[object, ...], value: float) -> Plant:
             NOTED,
             "8 trials; not in the archive: 1 of train",
         ),
+        (plant_trials_without_running, "trials without running", NOTED, "2, 5"),
         (plant_training_movie_twice, "repeats in train", FAILED, "2 movies, each shown 1-2 times"),
         (plant_leak, "training movies in other tiers", FAILED, "29515-10-12:3"),
     ],
@@ -230,6 +239,21 @@ def test_a_planted_defect_is_found_and_nothing_else(
     assert changed == {name} | ({"values past the valid frames"} if name == "frames of NaturalVideo" else set())
 
 
+@pytest.mark.parametrize(("statistic", "name", "value"), [("mean", "mean", np.nan), ("std", "standard deviation", 0.0)])
+def test_statistics_of_a_responding_neuron_that_say_nothing_are_a_defect(
+    statistic: str, name: str, value: float, sound: QualityReport, sound_folder: Path, loaded: xr.Dataset
+) -> None:
+    statistics = open_statistics(str(sound_folder / "store"), "F").load()
+    check = f"{name} of responses that is NaN or zero"
+    assert named(sound)[check] == (PASSED, "none", "none")
+    statistics["responses"].loc[{"statistic": statistic}][2] = value
+    rows = check_planted(loaded, lambda dataset: None, statistics)
+    assert rows[check] == (FAILED, str(sound.neurons.neuron[2]), "none")
+    # One frame that says something is enough: the others take the last known one's.
+    statistics["responses"].loc[{"statistic": statistic}][2, 7] = 1.5
+    assert check_planted(loaded, lambda dataset: None, statistics)[check][0] is PASSED
+
+
 def test_a_trial_count_as_published_makes_too_few_repeats_a_defect(loaded: xr.Dataset) -> None:
     session = find_session("F")
     dataset = loaded.chunk(trial=1)
@@ -239,7 +263,7 @@ def test_a_trial_count_as_published_makes_too_few_repeats_a_defect(loaded: xr.Da
     dataset.movie_group[3:9] = "another"
     scan = scan_session(dataset, "check F", jobs=2, progress=ignore_progress)
     for described, outcome in ((session, NOTED), (whole, FAILED)):
-        rows = {row.check: row for row in check_recording(dataset, described, scan, (), ())}
+        rows = {row.check: row for row in check_recording(dataset, described, scan, (), (), xr.Dataset())}
         assert rows["repeats in oracle"].outcome is outcome
         assert rows["repeats in oracle"].found == "2 movies, each shown 2-6 times"
 
@@ -254,7 +278,7 @@ def test_a_session_of_which_nothing_is_published_has_only_notes(loaded: xr.Datas
     dataset.responses[1, 2, 9] = -8.0
     dataset = dataset.chunk(trial=1)
     scan = scan_session(dataset, "check", jobs=2, progress=ignore_progress)
-    rows = {row.check: row for row in check_recording(dataset, nothing, scan, (), ())}
+    rows = {row.check: row for row in check_recording(dataset, nothing, scan, (), (), xr.Dataset())}
     assert FAILED not in {row.outcome for row in rows.values()}
     for name in ("trials in train", "neurons", "padded frames", "stimuli in train", "withheld responses"):
         assert (rows[name].outcome, rows[name].expected) == (NOTED, "not published"), name
