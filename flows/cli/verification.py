@@ -7,12 +7,12 @@ from typing import Any
 
 from sensorium_data.archive import open_archive
 from sensorium_data.errors import PredictionsError, RunError, SensoriumError, StoreError, SubmissionError, UsageError
-from sensorium_data.files import Objects, open_objects, parse_json
+from sensorium_data.files import Objects, parse_json
 from sensorium_data.ingest import compare_with_archive, verify_session
 from sensorium_data.predictions import verify_predictions, verify_run
 from sensorium_data.progress import Progress
 from sensorium_data.sessions import Track, find_sessions
-from sensorium_data.store import LEDGER_KEY, METADATA_KEY, VerificationReport, open_store, verify_root
+from sensorium_data.store import LEDGER_KEY, Store, VerificationReport, open_store, verify_root
 from sensorium_data.submission import verify_submission
 
 __all__ = ["verify_path"]
@@ -50,9 +50,10 @@ def verify_path(
     UsageError
         If sessions or archives are named for something else than a store.
     """
-    kind = _recognize(path)
+    store = Store.at(path.rstrip("/"))
+    kind = _recognize(path, store)
     if kind == "store":
-        return _verify_store(path, sessions, source=source, jobs=jobs, progress=progress)
+        return _verify_store(store, sessions, source=source, jobs=jobs, progress=progress)
     if sessions or source is not None:
         raise UsageError(
             "only a store is verified by session, or with --source", path=path, found=kind, remedy="give the path alone"
@@ -68,14 +69,16 @@ def verify_path(
 
 
 def _verify_store(
-    path: str, sessions: Sequence[str], *, source: Sequence[str] | None, jobs: int, progress: Progress
+    store: Store, sessions: Sequence[str], *, source: Sequence[str] | None, jobs: int, progress: Progress
 ) -> Outcome:
     reports: list[VerificationReport] = []
     failures: list[SensoriumError] = []
     try:
-        opened = open_store(path)
+        opened = open_store(store)
+        _ = opened.sessions, opened.versions
         chosen = find_sessions(sessions) if sessions else opened.sessions
-        reports.append(verify_root(opened))
+        if opened.sessions:
+            reports.append(verify_root(opened))
     except StoreError as error:
         return reports, [error]
     for session in chosen:
@@ -89,13 +92,13 @@ def _verify_store(
     return reports, failures
 
 
-def _recognize(path: str) -> str:
+def _recognize(path: str, store: Store) -> str:
     """Return what lies at a path: ``store`` also where it is nothing that is known."""
     if path.endswith(".zip"):
         return "submission"
-    objects = open_objects(path.rstrip("/"))
-    ledger = _read_json(objects, LEDGER_KEY)
-    attributes = _read_json(objects, METADATA_KEY).get("attributes")
+    objects = store.objects
+    ledger = _parse(_read(objects, LEDGER_KEY))
+    attributes = _parse(store.root_metadata).get("attributes")
     if "predictions" in (ledger.get("kind"), attributes.get("kind") if isinstance(attributes, dict) else None):
         return "predictions"
     if ledger.get("kind") == "run" or objects.exists("model.json"):
@@ -104,9 +107,16 @@ def _recognize(path: str) -> str:
     return "submission" if any(objects.exists(name) for name in names) else "store"
 
 
-def _read_json(objects: Objects, key: str) -> dict[str, Any]:
+def _read(objects: Objects, key: str) -> bytes | None:
     try:
-        document = parse_json(objects.read(key))
-    except (FileNotFoundError, ValueError):
+        return objects.read(key)
+    except FileNotFoundError:
+        return None
+
+
+def _parse(data: bytes | None) -> dict[str, Any]:
+    try:
+        document = parse_json(data or b"")
+    except ValueError:
         return {}
     return document if isinstance(document, dict) else {}

@@ -77,7 +77,6 @@ from sensorium_data.store import (
     publish_root,
     read_attributes,
     read_ledger,
-    refuse_other_root,
 )
 
 __all__ = ["CONVERTER_VERSION", "ConversionReport", "convert_session"]
@@ -215,7 +214,7 @@ def convert_session(
     parse_frame_size(resize), parse_tier_map(tier_map or ())
     sources = () if source is None else (source,) if isinstance(source, str) else tuple(source)
     known = Store.at(store)
-    refuse_other_root(known.objects)
+    known.refuse_other_root()
     sources = sources or _list_published(session, known)
     with contextlib.ExitStack() as stack:
         if executor is None:

@@ -50,7 +50,6 @@ from .publishing import exclusive_access as exclusive_access
 from .publishing import is_locked as is_locked
 from .publishing import publish_root as publish_root
 from .publishing import read_root as read_root
-from .publishing import refuse_other_root as refuse_other_root
 from .template import METADATA_KEY as METADATA_KEY
 from .template import SessionTemplate as SessionTemplate
 from .template import consolidate as consolidate

@@ -34,7 +34,15 @@ from sensorium_data.store.groups import (
 from sensorium_data.store.ledger import Ledger
 from sensorium_data.store.movie_ids import MovieLinks
 from sensorium_data.store.portable import make_portable, read_list
-from sensorium_data.store.publishing import PARTIAL_FOLDER, ROOT_TITLE, list_published, read_root
+from sensorium_data.store.publishing import (
+    PARTIAL_FOLDER,
+    ROOT_TITLE,
+    list_published,
+    parse_root,
+    read_root,
+    read_root_metadata,
+    refuse_other_root,
+)
 from sensorium_data.store.template import METADATA_KEY
 from sensorium_data.store.versions import read_versions
 
@@ -111,7 +119,16 @@ class Store:
 
     @property
     def _root(self) -> tuple[Session, ...] | None:
-        return self._once("root", "", lambda: read_root(self.objects))
+        return self._once("root", "", lambda: parse_root(self.objects, self.root_metadata))
+
+    @property
+    def root_metadata(self) -> bytes | None:
+        """The root group's metadata as they are; ``None`` if there are none."""
+        return self._once("metadata", "", lambda: read_root_metadata(self.objects))
+
+    def refuse_other_root(self) -> None:
+        """Raise a :class:`StoreError` if a session's own folder, or something else but a store, lies here."""
+        refuse_other_root(self.objects, self.root_metadata)
 
     @property
     def versions(self) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Session, find_session, is_full_name
 from sensorium_data.store.ledger import LEDGER_KEY
 from sensorium_data.store.template import METADATA_KEY, consolidate
-from sensorium_data.store.versions import VERSIONS_KEY, current_group, is_later_version, point_to
+from sensorium_data.store.versions import VERSIONS_KEY, current_group, is_later_version, point_to, read_versions
 
 __all__ = [
     "PARTIAL_FOLDER",
@@ -24,8 +24,10 @@ __all__ = [
     "exclusive_access",
     "is_locked",
     "list_published",
+    "parse_root",
     "publish_root",
     "read_root",
+    "read_root_metadata",
     "refuse_other_root",
 ]
 
@@ -121,7 +123,8 @@ def publish_root(objects: Objects, *, session: Session | None = None, group: str
             objects.clear_unfinished(VERSIONS_KEY)
         if session is not None and group is not None and current_group(objects, session) != group:
             point_to(objects, session, group)
-        data = compose_root(objects, {session} if session is not None else set())
+        known = {*_list_again(objects), *(() if session is None else (session,))}
+        data = compose_root(objects, known, read_versions(objects))
         try:
             if objects.read(METADATA_KEY) == data:
                 return
@@ -132,17 +135,29 @@ def publish_root(objects: Objects, *, session: Session | None = None, group: str
 
 def read_root(objects: Objects) -> tuple[Session, ...] | None:
     """Return the sessions that the root group's metadata list; ``None`` if there are no metadata."""
+    return parse_root(objects, read_root_metadata(objects))
+
+
+def read_root_metadata(objects: Objects) -> bytes | None:
+    """Return the root group's metadata as they are; ``None`` if there are none."""
     try:
-        data = objects.read(METADATA_KEY)
-        _refuse_other(objects, data)
-        listed = parse_json(data)["attributes"]["sessions"]
+        return objects.read(METADATA_KEY)
+    except FileNotFoundError:
+        return None
+
+
+def parse_root(objects: Objects, metadata: bytes | None) -> tuple[Session, ...] | None:
+    """Return the sessions that metadata list; a :class:`StoreError` if they are not those of a store's root."""
+    if metadata is None:
+        return None
+    refuse_other_root(objects, metadata)
+    try:
+        listed = parse_json(metadata)["attributes"]["sessions"]
         for name in listed:
             if not is_full_name(name):
                 raise ValueError(f"{name!r} is no session's full name")
         return tuple(sorted(map(find_session, listed)))
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, UnknownNameError) as error:
         raise StoreError(
             "no session store here",
             path=objects.locate(METADATA_KEY),
@@ -151,13 +166,35 @@ def read_root(objects: Objects) -> tuple[Session, ...] | None:
         ) from error
 
 
-def refuse_other_root(objects: Objects) -> None:
-    """Raise a :class:`StoreError` if what lies here is a session's own folder, or anything else but a store.
+def refuse_other_root(objects: Objects, metadata: bytes | None) -> None:
+    """Raise a :class:`StoreError` if metadata are those of a session's own folder, or of anything else but a store.
 
-    Metadata that cannot be read say nothing of what they were: that is left to :func:`read_root`.
+    Metadata that cannot be read say nothing of what they were: that is left to :func:`parse_root`.
     """
-    with contextlib.suppress(FileNotFoundError):
-        _refuse_other(objects, objects.read(METADATA_KEY))
+    if metadata is None:
+        return
+    try:
+        attributes = parse_json(metadata)["attributes"]
+        if "sessions" in attributes:
+            return
+        session, title = attributes.get("session"), attributes.get("title")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return
+    if session is not None:
+        raise StoreError(
+            "this is a session's own folder, no store",
+            path=objects.url,
+            found=session,
+            expected="the folder that holds the sessions",
+            remedy=f"give {objects.url.rstrip('/').rpartition('/')[0] or '.'}",
+        )
+    raise StoreError(
+        "no session store here",
+        path=objects.url,
+        found=f"a Zarr group titled {title!r}",
+        expected=f"a {METADATA_KEY} that lists sessions",
+        remedy="give the root of a store that `sensorium ingest` made, or a new folder to ingest into",
+    )
 
 
 def list_published(objects: LocalObjects) -> tuple[Session, ...]:
@@ -174,14 +211,24 @@ def list_published(objects: LocalObjects) -> tuple[Session, ...]:
     return tuple(sorted(found))
 
 
-def compose_root(objects: Objects, published: Set[Session] = frozenset()) -> bytes:
-    """Return the root group's metadata as the sessions' groups have them, ``published`` among them."""
+def compose_root(objects: Objects, known: Set[Session], versions: Mapping[str, str]) -> bytes:
+    """Return the root group's metadata as the sessions' groups have them.
+
+    Parameters
+    ----------
+    objects : Objects
+        The store's root.
+    known : set of Session
+        Sessions that may be there, beside those that a local folder holds.
+    versions : mapping of str to str
+        The groups of the sessions whose current version is not the first, by the session's name.
+    """
     nodes: dict[str, Mapping[str, Any]] = {}
     listed = []
-    candidates = {*_list_again(objects), *published}
+    candidates = set(known)
     candidates.update(list_published(objects) if isinstance(objects, LocalObjects) else SESSIONS.values())
     for session in sorted(candidates):
-        group = current_group(objects, session)
+        group = versions.get(session.name, session.name)
         key = f"{group}/{METADATA_KEY}"
         try:
             metadata = parse_json(objects.read(key))
@@ -208,31 +255,6 @@ def _list_again(objects: Objects) -> tuple[Session, ...]:
         return read_root(objects) or ()
     except StoreError:
         return ()
-
-
-def _refuse_other(objects: Objects, metadata: bytes) -> None:
-    try:
-        attributes = parse_json(metadata)["attributes"]
-        if "sessions" in attributes:
-            return
-        session, title = attributes.get("session"), attributes.get("title")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return
-    if session is not None:
-        raise StoreError(
-            "this is a session's own folder, no store",
-            path=objects.url,
-            found=session,
-            expected="the folder that holds the sessions",
-            remedy=f"give {objects.url.rstrip('/').rpartition('/')[0] or '.'}",
-        )
-    raise StoreError(
-        "no session store here",
-        path=objects.url,
-        found=f"a Zarr group titled {title!r}",
-        expected=f"a {METADATA_KEY} that lists sessions",
-        remedy="give the root of a store that `sensorium ingest` made, or a new folder to ingest into",
-    )
 
 
 def _lock_path(objects: LocalObjects, name: str) -> Path:
