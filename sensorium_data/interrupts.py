@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from types import FrameType
@@ -34,6 +35,8 @@ def take_interrupts() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
+        # Registered first, and so called last: Python's own end, which is all that follows, would be cut short.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def is_interrupted() -> bool:
