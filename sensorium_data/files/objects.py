@@ -157,9 +157,20 @@ class LocalObjects:
     ----------
     root : path
         The directory; it need not exist before the first write.
+
+    Raises
+    ------
+    StoreError
+        If it is a path that no file system can have.
     """
 
     def __init__(self, root: str | Path) -> None:
+        try:
+            os.fsencode(root)
+        except UnicodeEncodeError as error:
+            raise StoreError(
+                "no file system has such a path", path=str(root), found=error.reason, remedy="check the path"
+            ) from None
         self.root = Path(root).expanduser()
         self._top = self.root
 

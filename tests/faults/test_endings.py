@@ -116,7 +116,7 @@ def test_a_shape_of_bools_whose_size_fits_is_no_array() -> None:
 DOCUMENTS = {
     "versions.json": ("store/versions.json", "inspect {store}", 2),
     "group": (f"store/{F}/zarr.json", "inspect {store}", 2),
-    "ledger": (f"store/{F}/ledger.json", "verify {store} F", 1),
+    "ledger": (f"store/{F}/ledger.json", "inspect {store} F", 2),
     "movies.json": ("store/movies.json", "inspect {store} F", 2),
     "predictions": ("predictions/zarr.json", "score {predictions} --store {store}", 2),
 }
@@ -145,6 +145,7 @@ def files_up_to(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
+@pytest.mark.slow  # trains a model
 def test_a_disk_that_fills_up_while_a_model_is_trained(
     tmp_path: Path, no_curves: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +162,7 @@ def test_a_disk_that_fills_up_while_a_model_is_trained(
 
 def test_a_path_may_have_colons(world: PredictedSessions, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(world.root / "store", tmp_path / "a::b")
-    outcome = run_command(capsys, "verify", tmp_path / "a::b")
+    outcome = run_command(capsys, "inspect", tmp_path / "a::b")
     assert outcome.status == 0, outcome.err
 
 
