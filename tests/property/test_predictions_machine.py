@@ -180,7 +180,7 @@ class PredictionsMachine(RuleBasedStateMachine):
 
 TestPredictionsMachine = PredictionsMachine.TestCase
 TestPredictionsMachine.settings = settings(
-    max_examples=max(5, settings().max_examples // 20),
+    max_examples=max(5, settings().max_examples // 12),
     stateful_step_count=12,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
