@@ -23,7 +23,6 @@ from sensorium_data.archive import SessionArchive
 from sensorium_data.archive.sources import RetryPolicy
 from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES
 from sensorium_data.errors import ArchiveError, SensoriumError, SourceChangedError, SourceError
-from sensorium_data.files import RetryPolicy
 from sensorium_data.testing import DirectoryServer, serve_directory
 from sensorium_data.testing.faults import (
     AnswerHtml,
