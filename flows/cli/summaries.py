@@ -50,9 +50,7 @@ def print_scores(console: Console, table: ScoreTable) -> None:
         columns |= {"attainable_correlation_to_average": "attainable", "explainable_variance": "explainable"}
     shown = {name: heading for name, heading in columns.items() if frame[name].notna().any() or name in _ALWAYS_SHOWN}
     title = f"Scores of {table.predictions}, frames {table.frames}"
-    if table.simulated:
-        title += f"\n{table.describe_simulated()}"
-    print_table(console, title, frame, columns=shown)
+    print_table(console, title, frame, columns=shown, note=table.describe_simulated())
     _print_further_scores(console, frame)
 
 

@@ -37,6 +37,7 @@ def print_table(
     rows: pd.DataFrame | Sequence[Mapping[str, object]],
     *,
     columns: Mapping[str, str] | None = None,
+    note: str = "",
 ) -> None:
     """Print rows as a table; floats with three decimals, missing values empty.
 
@@ -50,6 +51,8 @@ def print_table(
         The table.
     columns : mapping of str to str, optional
         The columns to show, and the headings to show them under; by default all, with ``_`` as a space.
+    note : str
+        A line below the title; none if it is empty.
     """
     records: Sequence[Mapping[str, object]] = (
         rows
@@ -62,7 +65,11 @@ def print_table(
         )
         columns = {str(name): str(name).replace("_", " ") for name in names}
     table = Table(
-        title=make_visible(title), title_justify="left", title_style="bold", header_style="bold", show_edge=False
+        title="\n".join(map(make_visible, filter(None, (title, note)))),
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        show_edge=False,
     )
     for name, heading in columns.items():
         values = [record[name] for record in records if record.get(name) is not None]

@@ -99,6 +99,9 @@ def _recognize(path: str, store: Store) -> str:
     objects = store.objects
     ledger = _parse(_read(objects, LEDGER_KEY))
     attributes = _parse(store.root_metadata).get("attributes")
+    # Whatever else somebody keeps there.
+    if isinstance(attributes, dict) and "sessions" in attributes:
+        return "store"
     if "predictions" in (ledger.get("kind"), attributes.get("kind") if isinstance(attributes, dict) else None):
         return "predictions"
     if ledger.get("kind") == "run" or objects.exists("model.json"):

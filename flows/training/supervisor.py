@@ -121,6 +121,8 @@ def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        # After Ctrl-C, Popen itself waits no longer than a moment.
+        process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], *options: int) -> bool:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from sensorium_data.errors import RunError
-from sensorium_data.files import parse_json
+from sensorium_data.files import open_appending, parse_json
 
 __all__ = ["EpochMetrics", "MetricsLog", "read_metrics"]
 
@@ -102,7 +102,7 @@ class MetricsLog:
 
     def append(self, metrics: EpochMetrics) -> None:
         """Write one epoch; it is on disk when this returns."""
-        with self._path.open("a", encoding="utf-8") as file:
+        with open_appending(self._path) as file:
             file.write(metrics.to_json() + "\n")
         for name in ("train_loss", "validation_loss", "regularizer"):
             self._events.add_scalar(f"loss/{name}", getattr(metrics, name), metrics.epoch)

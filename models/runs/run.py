@@ -257,7 +257,9 @@ def load_run(path: str | Path) -> Run:
     for name, digest in (("config.json", record.config_sha256), ("data.json", record.data_sha256)):
         # The files' bytes and not the identity: a later version's config may have settings that this one lacks.
         if digest_file(path / name) != digest:
-            raise RunError("changed after training", path=path / name, remedy="restore it, or train again")
+            raise RunError(
+                "changed after training", path=path / name, remedy="restore it, or remove the run and train again"
+            )
     _require_as_written(path)
     return Run(
         path=path,
@@ -284,7 +286,10 @@ def _require_as_written(path: Path) -> None:
         damage = ledger.objects[name].find_difference((path / name).read_bytes())
         if damage is not None:
             raise RunError(
-                "changed after training", path=path / name, found=damage, remedy="restore it, or train again"
+                "changed after training",
+                path=path / name,
+                found=damage,
+                remedy="restore it, or remove the run and train again",
             )
 
 
@@ -302,5 +307,5 @@ def _damaged(path: Path, error: pydantic.ValidationError) -> RunError:
         "a file of the run is damaged",
         path=path,
         found=f"{where}: {first['msg']}" if where else first["msg"],
-        remedy="restore it, or train again",
+        remedy="restore it, or remove the run and train again",
     )

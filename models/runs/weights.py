@@ -48,7 +48,7 @@ def load_weights(model: nn.Module, path: Path, *, digest: str) -> None:
         If the file is missing, was changed, or holds the weights of another model.
     """
     if not path.is_file():
-        raise RunError("the weights are missing", path=path, remedy="train the run again")
+        raise RunError("the weights are missing", path=path, remedy="remove the run, and train again")
     found = digest_file(path)
     if found != digest:
         raise RunError(
@@ -56,7 +56,7 @@ def load_weights(model: nn.Module, path: Path, *, digest: str) -> None:
             path=path,
             found=f"sha256 {found[:12]}",
             expected=digest[:12],
-            remedy="restore the file, or train the run again",
+            remedy="restore the file, or remove the run and train again",
         )
     try:
         weights = load_file(path)

@@ -37,7 +37,9 @@ from .part_file import open_part as open_part
 from .part_file import read_version as read_version
 from .part_file import require_own as require_own
 from .regular_file import IrregularFileError as IrregularFileError
+from .regular_file import create_file as create_file
 from .regular_file import describe_kind as describe_kind
+from .regular_file import open_appending as open_appending
 from .regular_file import open_regular as open_regular
 from .regular_file import read_regular as read_regular
 from .removal import empty_folder as empty_folder

@@ -23,7 +23,7 @@ from sensorium_data.errors import DownloadError
 from sensorium_data.files.json_document import parse_json
 from sensorium_data.files.locks import close_locked, open_locked
 from sensorium_data.files.objects import sync_path
-from sensorium_data.files.regular_file import read_regular
+from sensorium_data.files.regular_file import create_file, read_regular
 
 __all__ = ["FileVersion", "PartFile", "disk_errors", "open_part", "read_version", "require_own"]
 
@@ -328,7 +328,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 def _open_locked(path: Path, on_wait: Callable[[], None] | None) -> int:
     def open_file() -> int:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
 
     # Whoever has the lock may give the file its name, or delete it.
     return open_locked(path, open_file, on_wait=on_wait)
@@ -364,8 +364,8 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w") as stream:
-        json.dump(content, stream)
+    with create_file(temporary) as stream:
+        stream.write(json.dumps(content).encode())
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)

@@ -1,13 +1,23 @@
-"""Reading files that are files: a named pipe would be waited for, and a device need not end."""
+"""Files that are files: a named pipe would be waited for, a device need not end, and a link leads elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 from pathlib import Path
+from typing import IO
 
-__all__ = ["IrregularFileError", "describe_kind", "open_regular", "read_regular", "read_regular_into"]
+__all__ = [
+    "IrregularFileError",
+    "create_file",
+    "describe_kind",
+    "open_appending",
+    "open_regular",
+    "read_regular",
+    "read_regular_into",
+]
 
 
 class IrregularFileError(OSError):
@@ -57,6 +67,26 @@ def read_regular_into(path: Path, target: memoryview) -> int:
         while n_new := file.readinto(target[n_read:]):
             n_read += n_new
         return n_read
+
+
+def create_file(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Open a new file for writing; what had its name, a link or a named pipe too, is removed, and not written to.
+
+    Raises
+    ------
+    OSError
+        If a folder has its name, or it cannot be made.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "wb")
+
+
+def open_appending(path: str | os.PathLike[str]) -> IO[str]:
+    """Open a file of text for appending, and make it if it is not there; an OSError if it is a link."""
+    flags = os.O_NOFOLLOW if hasattr(os, "O_NOFOLLOW") else 0
+    return open(path, "a", encoding="utf-8", opener=lambda name, mode: os.open(name, mode | flags, 0o666))
 
 
 def describe_kind(mode: int) -> str:

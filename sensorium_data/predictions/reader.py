@@ -249,5 +249,5 @@ def _damaged(url: str, found: str, *, session: Session | None = None, trial: int
         trial=trial,
         path=url,
         found=found,
-        remedy="`sensorium verify` lists what is wrong; predict again",
+        remedy="`sensorium verify` lists what is wrong; remove them, and make them again",
     )

@@ -172,4 +172,6 @@ def _read_json(files: Objects, key: str, ledger: ObjectLedger | None) -> dict[st
 
 
 def _damaged(path: str, found: str) -> RunError:
-    return RunError("the run is damaged", path=path, found=found, remedy="restore it, or train again")
+    return RunError(
+        "the run is damaged", path=path, found=found, remedy="restore it, or remove the run and train again"
+    )

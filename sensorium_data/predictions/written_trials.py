@@ -6,7 +6,7 @@ import contextlib
 import json
 
 from sensorium_data.errors import StoreError
-from sensorium_data.files import LocalObjects, StoredObject, parse_json
+from sensorium_data.files import LocalObjects, StoredObject, open_appending, parse_json
 
 __all__ = ["JOURNAL_KEY", "WrittenTrials"]
 
@@ -36,7 +36,7 @@ class WrittenTrials:
         """
         line = json.dumps([key, stored.size_bytes, stored.digest, stored.crc32])
         try:
-            with (self._group.root / JOURNAL_KEY).open("a", encoding="utf-8") as journal:
+            with open_appending(self._group.root / JOURNAL_KEY) as journal:
                 journal.write(f"{line}\n")
         except OSError as error:
             raise StoreError(

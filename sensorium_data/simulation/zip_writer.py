@@ -17,6 +17,8 @@ from typing import IO, Self
 
 from isal import isal_zlib
 
+from sensorium_data.files import create_file
+
 __all__ = ["ZipMember", "ZipWriter", "pack_member"]
 
 _STORED, _DEFLATED = 0, 8
@@ -85,7 +87,7 @@ class ZipWriter:
         self._always_zip64 = zip64
         self._central: list[bytes] = []
         self._offset = 0
-        self._file: IO[bytes] = self._partial.open("wb")
+        self._file: IO[bytes] = create_file(self._partial)
 
     def write(self, member: ZipMember) -> None:
         """Append a member."""

@@ -14,7 +14,7 @@ from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Session, find_session, is_full_name
 from sensorium_data.store.ledger import LEDGER_KEY
 from sensorium_data.store.template import METADATA_KEY, consolidate
-from sensorium_data.store.versions import VERSIONS_KEY, current_group, is_later_version, point_to, read_versions
+from sensorium_data.store.versions import VERSIONS_KEY, current_group, point_to, read_versions, session_name_of
 
 __all__ = [
     "PARTIAL_FOLDER",
@@ -201,12 +201,14 @@ def list_published(objects: LocalObjects) -> tuple[Session, ...]:
     """Return the sessions whose groups lie in a local store, whether or not its root's metadata list them."""
     found = set()
     for folder in objects.root.iterdir() if objects.root.is_dir() else ():
-        if is_later_version(folder.name) or not (folder / METADATA_KEY).is_file():
+        if not (folder / METADATA_KEY).is_file():
             continue
+        # Of a session's versions, the first ones may have been deleted.
+        name = session_name_of(folder.name)
         with contextlib.suppress(UnknownNameError):
-            session = find_session(folder.name)
+            session = find_session(name)
             # The user's own Zarr groups may lie here as well; they have no ledger.
-            if folder.name == session.name and (session.is_described or (folder / LEDGER_KEY).is_file()):
+            if name == session.name and (session.is_described or (folder / LEDGER_KEY).is_file()):
                 found.add(session)
     return tuple(sorted(found))
 
@@ -265,7 +267,7 @@ def _open_lock_file(path: Path) -> int:
     for remaining in reversed(range(N_LOCK_FOLDER_TRIES)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except (FileNotFoundError, FileExistsError):
             # Whoever held the lock has just removed its folder: before the file was opened, or before mkdir, which had
             # found the folder, looked whether it is one.

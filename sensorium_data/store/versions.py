@@ -14,7 +14,14 @@ from sensorium_data.errors import StoreError
 from sensorium_data.files import Objects, read_sealed, seal
 from sensorium_data.sessions import Session, is_full_name
 
-__all__ = ["VERSIONS_KEY", "current_group", "is_later_version", "next_group", "point_to", "read_versions"]
+__all__ = [
+    "VERSIONS_KEY",
+    "current_group",
+    "next_group",
+    "point_to",
+    "read_versions",
+    "session_name_of",
+]
 
 #: Where a store's root says which groups count.
 VERSIONS_KEY = "versions.json"
@@ -79,6 +86,7 @@ def next_group(group: str) -> str:
     return f"{group}.v2" if match is None else f"{match['name']}.v{int(match['number']) + 1}"
 
 
-def is_later_version(group: str) -> bool:
-    """Whether a group's name is that of a second or later version."""
-    return _VERSION.fullmatch(group) is not None
+def session_name_of(group: str) -> str:
+    """Return the full name of the session whose version a group is named as."""
+    match = _VERSION.fullmatch(group)
+    return group if match is None else match["name"]

@@ -12,6 +12,7 @@ from typing import IO, Self
 import numpy as np
 import numpy.typing as npt
 
+from sensorium_data.files import create_file
 from sensorium_data.frames import FloatType
 from sensorium_data.sessions import Session
 from sensorium_data.submission.writer import SubmissionRow
@@ -98,7 +99,7 @@ class RowSpool:
         return self._file
 
     def __enter__(self) -> Self:
-        self._file = self._path.open("wb")
+        self._file = create_file(self._path)
         return self
 
     def __exit__(

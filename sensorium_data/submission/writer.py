@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sensorium_data.errors import SubmissionError
-from sensorium_data.files import sync_folder
+from sensorium_data.files import create_file, sync_folder
 from sensorium_data.frames import MAX_UPLOAD_SIZE_BYTES, FloatType, submission_schema
 
 __all__ = ["PredictionsTable", "SubmissionRow", "measure_rows", "name_zips", "require_uploadable", "write_zip"]
@@ -129,7 +129,7 @@ def write_zip(path: Path, label: str, tables: Sequence[PredictionsTable], on_row
     OSError
         If it cannot be written.
     """
-    with path.open("wb") as file:
+    with create_file(path) as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for table in tables:
                 member = zipfile.ZipInfo(table.name, _ZIP_DATE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from sensorium_data.archive import MODALITIES, SessionArchive
 from sensorium_data.errors import StoreError
 from sensorium_data.files import open_objects
 from sensorium_data.ingest import ConversionReport, convert_session, verify_session
-from sensorium_data.store import current_group, next_group, open_session, open_statistics, stored_sessions
+from sensorium_data.store import current_group, next_group, open_session, open_statistics, open_store, stored_sessions
 from sensorium_data.store.open import open_sessions
-from sensorium_data.store.versions import is_later_version
+from sensorium_data.store.verification import verify_root
+from sensorium_data.store.versions import session_name_of
 from sensorium_data.testing import Recording
 from sensorium_data.testing.recordings import make_recording, make_trial
 
@@ -228,13 +230,27 @@ def test_a_pointer_is_followed_over_other_file_systems_too(tmp_path: Path) -> No
     np.testing.assert_array_equal(shown, (first.trials[2].responses[:, :20] + 1).astype(np.float32))
 
 
+def test_a_session_whose_first_version_was_deleted_is_still_there(tmp_path: Path) -> None:
+    first = make_recording("F", TIERS, movies={1: 9, 2: 9})
+    convert(first, tmp_path)
+    convert(changed(first, 3), tmp_path)
+    before = read_trials(tmp_path / "store")
+    shutil.rmtree(tmp_path / "store" / first.session.name)
+    assert [s.name for s in stored_sessions(str(tmp_path / "store"))] == [first.session.name]
+    assert read_trials(tmp_path / "store").identical(before)
+    opened = open_store(str(tmp_path / "store"))
+    assert verify_session(opened, "F").passed
+    assert verify_root(opened).problems == ()
+    assert convert(changed(first, 3), tmp_path).status == "already done"
+
+
 def test_names_of_versions_count_up() -> None:
     names = ["dynamic1-2-3-Video-x"]
     for _ in range(10):
         names.append(next_group(names[-1]))
     assert names[1:3] == ["dynamic1-2-3-Video-x.v2", "dynamic1-2-3-Video-x.v3"]
     assert names[10] == "dynamic1-2-3-Video-x.v11"
-    assert [is_later_version(name) for name in names] == [False] + [True] * 10
+    assert {session_name_of(name) for name in names} == {names[0]}
 
 
 def test_the_ledger_says_what_each_trial_was_made_from(tmp_path: Path) -> None:
