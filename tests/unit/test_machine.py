@@ -51,17 +51,21 @@ GROUPS: dict[str, tuple[str, dict[str, str], int, int]] = {
 }
 
 
+def pretend_control_groups(own: str, files: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, content in files.items():
+        path = folder / "groups" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    (folder / "own").write_text(own)
+    monkeypatch.setattr(machine, "_CONTROL_GROUPS", folder / "groups")
+    monkeypatch.setattr(machine, "_OWN_CONTROL_GROUPS", folder / "own")
+
+
 @pytest.fixture
 def control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> tuple[int, int]:
     """Pretend some control groups; return the limit and what is free of it."""
     own, files, limit, free = GROUPS[request.param]
-    for name, content in files.items():
-        path = tmp_path / "groups" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    (tmp_path / "own").write_text(own)
-    monkeypatch.setattr(machine, "_CONTROL_GROUPS", tmp_path / "groups")
-    monkeypatch.setattr(machine, "_OWN_CONTROL_GROUPS", tmp_path / "own")
+    pretend_control_groups(own, files, tmp_path, monkeypatch)
     return limit, free
 
 
@@ -90,13 +94,7 @@ def test_without_a_limit_memory_is_the_machines(tmp_path: Path, monkeypatch: pyt
 def test_cores_are_those_of_the_affinity_and_of_the_quotas(
     own: str, files: dict[str, str], quota: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, content in files.items():
-        path = tmp_path / "groups" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    (tmp_path / "own").write_text(own)
-    monkeypatch.setattr(machine, "_CONTROL_GROUPS", tmp_path / "groups")
-    monkeypatch.setattr(machine, "_OWN_CONTROL_GROUPS", tmp_path / "own")
+    pretend_control_groups(own, files, tmp_path, monkeypatch)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(96)), raising=False)
     assert machine.count_cores() == quota
 

@@ -236,7 +236,7 @@ class TestRefused:
     def tree(self, recording: Recording, tmp_path: Path) -> Path:
         return recording.write_tree(tmp_path / "source")
 
-    def refuse(self, recording: Recording, source: Path, match: str) -> SensoriumError:
+    def assert_refused(self, recording: Recording, source: Path, match: str) -> SensoriumError:
         store = source.parent / "store of what is refused"
         with pytest.raises(SensoriumError, match=match) as caught:
             convert(recording, source, store)
@@ -248,23 +248,27 @@ class TestRefused:
     @pytest.mark.parametrize("modality", ["videos", "responses", "behavior", "pupil_center"])
     def test_half_of_a_session(self, recording: Recording, tree: Path, modality: str) -> None:
         shutil.rmtree(tree / "data" / modality)
-        self.refuse(recording, tree, rf"not whole: there are no {modality}: found .*0 {modality}.*for each of 3 trials")
+        self.assert_refused(
+            recording, tree, rf"not whole: there are no {modality}: found .*0 {modality}.*for each of 3 trials"
+        )
 
     def test_folders_without_anything(self, recording: Recording, tree: Path) -> None:
         shutil.rmtree(tree / "data")
         (tree / "data").mkdir()
-        self.refuse(recording, tree.parent, r"holds no trials.*data/videos/0\.npy; unpack the archive again")
+        self.assert_refused(recording, tree.parent, r"holds no trials.*data/videos/0\.npy; unpack the archive again")
 
     @pytest.mark.parametrize("name", ["videos", "behavior", "pupil_center"])
     def test_a_trial_that_lacks_a_file(self, recording: Recording, tree: Path, name: str) -> None:
         (tree / f"data/{name}/1.npy").unlink()
-        error = self.refuse(recording, tree, rf"1 of 3 lack {name}: found no data/{name}/1\.npy")
+        error = self.assert_refused(recording, tree, rf"1 of 3 lack {name}: found no data/{name}/1\.npy")
         assert error.trial == 1
 
     def test_a_file_that_was_copied_by_half(self, recording: Recording, tree: Path) -> None:
         path = tree / "data/responses/1.npy"
         path.write_bytes(path.read_bytes()[:-8])
-        error = self.refuse(recording, tree, r"data/responses/1\.npy: the array has another size than its header says")
+        error = self.assert_refused(
+            recording, tree, r"data/responses/1\.npy: the array has another size than its header says"
+        )
         assert (error.trial, error.path) == (1, str(path))
 
     def test_content_that_git_annex_did_not_fetch(self, recording: Recording, tree: Path) -> None:
@@ -275,11 +279,11 @@ class TestRefused:
         match = (
             rf"not fetched with git-annex: found a link to MD5-s9--0, 9 bytes and 1 more; run `git annex get {tree}`"
         )
-        assert self.refuse(recording, tree.parent, match).trial == 0
+        assert self.assert_refused(recording, tree.parent, match).trial == 0
 
     def test_pointers_of_git_annex(self, recording: Recording, tree: Path) -> None:
         (tree / "data/responses/1.npy").write_text("/annex/objects/MD5-s9--1\n")
-        error = self.refuse(recording, tree, rf"a pointer to MD5-s9--1, 9 bytes.*`git annex get {tree}`")
+        error = self.assert_refused(recording, tree, rf"a pointer to MD5-s9--1, 9 bytes.*`git annex get {tree}`")
         assert error.trial == 1
 
     @pytest.mark.parametrize("name", ["data/videos/1.npy", "data/videos", "data", "meta/trials", "meta"])
@@ -287,18 +291,24 @@ class TestRefused:
         outside = tree.parent / "outside"
         (tree / name).rename(outside)
         (tree / name).symlink_to(outside)
-        self.refuse(recording, tree, rf"{tree / name}: a link leads out .*found a link to {outside}.*put there what")
+        self.assert_refused(
+            recording, tree, rf"{tree / name}: a link leads out .*found a link to {outside}.*put there what"
+        )
 
     def test_several_folders_that_fit(self, recording: Recording, tree: Path) -> None:
         tree.rename(tree.parent / "one")
         recording.write_tree(tree.parent).rename(tree.parent / "other")
-        self.refuse(recording, tree.parent, "several folders could be the session's: found the folders one, other")
+        self.assert_refused(
+            recording, tree.parent, "several folders could be the session's: found the folders one, other"
+        )
 
     def test_another_session_s_folder(self, recording: Recording, tree: Path) -> None:
         name = make_recording("G").session.name
         other = tree.rename(tree.parent / name)
         for source in (other, other.parent):
-            self.refuse(recording, source, f"neither .* nor its folder is there: found the folder {name}, expected")
+            self.assert_refused(
+                recording, source, f"neither .* nor its folder is there: found the folder {name}, expected"
+            )
 
     @pytest.mark.parametrize("names", [("one", "other"), ("a/{}", "b/{}")])
     def test_an_archive_of_several_folders_that_fit(
@@ -306,7 +316,9 @@ class TestRefused:
     ) -> None:
         folders = [name.format(recording.session.name) for name in names]
         path = pack(tmp_path / "mine.zip", recording, lambda relative: f"{folders['meta' in relative]}/{relative}")
-        self.refuse(recording, path, rf"several folders could be .*found the folders {folders[0]}, {folders[1]}")
+        self.assert_refused(
+            recording, path, rf"several folders could be .*found the folders {folders[0]}, {folders[1]}"
+        )
 
 
 def test_content_that_git_annex_fetched_is_read_through_its_links(
