@@ -19,9 +19,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from models.runs.weights import digest_file, save_weights
+from models.runs.weights import save_weights
 from sensorium_data.errors import RunError
-from sensorium_data.files import parse_json, read_regular, require_own_folder, sync_path
+from sensorium_data.files import digest_file, parse_json, read_regular, require_own_folder, sync_path
 from sensorium_data.names import find_name_problem
 
 __all__ = ["Checkpoint", "Checkpoints", "Position"]

@@ -23,12 +23,13 @@ from models.runs.data import RunData
 from models.runs.files import CHECKPOINTS_FOLDER, MODEL_FILE, UNFINISHED
 from models.runs.location import RunsFolder
 from models.runs.run import FORMAT_VERSION, ModelRecord
-from models.runs.weights import digest_file, save_weights
+from models.runs.weights import save_weights
 from sensorium_data.errors import RunError, StoreError
 from sensorium_data.files import (
     LocalObjects,
     StoredObject,
     close_locked,
+    digest_file,
     empty_folder,
     lock_folder,
     require_own_folder,

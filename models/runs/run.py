@@ -21,10 +21,10 @@ from models.runs.data import RunData
 from models.runs.files import MODEL_FILE, REQUIRED_FILES, UNFINISHED
 from models.runs.location import split_run
 from models.runs.metrics import EpochMetrics, read_metrics
-from models.runs.weights import digest_file, load_weights
+from models.runs.weights import load_weights
 from models.settings import MachineSettings
 from sensorium_data.errors import RunError
-from sensorium_data.files import LocalObjects
+from sensorium_data.files import LocalObjects, digest_file
 from sensorium_data.predictions import read_run_ledger
 from sensorium_data.sessions import Session, find_session
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from sensorium_data.errors import RunError
+from sensorium_data.files import digest_file
 
-__all__ = ["copy_weights", "digest_file", "load_weights", "save_weights"]
+__all__ = ["copy_weights", "load_weights", "save_weights"]
 
 
 def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -78,9 +78,3 @@ def load_weights(model: nn.Module, path: Path, *, digest: str) -> None:
             remedy="use the version of this package that the run's environment.json names",
         )
     model.load_state_dict(weights)
-
-
-def digest_file(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

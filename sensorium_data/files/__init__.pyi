@@ -27,6 +27,7 @@ from .objects import Objects as Objects
 from .objects import RemoteObjects as RemoteObjects
 from .objects import StoredObject as StoredObject
 from .objects import digest_bytes as digest_bytes
+from .objects import digest_file as digest_file
 from .objects import open_objects as open_objects
 from .objects import sync_folder as sync_folder
 from .objects import sync_path as sync_path

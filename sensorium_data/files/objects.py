@@ -37,6 +37,7 @@ __all__ = [
     "RemoteObjects",
     "StoredObject",
     "digest_bytes",
+    "digest_file",
     "open_objects",
     "sync_folder",
     "sync_path",
@@ -49,6 +50,12 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 def digest_bytes(data: bytes | memoryview) -> str:
     """Return the digest of an object's bytes: SHA-256, the fastest of hashlib where the CPU has instructions for it."""
     return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return the digest of a file, whatever its size, as :func:`digest_bytes` does."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sensorium_data.errors import SubmissionError
-from sensorium_data.files import LocalObjects, Objects, digest_bytes, open_objects, parse_json
+from sensorium_data.files import LocalObjects, Objects, digest_bytes, digest_file, open_objects, parse_json
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
 from sensorium_data.store import VerificationReport
-from sensorium_data.submission.record import digest_file
 
 __all__ = ["holds_manifest", "is_changed", "update_manifest", "verify_submission"]
 

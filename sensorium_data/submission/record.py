@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from sensorium_data.files import LocalObjects, Objects, parse_json
+from sensorium_data.files import LocalObjects, Objects, digest_file, parse_json
 from sensorium_data.submission.findings import ValidationReport
 
-__all__ = ["describe_file", "digest_file", "encode_record", "holds_files", "read_record"]
+__all__ = ["describe_file", "encode_record", "holds_files", "read_record"]
 
 
 def encode_record(record: Mapping[str, Any]) -> bytes:
@@ -48,9 +47,3 @@ def holds_files(place: Objects, files: Iterable[Mapping[str, Any]]) -> bool:
         and (not isinstance(place, LocalObjects) or digest_file(place.root / file["path"]) == file["sha256"])
         for file in files
     )
-
-
-def digest_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from sensorium_data.errors import SubmissionError
-from sensorium_data.files import LocalObjects
+from sensorium_data.files import LocalObjects, digest_file
 from sensorium_data.frames import FramesProfile, zip_members
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
@@ -25,7 +25,7 @@ from sensorium_data.submission.corrected_rows import CorrectedRows
 from sensorium_data.submission.expectation import read_expectation
 from sensorium_data.submission.findings import ValidationReport
 from sensorium_data.submission.reader import parquet_reader
-from sensorium_data.submission.record import describe_file, digest_file, encode_record, holds_files, read_record
+from sensorium_data.submission.record import describe_file, encode_record, holds_files, read_record
 from sensorium_data.submission.section import read_magic
 from sensorium_data.submission.spool import RowSpool
 from sensorium_data.submission.validation import validate_files
