@@ -8,6 +8,7 @@ from rich.console import Console
 
 from flows.cli.tables import print_table
 from flows.reporting import format_size
+from sensorium_data.counting import count_things
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,9 @@ def print_scores(console: Console, table: ScoreTable) -> None:
         columns |= {"attainable_correlation_to_average": "attainable", "explainable_variance": "explainable"}
     shown = {name: heading for name, heading in columns.items() if frame[name].notna().any() or name in _ALWAYS_SHOWN}
     title = f"Scores of {table.predictions}, frames {table.frames}"
-    print_table(console, title, frame, columns=shown, note=table.describe_simulated())
+    print_table(
+        console, title, frame, columns=shown, n_keys=3 if "stimulus" in shown else 2, note=table.describe_simulated()
+    )
     _print_further_scores(console, frame)
 
 
@@ -69,7 +72,7 @@ def _print_further_scores(console: Console, frame: pd.DataFrame) -> None:
     }
     known = {name: heading for name, heading in columns.items() if frame[name].notna().any()}
     if len(known) > len(columns.keys() & {"alias", "tier", "stimulus"}):
-        print_table(console, "Other readings of the correlation", frame, columns=known)
+        print_table(console, "Other readings of the correlation", frame, columns=known, n_keys=3)
 
 
 def print_depths(console: Console, table: ScoreTable) -> None:
@@ -84,7 +87,7 @@ def print_depths(console: Console, table: ScoreTable) -> None:
         "correlation_to_average": "to\naverage",
     }
     whole = depths[depths["stimulus"] == "all"]
-    print_table(console, f"Scores of {table.predictions} by depth", whole, columns=columns)
+    print_table(console, f"Scores of {table.predictions} by depth", whole, columns=columns, n_keys=3)
 
 
 def print_leaderboard(console: Console, board: Leaderboard) -> None:
@@ -113,9 +116,14 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
         if shown["correlation_to_average"].isna().all():
             columns = {name: heading for name, heading in columns.items() if "to_average" not in name}
         n_sessions, n_trials = int(shown["n_sessions"].max()), int(shown["n_trials"].max())
-        sessions = "1 session" if n_sessions == 1 else f"{n_sessions} sessions"
         what = tier if stimulus == "all" else f"{tier}, {stimulus}"
-        print_table(console, f"{what}: {sessions}, {n_trials} trials", shown, columns=columns)
+        print_table(
+            console,
+            f"{what}: {count_things(n_sessions, 'session')}, {count_things(n_trials, 'trial')}",
+            shown,
+            columns=columns,
+            n_keys=3,
+        )
 
 
 def print_benchmark(console: Console, report: BenchmarkReport) -> None:

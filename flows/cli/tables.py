@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +23,8 @@ __all__ = ["error_console", "print_next", "print_table", "table_console"]
 
 # Tables that are piped into a file or a pager keep their columns apart from the pager's width.
 _PLAIN_WIDTH = 160
+# Longer ones, as paths and digests are, are broken where a table has no room for them.
+_LONGEST_WORD = 24
 
 
 def table_console() -> Console:
@@ -37,9 +43,12 @@ def print_table(
     rows: pd.DataFrame | Sequence[Mapping[str, object]],
     *,
     columns: Mapping[str, str] | None = None,
+    n_keys: int = 1,
     note: str = "",
 ) -> None:
     """Print rows as a table; floats with three decimals, missing values empty.
+
+    Columns that do not fit side by side come in further tables below each other, which all begin with the key columns.
 
     Parameters
     ----------
@@ -51,6 +60,8 @@ def print_table(
         The table.
     columns : mapping of str to str, optional
         The columns to show, and the headings to show them under; by default all, with ``_`` as a space.
+    n_keys : int
+        How many of the first columns say what a row is about.
     note : str
         A line below the title; none if it is empty.
     """
@@ -64,21 +75,77 @@ def print_table(
             dict.fromkeys(name for record in rows for name in record) if isinstance(rows, Sequence) else rows.columns
         )
         columns = {str(name): str(name).replace("_", " ") for name in names}
-    table = Table(
-        title="\n".join(map(make_visible, filter(None, (title, note)))),
-        title_justify="left",
-        title_style="bold",
-        header_style="bold",
-        show_edge=False,
-    )
-    for name, heading in columns.items():
-        values = [record[name] for record in records if record.get(name) is not None]
-        numeric = bool(values) and all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
-        table.add_column(make_lines_visible(heading), justify="right" if numeric else "left", overflow="fold")
-    for record in records:
-        table.add_row(*(_cell(record.get(name)) for name in columns))
     console.print()
-    console.print(table)
+    # Not as the table's title, which would be broken at the table's width.
+    for line in filter(None, (title, note)):
+        console.print(make_visible(line), style="bold", soft_wrap=True)
+    described = [_describe(records, name, heading) for name, heading in columns.items()]
+    for number, table in enumerate(_arrange(described, n_keys, console.width)):
+        if number:
+            console.print()
+        console.print(table)
+
+
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    cells: list[str]
+    is_numeric: bool
+
+    @cached_property
+    def natural_width(self) -> int:
+        """The width at which no line is broken."""
+        return max((cell_len(line) for text in (self.heading, *self.cells) for line in text.split("\n")), default=0)
+
+    @cached_property
+    def least_width(self) -> int:
+        """The width at which no word of usual length is broken."""
+        words = [word for text in (self.heading, *self.cells) for word in text.split()]
+        return min(max(map(cell_len, words), default=0), _LONGEST_WORD)
+
+
+def _describe(records: Sequence[Mapping[str, object]], name: str, heading: str) -> _Column:
+    values = [record[name] for record in records if record.get(name) is not None]
+    is_numeric = bool(values) and all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
+    return _Column(make_lines_visible(heading), [_cell(record.get(name)) for record in records], is_numeric)
+
+
+def _arrange(columns: Sequence[_Column], n_keys: int, width: int) -> Iterator[Table]:
+    """Yield one table, or several that all begin with the key columns."""
+    keys, shown = columns[:n_keys], list(columns[:n_keys])
+    for column in columns[n_keys:]:
+        if len(shown) > n_keys and _add_up([one.least_width for one in (*shown, column)]) > width:
+            yield _make_table(shown, width)
+            shown = list(keys)
+        shown.append(column)
+    yield _make_table(shown, width)
+
+
+def _make_table(columns: Sequence[_Column], width: int) -> Table:
+    table = Table(header_style="bold", show_edge=False)
+    for column, own_width in zip(columns, _share_width(columns, width), strict=True):
+        justify: Literal["left", "right"] = "right" if column.is_numeric else "left"
+        table.add_column(column.heading, justify=justify, overflow="fold", width=own_width)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def _share_width(columns: Sequence[_Column], width: int) -> list[int]:
+    """Return each column's width: the widest give way first, their words only if that does not suffice."""
+    widths = [column.natural_width for column in columns]
+    for least in ([column.least_width for column in columns], [1] * len(columns)):
+        while _add_up(widths) > width:
+            widest = max(range(len(columns)), key=lambda i: (widths[i] > least[i], widths[i]))
+            if widths[widest] <= least[widest]:
+                break
+            widths[widest] -= 1
+    return widths
+
+
+def _add_up(widths: Sequence[int]) -> int:
+    """Return the width of a table of columns: each has a space on either side, and a line to the next."""
+    return sum(width + 2 for width in widths) + len(widths) - 1
 
 
 def print_next(console: Console, commands: Iterable[tuple[str, str]]) -> None:
@@ -109,5 +176,5 @@ class _VisibleConsole(Console):
 
 def _console(file: TextIO) -> Console:
     # Names of files and sessions may hold square brackets, which rich would read as markup.
-    width = None if file.isatty() else _PLAIN_WIDTH
+    width = None if file.isatty() or os.environ.get("COLUMNS", "").isdecimal() else _PLAIN_WIDTH
     return _VisibleConsole(file=file, width=width, highlight=False, markup=False)
