@@ -17,7 +17,7 @@ from sensorium_data.sessions import find_session
 from sensorium_data.submission.sources import Entry
 from sensorium_data.visible_text import make_lines_visible, make_visible
 
-__all__ = ["describe_predictions", "describe_software", "write_card"]
+__all__ = ["card_title", "describe_predictions", "describe_software", "write_card"]
 
 _PACKAGES = ("sensorium-pipeline", "numpy", "pyarrow", "zarr", "xarray")
 # What a predictions store says of itself under other headings of the card.
@@ -48,6 +48,11 @@ def describe_predictions(entry: Entry) -> list[dict[str, Any]]:
     ]
 
 
+def card_title(track: str) -> str:
+    """Return a model card's first line."""
+    return f"# Entry to the {track} track of SENSORIUM 2023"
+
+
 def write_card(record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
     """Write the model card.
 
@@ -66,7 +71,7 @@ def write_card(record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
     identity, predictions = record["identity"], record["predictions"]
     digests = list(dict.fromkeys(digest for one in predictions for digest in one["runs"]))
     parts = [
-        f"# Entry to the {identity['track']} track of SENSORIUM 2023",
+        card_title(identity["track"]),
         *_describe_simulated(predictions),
         f"Frames profile `{identity['frames']}`, values as {identity['float_type']}, in standardized units (responses "
         "divided by their standard deviation over trials, frame by frame).",

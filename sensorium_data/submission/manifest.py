@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -12,9 +13,11 @@ from sensorium_data.files import LocalObjects, Objects, digest_bytes, digest_fil
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
 from sensorium_data.store import VerificationReport
+from sensorium_data.submission.record import FIXED_RECORD
 
-__all__ = ["holds_manifest", "is_changed", "update_manifest", "verify_submission"]
+__all__ = ["holds_manifest", "is_changed", "listed_files", "update_manifest", "verify_submission"]
 
+_REMEDY = "remove these files, and write them again with `sensorium submit` or `sensorium validate --fix`"
 _LINE = re.compile(r"([0-9a-f]{64})  ([^/\\]+)")
 
 
@@ -50,6 +53,18 @@ def is_changed(place: Objects, track: Track, name: str, data: bytes) -> bool:
         return True
 
 
+def listed_files(place: Objects, track: Track) -> frozenset[str]:
+    """Return the names of a track's files that a submission there says that it wrote, whatever became of them."""
+    names: set[str] = set()
+    with contextlib.suppress(FileNotFoundError, SubmissionError):
+        names |= {_manifest_name(track), *_read_manifest(place, track)}
+    record = f"submission_{track}.json"
+    with contextlib.suppress(SubmissionError):
+        zips = _read_record(place, record)
+        names |= {record, *zips} if zips else set()
+    return frozenset(names)
+
+
 def verify_submission(url: str, *, progress: Progress = ignore_progress) -> VerificationReport:
     """Compare a submission's files with their digests.
 
@@ -59,7 +74,7 @@ def verify_submission(url: str, *, progress: Progress = ignore_progress) -> Veri
     Parameters
     ----------
     url : str
-        The submission's folder, or one of its zips; a path or any fsspec URL.
+        The submission's folder, or one of its zips, or those of a corrected copy; a path or any fsspec URL.
     progress : Progress
         Told after each file.
 
@@ -78,7 +93,8 @@ def verify_submission(url: str, *, progress: Progress = ignore_progress) -> Veri
         try:
             digests |= _read_manifest(place, track)
         except FileNotFoundError:
-            digests |= _read_record(place, track)
+            digests |= _read_record(place, f"submission_{track}.json")
+    digests |= _read_record(place, FIXED_RECORD)
     if is_zip:
         digests = {name: digests[name]} if name in digests else {}
     if not digests:
@@ -100,7 +116,7 @@ def verify_submission(url: str, *, progress: Progress = ignore_progress) -> Veri
             if found != digest:
                 problems.append(f"{key}: the digest of its bytes differs")
         progress("verify the submission", n_done, len(digests), n_bytes=size_bytes)
-    return VerificationReport("", "sha256", len(digests), size_bytes, tuple(problems))
+    return VerificationReport("", "sha256", len(digests), size_bytes, tuple(problems), _REMEDY)
 
 
 def _encode(place: Objects, track: Track, zips: Sequence[Mapping[str, Any]]) -> bytes:
@@ -123,9 +139,8 @@ def _read_manifest(place: Objects, track: Track) -> dict[str, str]:
     return {match[2]: match[1] for match in matches if match is not None}
 
 
-def _read_record(place: Objects, track: Track) -> dict[str, str]:
-    """Return the digests of the zips that the record of an earlier version has; none without a record."""
-    key = f"submission_{track}.json"
+def _read_record(place: Objects, key: str) -> dict[str, str]:
+    """Return the digests of the zips that a record has; none without a record."""
     try:
         files = parse_json(place.read(key))["files"]
         return {PurePosixPath(str(file["path"])).name: str(file["sha256"]) for file in files}
@@ -140,5 +155,5 @@ def _damaged(path: str, found: str) -> SubmissionError:
         "the submission's own records are damaged",
         path=path,
         found=found,
-        remedy="`sensorium submit` writes the submission again",
+        remedy="remove them and the zips, and write the submission again",
     )

@@ -10,7 +10,10 @@ from typing import Any
 from sensorium_data.files import LocalObjects, Objects, digest_file, parse_json
 from sensorium_data.submission.findings import ValidationReport
 
-__all__ = ["describe_file", "encode_record", "holds_files", "read_record"]
+__all__ = ["FIXED_RECORD", "describe_file", "encode_record", "holds_files", "read_record"]
+
+#: The record beside a corrected copy.
+FIXED_RECORD = "submission_fixed.json"
 
 
 def encode_record(record: Mapping[str, Any]) -> bytes:

@@ -16,16 +16,16 @@ from typing import Any
 import pyarrow as pa
 
 from sensorium_data.errors import SubmissionError
-from sensorium_data.files import LocalObjects, digest_file
+from sensorium_data.files import LocalObjects, digest_file, parse_json
 from sensorium_data.frames import FramesProfile, zip_members
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
-from sensorium_data.store import Store, StoreLike, exclusive_access, open_store
+from sensorium_data.store import Store, StoreLike, exclusive_access, is_locked, open_store
 from sensorium_data.submission.corrected_rows import CorrectedRows
 from sensorium_data.submission.expectation import read_expectation
 from sensorium_data.submission.findings import ValidationReport
 from sensorium_data.submission.reader import parquet_reader
-from sensorium_data.submission.record import describe_file, encode_record, holds_files, read_record
+from sensorium_data.submission.record import FIXED_RECORD, describe_file, encode_record, holds_files, read_record
 from sensorium_data.submission.section import read_magic
 from sensorium_data.submission.spool import RowSpool
 from sensorium_data.submission.validation import validate_files
@@ -34,7 +34,8 @@ from sensorium_data.submission.writer import name_zips, write_zip
 __all__ = ["RepairReport", "repair_submission"]
 
 _SPOOL = "repair.partial"
-_RECORD = "submission_fixed.json"
+_LOCK = "repair"
+_RECORD = FIXED_RECORD
 _RECORD_KEYS = {"identity", "files", "corrections", "left_out", "validation"}
 #: Raised when the same files give another copy.
 _FORMAT_VERSION = 1
@@ -98,7 +99,8 @@ def repair_submission(
     store : Store or path
         The session stores.
     out : path
-        Folder for the zips; made if it does not exist. None of the zips may be there yet.
+        Folder for the zips; made if it does not exist. None of the zips may be there yet, and no file to correct may
+        have the name of one that is written there.
     frames : str, optional
         The frames profile that the validator insists on.
     progress : Progress
@@ -124,11 +126,12 @@ def repair_submission(
             "frames": frames,
         }
         record = read_record(place, _RECORD, identity, _RECORD_KEYS, _ZIPS)
-        if record is not None and holds_files(place, record["files"]):
+        if record is not None and holds_files(place, record["files"]) and not is_locked(place, _LOCK):
             return _report(folder, "already done", record)
+        _refuse_own_names(place, files)
         folder.mkdir(parents=True, exist_ok=True)
         with (
-            exclusive_access(place, "repair"),
+            exclusive_access(place, _LOCK),
             RowSpool(folder / _SPOOL) as spool,
             parquet_reader() as reader,
         ):
@@ -211,9 +214,36 @@ def _report(folder: Path, status: str, record: Mapping[str, Any]) -> RepairRepor
     )
 
 
+def _refuse_own_names(place: LocalObjects, files: Sequence[Path]) -> None:
+    """Refuse files to correct that would be replaced, and a record that is none."""
+    for name in (_SPOOL, _RECORD, *(f"{name}.partial" for name in sorted(_ZIPS))):
+        path = place.root / name
+        if path.exists() and any(path.samefile(file) for file in files):
+            raise SubmissionError(
+                "the file has the name of one that is written beside the corrected copy",
+                path=path,
+                remedy="rename it, or name another folder",
+            )
+    try:
+        is_record = parse_json(place.read(_RECORD)).keys() == _RECORD_KEYS
+    except FileNotFoundError:
+        return
+    except (ValueError, AttributeError):
+        is_record = False
+    if not is_record:
+        raise SubmissionError(
+            "another file has the name of the record of what was corrected",
+            path=place.locate(_RECORD),
+            remedy="move it, or name another folder",
+        )
+
+
 def _require_no_zip(place: LocalObjects, record: Mapping[str, Any] | None) -> None:
     """Refuse a folder that holds a zip already, but what a killed run made of the same: it may be what is corrected."""
     own = {file["path"]: file for file in record["files"]} if record is not None else {}
     for name in sorted(_ZIPS):
-        if place.exists(name) and not (name in own and holds_files(place, [own[name]])):
-            raise SubmissionError("there is a zip already", path=place.locate(name), remedy="name another folder")
+        if not place.exists(name) or (name in own and holds_files(place, [own[name]])):
+            continue
+        problem = "the zip of the corrected copy was changed" if name in own else "there is a zip already"
+        remedy = "remove it, or name another folder" if name in own else "name another folder"
+        raise SubmissionError(problem, path=place.locate(name), remedy=remedy)

@@ -15,10 +15,10 @@ from sensorium_data.frames import MEMBER_NAMES, FloatType, FramesProfile, parse_
 from sensorium_data.predictions import RunRecord, find_runs
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
-from sensorium_data.store import Store, StoreLike, exclusive_access, open_store
-from sensorium_data.submission.card import describe_predictions, describe_software, write_card
+from sensorium_data.store import Store, StoreLike, exclusive_access, is_locked, open_store
+from sensorium_data.submission.card import card_title, describe_predictions, describe_software, write_card
 from sensorium_data.submission.findings import ValidationReport
-from sensorium_data.submission.manifest import holds_manifest, is_changed, update_manifest
+from sensorium_data.submission.manifest import holds_manifest, is_changed, listed_files, update_manifest
 from sensorium_data.submission.plan import SubmissionPlan, make_plan
 from sensorium_data.submission.record import describe_file, encode_record, holds_files, read_record
 from sensorium_data.submission.sources import open_entry
@@ -140,7 +140,8 @@ def write_submission(
     Raises
     ------
     SubmissionError
-        If a zip would be too large to upload or for the disk, cannot be written, or does not pass the validator.
+        If a zip would be too large to upload or for the disk, cannot be written, or does not pass the validator, or if
+        a file of its name is there that was not written by this function. Behind a URL that is not looked at.
     PredictionsError
         If a tier or a scored session of the store was not predicted, or a frame that is needed.
     StoreError
@@ -166,17 +167,20 @@ def write_submission(
         record is not None
         and _has_card(place, plan, write_card(record, known_runs).encode())
         and holds_manifest(place, plan.track, record["files"])
+        # What a killed writer left is removed under its lock.
+        and not is_locked(place, _lock_name(plan))
     ):
         # Nothing has to be written, so the disk may be a read-only one.
         return _report(place, plan, "already done", record, place.locate(_card_name(plan)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Who waits for another writer of the same submission finds it done.
-        with exclusive_access(LocalObjects(folder), f"submission_{track}"):
+        with exclusive_access(place, _lock_name(plan)):
             for leftover in folder.glob(f".submission_{track}.*.tmp"):  # Of a killed writer.
                 leftover.unlink()
             record = _read_done(place, plan)
             status = "already done" if record is not None else "written"
+            _refuse_foreign(place, plan)
             if record is None:
                 _require_room(folder, plan)
                 record = _write(folder, plan, opened, progress)
@@ -209,6 +213,10 @@ def _write_remotely(
     card = _update_card(place, plan, write_card(record, known_runs).encode())
     update_manifest(place, plan.track, record["files"])
     return _report(place, plan, status, record, card)
+
+
+def _lock_name(plan: SubmissionPlan) -> str:
+    return f"submission_{plan.track}"
 
 
 def _record_name(plan: SubmissionPlan) -> str:
@@ -264,19 +272,37 @@ def _write(folder: Path, plan: SubmissionPlan, store: Store, progress: Progress)
             | {"members": [MEMBER_NAMES[tier] for tier in tiers], "n_rows": plan.count_rows(tiers)}
             for name, tiers in plan.zips.items()
         ]
+        record = {
+            "identity": plan.identify(),
+            "files": files,
+            "validation": validation.to_dict(),
+            "predictions": describe_predictions(plan.entry),
+            "software": describe_software(),
+        }
+        # First, so that a rerun knows the zips of a killed one.
+        LocalObjects(folder).write_durably(_record_name(plan), encode_record(record))
         name_zips(partial, folder)
     finally:
         for path in partial.values():
             path.unlink(missing_ok=True)
-    record = {
-        "identity": plan.identify(),
-        "files": files,
-        "validation": validation.to_dict(),
-        "predictions": describe_predictions(plan.entry),
-        "software": describe_software(),
-    }
-    LocalObjects(folder).write_durably(_record_name(plan), encode_record(record))
     return record
+
+
+def _refuse_foreign(place: LocalObjects, plan: SubmissionPlan) -> None:
+    """Refuse to replace files that no submission there says that it wrote."""
+    own = listed_files(place, plan.track)
+    for name in (*plan.zips, _record_name(plan), f"submission_{plan.track}.sha256", _card_name(plan)):
+        if name in own or not place.exists(name):
+            continue
+        # A killed writer may have left the card without its digest.
+        if name == _card_name(plan) and place.read(name).startswith(card_title(plan.track).encode()):
+            continue
+        raise SubmissionError(
+            "another file has the name of one of the submission's",
+            path=place.locate(name),
+            expected="a free name, or a file that `sensorium submit` wrote",
+            remedy="move it, or name another folder with --out",
+        )
 
 
 def _update_card(place: Objects, plan: SubmissionPlan, text: bytes) -> str:

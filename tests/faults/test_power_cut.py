@@ -141,7 +141,7 @@ def test_other_work_is_not_found_done(recorded: str, tmp_path: Path, capsys: pyt
     assert "there is a zip already" in run_command(capsys, *fix, "--frames", "official").err
     zip_path = fixed / "submission_main.zip"
     zip_path.write_bytes(zip_path.read_bytes() + b"x")
-    assert "there is a zip already" in run_command(capsys, *fix).err
+    assert "the zip of the corrected copy was changed" in run_command(capsys, *fix).err
 
 
 @pytest.mark.parametrize("n_named", [0, 1])

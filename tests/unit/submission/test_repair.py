@@ -27,7 +27,7 @@ from fixtures.submissions import (
 )
 from sensorium_data.errors import SubmissionError
 from sensorium_data.sessions import find_session
-from sensorium_data.submission import repair_submission, validate_submission
+from sensorium_data.submission import repair_submission, validate_submission, verify_submission
 from sensorium_data.submission.repair import RepairReport
 
 
@@ -244,6 +244,30 @@ def test_zips_that_are_there_are_kept(recorded: Recorded, tmp_path: Path) -> Non
     with pytest.raises(SubmissionError, match=r"submission_bonus_final\.zip: there is a zip already; name another"):
         repair_submission([path], recorded.store, out=out)
     assert {entry.name: entry.read_bytes() for entry in out.iterdir()} == {"submission_bonus_final.zip": b"mine"}
+
+
+@pytest.mark.parametrize("name", ["repair.partial", "submission_main.zip.partial", "submission_fixed.json"])
+def test_a_file_with_a_name_of_the_writer_is_not_replaced(recorded: Recorded, tmp_path: Path, name: str) -> None:
+    path = make_zip(recorded, tmp_path, FINAL_BONUS).rename(tmp_path / name)
+    before = path.read_bytes()
+    with pytest.raises(SubmissionError, match=rf"{name}: the file has the name of one that is written"):
+        repair_submission([path], recorded.store, out=tmp_path)
+    assert path.read_bytes() == before
+    with pytest.raises(SubmissionError, match=r"nothing: cannot be opened|another file has the name of the record"):
+        repair_submission([tmp_path / "nothing"], recorded.store, out=tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_a_changed_zip_of_a_copy_is_told(recorded: Recorded, tmp_path: Path) -> None:
+    path = make_zip(recorded, tmp_path, FINAL_BONUS)
+    (made,) = repair_submission([path], recorded.store, out=tmp_path / "out").files
+    assert verify_submission(str(tmp_path / "out")).passed
+    Path(made).write_bytes(Path(made).read_bytes()[:-1])
+    assert verify_submission(str(tmp_path / "out")).problems == (
+        "submission_bonus_final.zip: the digest of its bytes differs",
+    )
+    with pytest.raises(SubmissionError, match=r"the zip of the corrected copy was changed; remove it"):
+        repair_submission([path], recorded.store, out=tmp_path / "out")
 
 
 def test_nothing_usable_is_an_error(recorded: Recorded, tmp_path: Path) -> None:

@@ -163,6 +163,16 @@ def test_changed_zip_is_written_again(predicted: Predicted, tmp_path: Path) -> N
     assert hashlib.sha256(path.read_bytes()).hexdigest() == whole
 
 
+@pytest.mark.parametrize(
+    "name", ["submission_main.zip", "submission_main.json", "submission_main.md", "submission_main.sha256"]
+)
+def test_files_of_somebody_else_are_not_replaced(predicted: Predicted, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(SubmissionError, match=rf"{name}: another file has the name .*; move it, or "):
+        submit(predicted, tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "mine"}
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"identity": {}}'])
 def test_damaged_record_is_written_again(predicted: Predicted, tmp_path: Path, damage: str) -> None:
     submit(predicted, tmp_path)
