@@ -16,6 +16,7 @@ from flows.quality import link_task, quality_task, report_quality_task, require_
 from flows.reporting import log_line, publish_table, quiet_known_errors, run_progress
 from flows.settings import Settings
 from sensorium_data.archive import Mode
+from sensorium_data.counting import count_things
 from sensorium_data.errors import SensoriumError
 from sensorium_data.ingest import ConversionReport, IngestReport, choose_sessions, ingest_sessions
 from sensorium_data.machine import bound_jobs
@@ -33,7 +34,7 @@ def convert_task(session: str, store: str, **options: Any) -> ConversionReport:
     done = ingest_sessions([find_session(session)], store, progress=run_progress(), **options)
     done.raise_failures()
     (report,) = done.sessions
-    log_line(f"session {report.alias}: {report.status}, {report.n_trials} trials in {report.path}")
+    log_line(f"session {report.alias}: {report.status}, {count_things(report.n_trials, 'trial')} in {report.path}")
     for note in report.notes:
         log_line(f"session {report.alias}: {note}")
     return report

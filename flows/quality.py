@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.parameters import Names
 from flows.reporting import log_line, publish_link, publish_markdown, publish_table, quiet_known_errors, run_progress
+from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError
 from sensorium_data.movies import link_movies, report_leakage
 from sensorium_data.quality import QualityReport, StoreQuality, check_session
@@ -53,7 +54,8 @@ def link_task(store: str) -> pd.DataFrame:
     """Give movies that several sessions show common ids; publish and return which of them would leak."""
     quiet_known_errors()
     links = link_movies(store, progress=run_progress())
-    log_line(f"{links.n_linked_movies} movies of {len(links.sessions)} sessions are shown by another session too")
+    movies = count_things(links.n_linked_movies, "movie")
+    log_line(f"{movies} of {count_things(len(links.sessions), 'session')} shown by another session too")
     leaks = report_leakage(store)
     publish_table(
         "leakage", leaks.count_by_tiers(), f"Movies of `{store}` scored in one session and trained on in another"

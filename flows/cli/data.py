@@ -28,6 +28,7 @@ from flows.cli.options import (
     runs_as_flow,
     terminal_progress,
 )
+from sensorium_data.counting import count_things
 from sensorium_data.errors import SensoriumError, UsageError
 
 __all__ = ["ingest", "inspect", "simulate", "verify"]
@@ -227,6 +228,7 @@ def inspect(
     a session is no defect.
     """
     from flows.cli.tables import error_console, print_table, table_console
+    from flows.reporting import format_size
     from sensorium_data.store import describe_session, describe_store, open_store
 
     if session is None and report is None:
@@ -234,7 +236,8 @@ def inspect(
         if as_json:
             print_json(json.loads(frame.to_json(orient="records")))
         else:
-            print_table(table_console(), f"Sessions in {store}", frame)
+            frame = frame.assign(size_bytes=[format_size(size) for size in frame["size_bytes"]])
+            print_table(table_console(), f"Sessions in {store}", frame.rename(columns={"size_bytes": "size"}))
         return EXIT_DONE
 
     from sensorium_data.movies import report_leakage, unlinked_sessions
@@ -323,11 +326,11 @@ def verify(
             f"Verification of {path}",
             [
                 {
-                    "session": find_session(report.session).alias if report.session else "",
+                    "session": find_session(report.session).alias if report.session else "(its own files)",
                     "compared with": report.compared_with,
                     "objects or trials": report.n_objects,
                     "size": format_size(report.size_bytes),
-                    "result": f"{len(report.problems)} problems" if report.problems else "as it should be",
+                    "result": count_things(len(report.problems), "problem") if report.problems else "as it should be",
                 }
                 for report in reports
             ],
@@ -341,6 +344,8 @@ def verify(
             )
     for problem in problems:
         error_console().print(problem, soft_wrap=True)
+    for remedy in dict.fromkeys(report.remedy for report in reports if report.problems):
+        error_console().print(f"What to do: {remedy}", soft_wrap=True)
     for failure in failures:
         complain(str(failure))
     return EXIT_WRONG if problems or failures else EXIT_DONE

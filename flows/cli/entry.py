@@ -32,6 +32,8 @@ _UNSUPPORTED = (
 )
 
 
+# With less address space libraries do not load, and some then wait for ever.
+_LEAST_ADDRESS_SPACE_BYTES = 1_000_000_000
 _OUT_OF_MEMORY = "there is not enough memory"
 _MORE_MEMORY = "lower --jobs, or give it more (see `ulimit -v`)"
 # What the system's loader says when it gets no memory for a library.
@@ -60,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             # A terminal that lacks a character, and a file's name that is no text, are no reason to end.
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
+    _heed_address_space()
     # OpenMP's threads wait for each other by spinning. Beside other work on the machine that made training on two
     # cores four times slower. Read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -81,6 +84,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_explain(error))
     end_at_next_interrupt(is_told=False)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _heed_address_space() -> None:
+    """Exit where the address space is limited to less than the libraries need, and let them take little of it."""
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return
+    # OpenBLAS ends the process where it gets no memory for a thread.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if limit < _LEAST_ADDRESS_SPACE_BYTES:
+        sys.stderr.write(
+            f"sensorium: {_OUT_OF_MEMORY}: found a limit of {limit / 1e9:.1f} GB of address space, expected "
+            f"{_LEAST_ADDRESS_SPACE_BYTES / 1e9:.0f} GB or more; raise it (see `ulimit -v`)\n"
+        )
+        sys.exit(2)
 
 
 def _explain(error: BaseException) -> int:

@@ -31,6 +31,7 @@ from flows.cli.options import (
     runs_as_flow,
     terminal_progress,
 )
+from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
 from sensorium_data.predictions import parse_weights
 
@@ -52,7 +53,7 @@ FramesOption = Annotated[
     FramesName,
     Parameter(help="Which frames of a trial are scored; official: all but the first 50."),
 ]
-ResamplesOption = Annotated[int, Parameter(help="Bootstrap resamples behind each interval.")]
+ResamplesOption = Annotated[int, Parameter(help="Bootstrap resamples behind each interval, 100 or more.")]
 SeedOption = Annotated[int, Parameter(help="Seed of the resamples.")]
 
 
@@ -241,7 +242,8 @@ def predict(
     if as_json:
         print_json(asdict(report))
     else:
-        table_console().print(f"{report.predictions}: {report.status}, {report.n_trials} trials", soft_wrap=True)
+        predicted = f", {count_things(report.n_trials, 'trial')}" if report.status != "already done" else ""
+        table_console().print(f"{report.predictions}: {report.status}{predicted}", soft_wrap=True)
         for note in report.notes:
             table_console().print(note, markup=False, soft_wrap=True)
     return EXIT_DONE
@@ -314,6 +316,8 @@ def score(
         from sensorium_data.scoring import draw_scores
 
         draw_scores(table, opened, picture, truth=truth)
+    for path in filter(None, (parquet, picture)):
+        error_console().print(f"{path}: written", soft_wrap=True)
     if as_json:
         print_lines(table.to_json())
         return EXIT_DONE

@@ -5,6 +5,7 @@ Prefect, torch and matplotlib are imported by the commands that need them, so th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -21,6 +22,7 @@ from flows.cli.options import (
     say,
     terminal_progress,
 )
+from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
 from sensorium_data.predictions import parse_weights
 
@@ -55,7 +57,7 @@ def from_arrays(
     attributes = {} if title is None else {"title": title}
     with terminal_progress() as progress:
         report = from_folder(out, store, folder, response_units=units, attributes=attributes, progress=progress)
-    table_console().print(f"{out}: {report.status}, {report.n_trials} trials", soft_wrap=True)
+    table_console().print(f"{out}: {report.status}, {count_things(report.n_trials, 'trial')}", soft_wrap=True)
     return EXIT_DONE
 
 
@@ -169,13 +171,13 @@ def validate(
             console.print(f"{fix}: {repair.status}", soft_wrap=True)
             for line in (*repair.corrections, *(f"not in the copy: {reason}" for reason in repair.left_out)):
                 console.print(line, soft_wrap=True)
-            _print_findings(f"Checks of the corrected copy in {fix}", repair.validation)
+            _print_findings(f"Checks of the corrected copy in {fix}", repair.validation, told=report.warnings)
     return EXIT_DONE if last.passed else EXIT_WRONG
 
 
-def _print_findings(title: str, report: ValidationReport) -> None:
+def _print_findings(title: str, report: ValidationReport, *, told: Sequence[str] = ()) -> None:
     from flows.cli.tables import print_table, table_console
 
     print_table(table_console(), title, report.to_frame())
-    for finding in (*report.violations, *report.warnings):
+    for finding in (*report.violations, *(warning for warning in report.warnings if warning not in told)):
         say(str(finding))

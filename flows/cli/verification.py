@@ -7,7 +7,7 @@ from typing import Any
 
 from sensorium_data.archive import open_archive
 from sensorium_data.errors import PredictionsError, RunError, SensoriumError, StoreError, SubmissionError, UsageError
-from sensorium_data.files import Objects, parse_json
+from sensorium_data.files import LocalObjects, Objects, parse_json
 from sensorium_data.ingest import compare_with_archive, verify_session
 from sensorium_data.predictions import verify_predictions, verify_run
 from sensorium_data.progress import Progress
@@ -47,6 +47,8 @@ def verify_path(
 
     Raises
     ------
+    StoreError
+        If nothing of these lies there.
     UsageError
         If sessions or archives are named for something else than a store.
     """
@@ -93,7 +95,7 @@ def _verify_store(
 
 
 def _recognize(path: str, store: Store) -> str:
-    """Return what lies at a path: ``store`` also where it is nothing that is known."""
+    """Return what lies at a path; a :class:`StoreError` if it is nothing that is known."""
     if path.endswith(".zip"):
         return "submission"
     objects = store.objects
@@ -106,8 +108,24 @@ def _recognize(path: str, store: Store) -> str:
         return "predictions"
     if ledger.get("kind") == "run" or objects.exists("model.json"):
         return "run"
-    names = [f"submission_{track}{suffix}" for track in Track for suffix in (".sha256", ".json")]
-    return "submission" if any(objects.exists(name) for name in names) else "store"
+    names = [f"submission_{track}{suffix}" for track in (*Track, "fixed") for suffix in (".sha256", ".json")]
+    if any(objects.exists(name) for name in names):
+        return "submission"
+    if store.root_metadata is not None:
+        # Damaged, or something else: whoever opens it says what.
+        return "store"
+    try:
+        _ = store.sessions
+    except StoreError as error:
+        is_there = not isinstance(objects, LocalObjects) or objects.root.exists()
+        raise StoreError(
+            "nothing here that could be verified" if is_there else "nothing lies there",
+            path=path,
+            found=error.found,
+            expected="a session store, predictions, a run, or a submission",
+            remedy="check the path",
+        ) from error
+    return "store"
 
 
 def _read(objects: Objects, key: str) -> bytes | None:

@@ -21,7 +21,7 @@ from models.runs.data import RunData
 from models.runs.files import MODEL_FILE, REQUIRED_FILES, UNFINISHED
 from models.runs.location import split_run
 from models.runs.metrics import EpochMetrics, read_metrics
-from models.runs.weights import load_weights
+from models.runs.weights import load_weights, require_weights
 from models.settings import MachineSettings
 from sensorium_data.errors import RunError
 from sensorium_data.files import LocalObjects, digest_file
@@ -164,6 +164,10 @@ class Run:
     def metrics(self) -> list[EpochMetrics]:
         """Return what was measured in every epoch."""
         return read_metrics(self.path / "metrics.jsonl")
+
+    def require_weights(self) -> None:
+        """Raise a :class:`RunError` if the weights are missing or were changed. They are read whole."""
+        require_weights(self.path / "model.safetensors", digest=self.digest)
 
     def model(self, device: str | torch.device = "cpu") -> ResponseModel:
         """Return the trained model, in evaluation mode.

@@ -13,7 +13,7 @@ from torch import nn
 from sensorium_data.errors import RunError
 from sensorium_data.files import digest_file
 
-__all__ = ["copy_weights", "load_weights", "save_weights"]
+__all__ = ["copy_weights", "load_weights", "require_weights", "save_weights"]
 
 
 def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -28,6 +28,21 @@ def save_weights(weights: Mapping[str, torch.Tensor], path: Path) -> str:
     content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()})
     path.write_bytes(content)
     return digest_file(path)
+
+
+def require_weights(path: Path, *, digest: str) -> None:
+    """Raise a :class:`RunError` if a file of weights is missing, or not the one that :func:`save_weights` wrote."""
+    if not path.is_file():
+        raise RunError("the weights are missing", path=path, remedy="remove the run, and train again")
+    found = digest_file(path)
+    if found != digest:
+        raise RunError(
+            "the weights are not those that were saved",
+            path=path,
+            found=f"sha256 {found[:12]}",
+            expected=digest[:12],
+            remedy="restore the file, or remove the run and train again",
+        )
 
 
 def load_weights(model: nn.Module, path: Path, *, digest: str) -> None:
@@ -47,17 +62,7 @@ def load_weights(model: nn.Module, path: Path, *, digest: str) -> None:
     RunError
         If the file is missing, was changed, or holds the weights of another model.
     """
-    if not path.is_file():
-        raise RunError("the weights are missing", path=path, remedy="remove the run, and train again")
-    found = digest_file(path)
-    if found != digest:
-        raise RunError(
-            "the weights are not those that were saved",
-            path=path,
-            found=f"sha256 {found[:12]}",
-            expected=digest[:12],
-            remedy="restore the file, or remove the run and train again",
-        )
+    require_weights(path, digest=digest)
     try:
         weights = load_file(path)
     except SafetensorError as error:

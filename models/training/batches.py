@@ -18,6 +18,7 @@ from models.inputs import ModelInputs
 from models.layouts import find_layout
 from models.training.selection import describe_neurons
 from models.windows import open_windows
+from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
 from sensorium_data.movies import split_by_movie
 from sensorium_data.sessions import Tier, find_session
@@ -301,7 +302,7 @@ def _keep(trials: SessionTrials, chosen: Iterable[int], purpose: str, config: Tr
         raise UsageError(
             f"the fold leaves no trial to {purpose} on",
             session=trials.session,
-            found=f"{len(trials)} trials in {config.n_folds} folds",
+            found=f"{count_things(len(trials), 'trial')} in {config.n_folds} folds",
             remedy="choose fewer folds",
         )
     return SessionTrials(trials.session, tuple(t for t, _ in kept), tuple(n for _, n in kept))

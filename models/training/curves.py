@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.runs import EpochMetrics
+from sensorium_data.counting import count_things
 from sensorium_data.sessions import find_session
 
 __all__ = ["draw_curves", "write_summary"]
@@ -109,8 +110,9 @@ def write_summary(
     lines = [
         f"# {title}",
         "",
-        f"{n_parameters:,} parameters, trained on {n_trials:,} trials of {len(sessions)} "
-        f"session{'s' if len(sessions) > 1 else ''} on {device}: {len(metrics)} epochs in {duration_s:.0f} s, "
+        f"{n_parameters:,} parameters, trained on {count_things(n_trials, 'trial')} of "
+        f"{count_things(len(sessions), 'session')} on {device}: "
+        f"{count_things(len(metrics), 'epoch')} in {duration_s:.0f} s, "
         f"{sum(epoch.windows_per_s for epoch in metrics) / len(metrics):.1f} windows/s, "
         f"{100 * waiting:.0f}% of the time waiting for data.",
         "",

@@ -38,7 +38,8 @@ from models.training.interruption import Interruption
 from models.training.ranks import Ranks, open_ranks
 from models.training.selection import select_neurons
 from models.training.trainer import Trainer
-from sensorium_data.errors import RunError, UsageError
+from sensorium_data.errors import RunError, StoreError, UsageError
+from sensorium_data.movies import unlinked_sessions
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, find_sessions
 from sensorium_data.store import Store, StoreLike, open_store
@@ -145,7 +146,7 @@ def train(
     if resume and restart:
         raise UsageError("to resume and to restart exclude each other", remedy="choose one")
     opened = open_store(store)
-    chosen = _choose_sessions(opened, sessions)
+    chosen = _choose_sessions(opened, sessions, config)
     names = [session.name for session in chosen]
     folder = open_runs(runs)
     bound_threads()
@@ -197,10 +198,10 @@ def find_finished_run(
     StoreError, UsageError
         As in :func:`train`.
     RunError
-        If the run is damaged.
+        If the run is damaged, its weights too.
     """
     opened = open_store(store)
-    chosen = _choose_sessions(opened, sessions)
+    chosen = _choose_sessions(opened, sessions, config)
     data = describe_data(opened, chosen, select_neurons(config, opened, chosen))
     split = None
     if config.n_folds is not None:
@@ -223,10 +224,20 @@ def _find(folder: RunsFolder, name: str) -> bool:
     return True
 
 
-def _choose_sessions(store: Store, sessions: Sequence[str] | None) -> tuple[Session, ...]:
+def _choose_sessions(store: Store, sessions: Sequence[str] | None, config: TrainingConfig) -> tuple[Session, ...]:
     chosen = store.sessions if sessions is None else find_sessions(sessions)
     if not chosen:
         raise UsageError("no session to train on", path=store.url, remedy="name sessions, or ingest some")
+    if config.n_folds is not None and len(chosen) > 1:
+        # A movie of several sessions would be trained on and validated on.
+        unlinked = set(unlinked_sessions(store)) & {session.name for session in chosen}
+        if unlinked:
+            raise StoreError(
+                "folds need to know which movies several sessions show",
+                path=store.url,
+                found=f"not compared with the others: {', '.join(sorted(unlinked))}",
+                remedy="run `sensorium ingest` of any session into the store again, which compares them",
+            )
     return tuple(chosen)
 
 
@@ -326,6 +337,8 @@ def _explained_memory(config: TrainingConfig) -> Iterator[None]:
 def _report_existing(folder: RunsFolder, name: str, identity: str) -> TrainingReport:
     path = folder.path(name)
     run = load_run(path)
+    # Who asks for a model wants one that can be used.
+    run.require_weights()
     # Left by a process that was killed when all else was done.
     remove_checkpoints(path)
     if run.identity != identity:

@@ -300,7 +300,9 @@ class _Conversion:
                     return report
                 for one in leftovers:
                     one.tidy_up()
-        is_to_be_listed = repairs or target.is_to_be_pointed_to or session not in self.store.listed
+        is_to_be_listed = (
+            repairs or target.is_to_be_pointed_to or self.store.lacks_versions_file or session not in self.store.listed
+        )
         if is_to_be_listed or is_locked(objects, ROOT_LOCK):
             publish_root(objects, session=session, group=target.group)
         return self._report_done(target, started)

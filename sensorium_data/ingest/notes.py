@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sensorium_data.archive import SessionArchive
+from sensorium_data.counting import count_things
 from sensorium_data.ingest.computed_statistics import ComputedStatistics
 from sensorium_data.ingest.presentation import Presentation
 from sensorium_data.ingest.session_contents import SessionContents
@@ -68,8 +69,9 @@ def _describe_withheld(session: Session, contents: SessionContents, records: Seq
             for record in of_tier
         )
         if n_lacking:
-            n_in_words = f"{n_lacking}" if n_lacking == len(of_tier) else f"{n_lacking} of {len(of_tier)}"
-            yield f"responses of {n_in_words} trials of {tier} are not in the archive"
+            trials = count_things(len(of_tier), "trial")
+            n_in_words = trials if n_lacking == len(of_tier) else f"{n_lacking} of {trials}"
+            yield f"responses of {n_in_words} of {tier} are not in the archive"
 
 
 def _describe_place(archive: SessionArchive) -> Iterator[str]:
@@ -81,7 +83,8 @@ def _describe_unexpected(archive: SessionArchive) -> Iterator[str]:
     names = archive.unexpected
     if names:
         shown = ", ".join(names[:_N_NAMED]) + (" and others" if len(names) > _N_NAMED else "")
-        yield f"{len(names)} members of the archive have no place in a session: {shown}"
+        have = "has" if len(names) == 1 else "have"
+        yield f"{count_things(len(names), 'member')} of the archive {have} no place in a session: {shown}"
 
 
 def _describe_inferred_ends(contents: SessionContents, records: Sequence[TrialRecord]) -> Iterator[str]:
@@ -91,13 +94,9 @@ def _describe_inferred_ends(contents: SessionContents, records: Sequence[TrialRe
     if left_out:
         frames = "1 frame" if max(left_out) == 1 else f"{format_range(np.array(left_out))} frames"
         yield (
-            f"{_count_trials(len(left_out))} with a video of integers: its end is taken from the NaN in responses and "
-            f"pupil centers, {frames} before the array's"
+            f"{count_things(len(left_out), 'trial')} with a video of integers: its end is taken from the NaN in "
+            f"responses and pupil centers, {frames} before the array's"
         )
-
-
-def _count_trials(n: int) -> str:
-    return "1 trial" if n == 1 else f"{n} trials"
 
 
 def _describe_early_ends(records: Sequence[TrialRecord]) -> Iterator[str]:
@@ -106,7 +105,7 @@ def _describe_early_ends(records: Sequence[TrialRecord]) -> Iterator[str]:
         if missing:
             frames = "1 frame" if max(missing) == 1 else f"{format_range(np.array(missing))} frames"
             verb = "end" if variable == "responses" else "ends"
-            yield f"in {_count_trials(len(missing))} {variable} {verb} {frames} before the video"
+            yield f"in {count_things(len(missing), 'trial')} {variable} {verb} {frames} before the video"
 
 
 def _describe_infinite(records: Sequence[TrialRecord]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from sensorium_data.ingest.trial_blocks import TrialBlock, TrialForm, read_trial
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import STATISTICS, VARIABLES
 from sensorium_data.sessions import find_session
-from sensorium_data.store import Precision, StoreLike, VerificationReport, open_store, verify_objects
+from sensorium_data.store import Precision, StoreLike, VerificationReport, open_store, repair_command, verify_objects
 
 __all__ = ["VerificationReport", "compare_with_archive", "verify_session"]
 
@@ -61,6 +61,7 @@ def verify_session(
     return verify_objects(
         opened.objects.child(opened.group(found)),
         ledger,
+        remedy=f"`{repair_command(opened.objects, found, opened.group(found))}` converts again what is damaged",
         session=found.name,
         jobs=jobs,
         progress=progress,
@@ -172,7 +173,14 @@ def compare_with_archive(
                 there, _ = read_statistic(archive, contents, variable, statistic, form.n_frames_padded, precision)
             stored = np.asarray(group[f"{STATISTICS_GROUP}/{variable}"][position])
             sentences += [f"statistics: {d}" for d in _describe_difference(f"{statistic} of {variable}", stored, there)]
-    return VerificationReport(found.name, archive.origin, contents.n_trials, n_bytes, tuple(sentences))
+    return VerificationReport(
+        found.name,
+        archive.origin,
+        contents.n_trials,
+        n_bytes,
+        tuple(sentences),
+        "check that this is the archive that the session was made from; ingest it into another store, and compare",
+    )
 
 
 def _map_ahead(

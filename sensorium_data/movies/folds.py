@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
 from sensorium_data.sessions import Tier
 from sensorium_data.store import read_movie_groups
@@ -75,7 +76,7 @@ def split_by_movie(
     if len(counts) < n_folds:
         raise UsageError(
             "fewer movies than folds",
-            found=f"{len(counts)} movies in {', '.join(tiers)}",
+            found=f"{count_things(len(counts), 'movie')} in {', '.join(tiers)}",
             expected=f"{n_folds} or more",
         )
     fold_of = _deal(counts, n_folds, seed)

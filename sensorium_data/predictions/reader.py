@@ -37,6 +37,9 @@ __all__ = [
     "verify_predictions",
 ]
 
+_NO_PREDICTIONS = "no predictions store"
+_REMEDY = "remove the predictions, and make them again"
+
 # Predictions of earlier versions of the schema have no ledger.
 _FIRST_VERSION_WITH_LEDGER = 3
 
@@ -44,16 +47,29 @@ _FIRST_VERSION_WITH_LEDGER = 3
 def find_predictions(url: str, identity: str) -> bool:
     """Return whether the predictions with this identity are finished.
 
+    On a local disk the sizes of all objects are compared with the ledger. Their content is compared when they are read.
+
     Raises
     ------
     PredictionsError
-        If something else lies there.
+        If something else lies there, or objects are missing or of another size.
     """
     objects = open_objects(url.rstrip("/"))
     there = objects.root.exists() if isinstance(objects, LocalObjects) else objects.exists(METADATA_KEY)
     if not there:
         return False
-    found = predictions_attributes(url).get("identity")
+    try:
+        attributes, ledger = _read_root(url)
+    except PredictionsError as error:
+        if error.problem != _NO_PREDICTIONS:
+            raise
+        raise PredictionsError(
+            "something else lies where the predictions are to be written",
+            path=url,
+            found=error.found or f"no {METADATA_KEY}",
+            remedy="choose another name for the predictions, or move it",
+        ) from error
+    found = attributes.get("identity")
     if found != identity:
         raise PredictionsError(
             "other predictions lie there",
@@ -62,6 +78,12 @@ def find_predictions(url: str, identity: str) -> bool:
             expected=f"identity {identity}",
             remedy="choose another name, or remove them",
         )
+    if ledger is not None and isinstance(objects, LocalObjects):
+        for key, stored in ledger.objects.items():
+            size_bytes = objects.size(key)
+            if size_bytes != stored.size_bytes:
+                damage = "is missing" if size_bytes is None else f"has {size_bytes} bytes"
+                raise _damaged(url, f"{key} {damage}", expected=f"{stored.size_bytes} bytes")
     return True
 
 
@@ -169,7 +191,7 @@ def verify_predictions(
     if ledger is not None:
         objects = open_objects(url.rstrip("/"))
         return verify_objects(
-            objects, ledger, jobs=jobs, progress=progress, label="verify predictions", resumes=resumes
+            objects, ledger, remedy=_REMEDY, jobs=jobs, progress=progress, label="verify predictions", resumes=resumes
         )
     digests: dict[str, dict[int, str]] = {}
     n_objects = size_bytes = 0
@@ -186,7 +208,7 @@ def verify_predictions(
         progress("verify predictions", n_done, len(sessions))
     is_sound = digest_content(digests) == attributes["content_digest"]
     problems = () if is_sound else ("the digest of all values is not that of the values that were written",)
-    return VerificationReport("", "content digest", n_objects, size_bytes, problems)
+    return VerificationReport("", "content digest", n_objects, size_bytes, problems, _REMEDY)
 
 
 def _read_root(url: str) -> tuple[dict[str, Any], ObjectLedger | None]:
@@ -198,7 +220,7 @@ def _read_root(url: str) -> tuple[dict[str, Any], ObjectLedger | None]:
     except FileNotFoundError:
         unfinished = isinstance(objects, LocalObjects) and Path(f"{objects.root}.partial").exists()
         raise PredictionsError(
-            "the predictions are unfinished" if unfinished else "no predictions store",
+            "the predictions are unfinished" if unfinished else _NO_PREDICTIONS,
             path=url,
             remedy="run `sensorium predict` again" if unfinished else "write one with `sensorium predict`",
         ) from None
@@ -206,7 +228,7 @@ def _read_root(url: str) -> tuple[dict[str, Any], ObjectLedger | None]:
         raise _damaged(url, f"unreadable metadata ({error})") from error
     if attributes.get("kind") != PREDICTIONS_KIND:
         raise PredictionsError(
-            "no predictions store",
+            _NO_PREDICTIONS,
             path=url,
             found=f"a Zarr group titled {attributes.get('title')!r}",
             remedy="give the store that `sensorium predict` wrote",
@@ -242,12 +264,20 @@ def _damaged_object(url: str, session: Session, key: str, problem: str) -> Predi
     return _damaged(url, f"{key}: {problem}", session=session)
 
 
-def _damaged(url: str, found: str, *, session: Session | None = None, trial: int | None = None) -> PredictionsError:
+def _damaged(
+    url: str,
+    found: str,
+    *,
+    expected: str | None = None,
+    session: Session | None = None,
+    trial: int | None = None,
+) -> PredictionsError:
     return PredictionsError(
         "the predictions store is damaged",
         session=session,
         trial=trial,
         path=url,
         found=found,
-        remedy="`sensorium verify` lists what is wrong; remove them, and make them again",
+        expected=expected,
+        remedy=f"`sensorium verify` lists what is wrong; {_REMEDY}",
     )

@@ -20,6 +20,7 @@ RUN_KIND = "run"
 # The last file that a run gets; it names the run by the digest of its weights.
 _MODEL_FILE = "model.json"
 _DIGEST = "weights_sha256"
+_REMEDY = "restore the damaged files, or remove the run and train again"
 # What model.json has digests of, in every version.
 _DIGESTED_FILES = {"model.safetensors": _DIGEST, "config.json": "config_sha256", "data.json": "data_sha256"}
 
@@ -137,7 +138,7 @@ def verify_run(url: str, *, jobs: int = 4, progress: Progress = ignore_progress)
     files = open_objects(url)
     ledger = read_run_ledger(files)
     if ledger is not None:
-        return verify_objects(files, ledger, jobs=jobs, progress=progress, label="verify the run")
+        return verify_objects(files, ledger, remedy=_REMEDY, jobs=jobs, progress=progress, label="verify the run")
     model = _read_json(files, _MODEL_FILE, None)
     problems, size_bytes = [], 0
     for n_done, (key, name) in enumerate(_DIGESTED_FILES.items(), start=1):
@@ -149,7 +150,7 @@ def verify_run(url: str, *, jobs: int = 4, progress: Progress = ignore_progress)
         except FileNotFoundError:
             problems.append(f"{key}: missing")
         progress("verify the run", n_done, len(_DIGESTED_FILES), n_bytes=size_bytes)
-    return VerificationReport("", _MODEL_FILE, len(_DIGESTED_FILES), size_bytes, tuple(problems))
+    return VerificationReport("", _MODEL_FILE, len(_DIGESTED_FILES), size_bytes, tuple(problems), _REMEDY)
 
 
 def _read_json(files: Objects, key: str, ledger: ObjectLedger | None) -> dict[str, Any]:
@@ -172,6 +173,4 @@ def _read_json(files: Objects, key: str, ledger: ObjectLedger | None) -> dict[st
 
 
 def _damaged(path: str, found: str) -> RunError:
-    return RunError(
-        "the run is damaged", path=path, found=found, remedy="restore it, or remove the run and train again"
-    )
+    return RunError("the run is damaged", path=path, found=found, remedy=_REMEDY)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import xarray as xr
 
+from sensorium_data.counting import count_things
 from sensorium_data.movies import N_FRAMES_BY_STIMULUS
 from sensorium_data.quality.scan import RESPONSE_FLOOR, SessionScan
 from sensorium_data.quality.summary import ChannelSummary
@@ -216,7 +217,7 @@ def _check_broken(dataset: xr.Dataset, session: Session) -> QualityCheck:
 
 def _check_withheld(dataset: xr.Dataset, session: Session) -> QualityCheck:
     withheld = dataset.responses_withheld.values
-    found = f"{int(withheld.sum())} trials"
+    found = count_things(int(withheld.sum()), "trial")
     sentence = (
         "The competition withholds the test tiers' responses of the new sessions. "
         "Others that are withheld were not in the archive: they cannot be trained on or scored."
@@ -233,7 +234,11 @@ def _check_withheld(dataset: xr.Dataset, session: Session) -> QualityCheck:
     if published:
         found += f"; unexpectedly published: {_name(published)}"
     outcome = Outcome.FAILED if published else Outcome.NOTED if lacking else Outcome.PASSED
-    return QualityCheck("withheld responses", outcome, found, f"{int(expected.sum())} trials", sentence)
+    return QualityCheck("withheld responses", outcome, found, count_things(int(expected.sum()), "trial"), sentence)
+
+
+def _count_times(counts: np.ndarray) -> str:
+    return "once" if (counts == 1).all() else f"{format_range(counts)} times"
 
 
 def _check_repeats(dataset: xr.Dataset, session: Session) -> Iterator[QualityCheck]:
@@ -252,8 +257,8 @@ def _check_repeats(dataset: xr.Dataset, session: Session) -> Iterator[QualityChe
         yield QualityCheck(
             f"repeats in {tier}",
             outcome,
-            f"{len(movies)} movies, each shown {format_range(repeats)} times",
-            f"each shown {format_range(np.array(allowed))} times",
+            f"{count_things(len(movies), 'movie')}, each shown {_count_times(repeats)}",
+            f"each shown {_count_times(np.array(allowed))}",
             "How often each movie is shown; the average over repeats is what the second metric scores.",
         )
     trained = dataset.tier.values == str(Tier.TRAIN)

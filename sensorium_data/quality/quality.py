@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from sensorium_data.counting import count_things
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.quality.checks import Outcome, QualityCheck, check_recording
 from sensorium_data.quality.scan import StimulusSample, scan_session
@@ -250,7 +251,7 @@ class StoreQuality:
         n_failed = sum(len(report.failed) for report in self.sessions)
         n_wrong = sum(not report.passed for report in self.sessions)
         n = len(self.sessions)
-        everywhere = f"{n} sessions" if n != 1 else "1 session"
+        everywhere = count_things(n, "session")
         simulated = [report.alias for report in self.sessions if report.is_simulated]
         remark = f" (simulated, no recordings: {', '.join(simulated)})" if simulated else ""
         if not n_failed:

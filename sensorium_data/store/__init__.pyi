@@ -14,9 +14,11 @@ from .exclusions import parse_exclusions as parse_exclusions
 from .exclusions import read_exclusions as read_exclusions
 from .exclusions import require_trials as require_trials
 from .forks import survive_forks as survive_forks
+from .groups import damaged_object as damaged_object
 from .groups import read_attributes as read_attributes
 from .groups import read_ledger as read_ledger
 from .groups import read_sound_attributes as read_sound_attributes
+from .groups import repair_command as repair_command
 from .groups import require_schema as require_schema
 from .ledger import LEDGER_KEY as LEDGER_KEY
 from .ledger import Ledger as Ledger

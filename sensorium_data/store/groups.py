@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,11 +19,12 @@ __all__ = [
     "read_attributes",
     "read_ledger",
     "read_sound_attributes",
+    "repair_command",
     "require_schema",
     "require_sound",
 ]
 
-_REMEDY = "`sensorium verify` lists what is wrong; `sensorium ingest --repair` converts that again"
+_SOURCE = "SOURCE"
 
 
 def read_attributes(objects: Objects, session: Session, group: str) -> dict[str, Any] | None:
@@ -111,18 +113,30 @@ def read_ledger(objects: Objects, session: Session, group: str) -> Ledger:
         data = objects.read(key)
     except FileNotFoundError:
         raise damaged(objects, session, "no ledger") from None
-    return Ledger.from_bytes(data, path=objects.locate(key), session=str(session))
+    try:
+        return Ledger.from_bytes(data)
+    except ValueError as error:
+        raise StoreError(
+            "the ledger is damaged",
+            session=session,
+            path=objects.locate(key),
+            found=str(error),
+            remedy=f"`{repair_command(objects, session, group)}` converts the session again",
+        ) from error
 
 
-def damaged_object(objects: Objects, session: Session, group: str, key: str, problem: str) -> StoreError:
+def damaged_object(
+    objects: Objects, session: Session, group: str, key: str, problem: str, *, trial: int | None = None
+) -> StoreError:
     """Return the error that says what is wrong with an object of a session's group."""
     array, _, chunk = key.partition("/c/")
     return StoreError(
         "the store is damaged",
         session=session,
+        trial=trial,
         path=objects.locate(f"{group}/{key}"),
         found=f"{problem} in the array {array}" if chunk else problem,
-        remedy=_REMEDY,
+        remedy=_describe_remedy(objects, session, group),
     )
 
 
@@ -134,5 +148,22 @@ def damaged(objects: Objects, session: Session, found: str, expected: str | None
         path=objects.locate(session.name),
         found=found,
         expected=expected,
-        remedy=_REMEDY,
+        remedy=_describe_remedy(objects, session, session.name),
     )
+
+
+def repair_command(objects: Objects, session: Session, group: str) -> str:
+    """Return the command that converts again what is damaged of a session, from the place that it was made from.
+
+    ``SOURCE`` stands for the place if nothing says it any more.
+    """
+    try:
+        source = str(parse_json(objects.read(f"{group}/{METADATA_KEY}"))["attributes"]["source"])
+    except (StoreError, FileNotFoundError, ValueError, KeyError, TypeError):
+        source = _SOURCE
+    given = [] if source == session.url else ["--source", source]
+    return shlex.join(["sensorium", "ingest", session.alias, "--store", objects.url, *given, "--repair"])
+
+
+def _describe_remedy(objects: Objects, session: Session, group: str) -> str:
+    return f"`sensorium verify` lists what is wrong; `{repair_command(objects, session, group)}` converts that again"

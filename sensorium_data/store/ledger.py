@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from sensorium_data.errors import StoreError
 from sensorium_data.files import StoredObject, digest_bytes, parse_json, read_sealed, seal
 from sensorium_data.names import find_name_problem
 
@@ -282,8 +281,8 @@ class Ledger(ObjectLedger):
         return seal(document)
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, path: str, session: str) -> Ledger:
-        """Read a ledger; a :class:`StoreError` if it is damaged."""
+    def from_bytes(cls, data: bytes) -> Ledger:
+        """Read a ledger; a :class:`ValueError` if it is damaged."""
         try:
             document, _ = read_sealed(data)
             # Of an earlier version's ledger, which is not sealed, or of one whose seal has lost its name.
@@ -301,14 +300,8 @@ class Ledger(ObjectLedger):
             }
             statistics = document["statistics"]
             return cls(objects, trials, StatisticsRecord._read(statistics, choose(statistics["objects"])))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(
-                "the ledger is damaged",
-                session=session,
-                path=path,
-                found=str(error),
-                remedy="`sensorium ingest --repair` converts the session again",
-            ) from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(str(error)) from error
 
 
 def merge_objects(parts: Iterable[Mapping[str, StoredObject]]) -> dict[str, StoredObject]:

@@ -39,12 +39,11 @@ from sensorium_data.store.publishing import (
     ROOT_TITLE,
     list_published,
     parse_root,
-    read_root,
     read_root_metadata,
     refuse_other_root,
 )
 from sensorium_data.store.template import METADATA_KEY
-from sensorium_data.store.versions import read_versions
+from sensorium_data.store.versions import VERSIONS_KEY, read_versions
 
 # Loaded where it is used: what asks only whether a session is finished would wait a second for it.
 if TYPE_CHECKING:
@@ -133,7 +132,12 @@ class Store:
     @property
     def versions(self) -> Mapping[str, str]:
         """The groups of the sessions whose current version is not the first, by the session's name."""
-        return self._once("versions", "", lambda: MappingProxyType(dict(read_versions(self.objects))))
+        return self._once("versions", "", lambda: MappingProxyType(self._read_versions()))
+
+    @property
+    def lacks_versions_file(self) -> bool:
+        """Whether the file that says which versions are current was lost; the root's metadata say it then."""
+        return bool(self.versions) and not self.objects.exists(VERSIONS_KEY)
 
     @property
     def links(self) -> MovieLinks:
@@ -294,10 +298,13 @@ class Store:
             value: _Value = self._known[kind, name]
             return value
 
+    def _read_versions(self) -> dict[str, str]:
+        return dict(read_versions(self.objects, lambda: self.root_metadata))
+
     def _list_sessions(self) -> tuple[Session, ...]:
         objects = self.objects
         if isinstance(objects, LocalObjects):
-            _require_store(objects)
+            _require_store(objects, self.root_metadata)
             return list_published(objects)
         if self._root is None:
             raise _no_store(objects)
@@ -491,17 +498,19 @@ def _frozen(ledger: Ledger) -> Ledger:
     return replace(ledger, objects=MappingProxyType(dict(ledger.objects)), trials=MappingProxyType(dict(ledger.trials)))
 
 
-def _require_store(objects: LocalObjects) -> None:
+def _require_store(objects: LocalObjects, metadata: bytes | None) -> None:
     if not objects.root.is_dir():
         raise StoreError(
             "no such folder" if not objects.root.exists() else "not a folder",
             path=objects.url,
             remedy="give the root of a store that `sensorium ingest` made",
         )
+    # Predictions hold groups of the sessions' names too.
+    refuse_other_root(objects, metadata)
     if list_published(objects):
         return
     # Raises where the metadata are not those of a store.
-    if read_root(objects) is None and not (objects.root / PARTIAL_FOLDER).is_dir():
+    if parse_root(objects, metadata) is None and not (objects.root / PARTIAL_FOLDER).is_dir():
         raise _no_store(objects)
 
 

@@ -12,9 +12,17 @@ from sensorium_data.errors import StoreError, UnknownNameError
 from sensorium_data.files import HAS_LOCKS, LocalObjects, Objects, close_locked, open_locked, parse_json
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Session, find_session, is_full_name
+from sensorium_data.store.groups import repair_command
 from sensorium_data.store.ledger import LEDGER_KEY
 from sensorium_data.store.template import METADATA_KEY, consolidate
-from sensorium_data.store.versions import VERSIONS_KEY, current_group, point_to, read_versions, session_name_of
+from sensorium_data.store.versions import (
+    VERSIONS_KEY,
+    current_group,
+    point_to,
+    read_versions,
+    session_name_of,
+    write_versions,
+)
 
 __all__ = [
     "PARTIAL_FOLDER",
@@ -124,7 +132,11 @@ def publish_root(objects: Objects, *, session: Session | None = None, group: str
         if session is not None and group is not None and current_group(objects, session) != group:
             point_to(objects, session, group)
         known = {*_list_again(objects), *(() if session is None else (session,))}
-        data = compose_root(objects, known, read_versions(objects))
+        versions = read_versions(objects)
+        if versions and not objects.exists(VERSIONS_KEY):
+            # Lost. The root's metadata, which say the same, are about to be written anew.
+            write_versions(objects, versions)
+        data = compose_root(objects, known, versions)
         try:
             if objects.read(METADATA_KEY) == data:
                 return
@@ -158,6 +170,14 @@ def parse_root(objects: Objects, metadata: bytes | None) -> tuple[Session, ...] 
                 raise ValueError(f"{name!r} is no session's full name")
         return tuple(sorted(map(find_session, listed)))
     except (ValueError, KeyError, TypeError, UnknownNameError) as error:
+        published = list_published(objects) if isinstance(objects, LocalObjects) else ()
+        if published:
+            raise StoreError(
+                "the store's list of its sessions is damaged",
+                path=objects.locate(METADATA_KEY),
+                found=str(error),
+                remedy=f"`{repair_command(objects, published[0], published[0].name)}` writes it again",
+            ) from error
         raise StoreError(
             "no session store here",
             path=objects.locate(METADATA_KEY),
@@ -177,7 +197,7 @@ def refuse_other_root(objects: Objects, metadata: bytes | None) -> None:
         attributes = parse_json(metadata)["attributes"]
         if "sessions" in attributes:
             return
-        session, title = attributes.get("session"), attributes.get("title")
+        session, title, kind = (attributes.get(name) for name in ("session", "title", "kind"))
     except (ValueError, KeyError, TypeError, AttributeError):
         return
     if session is not None:
@@ -187,6 +207,12 @@ def refuse_other_root(objects: Objects, metadata: bytes | None) -> None:
             found=session,
             expected="the folder that holds the sessions",
             remedy=f"give {objects.url.rstrip('/').rpartition('/')[0] or '.'}",
+        )
+    if kind == "predictions":
+        raise StoreError(
+            "these are predictions, and no store of sessions",
+            path=objects.url,
+            remedy="`sensorium score`, `submit` and `verify` take predictions; give the store that they were made from",
         )
     raise StoreError(
         "no session store here",

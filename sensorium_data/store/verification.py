@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from sensorium_data.errors import StoreError
 from sensorium_data.files import Objects
 from sensorium_data.progress import Progress, ignore_progress
+from sensorium_data.sessions import Session
+from sensorium_data.store.groups import repair_command
 from sensorium_data.store.ledger import LEDGER_KEY, ObjectLedger
 from sensorium_data.store.movie_ids import LINKS_KEY
 from sensorium_data.store.open import Store
@@ -36,6 +40,8 @@ class VerificationReport:
     problems : tuple of str
         One sentence for each object that is missing, changed or unknown, or for each difference from the archive; empty
         where all is sound.
+    remedy : str
+        What to do about the problems, as an imperative clause.
     n_resumed : int
         Objects that an interrupted verification had found sound, and that were not read again.
     """
@@ -45,6 +51,7 @@ class VerificationReport:
     n_objects: int
     size_bytes: int
     problems: tuple[str, ...]
+    remedy: str
     n_resumed: int = 0
 
     @property
@@ -99,6 +106,7 @@ def verify_objects(
     group: Objects,
     ledger: ObjectLedger,
     *,
+    remedy: str,
     session: str = "",
     jobs: int = 4,
     progress: Progress = ignore_progress,
@@ -113,6 +121,8 @@ def verify_objects(
         The folder.
     ledger : ObjectLedger
         Its ledger, which lies in it.
+    remedy : str
+        What to do if something is wrong, for the report.
     session : str
         What the report calls it.
     jobs : int
@@ -139,7 +149,7 @@ def verify_objects(
     if keys is not None:
         sentences += [f"{key}: not in the ledger" for key in keys if key not in ledger.objects and key != LEDGER_KEY]
     return VerificationReport(
-        session, "ledger", len(ledger.objects), ledger.size_bytes, tuple(sentences), n_resumed=n_resumed
+        session, "ledger", len(ledger.objects), ledger.size_bytes, tuple(sentences), remedy, n_resumed=n_resumed
     )
 
 
@@ -156,21 +166,48 @@ def verify_root(store: Store) -> VerificationReport:
     names = {session.name for session in store.sessions}
     try:
         unknown = sorted(store.versions.keys() - names)
+        if store.lacks_versions_file:
+            problems.append(f"{VERSIONS_KEY}: missing")
         problems += [f"{VERSIONS_KEY}: names {name}, which is not in the store" for name in unknown]
     except StoreError as error:
         problems.append(f"{VERSIONS_KEY}: {error}")
-    try:
-        _ = store.links
-    except StoreError as error:
-        problems.append(f"{LINKS_KEY}: {error}")
+    problems += [f"{LINKS_KEY}: {problem}" for problem in _find_link_problems(store)]
     metadata = store.root_metadata
     try:
         if metadata is None:
-            problems.append(f"{METADATA_KEY}: missing; `sensorium ingest` writes it again")
+            problems.append(f"{METADATA_KEY}: missing")
         elif metadata != compose_root(store.objects, set(store.sessions), store.versions):
-            problems.append(
-                f"{METADATA_KEY}: not what the sessions' groups say; `sensorium ingest --repair` writes it again"
-            )
+            problems.append(f"{METADATA_KEY}: not what the sessions' groups say")
     except StoreError as error:
         problems.append(f"{METADATA_KEY}: cannot be compared ({error})")
-    return VerificationReport("", "sessions", len(names), len(metadata or b""), tuple(problems))
+    first = store.sessions[0]
+    command = repair_command(store.objects, first, _group_of(store, first))
+    return VerificationReport(
+        "", "sessions", len(names), len(metadata or b""), tuple(problems), f"`{command}` writes these files again"
+    )
+
+
+def _find_link_problems(store: Store) -> Iterator[str]:
+    try:
+        links = store.links
+    except StoreError as error:
+        yield str(error)
+        return
+    if len(store.sessions) < 2:
+        # There is nothing to compare a session's movies with.
+        return
+    if not links.sessions:
+        yield "missing: which movies several sessions show is not known"
+        return
+    for session in store.sessions:
+        # A damaged session is reported as such.
+        with contextlib.suppress(StoreError):
+            if not links.covers(store.as_stored(session)):
+                yield f"the movies of session {session} have not been compared with the others'"
+
+
+def _group_of(store: Store, session: Session) -> str:
+    try:
+        return store.group(session)
+    except StoreError:
+        return session.name

@@ -2,17 +2,20 @@
 
 A published group is never changed or swapped under its name, for someone may have it open. A session whose archive
 changed is converted into a group of another name (``<session>.v2``, ``<session>.v3``, …), and ``versions.json``, which
-is written last and in one step, says which one counts. Without an entry there, the group named as the session does.
+is written in one step when the group is whole, says which one counts. Without an entry there, the group named as the
+session does. The root's metadata are written afterwards and name the groups too: they stand in for a lost
+``versions.json``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sensorium_data.errors import StoreError
-from sensorium_data.files import Objects, read_sealed, seal
+from sensorium_data.files import Objects, parse_json, read_sealed, seal
 from sensorium_data.sessions import Session, is_full_name
+from sensorium_data.store.template import METADATA_KEY
 
 __all__ = [
     "VERSIONS_KEY",
@@ -21,6 +24,7 @@ __all__ = [
     "point_to",
     "read_versions",
     "session_name_of",
+    "write_versions",
 ]
 
 #: Where a store's root says which groups count.
@@ -35,8 +39,17 @@ def current_group(objects: Objects, session: Session) -> str:
     return read_versions(objects).get(session.name, session.name)
 
 
-def read_versions(objects: Objects) -> Mapping[str, str]:
+def read_versions(objects: Objects, read_root: Callable[[], bytes | None] | None = None) -> Mapping[str, str]:
     """Return the groups of the sessions whose current version is not the first, by the session's name.
+
+    If the file that says so was lost, what the root's metadata say.
+
+    Parameters
+    ----------
+    objects : Objects
+        The store's root.
+    read_root : callable, optional
+        Returns the root's metadata, if somebody has read them.
 
     Raises
     ------
@@ -48,7 +61,7 @@ def read_versions(objects: Objects) -> Mapping[str, str]:
         for name, group in versions.items():
             _require_version(name, group)
     except FileNotFoundError:
-        return {}
+        return _read_root_versions(objects, read_root or (lambda: objects.read(METADATA_KEY)))
     except (ValueError, AttributeError) as error:
         raise StoreError(
             "the store is damaged",
@@ -57,6 +70,22 @@ def read_versions(objects: Objects) -> Mapping[str, str]:
             remedy="delete this file, and ingest again: the store then finds its versions again",
         ) from error
     return dict(versions)
+
+
+def _read_root_versions(objects: Objects, read_root: Callable[[], bytes | None]) -> dict[str, str]:
+    """Return the versions that the root's metadata name and that are there; none where these are missing or damaged."""
+    try:
+        data = read_root() or b""
+        # Most stores have first versions only, and their metadata are large.
+        groups = parse_json(data)["consolidated_metadata"]["metadata"] if b".v" in data else {}
+        named = {session_name_of(group): group for group in groups if "/" not in group}
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {
+        name: group
+        for name, group in named.items()
+        if group != name and is_full_name(name) and objects.exists(f"{group}/{METADATA_KEY}")
+    }
 
 
 def _require_version(name: str, group: object) -> None:
@@ -70,7 +99,11 @@ def _require_version(name: str, group: object) -> None:
 
 def point_to(objects: Objects, session: Session, group: str) -> None:
     """Make a group the session's current one. The caller must hold the lock of the root."""
-    versions = {**read_versions(objects), session.name: group}
+    write_versions(objects, {**read_versions(objects), session.name: group})
+
+
+def write_versions(objects: Objects, versions: Mapping[str, str]) -> None:
+    """Say which groups count. The caller must hold the lock of the root."""
     objects.write_durably(VERSIONS_KEY, seal(versions))
 
 

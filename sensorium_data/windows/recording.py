@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError, TrialError, UsageError
-from sensorium_data.files import LocalObjects, ObjectCache, Objects, RetryPolicy, StoredObject, parse_json
+from sensorium_data.files import LocalObjects, ObjectCache, Objects, RetryPolicy, StoredObject, open_objects, parse_json
 from sensorium_data.recorded_frames import count_recorded_frames, count_usable_frames, fill_missing_end
 from sensorium_data.sessions import Session
 from sensorium_data.store import (
@@ -21,11 +22,12 @@ from sensorium_data.store import (
     ArrayPool,
     BlockDecoder,
     Store,
+    damaged_object,
     list_trials,
 )
 from sensorium_data.windows.gaps import NanPolicy, can_fill, fill_gaps, find_gaps
 
-__all__ = ["FloatArray", "RecordedTrial", "Recording", "count_items", "insist"]
+__all__ = ["FloatArray", "RecordedTrial", "Recording", "insist"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -245,7 +247,7 @@ class Recording:
             path=self.store,
             found=f"NaN or infinity in frames {shown}"
             + (f" and {len(spans) - 3} more spans" if len(spans) > 3 else "")
-            + (f"; {count_items(others, 'more trial')} like it: {list_trials(others)}" if others else ""),
+            + (f"; {count_things(len(others), 'more trial')} like it: {list_trials(others)}" if others else ""),
             expected="numbers in every frame",
             remedy=f"leave the trial out with --exclude {self.session.alias}:{trial}, or choose a policy: "
             f"--nan drop-trial leaves such trials out; {filling}",
@@ -356,19 +358,8 @@ class Recording:
         )
 
     def _damaged(self, trial: int, key: str, found: str) -> StoreError:
-        return StoreError(
-            "the store is damaged",
-            session=self.session.name,
-            trial=trial,
-            path=self.objects.locate(key),
-            found=found,
-            remedy="`sensorium verify` lists what is wrong; `sensorium ingest --repair` converts that again",
-        )
-
-
-def count_items(items: Collection[object], noun: str) -> str:
-    """Return how many there are, with the noun in its number."""
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+        group = str(self.coordinates.attrs.get("group", self.session.name))
+        return damaged_object(open_objects(self.store), self.session, group, key, found, trial=trial)
 
 
 def _fill_ends(values: FloatArray, n_frames: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
 from sensorium_data.files import (
     LocalObjects,
@@ -35,7 +36,7 @@ from sensorium_data.store import (
 from sensorium_data.windows.block_cache import BlockCache, default_cache_bytes
 from sensorium_data.windows.gaps import NanPolicy
 from sensorium_data.windows.plans import SessionTrials
-from sensorium_data.windows.recording import RecordedTrial, Recording, count_items, insist
+from sensorium_data.windows.recording import RecordedTrial, Recording, insist
 
 __all__ = ["TrialReader"]
 
@@ -234,11 +235,13 @@ class TrialReader:
         excluded = self._excluded.get(recording.session.name, frozenset()) & ids
         notes = []
         if excluded:
-            notes.append(f"{where}: left out as asked: {count_items(excluded, 'trial')}: {list_trials(excluded)}.")
+            notes.append(
+                f"{where}: left out as asked: {count_things(len(excluded), 'trial')}: {list_trials(excluded)}."
+            )
         dropped = self.left_out(session) & ids - excluded
         if dropped:
             notes.append(
-                f"{where}: left out for NaN in behavior or pupil center: {count_items(dropped, 'trial')}: "
+                f"{where}: left out for NaN in behavior or pupil center: {count_things(len(dropped), 'trial')}: "
                 f"{list_trials(dropped)}."
             )
         filled = {trial: n_frames for trial, n_frames in recording.filled.items() if trial in ids - excluded}
@@ -247,7 +250,7 @@ class TrialReader:
         if filled:
             notes.append(
                 f"{where}: behavior or pupil center interpolated at {sum(filled.values())} frames of "
-                f"{count_items(filled, 'trial')}: {list_trials(filled)}."
+                f"{count_things(len(filled), 'trial')}: {list_trials(filled)}."
             )
         return tuple(notes)
 

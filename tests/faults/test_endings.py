@@ -202,3 +202,19 @@ def test_what_the_system_refuses_is_told(
 
     monkeypatch.setattr("sensorium_data.ingest.ingest_sessions", refuse)
     run_command(capsys, "ingest", "F", "--store", tmp_path).assert_refused("--jobs", "ulimit -v")
+
+
+def test_too_little_address_space_is_told_before_libraries_wait_for_it(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (700_000_000, resource.RLIM_INFINITY))\n"
+        "from flows.cli.entry import main\n"
+        "sys.argv = ['sensorium', 'inspect', sys.argv[1]]\n"
+        "main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [
+        "sensorium: there is not enough memory: found a limit of 0.7 GB of address space, expected 1 GB or more; raise "
+        "it (see `ulimit -v`)"
+    ]

@@ -14,11 +14,18 @@ import pytest
 from fixtures.predicted_sessions import PredictedSessions
 from fixtures.session_stores import write_group
 from fixtures.stores import read_files
+from fixtures.tiny_training import tiny_config
 from flows.cli.verification import verify_path
+from models.training import train
 from sensorium_data.errors import PredictionsError, StoreError
 from sensorium_data.ingest import convert_session, verify_session
 from sensorium_data.movies import link_movies
-from sensorium_data.predictions import create_predictions, open_predictions, verify_predictions
+from sensorium_data.predictions import (
+    create_predictions,
+    find_predictions,
+    open_predictions,
+    verify_predictions,
+)
 from sensorium_data.progress import ignore_progress
 from sensorium_data.scoring import compare_predictions, score_predictions
 from sensorium_data.sessions import find_session
@@ -131,6 +138,38 @@ def test_predictions_that_were_changed_are_refused_by_whoever_reads_them(
         use_for(path, predicted, tmp_path / "out")[use]()
     assert not list((tmp_path / "out").glob("*.zip"))
     assert find_problems(path)
+
+
+@pytest.mark.parametrize("lose", [True, False])
+def test_predictions_that_are_not_whole_are_not_found_finished(
+    lose: bool, predicted: PredictedSessions, tmp_path: Path
+) -> None:
+    path = tmp_path / "p"
+    session = predicted.sessions["F"]
+    with create_predictions(
+        str(path), store=predicted.store, sessions=["F"], tiers=["oracle"], response_units="raw", identity="i"
+    ) as writer:
+        for facts in session.of_tier("oracle"):
+            writer.write_trial("F", facts.trial, np.ones((len(session.neurons), facts.n_frames)), 0)
+    assert find_predictions(str(path), "i")
+    chunk = path / F.name / "neuron" / "c" / "0"
+    if lose:
+        chunk.unlink()
+    else:
+        chunk.write_bytes(chunk.read_bytes()[:-1])
+    with pytest.raises(PredictionsError, match=r"neuron/c/0 (is missing|has \d+ bytes), expected \d+ bytes; .*remove"):
+        find_predictions(str(path), "i")
+
+
+@pytest.mark.parametrize("content", ["a file of mine", "nothing"])
+def test_predictions_are_not_written_where_something_else_lies(
+    content: str, predicted: PredictedSessions, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine"
+    path.mkdir()
+    (path / "notes").write_text(content)
+    with pytest.raises(PredictionsError, match=r"something else lies where .*found no zarr\.json; choose another name"):
+        find_predictions(str(path), "i")
 
 
 def test_predictions_of_an_earlier_version_are_compared_with_the_digest_of_their_values(tmp_path: Path) -> None:
@@ -276,12 +315,61 @@ def test_a_root_that_is_not_as_its_sessions_is_found_and_repaired(sound: Path, t
     root = store / "zarr.json"
     before = root.read_bytes()
     root.write_bytes(before.replace(b'"units": "0-255"', b'"units": "0-256"', 1))
-    (problem,) = verify_root(open_store(store)).problems
-    assert problem.startswith("zarr.json: not what the sessions' groups say; `sensorium ingest --repair`")
+    report = verify_root(open_store(store))
+    assert report.problems == ("zarr.json: not what the sessions' groups say",)
+    archives = sound.parent / "archives"
+    assert report.remedy.startswith(f"`sensorium ingest A --store {store} --source {archives}/{A.name}.zip --repair`")
     convert_session(A, str(store), source=str(sound.parent / "archives"), repairs=True)
     assert root.read_bytes() == before
     root.unlink()
     assert verify_root(open_store(store)).problems[0].startswith("zarr.json: missing")
+
+
+def test_versions_that_are_lost_are_those_of_the_root_until_ingest_writes_them_again(
+    sound: Path, tmp_path: Path
+) -> None:
+    store = shutil.copytree(sound, tmp_path / "store")
+    before = read_files(store)
+    (store / "versions.json").unlink()
+    opened = open_store(store)
+    assert opened.group("F") == f"{F.name}.v2"
+    assert open_session(str(store), "F").attrs["group"] == f"{F.name}.v2"
+    assert verify_root(opened).problems == ("versions.json: missing",)
+    convert_session(A, str(store), source=str(sound.parent / "archives"))
+    assert read_files(store) == before
+
+
+def test_versions_that_are_lost_with_their_group_are_not_pointed_to(sound: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(sound, tmp_path / "store")
+    (store / "versions.json").unlink()
+    shutil.rmtree(store / f"{F.name}.v2")
+    assert open_store(store).group("F") == F.name
+
+
+def test_movies_that_are_lost_are_found_missing_and_no_folds_are_made(sound: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(sound, tmp_path / "store")
+    before = (store / "movies.json").read_bytes()
+    (store / "movies.json").unlink()
+    assert verify_root(open_store(store)).problems == (
+        "movies.json: missing: which movies several sessions show is not known",
+    )
+    with pytest.raises(StoreError, match=rf"folds need to know .* found not compared .*{A.name}, {F.name}; run"):
+        train(tiny_config(n_folds=2, fold=0), str(store), None, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    link_movies(str(store))
+    assert (store / "movies.json").read_bytes() == before
+
+
+def test_a_list_of_sessions_that_cannot_be_read_is_told_with_what_writes_it_again(sound: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(sound, tmp_path / "store")
+    root, archives = store / "zarr.json", str(sound.parent / "archives")
+    before = root.read_bytes()
+    root.write_bytes(before.replace(b"{", b"[", 1))
+    with pytest.raises(StoreError, match=rf"list of its sessions is damaged.*ingest A --store {store} .*--repair` w"):
+        convert_session(A, str(store), source=archives)
+    assert find_problems(store)
+    convert_session(A, str(store), source=archives, repairs=True)
+    assert root.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["a session's own folder", "predictions"])
@@ -290,7 +378,7 @@ def test_nothing_is_ingested_into_what_is_no_store(name: str, sound: Path, tmp_p
         folder = tmp_path / "p"
         folder.mkdir()
         write_group(folder, {"kind": "predictions", "title": "mine"}, {})
-        match = "no session store here: found a Zarr group titled 'mine'"
+        match = "these are predictions, and no store of sessions"
     else:
         folder = shutil.copytree(sound / A.name, tmp_path / A.name)
         match = rf"this is a session's own folder, no store: found {A.name}.*give {tmp_path}$"

@@ -10,6 +10,7 @@ import pytest
 from fixtures.command_line import Outcome, run_command
 from fixtures.once import made_once
 from sensorium_data.ingest import convert_session
+from sensorium_data.movies import link_movies
 from sensorium_data.sessions import find_sessions
 
 SESSIONS = ("D", "F")
@@ -28,6 +29,7 @@ def store(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     def convert(root: Path) -> None:
         for session in find_sessions(SESSIONS):
             convert_session(session, str(root), source=str(archives))
+        link_movies(str(root))
 
     return made_once(tmp_path_factory, "store", convert)
 

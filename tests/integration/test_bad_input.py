@@ -49,7 +49,7 @@ def test_missing_source_folder(sensorium: Command, tmp_path: Path) -> None:
 def test_missing_store(sensorium: Command, tmp_path: Path) -> None:
     for arguments in (["inspect", tmp_path / "none"], ["train", "factorized3d-debug", "--store", tmp_path / "none"]):
         sensorium(*arguments).assert_refused(str(tmp_path / "none"))
-    sensorium("verify", tmp_path / "none").assert_refused(str(tmp_path / "none"), status=1)
+    sensorium("verify", tmp_path / "none").assert_refused(str(tmp_path / "none"), "a run, or a submission")
 
 
 def test_url_that_answers_404(sensorium: Command, tmp_path: Path) -> None:

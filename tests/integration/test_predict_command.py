@@ -37,7 +37,7 @@ def test_an_ensemble_with_weights(sensorium: Command, world: tuple[Path, list[st
     document = json.loads(done.out)
     assert (document["status"], document["n_trials"], document["runs"]) == ("predicted", 4, runs)
     assert predictions_attributes(str(tmp_path / "p"))["weights"] == [1, 3]
-    assert sensorium(*arguments).out == f"{tmp_path / 'p'}: already done, 0 trials\n"
+    assert sensorium(*arguments).out == f"{tmp_path / 'p'}: already done\n"
 
 
 def test_chosen_sessions(sensorium: Command, world: tuple[Path, list[str]], tmp_path: Path) -> None:

@@ -73,11 +73,11 @@ def test_withheld_responses_are_nan_and_marked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("alias", "lacking", "note"),
     [
-        ("A", (2,), "responses of 1 trials of live_test_bonus are not in the archive"),
+        ("A", (2,), "responses of 1 trial of live_test_bonus are not in the archive"),
         ("A", (3, 4), "responses of 2 of 3 trials of final_test_main are not in the archive"),
         ("A", (1,), "responses of 1 of 2 trials of train are not in the archive"),
         ("F", (1,), "responses of 1 of 2 trials of train are not in the archive"),
-        ("dynamic1-2-3-Video-lab", (2,), "responses of 1 trials of live_test_bonus are not in the archive"),
+        ("dynamic1-2-3-Video-lab", (2,), "responses of 1 trial of live_test_bonus are not in the archive"),
     ],
 )
 def test_responses_that_are_not_in_the_archive_are_withheld_and_noted(

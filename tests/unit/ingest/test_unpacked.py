@@ -132,7 +132,7 @@ class TestTree:
         (tree / "data/responses/2.npy").unlink()
         report = convert(recording, tree, store)
         assert (report.status, report.n_trials_copied) == ("updated", 2)
-        assert "responses of 1 trials of live_test_bonus are not in the archive" in report.notes
+        assert "responses of 1 trial of live_test_bonus are not in the archive" in report.notes
 
     def test_archive_and_tree_take_turns_and_nothing_is_converted_twice(
         self, recording: Recording, tree: Path, store: Path, tmp_path: Path
@@ -358,7 +358,7 @@ def test_what_has_no_place_in_a_tree_is_noted(recording: Recording, tmp_path: Pa
     (tree / ".git").mkdir()
     (tree / ".git" / "config").write_text("")
     notes = convert(recording, tree, tmp_path / "store").notes
-    assert "1 members of the archive have no place in a session: README.md" in notes
+    assert "1 member of the archive has no place in a session: README.md" in notes
     (tree / "README.md").write_text("changed")
     assert convert(recording, tree, tmp_path / "store").status == "already done"
 

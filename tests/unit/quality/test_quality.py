@@ -74,7 +74,7 @@ def test_what_is_as_known_of_the_real_data_passes(sound: QualityReport) -> None:
         "trials of unusual activity", "outliers in running speed", "constant pupil", "neurons without a position",
     ):  # fmt: skip
         assert rows[name][0] is PASSED, (name, rows[name])
-    assert rows["repeats in oracle"][1] == "1 movies, each shown 8 times"
+    assert rows["repeats in oracle"][1] == "1 movie, each shown 8 times"
     assert rows["withheld responses"][1:] == ("7 trials", "7 trials")
 
 

@@ -4,14 +4,16 @@ import hashlib
 import json
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sensorium_data.errors import StoreError
-from sensorium_data.files import StoredObject
+from sensorium_data.files import LocalObjects, StoredObject
 from sensorium_data.files.objects import digest_bytes
-from sensorium_data.store import Ledger, StatisticsRecord, TrialRecord, merge_objects
+from sensorium_data.sessions import find_session
+from sensorium_data.store import LEDGER_KEY, Ledger, StatisticsRecord, TrialRecord, merge_objects, read_ledger
 from sensorium_data.store.ledger import TrialFacts
 
 
@@ -99,14 +101,19 @@ def test_ledger_survives_its_file_and_lists_size_and_digest() -> None:
     ledger = make_ledger()
     data = ledger.to_bytes()
     assert json.loads(data)["objects"]["videos/c/0"] == [4, hashlib.sha256(b"1234").hexdigest(), zlib.crc32(b"1234")]
-    assert Ledger.from_bytes(data, path="p", session="F") == ledger
+    assert Ledger.from_bytes(data) == ledger
     assert ledger.size_bytes == 6
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"objects": [1]}', b'{"objects": {"a": 1}}', b"\xff"])
-def test_a_damaged_ledger_is_named(data: bytes) -> None:
-    with pytest.raises(StoreError, match=r"session F.*STORE/ledger\.json.*the ledger is damaged"):
-        Ledger.from_bytes(data, path="STORE/ledger.json", session="F")
+def test_a_damaged_ledger_is_named(data: bytes, tmp_path: Path) -> None:
+    objects = LocalObjects(tmp_path)
+    session = find_session("F")
+    objects.write(f"{session.name}/{LEDGER_KEY}", data)
+    with pytest.raises(
+        StoreError, match=r"session F.*ledger\.json.*the ledger is damaged.*ingest F --store .* --repair"
+    ):
+        read_ledger(objects, session, session.name)
 
 
 def test_content_digest_leaves_out_where_the_archive_was() -> None:

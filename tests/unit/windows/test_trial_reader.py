@@ -237,8 +237,8 @@ def test_a_damaged_object_is_an_error_that_names_it(
     reader = TrialReader(str(own_store), ["F"], cache_bytes=0)
     reader.read("F", trial)
     damage(path)
-    where = rf"session {re.escape(made.name)}, trial {trial}, {re.escape(str(path))}: the store is damaged"
-    with pytest.raises(StoreError, match=rf"^{where}: found {found}; .*sensorium verify.*--repair"):
+    where = rf"session F \({re.escape(made.name)}\), trial {trial}, {re.escape(str(path))}: the store is damaged"
+    with pytest.raises(StoreError, match=rf"^{where}: found {found} in the array .*; .*sensorium verify.*--repair"):
         reader.read("F", trial)
     # Others are none the worse.
     other = next(t for t, tier in zip(made.trials, made.tiers, strict=True) if tier == "oracle")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from fixtures.recorded_stores import record_session
+from fixtures.recorded_stores import record_links, record_session
 from fixtures.session_stores import write_ledger
 from fixtures.tiny_training import tiny_config
 from models.devices import choose_device, repeatable
 from models.inputs import open_normalizers
 from models.registry import build_model
 from models.runs import describe_data, load_run
-from models.training import train
+from models.training import find_finished_run, train
 from models.training.batches import TrainingBatches
 from models.training.evaluation import Evaluation
 from models.training.trainer import Trainer
@@ -43,6 +44,7 @@ def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("store")
     record_session(path, "F")
     record_session(path, "G", n_neurons=4, n_by_tier={"train": 5, "oracle": 2, "live_test_main": 2})
+    record_links(path)
     return str(path)
 
 
@@ -244,6 +246,16 @@ def test_a_finished_run_is_not_trained_again(store, trained, monkeypatch):
         report.n_epochs,
         report.sessions,
     )
+
+
+def test_a_finished_run_with_damaged_weights_is_no_finished_run(store, trained, tmp_path):
+    report, _ = trained
+    run = shutil.copytree(report.run, tmp_path / Path(report.run).name)
+    weights = run / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    for use in (train, find_finished_run):
+        with pytest.raises(RunError, match=r"not those that were saved: .*remove the run and train again"):
+            use(tiny_config(max_epochs=3), store, ["F", "G"], tmp_path)
 
 
 def test_an_interrupted_run_comes_out_the_same(store, trained, tmp_path):
