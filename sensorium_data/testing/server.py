@@ -220,11 +220,12 @@ class _ServerThread(threading.Thread):
             self._server.peak_n_requests = max(self._server.peak_n_requests, self._n_requests)
         try:
             return await handler(request)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConnectionResetError) as error:
             # The connection was closed, by the client or by a fault.
             if self._server is not None and id(request) in self._unanswered:
                 self._server.requests.append(_described(request, 0))
-            raise
+            # aiohttp would log the other one with its traceback.
+            raise asyncio.CancelledError from error
         finally:
             self._n_requests -= 1
 
