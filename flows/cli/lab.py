@@ -27,6 +27,19 @@ DeployedOut = Annotated[
     str | None,
     Parameter(name="--out", help="Folder for predictions and submission zips. Default: as prefect.yaml has it."),
 ]
+DeployedSessions = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--sessions",
+        consume_multiple=True,
+        negative="",
+        help="Sessions of ingest, train and pipeline: aliases, full names, new, old or all. Default: as prefect.yaml "
+        "has them.",
+    ),
+]
+DeployedPreset = Annotated[
+    str | None, Parameter(name="--preset", help="The model of train and pipeline. Default: as prefect.yaml has it.")
+]
 DeployedRuns = Annotated[
     str | None, Parameter(name="--runs", help="Folder of training runs. Default: the workers' SENSORIUM_RUNS, or runs.")
 ]
@@ -38,14 +51,20 @@ def deploy(
     out: DeployedOut = None,
     runs: DeployedRuns = None,
     source: SourceOption = None,
+    sessions: DeployedSessions = None,
+    preset: DeployedPreset = None,
     notify: Annotated[
         str | None, Parameter(help="Webhook, e.g. Slack's, that is told when a run fails. Default: none is.")
     ] = None,
+    dry_run: Annotated[
+        bool, Parameter(negative="", help="Change nothing; show what would change on the server.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Put the deployments on the Prefect server of PREFECT_API_URL, with pools, GPU limit and an automation.
 
-    May be repeated. Schedules that were switched on stay on.
+    May be repeated. It changes what prefect.yaml describes and what is named here. What people set on the server, such
+    as parameters and schedules, stays.
     """
     from dataclasses import asdict
 
@@ -65,17 +84,28 @@ def deploy(
     if notify is not None:
         # Before the half minute that deploying takes, not after it.
         find_host(notify)
-    done = deploy_flows(_parameters(store, out, runs, source), find_checkout())
-    if notify is not None:
+    parameters = _parameters(store, out, runs, source, sessions, preset)
+    deployment = deploy_flows(parameters, find_checkout(), dry_run=dry_run)
+    done, changes = list(deployment.done), [asdict(one) for one in deployment.changes]
+    if notify is not None and not dry_run:
         done.append(notify_of_failures(notify))
     if as_json:
-        print_json([asdict(one) for one in done])
+        print_json(changes if dry_run else [asdict(one) for one in done])
         return EXIT_DONE
     from flows.cli.tables import print_next, print_table, table_console
 
     console = table_console()
     url = hide_secrets(os.environ["PREFECT_API_URL"])
-    print_table(console, f"On the server {url}", [asdict(one) for one in done])
+    if not dry_run:
+        made = {one.name for one in done if one.status == "made"}
+        changes = [change for change in changes if change["deployment"] not in made]
+    if changes:
+        print_table(console, f"{'Would change' if dry_run else 'Changed'} on the server {url}", changes, n_keys=2)
+    elif dry_run:
+        console.print(f"nothing would change on the server {url}", soft_wrap=True)
+    if dry_run:
+        return EXIT_DONE
+    print_table(console, f"On the server {url}", [asdict(one) for one in done], n_keys=2)
     commands = (
         *((f"start a worker for the pool {pool}", f"prefect worker start --pool {pool}") for pool in _POOLS),
         ("run something", "prefect deployment run pipeline/pipeline --watch"),
@@ -96,6 +126,8 @@ def ui(
     out: DeployedOut = None,
     runs: DeployedRuns = None,
     source: SourceOption = None,
+    sessions: DeployedSessions = None,
+    preset: DeployedPreset = None,
 ) -> int:
     """Run a Prefect server with workers on this machine, with everything deployed; Ctrl-C ends them all."""
     from flows.cli.tables import error_console, table_console
@@ -116,7 +148,7 @@ def ui(
         from flows.lab import find_checkout
 
         say("→ deploy the flows")
-        deploy_flows(_parameters(store, out, runs, source), find_checkout())
+        deploy_flows(_parameters(store, out, runs, source, sessions, preset), find_checkout())
         for pool in _POOLS:
             say(f"→ start a worker for the pool {pool}, its log in {server.log(f'{pool} worker')}")
             start_worker(server, pool)
@@ -130,10 +162,28 @@ def ui(
     return EXIT_DONE
 
 
-def _parameters(store: str | None, out: str | None, runs: str | None, source: list[str] | None) -> dict[str, Any]:
+def _parameters(
+    store: str | None,
+    out: str | None,
+    runs: str | None,
+    source: list[str] | None,
+    sessions: list[str] | None,
+    preset: str | None,
+) -> dict[str, Any]:
     """Return the deployments' parameters that were given; deployed flows run elsewhere, so paths are made absolute."""
     given: dict[str, Any] = {"store": store, "out": out, "runs": runs}
     parameters: dict[str, Any] = {name: _absolute(value) for name, value in given.items() if value is not None}
+    if sessions is not None:
+        from sensorium_data.sessions import find_sessions
+
+        # Wrong names are refused here, and not by tomorrow's run.
+        find_sessions(sessions)
+        parameters["sessions"] = sessions
+    if preset is not None:
+        from models.registry import get_preset
+
+        get_preset(preset)
+        parameters["preset"] = preset
     if source is not None:
         parameters["source"] = [_absolute(one) for one in source]
     return parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,12 +16,28 @@ import yaml
 from prefect.automations import AutomationCore, CallWebhook, ChangeFlowRunState, EventTrigger, Posture
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentUpdate, GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.client.schemas.actions import (
+    GlobalConcurrencyLimitCreate,
+    VariableCreate,
+    VariableUpdate,
+    WorkPoolCreate,
+)
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.flows import load_flow_from_entrypoint
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
+from flows.lab.descriptions import (
+    Change,
+    accepts,
+    compare,
+    describe_schedule,
+    merge,
+    read_deployed,
+    read_described,
+)
 from flows.training import GPU_LIMIT
 from sensorium_data.errors import UsageError
 
@@ -29,6 +46,7 @@ __all__ = [
     "HEARTBEAT_S",
     "LOST_RUNS_AUTOMATION",
     "Deployed",
+    "Deployment",
     "deploy",
     "find_checkout",
     "find_host",
@@ -43,6 +61,8 @@ LOST_RUNS_AUTOMATION = "sensorium: runs that nothing is heard of have crashed"
 FAILURES_AUTOMATION = "sensorium: tell of failures"
 
 _FILE = "prefect.yaml"
+# The variable on the server that keeps what was described when the deployments were last made.
+_BASES_VARIABLE = "sensorium-described"
 _WEBHOOK_BLOCK = "sensorium-failures"
 #: Every deployment has it.
 _TAG = "sensorium"
@@ -71,7 +91,7 @@ class Deployed:
         ``work pool``, ``concurrency limit``, ``automation`` or ``deployment``.
     name : str
     status : str
-        ``made``, ``already there`` or ``updated``.
+        ``made``, ``already there``, or ``updated``.
     detail : str
         What is worth knowing of it.
     """
@@ -80,6 +100,22 @@ class Deployed:
     name: str
     status: str
     detail: str = ""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What deploying did.
+
+    Attributes
+    ----------
+    done : tuple of Deployed
+        What the server has now; empty if nothing was to be changed.
+    changes : tuple of Change
+        What differs from what the server had.
+    """
+
+    done: tuple[Deployed, ...]
+    changes: tuple[Change, ...]
 
 
 def find_checkout() -> Path:
@@ -101,41 +137,60 @@ def find_checkout() -> Path:
     return folder
 
 
-def deploy(parameters: Mapping[str, Any], checkout: Path) -> list[Deployed]:
+def deploy(parameters: Mapping[str, Any], checkout: Path, *, dry_run: bool = False) -> Deployment:
     """Put the deployments on the server that ``PREFECT_API_URL`` names, with all that they need there.
 
-    May be repeated: what is there is left as it is, but for the deployments, which become what ``prefect.yaml`` and
-    the parameters say. Schedules that somebody switched on, or off, stay so.
+    May be repeated: what ``prefect.yaml`` describes is brought up to date, and what people set on the server stays as
+    they set it, namely parameters, schedules and their switches, limits, pools, tags and descriptions.
 
     Parameters
     ----------
     parameters : mapping
-        Parameters to set in each deployment whose flow has one of that name.
+        Parameters to set in each deployment whose flow takes one of that name and type, whatever it had.
     checkout : Path
         The folder of ``prefect.yaml``.
+    dry_run : bool
+        Change nothing, and return what would change.
 
     Returns
     -------
-    list of Deployed
-        What the server has now, in the order in which it was put there.
+    Deployment
+        What the server has now, in the order in which it was put there, and what changed.
 
     Raises
     ------
     UsageError
         If Prefect refuses the deployments.
     """
-    described = yaml.safe_load((checkout / _FILE).read_text(encoding="utf-8"))["deployments"]
-    names = [f"{Path(one['entrypoint'].partition(':')[0]).stem}/{one['name']}" for one in described]
+    document = yaml.safe_load((checkout / _FILE).read_text(encoding="utf-8"))
+    entries = {_name(one): one for one in document["deployments"]}
     with get_client(sync_client=True) as client:
-        done = [_make_pool(client, name) for name in dict.fromkeys(one["work_pool"]["name"] for one in described)]
+        bases = _read_bases(client)
+        settings: dict[str, dict[str, Any]] = {}
+        changes: list[Change] = []
+        is_new: dict[str, bool] = {}
+        for name, entry in entries.items():
+            found = _find(client, name)
+            described, deployed = read_described(entry), None if found is None else read_deployed(found)
+            is_new[name] = found is None
+            asked = _choose_parameters(checkout, entry, parameters)
+            settings[name] = merge(described, deployed, bases.get(name), asked)
+            changes += compare(name, deployed, settings[name])
+        if dry_run:
+            return Deployment((), tuple(changes))
+        pools = dict.fromkeys(one["work_pool"]["name"] for one in settings.values())
+        done = [_make_pool(client, name) for name in pools]
         done += [_make_limit(client), _make_automation(client)]
-        switched = {name: _read_switches(client, name) for name in names}
-        _run_prefect_deploy(checkout)
-        for name, one in zip(names, described, strict=True):
-            detail = _adjust(client, name, parameters, switched[name] or {})
-            status = "made" if switched[name] is None else "updated"
-            done.append(Deployed("deployment", name, status, f"pool {one['work_pool']['name']}{detail}"))
-    return done
+        _run_prefect_deploy(
+            checkout, {**document, "deployments": [entry | settings[name] for name, entry in entries.items()]}
+        )
+        _write_bases(client, {name: read_described(entry) for name, entry in entries.items()})
+        changed = {change.deployment for change in changes}
+        for name, one in settings.items():
+            status = "made" if is_new[name] else "updated" if name in changed else "already there"
+            schedules = "".join(f", schedule {describe_schedule(schedule)}" for schedule in one["schedules"])
+            done.append(Deployed("deployment", name, status, f"pool {one['work_pool']['name']}{schedules}"))
+    return Deployment(tuple(done), tuple(changes))
 
 
 def find_host(webhook: str) -> str:
@@ -239,19 +294,45 @@ def _make_automation(client: SyncPrefectClient) -> Deployed:
     return Deployed("automation", LOST_RUNS_AUTOMATION, "made", detail)
 
 
-def _read_switches(client: SyncPrefectClient, name: str) -> dict[str, bool] | None:
-    """Return which of a deployment's schedules are on, by what they are; None if there is no such deployment."""
+def _name(entry: Mapping[str, Any]) -> str:
+    return f"{Path(entry['entrypoint'].partition(':')[0]).stem}/{entry['name']}"
+
+
+def _find(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
     try:
-        deployment = client.read_deployment_by_name(name)
+        return client.read_deployment_by_name(name)
     except ObjectNotFound:
         return None
-    return {str(one.schedule): one.active for one in client.read_deployment_schedules(deployment.id)}
 
 
-def _run_prefect_deploy(checkout: Path) -> None:
-    """Have Prefect read ``prefect.yaml``, the way that its own users know."""
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)  # noqa: S603 (our own)
+def _choose_parameters(checkout: Path, entry: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that a flow takes: `runs` is a folder for some flows, and a list of runs for others."""
+    if not parameters:
+        return {}
+    known = load_flow_from_entrypoint(str(checkout / entry["entrypoint"])).parameters.properties
+    return {name: value for name, value in parameters.items() if name in known and accepts(known[name], value)}
+
+
+def _read_bases(client: SyncPrefectClient) -> dict[str, dict[str, Any]]:
+    """Return what was described when each deployment was last made."""
+    variable = client.read_variable_by_name(_BASES_VARIABLE)
+    return dict(variable.value) if variable is not None and isinstance(variable.value, dict) else {}
+
+
+def _write_bases(client: SyncPrefectClient, bases: Mapping[str, Any]) -> None:
+    if client.read_variable_by_name(_BASES_VARIABLE) is None:
+        client.create_variable(VariableCreate(name=_BASES_VARIABLE, value=dict(bases)))
+    else:
+        client.update_variable(VariableUpdate(name=_BASES_VARIABLE, value=dict(bases)))
+
+
+def _run_prefect_deploy(checkout: Path, document: Mapping[str, Any]) -> None:
+    """Have Prefect deploy what a file like ``prefect.yaml`` describes."""
+    with tempfile.TemporaryDirectory(prefix="sensorium-deploy-") as folder:
+        file = Path(folder, _FILE)
+        file.write_text(yaml.safe_dump(dict(document), sort_keys=False), encoding="utf-8")
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+        done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)  # noqa: S603 (our own)
     if done.returncode:
         raise UsageError(
             "Prefect refused the deployments",
@@ -259,23 +340,3 @@ def _run_prefect_deploy(checkout: Path) -> None:
             found=" ".join((done.stderr or done.stdout).split())[-500:],
             remedy=f"try `prefect deploy --all` in {checkout}",
         )
-
-
-def _adjust(client: SyncPrefectClient, name: str, parameters: Mapping[str, Any], switched: Mapping[str, bool]) -> str:
-    """Set a deployment's parameters and its schedules' switches, and return in words what is scheduled."""
-    deployment = client.read_deployment_by_name(name)
-    known = (deployment.parameter_openapi_schema or {}).get("properties", {})
-    chosen = {key: value for key, value in parameters.items() if key in known}
-    if chosen:
-        client.update_deployment(deployment.id, DeploymentUpdate(parameters={**deployment.parameters, **chosen}))
-    details: list[str] = []
-    for one in client.read_deployment_schedules(deployment.id):
-        active = switched.get(str(one.schedule), one.active)
-        if active != one.active:
-            client.update_deployment_schedule(deployment.id, one.id, active=active)
-        details.append(f", schedule {_describe_schedule(one.schedule)} {'on' if active else 'off'}")
-    return "".join(details)
-
-
-def _describe_schedule(schedule: Any) -> str:
-    return str(getattr(schedule, "cron", schedule))

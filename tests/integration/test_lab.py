@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.schedules import CronSchedule
 from pytest_httpserver import HTTPServer
 
 from fixtures.lab import Lab, run_lab
@@ -52,21 +54,37 @@ class DeployedTwice:
     store: Path
     #: Whether schedules were on after the first one, by deployment.
     active_at_first: dict[str, bool]
-    #: Whether the one of ``ingest``, switched on in between, was on after the second one.
-    stayed_active: bool
+    #: The schedules of ``train`` (switched on in between) and of ``ingest`` (another time too) after the second one.
+    schedules: dict[str, str]
+    #: What a dry run said before it, and what it said after it.
+    dry_runs: tuple[list[dict[str, str]], list[dict[str, str]]]
 
 
 @pytest.fixture(scope="module")
 def deployed_twice(lab: Lab, make_httpserver: HTTPServer, tmp_path_factory: pytest.TempPathFactory) -> DeployedTwice:
-    """Deploy once more after a schedule was switched on, for other places and with a webhook."""
-    active_at_first = {name: read_schedule(lab, name).active for name in ("train/train", "ingest/ingest")}
-    ingest = lab.client.read_deployment_by_name("ingest/ingest").id
-    lab.client.update_deployment_schedule(ingest, read_schedule(lab, "ingest/ingest").id, active=True)
-    store, webhook = tmp_path_factory.mktemp("lab") / "store", make_httpserver.url_for("/hook")
-    rows = lab.deploy("--store", store, "--source", "s3://lab/archives", "--notify", webhook)
-    schedule = read_schedule(lab, "ingest/ingest")
-    lab.client.update_deployment_schedule(ingest, schedule.id, active=False)
-    return DeployedTwice(rows, store, active_at_first, schedule.active)
+    """Deploy once more after people changed schedules and parameters, for other places and with a webhook."""
+    names = ("train/train", "ingest/ingest")
+    active_at_first = {name: read_schedule(lab, name).active for name in names}
+    train, ingest = (lab.client.read_deployment_by_name(name) for name in names)
+    lab.client.update_deployment_schedule(train.id, read_schedule(lab, "train/train").id, active=True)
+    weekly = CronSchedule(cron="30 4 * * 1", timezone="Europe/Berlin")
+    lab.client.update_deployment_schedule(
+        ingest.id, read_schedule(lab, "ingest/ingest").id, active=True, schedule=weekly
+    )
+    lab.client.update_deployment(ingest.id, DeploymentUpdate(parameters={**ingest.parameters, "jobs": 2}))
+    folder = tmp_path_factory.mktemp("lab")
+    store, webhook = folder / "store", make_httpserver.url_for("/hook")
+    asked = ("--store", store, "--runs", folder / "runs", "--source", "s3://lab/archives", "--preset", "factorized3d")
+    before = lab.deploy("--dry-run", *asked)
+    rows = lab.deploy(*asked, "--notify", webhook)
+    after = lab.deploy("--dry-run", *asked)
+    schedules = {}
+    for name in names:
+        schedule = read_schedule(lab, name)
+        assert isinstance(schedule.schedule, CronSchedule)
+        schedules[name] = f"{schedule.schedule.cron} {schedule.schedule.timezone} {schedule.active}"
+        lab.client.update_deployment_schedule(lab.client.read_deployment_by_name(name).id, schedule.id, active=False)
+    return DeployedTwice(rows, store, active_at_first, schedules, (before, after))
 
 
 def read_schedule(lab: Lab, deployment: str) -> DeploymentSchedule:
@@ -95,19 +113,31 @@ def pipeline_parameters(archives: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def test_deploy_may_be_repeated_and_leaves_switches_alone(lab: Lab, deployed_twice: DeployedTwice) -> None:
+def test_deploy_may_be_repeated_and_leaves_alone_what_people_set(lab: Lab, deployed_twice: DeployedTwice) -> None:
     # Nothing starts by itself on a machine that only tries the project out.
     assert deployed_twice.active_at_first == {"train/train": False, "ingest/ingest": False}
     rows = [row for row in deployed_twice.rows if row["name"] != FAILURES_AUTOMATION]
     assert {row["name"] for row in rows if row["kind"] == "deployment"} == DEPLOYMENTS
     assert {row["status"] for row in rows if row["kind"] == "deployment"} == {"updated"}
+    before, after = deployed_twice.dry_runs
+    assert {row["setting"] for row in before} == {"parameters.store", "parameters.runs", "parameters.source"}
+    assert {row["deployment"] for row in before if row["setting"] == "parameters.runs"} == {
+        "train/train",
+        "submit/submit",
+        "pipeline/pipeline",
+    }
+    assert after == []
     assert {row["status"] for row in rows if row["kind"] != "deployment"} == {"already there"}
     assert [row["name"] for row in rows if row["kind"] == "work pool"] == ["cpu", "gpu"]
     ingest = lab.client.read_deployment_by_name("ingest/ingest")
     assert ingest.parameters["store"] == str(deployed_twice.store)
     assert ingest.parameters["source"] == ["s3://lab/archives"]
     assert ingest.parameters["sessions"] == ["new"]
-    assert deployed_twice.stayed_active
+    assert ingest.parameters["jobs"] == 2
+    assert deployed_twice.schedules == {
+        "train/train": "0 5 * * * UTC True",
+        "ingest/ingest": "30 4 * * 1 Europe/Berlin True",
+    }
 
 
 def test_forms_have_descriptions_and_bounds(lab: Lab) -> None:
