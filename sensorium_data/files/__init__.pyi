@@ -13,6 +13,9 @@ from .http_stream import PieceWriter as PieceWriter
 from .http_stream import read_head as read_head
 from .http_stream import stream_whole as stream_whole
 from .json_document import parse_json as parse_json
+from .local_objects import LocalObjects as LocalObjects
+from .local_objects import sync_folder as sync_folder
+from .local_objects import sync_path as sync_path
 from .locks import HAS_LOCKS as HAS_LOCKS
 from .locks import close_locked as close_locked
 from .locks import holder_of as holder_of
@@ -22,15 +25,8 @@ from .locks import open_shared as open_shared
 from .locks import try_lock as try_lock
 from .object_cache import ObjectCache as ObjectCache
 from .object_cache import default_object_cache as default_object_cache
-from .objects import LocalObjects as LocalObjects
 from .objects import Objects as Objects
-from .objects import RemoteObjects as RemoteObjects
-from .objects import StoredObject as StoredObject
-from .objects import digest_bytes as digest_bytes
-from .objects import digest_file as digest_file
 from .objects import open_objects as open_objects
-from .objects import sync_folder as sync_folder
-from .objects import sync_path as sync_path
 from .part_file import FileVersion as FileVersion
 from .part_file import PartFile as PartFile
 from .part_file import disk_errors as disk_errors
@@ -43,7 +39,11 @@ from .regular_file import describe_kind as describe_kind
 from .regular_file import open_appending as open_appending
 from .regular_file import open_regular as open_regular
 from .regular_file import read_regular as read_regular
+from .remote_objects import RemoteObjects as RemoteObjects
 from .removal import empty_folder as empty_folder
 from .removal import require_own_folder as require_own_folder
 from .sealed_json import read_sealed as read_sealed
 from .sealed_json import seal as seal
+from .stored_object import StoredObject as StoredObject
+from .stored_object import digest_bytes as digest_bytes
+from .stored_object import digest_file as digest_file

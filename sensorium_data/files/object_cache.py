@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sensorium_data.errors import StoreError, UsageError
 from sensorium_data.files.caches import cache_folder
-from sensorium_data.files.objects import StoredObject
 from sensorium_data.files.regular_file import IrregularFileError, read_regular
+from sensorium_data.files.stored_object import StoredObject
 
 __all__ = ["ObjectCache", "default_object_cache"]
 

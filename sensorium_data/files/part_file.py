@@ -21,8 +21,8 @@ from typing import Any
 from sensorium_data import limits
 from sensorium_data.errors import DownloadError
 from sensorium_data.files.json_document import parse_json
+from sensorium_data.files.local_objects import sync_path
 from sensorium_data.files.locks import close_locked, open_locked
-from sensorium_data.files.objects import sync_path
 from sensorium_data.files.regular_file import create_file, read_regular
 
 __all__ = ["FileVersion", "PartFile", "disk_errors", "open_part", "read_version", "require_own"]

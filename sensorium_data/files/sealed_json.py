@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sensorium_data.files.json_document import parse_json
-from sensorium_data.files.objects import digest_bytes
+from sensorium_data.files.stored_object import digest_bytes
 
 __all__ = ["read_sealed", "seal"]
 

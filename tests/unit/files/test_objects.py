@@ -93,7 +93,7 @@ def test_a_local_failure_is_a_store_error_that_names_the_object(tmp_path: Path) 
 def test_a_lock_is_held_by_one_and_dies_with_its_process(tmp_path: Path) -> None:
     script = (
         "import time\n"
-        "from sensorium_data.files.objects import LocalObjects\n"
+        "from sensorium_data.files import LocalObjects\n"
         "from sensorium_data.store.publishing import exclusive_access\n"
         f"with exclusive_access(LocalObjects({str(tmp_path)!r}), 'F'):\n"
         "    print('held', flush=True)\n"

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from sensorium_data.errors import StoreError
-from sensorium_data.files import LocalObjects, StoredObject
-from sensorium_data.files.objects import digest_bytes
+from sensorium_data.files import LocalObjects, StoredObject, digest_bytes
 from sensorium_data.sessions import find_session
 from sensorium_data.store import LEDGER_KEY, Ledger, StatisticsRecord, TrialRecord, merge_objects, read_ledger
 from sensorium_data.store.ledger import TrialFacts

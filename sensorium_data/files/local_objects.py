@@ -1,0 +1,240 @@
+"""Objects as files of a local directory."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sensorium_data.errors import StoreError
+from sensorium_data.files.object_failures import describe_failure, require_key
+from sensorium_data.files.regular_file import IrregularFileError, describe_kind, read_regular, read_regular_into
+from sensorium_data.machine import share_threads
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store as ZarrStore
+
+__all__ = ["LocalObjects", "sync_folder", "sync_path"]
+
+
+class LocalObjects:
+    """Objects as files of a local directory.
+
+    Links are followed below the directory only: no object outside it is read, written or deleted. The directory itself
+    may be a link.
+
+    Parameters
+    ----------
+    root : path
+        The directory; it need not exist before the first write.
+
+    Raises
+    ------
+    StoreError
+        If it is a path that no file system can have.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        try:
+            os.fsencode(root)
+        except UnicodeEncodeError as error:
+            raise StoreError(
+                "no file system has such a path", path=str(root), found=error.reason, remedy="check the path"
+            ) from None
+        self.root = Path(root).expanduser()
+        self._top = self.root
+
+    @property
+    def url(self) -> str:
+        return str(self.root)
+
+    def child(self, key: str) -> LocalObjects:
+        child = copy.copy(self)
+        child.root = self._path(key)
+        return child
+
+    def locate(self, key: str) -> str:
+        return str(self.root / key)
+
+    def read_into(self, key: str, target: memoryview) -> int:
+        """Fill ``target`` with an object's first bytes, and return how many; raises what :meth:`read` raises.
+
+        For blocks by the thousand: of the links on the way, only the last is looked at. Whoever opens a store has read
+        its metadata, for which :meth:`read` looks at all.
+        """
+        path = self._path(key)
+        if path.is_symlink():
+            self._require_inside(path, path)
+        try:
+            return read_regular_into(path, target)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileNotFoundError(str(path)) from error
+        except OSError as error:
+            raise describe_failure("read", str(path), error) from error
+
+    def read(self, key: str) -> bytes:
+        path = self._path_to_read(key)
+        try:
+            return read_regular(path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileNotFoundError(str(path)) from error
+        except OSError as error:
+            raise describe_failure("read", str(path), error) from error
+
+    def write(self, key: str, data: bytes | memoryview) -> None:
+        self._write(key, data, lambda temporary: None)
+
+    def write_durably(self, key: str, data: bytes) -> None:
+        # Synced under its temporary name: a file that has the right name has the right bytes.
+        self._write(key, data, sync_path)
+        sync_folder(self._path(key).parent)
+
+    def _write(self, key: str, data: bytes | memoryview, before_naming: Callable[[Path], None]) -> None:
+        path = self.path_to_change(key)
+        # A name of its own for each writer, so that no two ever write into one file.
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_bytes(data)
+                before_naming(temporary)
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise describe_failure("written", str(path), error) from error
+
+    def sync(self, key: str) -> None:
+        """Wait until an object has reached the disk; its name in its folder may still be on the way."""
+        path = self._path_to_read(key)
+        try:
+            sync_path(path)
+        except OSError as error:
+            raise describe_failure("written", str(path), error) from error
+
+    def sync_all(self) -> None:
+        """Wait until all objects, their names, and the folders they are in have reached the disk."""
+        for key in self.keys() or ():
+            self.sync(key)
+        self.sync_folders()
+
+    def sync_folders(self) -> None:
+        """Wait until the names of all objects, and of the folders they are in, have reached the disk."""
+        for folder, _, _ in os.walk(self.root):
+            sync_folder(Path(folder))
+
+    def clear_unfinished(self, key: str) -> None:
+        """Delete what killed writers of an object left. The caller must hold the lock of its writers."""
+        path = self.path_to_change(key)
+        for temporary in path.parent.glob(f".{path.name}.*.tmp"):
+            temporary.unlink(missing_ok=True)
+
+    def size(self, key: str) -> int | None:
+        path = self._path(key)
+        try:
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                status = os.stat(self._path_to_read(key))
+            if not stat.S_ISREG(status.st_mode):
+                raise IrregularFileError(path, describe_kind(status.st_mode))
+            return status.st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise describe_failure("read", str(path), error) from error
+
+    def exists(self, key: str) -> bool:
+        return self.size(key) is not None
+
+    def keys(self) -> list[str] | None:
+        return sorted(
+            os.path.relpath(os.path.join(folder, name), self.root).replace(os.sep, "/")
+            for folder, _, names in os.walk(self.root)
+            for name in names
+        )
+
+    def delete(self, key: str) -> None:
+        path = self.path_to_change(key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise describe_failure("deleted", str(path), error) from error
+
+    def delete_all(self) -> None:
+        if self.root != self._top:
+            self._require_inside(self.root.parent, self.root)
+        try:
+            shutil.rmtree(self.root)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise describe_failure("deleted", str(self.root), error) from error
+
+    def zarr_store(self) -> ZarrStore:
+        # Zarr takes long to import, and what only asks whether a store is finished does not need it.
+        from zarr.storage import LocalStore
+
+        share_threads()
+        return LocalStore(self.root, read_only=True)
+
+    def path_to_change(self, key: str) -> Path:
+        """Return where an object is that is to be written or deleted.
+
+        Raises
+        ------
+        StoreError
+            If it does not lie below the root of the store.
+        """
+        path = self._path(key)
+        # A link in the object's own place is replaced or deleted itself.
+        self._require_inside(path.parent, path)
+        return path
+
+    def _path_to_read(self, key: str) -> Path:
+        path = self._path(key)
+        self._require_inside(path, path)
+        return path
+
+    def _path(self, key: str) -> Path:
+        require_key(key, self.url)
+        return self.root / key
+
+    def _require_inside(self, place: Path, path: Path) -> None:
+        top, real = os.path.realpath(self._top), os.path.realpath(place)
+        if real != top and not real.startswith(top.rstrip(os.sep) + os.sep):
+            raise StoreError(
+                "a link leads out of the folder",
+                path=path,
+                found=real,
+                expected=f"a place below {top}",
+                remedy="put there what the link leads to",
+            )
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until a folder's list of files has reached the disk."""
+    try:
+        sync_path(path)
+    except OSError as error:
+        raise describe_failure("written", str(path), error) from error
+
+
+def sync_path(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's list of files, have reached the disk.
+
+    Raises
+    ------
+    OSError
+        If the disk fails; :func:`sync_folder` makes a :class:`StoreError` of it.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,35 @@
+"""What keeps objects from being read and written, as errors that name them."""
+
+from __future__ import annotations
+
+from sensorium_data.errors import StoreError
+from sensorium_data.files.regular_file import IrregularFileError
+from sensorium_data.names import find_name_problem
+
+__all__ = ["describe_failure", "require_key"]
+
+
+def require_key(key: str, url: str) -> None:
+    """Raise a :class:`StoreError` if a key leads out of the root at a URL."""
+    problem = find_name_problem(key)
+    if problem is not None:
+        raise StoreError(
+            "a name leads out of the folder",
+            path=url,
+            found=f"{key!r}: {problem}",
+            expected="a name below it",
+            remedy="do not trust what lies there; make it again, or copy it again",
+        )
+
+
+def describe_failure(action: str, path: str, error: BaseException) -> StoreError:
+    """Return the error that says what could not be done with an object: it cannot be ``read``, ``written``, …."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    remedy = "check the path and its permissions"
+    if action == "written":
+        remedy = "check the space and the permissions there, and run it again: what is finished is kept"
+    elif isinstance(error, IrregularFileError):
+        remedy = "put the file there, or remove what lies in its place"
+    return StoreError(
+        f"cannot be {action}", path=path, found=reason or type(error).__name__, expected=None, remedy=remedy
+    )
