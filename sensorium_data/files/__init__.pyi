@@ -25,6 +25,7 @@ from .locks import open_shared as open_shared
 from .locks import try_lock as try_lock
 from .object_cache import ObjectCache as ObjectCache
 from .object_cache import default_object_cache as default_object_cache
+from .object_failures import describe_failure as describe_failure
 from .objects import Objects as Objects
 from .objects import open_objects as open_objects
 from .part_file import FileVersion as FileVersion
@@ -39,6 +40,9 @@ from .regular_file import describe_kind as describe_kind
 from .regular_file import open_appending as open_appending
 from .regular_file import open_regular as open_regular
 from .regular_file import read_regular as read_regular
+from .remote_failures import is_remote_failure as is_remote_failure
+from .remote_failures import is_transient as is_transient
+from .remote_failures import remedy_for as remedy_for
 from .remote_objects import RemoteObjects as RemoteObjects
 from .removal import empty_folder as empty_folder
 from .removal import require_own_folder as require_own_folder

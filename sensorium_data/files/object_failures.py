@@ -22,14 +22,20 @@ def require_key(key: str, url: str) -> None:
         )
 
 
-def describe_failure(action: str, path: str, error: BaseException) -> StoreError:
+def describe_failure(action: str, path: str, error: BaseException, remedy: str | None = None) -> StoreError:
     """Return the error that says what could not be done with an object: it cannot be ``read``, ``written``, …."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    remedy = "check the path and its permissions"
-    if action == "written":
-        remedy = "check the space and the permissions there, and run it again: what is finished is kept"
-    elif isinstance(error, IrregularFileError):
-        remedy = "put the file there, or remove what lies in its place"
     return StoreError(
-        f"cannot be {action}", path=path, found=reason or type(error).__name__, expected=None, remedy=remedy
+        f"cannot be {action}",
+        path=path,
+        found=reason or type(error).__name__,
+        remedy=remedy or _find_remedy(action, error),
     )
+
+
+def _find_remedy(action: str, error: BaseException) -> str:
+    if action == "written":
+        return "check the space and the permissions there, and run it again: what is finished is kept"
+    if isinstance(error, IrregularFileError):
+        return "put the file there, or remove what lies in its place"
+    return "check the path and its permissions"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import fsspec.core
 
+from sensorium_data.files.byte_source import RetryPolicy
 from sensorium_data.files.local_objects import LocalObjects
 from sensorium_data.files.remote_objects import RemoteObjects
 
@@ -63,8 +64,15 @@ class Objects(Protocol):
         """Return a read-only Zarr store of the root."""
 
 
-def open_objects(url: str | os.PathLike[str]) -> LocalObjects | RemoteObjects:
+def open_objects(url: str | os.PathLike[str], policy: RetryPolicy | None = None) -> LocalObjects | RemoteObjects:
     """Return the objects under a local path, a ``file://`` or ``local://`` URL, or any fsspec URL.
+
+    Parameters
+    ----------
+    url : path
+        The root.
+    policy : RetryPolicy, optional
+        How long to insist on a server.
 
     Raises
     ------
@@ -75,5 +83,5 @@ def open_objects(url: str | os.PathLike[str]) -> LocalObjects | RemoteObjects:
     if url.startswith(("file://", "local://")):
         return LocalObjects(fsspec.core.strip_protocol(url))
     if "://" in url:
-        return RemoteObjects(url)
+        return RemoteObjects(url, policy)
     return LocalObjects(url)

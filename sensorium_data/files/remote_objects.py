@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import fsspec.core
 
 from sensorium_data.errors import StoreError
+from sensorium_data.files.byte_source import RetryPolicy
 from sensorium_data.files.object_failures import describe_failure, require_key
+from sensorium_data.files.remote_failures import is_remote_failure, is_transient, remedy_for, status_of
 from sensorium_data.machine import share_threads
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
 
 __all__ = ["RemoteObjects"]
+
+_OBJECT_STORES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "s3", "s3a"})
+
+_Value = TypeVar("_Value")
+
+# The file systems that have answered a request of this process; fsspec has one for each server and login.
+_answered: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class RemoteObjects:
@@ -26,9 +37,12 @@ class RemoteObjects:
     ----------
     url : str
         The root's URL.
+    policy : RetryPolicy, optional
+        How long to insist on a request of a server that has answered before.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, policy: RetryPolicy | None = None) -> None:
+        self.policy = policy or RetryPolicy()
         self._url = url.rstrip("/")
         try:
             file_system, path = fsspec.core.url_to_fs(self._url)
@@ -48,7 +62,7 @@ class RemoteObjects:
 
     def child(self, key: str) -> RemoteObjects:
         require_key(key, self._url)
-        return RemoteObjects(f"{self._url}/{key}")
+        return RemoteObjects(f"{self._url}/{key}", self.policy)
 
     def locate(self, key: str) -> str:
         return f"{self._url}/{key}"
@@ -58,12 +72,13 @@ class RemoteObjects:
         return f"{self._path}/{key}"
 
     def read(self, key: str) -> bytes:
-        with self._reporting("read", key):
-            return bytes(self._fs.cat_file(self._full(key)))
+        path = self._full(key)
+        return self._insist("read", key, lambda: bytes(self._fs.cat_file(path, **self._in_one_request)))
 
     def write(self, key: str, data: bytes | memoryview) -> None:
         # An object store shows an object only when its upload is complete.
-        self._put(key, lambda path: self._fs.pipe_file(path, bytes(data)))
+        content = bytes(data)
+        self._put(key, lambda path: self._fs.pipe_file(path, content))
 
     def write_durably(self, key: str, data: bytes) -> None:
         self.write(key, data)
@@ -74,27 +89,32 @@ class RemoteObjects:
 
     def _put(self, key: str, put: Callable[[str], object]) -> None:
         path = self._full(key)
+
+        def attempt() -> None:
+            try:
+                put(path)
+            except FileNotFoundError:
+                # Object stores have no folders, but servers of files do. A bucket is not made: its name was mistyped.
+                if self._is_object_store:
+                    raise
+                self._fs.makedirs(self._fs._parent(path), exist_ok=True)
+                put(path)
+
         try:
-            with self._reporting("written", key):
-                try:
-                    put(path)
-                except FileNotFoundError:
-                    # Object stores have no folders, but servers of files do.
-                    self._fs.makedirs(self._fs._parent(path), exist_ok=True)
-                    put(path)
+            self._insist("written", key, attempt)
         except (FileNotFoundError, NotImplementedError) as error:
-            raise describe_failure("written", self.locate(key), error) from error
+            raise describe_failure("written", self.locate(key), error, remedy_for(error)) from error
 
     def download(self, key: str, path: Path) -> None:
         """Make a local file of an object, whatever its size; raises what :meth:`read` raises."""
-        with self._reporting("read", key):
-            self._fs.get_file(self._full(key), str(path))
+        source = self._full(key)
+        self._insist("read", key, lambda: self._fs.get_file(source, str(path)))
 
     def size(self, key: str) -> int | None:
         self._fs.invalidate_cache()
+        path = self._full(key)
         try:
-            with self._reporting("read", key):
-                info = self._fs.info(self._full(key))
+            info = self._insist("read", key, lambda: self._fs.info(path))
         except FileNotFoundError:
             return None
         return int(info["size"]) if info["type"] == "file" and info.get("size") is not None else None
@@ -112,36 +132,57 @@ class RemoteObjects:
             return None
         self._fs.invalidate_cache()
         try:
-            with self._reporting("listed", ""):
-                found = self._fs.find(self._path)
+            found = self._insist("listed", "", lambda: self._fs.find(self._path))
         except FileNotFoundError:
             return []
         root = self._fs._strip_protocol(self._path)
         return sorted(str(path)[len(root) :].lstrip("/") for path in found)
 
     def delete(self, key: str) -> None:
-        with contextlib.suppress(FileNotFoundError), self._reporting("deleted", key):
-            self._fs.rm_file(self._full(key))
+        path = self._full(key)
+        with contextlib.suppress(FileNotFoundError):
+            self._insist("deleted", key, lambda: self._fs.rm_file(path))
 
     def delete_all(self) -> None:
-        with contextlib.suppress(FileNotFoundError), self._reporting("deleted", ""):
-            self._fs.rm(self._path, recursive=True)
+        with contextlib.suppress(FileNotFoundError):
+            self._insist("deleted", "", lambda: self._fs.rm(self._path, recursive=True))
 
     def zarr_store(self) -> ZarrStore:
         from zarr.storage import FsspecStore
 
         share_threads()
-        return FsspecStore.from_url(self._url, read_only=True)
+        return FsspecStore.from_url(self._url, storage_options=self._in_one_request, read_only=True)
 
-    @contextlib.contextmanager
-    def _reporting(self, action: str, key: str) -> Iterator[None]:
-        # Imported here: it takes a sixth of the whole package's import time, and local stores need none of it.
-        import aiohttp
+    @property
+    def _in_one_request(self) -> dict[str, Any]:
+        """Options of a read: s3fs would first ask for the size, to read large objects in parts."""
+        return {"max_concurrency": 1} if self._protocols & {"s3", "s3a"} else {}
 
-        try:
-            yield
-        except FileNotFoundError:
-            raise
-        # HTTP answers other than 404 come as aiohttp's errors, which are no OSErrors.
-        except (OSError, aiohttp.ClientError) as error:
-            raise describe_failure(action, self.locate(key) if key else self._url, error) from error
+    @property
+    def _protocols(self) -> set[str]:
+        protocols = self._fs.protocol
+        return {protocols} if isinstance(protocols, str) else set(protocols)
+
+    @property
+    def _is_object_store(self) -> bool:
+        return bool(_OBJECT_STORES & self._protocols)
+
+    def _insist(self, action: str, key: str, call: Callable[[], _Value]) -> _Value:
+        """Call it, again after failures that may pass, and name the object in what remains."""
+        for attempt in range(1, self.policy.n_attempts + 1):
+            try:
+                value = call()
+                _answered.add(self._fs)
+                return value
+            except FileNotFoundError:
+                raise
+            except Exception as error:
+                if not is_remote_failure(error):
+                    raise
+                # A server that never answered is more likely misnamed than away.
+                may_pass = is_transient(error) and (self._fs in _answered or status_of(error) is not None)
+                if not may_pass or attempt == self.policy.n_attempts:
+                    path = self.locate(key) if key else self._url
+                    raise describe_failure(action, path, error, remedy_for(error)) from error
+                time.sleep(self.policy.wait_s(attempt))
+        raise AssertionError("a retry policy allows at least one attempt")

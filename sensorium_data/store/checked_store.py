@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,14 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.storage import WrapperStore
 
 from sensorium_data.errors import SensoriumError
-from sensorium_data.files import StoredObject
+from sensorium_data.files import (
+    RetryPolicy,
+    StoredObject,
+    describe_failure,
+    is_remote_failure,
+    is_transient,
+    remedy_for,
+)
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -54,6 +62,7 @@ class CheckedStore(WrapperStore[ZarrStore]):
         self._objects = {key: stored for key, stored in objects.items() if key.startswith(prefix)}
         self._prefix = prefix
         self._describe = describe
+        self._policy = RetryPolicy()
         self._sound: set[str] = set()
 
     def _with_store(self, store: ZarrStore) -> CheckedStore:
@@ -61,7 +70,7 @@ class CheckedStore(WrapperStore[ZarrStore]):
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Return an object or a part of it; raise the error that says what is wrong with it."""
-        data = await self._store.get(key, prototype, byte_range)
+        data = await self._fetch(key, prototype, byte_range)
         name = f"{self._prefix}{key}"
         stored = self._objects.get(name)
         if data is None:
@@ -73,12 +82,27 @@ class CheckedStore(WrapperStore[ZarrStore]):
         if byte_range is None:
             self._require_sound(name, stored, data)
         elif name not in self._sound and not _ends_with_checksum(data):
-            whole = await self._store.get(key, prototype)
+            whole = await self._fetch(key, prototype)
             if whole is None:
                 raise self._describe(name, "missing")
             self._require_sound(name, stored, whole)
             self._sound.add(name)
         return data
+
+    async def _fetch(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return what the store has, asked again after failures that may pass."""
+        for attempt in range(1, self._policy.n_attempts + 1):
+            try:
+                return await self._store.get(key, prototype, byte_range)
+            except Exception as error:
+                if not is_remote_failure(error):
+                    raise
+                if not is_transient(error) or attempt == self._policy.n_attempts:
+                    raise describe_failure("read", f"{self._store}/{key}", error, remedy_for(error)) from error
+                await asyncio.sleep(self._policy.wait_s(attempt))
+        raise AssertionError("a retry policy allows at least one attempt")
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +26,9 @@ from sensorium_data.store import (
 )
 from sensorium_data.windows.gaps import NanPolicy, can_fill, fill_gaps, find_gaps
 
-__all__ = ["FloatArray", "RecordedTrial", "Recording", "insist"]
+__all__ = ["FloatArray", "RecordedTrial", "Recording"]
 
 FloatArray = npt.NDArray[np.float32]
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,9 +326,14 @@ class Recording:
                 return buffer[: self.objects.read_into(key, buffer)]
 
             def fetch() -> bytes:
-                return insist(
-                    lambda: self.objects.read(key), self.policy, lambda data: stored.find_damage(data) is None
-                )
+                data = self.objects.read(key)
+                # The network may have cut or changed it.
+                for attempt in range(1, self.policy.n_attempts):
+                    if stored.find_damage(data) is None:
+                        break
+                    time.sleep(self.policy.wait_s(attempt))
+                    data = self.objects.read(key)
+                return data
 
             return fetch() if self.object_cache is None else self.object_cache.read(stored, fetch)
         except FileNotFoundError:
@@ -371,32 +373,6 @@ def _fill_ends(values: FloatArray, n_frames: npt.NDArray[np.integer]) -> npt.NDA
         if n_recorded == usable[position] < n:
             fill_missing_end(values[position], n_recorded, n)
     return usable
-
-
-def insist(
-    call: Callable[[], _Result], policy: RetryPolicy, is_good: Callable[[_Result], bool] = lambda result: True
-) -> _Result:
-    """Call it, again where the network failed or cut the answer; return the last result in any case."""
-    for attempt in range(1, policy.n_attempts + 1):
-        is_last = attempt == policy.n_attempts
-        try:
-            result = call()
-            if is_last or is_good(result):
-                return result
-        except Exception as error:
-            # A store that says that something is missing or damaged will say so again.
-            cause = error.__cause__ if isinstance(error, StoreError) else error
-            if is_last or not isinstance(cause, (OSError, _client_error())) or isinstance(cause, FileNotFoundError):
-                raise
-        time.sleep(policy.wait_s(attempt))
-    raise AssertionError("a retry policy allows at least one attempt")
-
-
-def _client_error() -> type[Exception]:
-    # HTTP answers come as aiohttp's errors, which are no OSErrors; local stores need none of it.
-    from aiohttp import ClientError
-
-    return ClientError
 
 
 _buffers = threading.local()

@@ -7,7 +7,6 @@ beside Python: :mod:`sensorium_data.windows.loader` reads several at once.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from sensorium_data.files import (
     ObjectCache,
     RetryPolicy,
     default_object_cache,
+    open_objects,
 )
 from sensorium_data.machine import count_cores
 from sensorium_data.sessions import Session, Tier, find_session
@@ -36,7 +36,7 @@ from sensorium_data.store import (
 from sensorium_data.windows.block_cache import BlockCache, default_cache_bytes
 from sensorium_data.windows.gaps import NanPolicy
 from sensorium_data.windows.plans import SessionTrials
-from sensorium_data.windows.recording import RecordedTrial, Recording, insist
+from sensorium_data.windows.recording import RecordedTrial, Recording
 
 __all__ = ["TrialReader"]
 
@@ -112,7 +112,7 @@ class TrialReader:
         self.nan_policy = NanPolicy.parse(nan_policy)
         self._excluded = parse_exclusions(exclude)
         #: What is read.
-        self.store = insist(lambda: open_store(store), policy)
+        self.store = open_store(store if isinstance(store, Store) else Store(open_objects(store, policy)))
         is_local = isinstance(self.store.objects, LocalObjects)
         if is_local:
             object_cache = None
@@ -127,8 +127,7 @@ class TrialReader:
         self.pool = ArrayPool(_IDLE_BYTES)
         self._recordings: dict[str, Recording] = {}
         for session in self.sessions:
-            open_once = partial(Recording.open, self.store, session, object_cache, self.pool, policy)
-            recording = open_once() if is_local else insist(open_once, policy)
+            recording = Recording.open(self.store, session, object_cache, self.pool, policy)
             recording.treat_gaps(self.nan_policy, self._excluded.get(session.name, frozenset()))
             if neurons is not None and session.name in neurons:
                 recording = recording.select_neurons(neurons[session.name])

@@ -1,0 +1,128 @@
+"""Stores, runs and submissions on a real S3 server, slow, refusing and away."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fixtures.command_line import Outcome, run_command
+from fixtures.lab import COMMAND
+from fixtures.object_store import ObjectStore, run_object_store
+from sensorium_data.errors import StoreError
+from sensorium_data.files import RemoteObjects, RetryPolicy, open_objects
+from sensorium_data.ingest import convert_session
+from sensorium_data.store import open_session, open_store
+from sensorium_data.testing import Recording
+from sensorium_data.testing.recordings import make_recording
+
+TIERS = ["train", "oracle", "oracle", "live_test_main"]
+PATIENT = RetryPolicy(n_attempts=8, backoff_s=0.2, backoff_max_s=1.0)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[ObjectStore]:
+    with pytest.MonkeyPatch.context() as patch, run_object_store(patch) as store:
+        yield store
+
+
+@pytest.fixture(autouse=True)
+def _undisturbed(s3: ObjectStore) -> Iterator[None]:
+    yield
+    s3.latency_s, s3.n_refusals, s3.is_away = 0.0, 0, False
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recording, Path]:
+    made = make_recording("F", TIERS, n_neurons=5)
+    return made, made.write(tmp_path_factory.mktemp("archives"))
+
+
+@pytest.fixture(scope="module")
+def store(s3: ObjectStore, recording: tuple[Recording, Path]) -> str:
+    made, archive = recording
+    convert_session(made.session, f"{s3.url}/store", source=str(archive))
+    return f"{s3.url}/store"
+
+
+def assert_one_line(outcome: Outcome, *words: str) -> None:
+    assert outcome.status == 2, outcome.err
+    lines = [line for line in outcome.err.splitlines() if line.startswith("sensorium: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in outcome.err
+    for word in words:
+        assert word in lines[0]
+
+
+def test_a_session_on_an_object_store_is_as_in_the_archive(store: str, recording: tuple[Recording, Path]) -> None:
+    made, _ = recording
+    opened = open_session(store, "F")
+    n_frames = int(opened.n_frames[0])
+    stored = opened.responses.sel(trial=0)[:, :n_frames].values
+    np.testing.assert_array_equal(stored, made.trials[0].responses[:, :n_frames].astype(np.float32))
+    assert [session.alias for session in open_store(store)] == ["F"]
+
+
+def test_refusals_are_waited_for(s3: ObjectStore, store: str) -> None:
+    s3.n_refusals = 3
+    assert open_objects(store).read("zarr.json")
+    assert s3.n_refusals == 0
+
+
+def test_a_store_that_was_away_is_read_when_it_is_back(s3: ObjectStore, store: str) -> None:
+    objects = RemoteObjects(store, PATIENT)
+    expected = objects.read("zarr.json")
+    s3.is_away = True
+    back = threading.Timer(3, lambda: setattr(s3, "is_away", False))
+    back.start()
+    assert objects.read("zarr.json") == expected
+    back.join()
+    dataset = open_session(store, "F")
+    s3.is_away = True
+    back = threading.Timer(3, lambda: setattr(s3, "is_away", False))
+    back.start()
+    assert dataset.responses[0].values.shape[0] == 5
+    back.join()
+
+
+def test_a_mistyped_bucket_is_an_error_and_no_new_bucket(
+    s3: ObjectStore, recording: tuple[Recording, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, archive = recording
+    outcome = run_command(capsys, "ingest", "F", "--store", "s3://labb/store", "--source", archive)
+    assert_one_line(outcome, "s3://labb/store/", "bucket does not exist", "check the name of the bucket")
+    with pytest.raises(StoreError, match="check the name of the bucket"):
+        open_objects("s3://labb/store").write("x", b"1")
+
+
+def run_alone(patched: dict[str, str | None], *arguments: str) -> Outcome:
+    """Run a command in a process of its own, with other variables: a client keeps what it found when it was made."""
+    environment = {name: value for name, value in {**os.environ, **patched}.items() if value is not None}
+    command = [sys.executable, "-c", COMMAND, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def test_missing_credentials_are_one_line(store: str, tmp_path: Path) -> None:
+    nobody = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+    outcome = run_alone({**nobody, "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}, "inspect", store)
+    assert_one_line(outcome, store, "credentials", "set the store's credentials")
+
+
+def test_an_unreachable_endpoint_is_one_line() -> None:
+    outcome = run_alone({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "inspect", "s3://lab/store")
+    assert_one_line(outcome, "s3://lab/store", "127.0.0.1:9", "check the network and the server's address")
+
+
+def test_an_object_is_read_in_one_request(s3: ObjectStore, store: str) -> None:
+    objects = open_objects(store)
+    objects.read("zarr.json")
+    s3.requests.clear()
+    objects.read("zarr.json")
+    assert s3.requests == {"GET": 1}
