@@ -16,6 +16,7 @@ from sensorium_data.ingest.recollection import recall_statistics, recall_trials
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 from sensorium_data.store import (
+    LEDGER_KEY,
     Precision,
     Store,
     find_object_problems,
@@ -23,6 +24,7 @@ from sensorium_data.store import (
     read_attributes,
     read_ledger,
     read_sound_attributes,
+    recall_attributes,
     require_schema,
 )
 
@@ -119,10 +121,10 @@ def find_target(
     except StoreError:
         if not repairs:
             raise
-        wanted = _adapt(Adaptation(), resize, tier_map)
-        return Target(
-            next_group(group), precision or Precision.EXACT, previous=group, session=session, adaptation=wanted
-        )
+        known = recall_attributes(objects, group)
+        wanted = _adapt(Adaptation.read(known), resize, tier_map)
+        kept = precision or Precision(known.get("precision", Precision.EXACT))
+        return Target(next_group(group), kept, previous=group, session=session, adaptation=wanted)
     if attributes is None:
         return Target(group, precision or Precision.EXACT, adaptation=_adapt(Adaptation(), resize, tier_map))
     require_schema(objects, session, group, attributes)
@@ -150,7 +152,8 @@ def find_target(
         # Published by a run that was killed before it moved the store's pointer.
         return Target(following, stored, done=True, is_to_be_pointed_to=True, attributes=found, adaptation=wanted)
     if found is not None:
-        # Nobody was ever pointed to it, and the archive has changed again since.
+        # Nobody was ever pointed to it, and the archive has changed again since. Without its ledger it is no group.
+        objects.delete(f"{following}/{LEDGER_KEY}")
         objects.child(following).delete_all()
     return Target(following, stored, previous=group, session=session, adaptation=wanted)
 

@@ -18,6 +18,7 @@ from .groups import damaged_object as damaged_object
 from .groups import read_attributes as read_attributes
 from .groups import read_ledger as read_ledger
 from .groups import read_sound_attributes as read_sound_attributes
+from .groups import recall_attributes as recall_attributes
 from .groups import repair_command as repair_command
 from .groups import require_schema as require_schema
 from .ledger import LEDGER_KEY as LEDGER_KEY

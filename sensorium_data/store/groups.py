@@ -19,6 +19,7 @@ __all__ = [
     "read_attributes",
     "read_ledger",
     "read_sound_attributes",
+    "recall_attributes",
     "repair_command",
     "require_schema",
     "require_sound",
@@ -41,6 +42,9 @@ def read_attributes(objects: Objects, session: Session, group: str) -> dict[str,
         if metadata["node_type"] != "group" or not isinstance(attributes, dict):
             raise ValueError("not a group's")
     except FileNotFoundError:
+        # On a local disk a group gets its name when it is whole. Elsewhere its metadata come last.
+        if isinstance(objects, LocalObjects) and objects.exists(f"{group}/{LEDGER_KEY}"):
+            raise damaged_object(objects, session, group, METADATA_KEY, "no such file") from None
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(objects, session, f"unreadable metadata ({error})") from error
@@ -152,15 +156,25 @@ def damaged(objects: Objects, session: Session, found: str, expected: str | None
     )
 
 
+def recall_attributes(objects: Objects, group: str) -> dict[str, Any]:
+    """Return a group's attributes from its metadata, or from what the root's metadata keep of them; else nothing."""
+    for key, path in ((f"{group}/{METADATA_KEY}", ()), (METADATA_KEY, ("consolidated_metadata", "metadata", group))):
+        try:
+            node = parse_json(objects.read(key))
+            for name in path:
+                node = node[name]
+            return dict(node["attributes"])
+        except (StoreError, FileNotFoundError, ValueError, KeyError, TypeError):
+            continue
+    return {}
+
+
 def repair_command(objects: Objects, session: Session, group: str) -> str:
     """Return the command that converts again what is damaged of a session, from the place that it was made from.
 
     ``SOURCE`` stands for the place if nothing says it any more.
     """
-    try:
-        source = str(parse_json(objects.read(f"{group}/{METADATA_KEY}"))["attributes"]["source"])
-    except (StoreError, FileNotFoundError, ValueError, KeyError, TypeError):
-        source = _SOURCE
+    source = str(recall_attributes(objects, group).get("source", _SOURCE))
     given = [] if source == session.url else ["--source", source]
     return shlex.join(["sensorium", "ingest", session.alias, "--store", objects.url, *given, "--repair"])
 

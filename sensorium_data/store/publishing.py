@@ -12,7 +12,7 @@ from sensorium_data.errors import StoreError, UnknownNameError
 from sensorium_data.files import HAS_LOCKS, LocalObjects, Objects, close_locked, open_locked, parse_json
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Session, find_session, is_full_name
-from sensorium_data.store.groups import repair_command
+from sensorium_data.store.groups import read_attributes, repair_command
 from sensorium_data.store.ledger import LEDGER_KEY
 from sensorium_data.store.template import METADATA_KEY, consolidate
 from sensorium_data.store.versions import (
@@ -227,7 +227,8 @@ def list_published(objects: LocalObjects) -> tuple[Session, ...]:
     """Return the sessions whose groups lie in a local store, whether or not its root's metadata list them."""
     found = set()
     for folder in objects.root.iterdir() if objects.root.is_dir() else ():
-        if not (folder / METADATA_KEY).is_file():
+        # A group whose metadata were lost is damaged, and not gone.
+        if not (folder / METADATA_KEY).is_file() and not (folder / LEDGER_KEY).is_file():
             continue
         # Of a session's versions, the first ones may have been deleted.
         name = session_name_of(folder.name)
@@ -264,6 +265,8 @@ def compose_root(objects: Objects, known: Set[Session], versions: Mapping[str, s
             nodes[group] = metadata
             nodes.update({f"{group}/{path}": node for path, node in below.items()})
         except FileNotFoundError:
+            # Raises where it was lost.
+            read_attributes(objects, session, group)
             continue
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(

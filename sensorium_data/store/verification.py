@@ -173,18 +173,23 @@ def verify_root(store: Store) -> VerificationReport:
         problems.append(f"{VERSIONS_KEY}: {error}")
     problems += [f"{LINKS_KEY}: {problem}" for problem in _find_link_problems(store)]
     metadata = store.root_metadata
+    lost: list[Session] = []
     try:
+        lost = sorted(set(store.listed) - set(store.sessions))
+        problems += [f"{session.name}: the root lists it, but it is not there" for session in lost]
         if metadata is None:
             problems.append(f"{METADATA_KEY}: missing")
-        elif metadata != compose_root(store.objects, set(store.sessions), store.versions):
+        elif not lost and metadata != compose_root(store.objects, set(store.sessions), store.versions):
             problems.append(f"{METADATA_KEY}: not what the sessions' groups say")
     except StoreError as error:
         problems.append(f"{METADATA_KEY}: cannot be compared ({error})")
-    first = store.sessions[0]
-    command = repair_command(store.objects, first, _group_of(store, first))
-    return VerificationReport(
-        "", "sessions", len(names), len(metadata or b""), tuple(problems), f"`{command}` writes these files again"
+    first = (*lost, *store.sessions)[0] if names or lost else None
+    remedy = (
+        "ingest into it"
+        if first is None
+        else f"`{repair_command(store.objects, first, _group_of(store, first))}` writes these files again"
     )
+    return VerificationReport("", "sessions", len(names), len(metadata or b""), tuple(problems), remedy)
 
 
 def _find_link_problems(store: Store) -> Iterator[str]:

@@ -346,6 +346,35 @@ def test_versions_that_are_lost_with_their_group_are_not_pointed_to(sound: Path,
     assert open_store(store).group("F") == F.name
 
 
+def test_a_session_without_its_metadata_is_damaged_and_not_gone(sound: Path, tmp_path: Path) -> None:
+    store, archives = shutil.copytree(sound, tmp_path / "store"), str(sound.parent / "archives")
+    (store / A.name / "zarr.json").unlink()
+    assert [session.alias for session in open_store(store)] == ["A", "F"]
+    told = rf"session A .*{A.name}/zarr\.json: the store is damaged: found no such file; .*ingest A .*A?.*--repair"
+    for use in (
+        lambda: open_session(str(store), "A"),
+        lambda: train(tiny_config(), str(store), None, tmp_path / "runs"),
+        lambda: convert_session(A, str(store), source=archives),
+        lambda: link_movies(str(store)),
+    ):
+        with pytest.raises(StoreError, match=told):
+            use()
+    assert any(f"{A.name}/zarr.json: the store is damaged" in problem for problem in find_problems(store))
+    convert_session(A, str(store), source=archives, repairs=True)
+    assert open_store(store).group("A") == f"{A.name}.v2"
+    assert open_session(str(store), "A").responses.dtype == open_session(str(sound), "A").responses.dtype
+    link_movies(str(store))
+    assert find_problems(store) == []
+
+
+def test_a_session_that_was_taken_away_is_found_missing(sound: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(sound, tmp_path / "store")
+    shutil.rmtree(store / A.name)
+    report = verify_root(open_store(store))
+    assert f"{A.name}: the root lists it, but it is not there" in report.problems
+    assert report.remedy.startswith(f"`sensorium ingest A --store {store} --source {sound.parent / 'archives'}")
+
+
 def test_movies_that_are_lost_are_found_missing_and_no_folds_are_made(sound: Path, tmp_path: Path) -> None:
     store = shutil.copytree(sound, tmp_path / "store")
     before = (store / "movies.json").read_bytes()
