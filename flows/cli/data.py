@@ -309,7 +309,6 @@ def verify(
     from flows.cli.tables import error_console, print_table, table_console
     from flows.cli.verification import verify_path
     from flows.reporting import format_size
-    from sensorium_data.sessions import find_session
 
     with terminal_progress() as progress:
         reports, failures = verify_path(path, session, source=source, jobs=count_jobs(jobs), progress=progress)
@@ -320,20 +319,21 @@ def verify(
     ]
     if as_json:
         print_json([asdict(report) for report in reports])
-    elif reports:
+    elif reports or failures:
         print_table(
             table_console(),
             f"Verification of {path}",
             [
                 {
-                    "session": find_session(report.session).alias if report.session else "(its own files)",
+                    "session": _alias_of(report.session) or "(its own files)",
                     "compared with": report.compared_with,
                     "objects or trials": report.n_objects,
                     "size": format_size(report.size_bytes),
                     "result": count_things(len(report.problems), "problem") if report.problems else "as it should be",
                 }
                 for report in reports
-            ],
+            ]
+            + [{"session": _alias_of(failure.session), "result": "cannot be verified"} for failure in failures],
         )
     for report in reports:
         if report.n_resumed:
@@ -349,3 +349,12 @@ def verify(
     for failure in failures:
         complain(str(failure))
     return EXIT_WRONG if problems or failures else EXIT_DONE
+
+
+def _alias_of(session: object) -> str:
+    """Return the alias of a session that a report or an error names, in full or not; empty for none."""
+    from sensorium_data.sessions import Session, find_session
+
+    if isinstance(session, Session):
+        return session.alias
+    return find_session(str(session)).alias if session else ""

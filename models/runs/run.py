@@ -25,7 +25,7 @@ from models.runs.weights import load_weights, require_weights
 from models.settings import MachineSettings
 from sensorium_data.errors import RunError
 from sensorium_data.files import LocalObjects, digest_file
-from sensorium_data.predictions import read_run_ledger
+from sensorium_data.predictions import read_run_ledger, require_run_ledger
 from sensorium_data.sessions import Session, find_session
 
 __all__ = [
@@ -40,8 +40,9 @@ __all__ = [
 
 _Record = TypeVar("_Record", bound=pydantic.BaseModel)
 
-#: Raised whenever a run's files change their meaning.
-FORMAT_VERSION = 1
+#: Raised whenever a run's files change their meaning. Version 2 has a ledger.
+FORMAT_VERSION = 2
+_READABLE_VERSIONS = (1, 2)
 #: Raised whenever equal settings come to mean another training, or a default changes.
 RECIPE_VERSION = 2
 
@@ -248,12 +249,12 @@ def load_run(path: str | Path) -> Run:
             remedy="give the folder that `sensorium train` printed, or train again",
         )
     record = _read_record(path / MODEL_FILE, ModelRecord)
-    if record.format_version != FORMAT_VERSION:
+    if record.format_version not in _READABLE_VERSIONS:
         raise RunError(
             "the run was written by another version",
             path=path,
             found=f"format {record.format_version}",
-            expected=FORMAT_VERSION,
+            expected=" or ".join(map(str, _READABLE_VERSIONS)),
             remedy="train again",
         )
     data = _read_record(path / "data.json", RunData)
@@ -264,7 +265,7 @@ def load_run(path: str | Path) -> Run:
             raise RunError(
                 "changed after training", path=path / name, remedy="restore it, or remove the run and train again"
             )
-    _require_as_written(path)
+    _require_as_written(path, record.format_version)
     return Run(
         path=path,
         location=location,
@@ -280,9 +281,11 @@ def load_run(path: str | Path) -> Run:
     )
 
 
-def _require_as_written(path: Path) -> None:
+def _require_as_written(path: Path, format_version: int) -> None:
     """Raise a :class:`RunError` if a file is not what it was when the run was finished, as far as that is known."""
-    ledger = read_run_ledger(LocalObjects(path))
+    files = LocalObjects(path)
+    ledger = read_run_ledger(files)
+    require_run_ledger(files, ledger, format_version)
     if ledger is None:
         return
     # The weights are compared when they are loaded.

@@ -13,5 +13,6 @@ from .run_records import RUN_KIND as RUN_KIND
 from .run_records import RunRecord as RunRecord
 from .run_records import find_runs as find_runs
 from .run_records import read_run_ledger as read_run_ledger
+from .run_records import require_run_ledger as require_run_ledger
 from .run_records import verify_run as verify_run
 from .standardized import StandardizedPredictions as StandardizedPredictions

@@ -12,7 +12,7 @@ from sensorium_data.files import Objects, digest_bytes, open_objects, parse_json
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.store import LEDGER_KEY, ObjectLedger, VerificationReport, verify_objects
 
-__all__ = ["RUN_KIND", "RunRecord", "find_runs", "read_run_ledger", "verify_run"]
+__all__ = ["RUN_KIND", "RunRecord", "find_runs", "read_run_ledger", "require_run_ledger", "verify_run"]
 
 #: What the ledger of a run is a ledger of.
 RUN_KIND = "run"
@@ -20,6 +20,7 @@ RUN_KIND = "run"
 # The last file that a run gets; it names the run by the digest of its weights.
 _MODEL_FILE = "model.json"
 _DIGEST = "weights_sha256"
+_FIRST_VERSION_WITH_LEDGER = 2
 _REMEDY = "restore the damaged files, or remove the run and train again"
 # What model.json has digests of, in every version.
 _DIGESTED_FILES = {"model.safetensors": _DIGEST, "config.json": "config_sha256", "data.json": "data_sha256"}
@@ -82,6 +83,7 @@ def find_runs(folder: str | Path, digests: Iterable[str]) -> dict[str, RunRecord
         files = objects.child(run) if run else objects
         ledger = read_run_ledger(files)
         model = _read_json(files, _MODEL_FILE, ledger)
+        require_run_ledger(files, ledger, model.get("format_version"))
         digest = str(model.get(_DIGEST))
         if digest in wanted and digest not in found:
             data = _read_json(files, "data.json", ledger)
@@ -116,6 +118,12 @@ def read_run_ledger(files: Objects) -> ObjectLedger | None:
         raise _damaged(files.locate(LEDGER_KEY), str(error)) from error
 
 
+def require_run_ledger(files: Objects, ledger: ObjectLedger | None, format_version: object) -> None:
+    """Raise a :class:`RunError` if a run has no ledger, and its version of ``model.json`` comes with one."""
+    if ledger is None and isinstance(format_version, int) and format_version >= _FIRST_VERSION_WITH_LEDGER:
+        raise _damaged(files.locate(LEDGER_KEY), "no such file")
+
+
 def verify_run(url: str, *, jobs: int = 4, progress: Progress = ignore_progress) -> VerificationReport:
     """Read every file of a training run and compare it with the ledger.
 
@@ -140,6 +148,7 @@ def verify_run(url: str, *, jobs: int = 4, progress: Progress = ignore_progress)
     if ledger is not None:
         return verify_objects(files, ledger, remedy=_REMEDY, jobs=jobs, progress=progress, label="verify the run")
     model = _read_json(files, _MODEL_FILE, None)
+    require_run_ledger(files, ledger, model.get("format_version"))
     problems, size_bytes = [], 0
     for n_done, (key, name) in enumerate(_DIGESTED_FILES.items(), start=1):
         try:

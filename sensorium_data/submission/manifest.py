@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,7 +14,7 @@ from sensorium_data.files import LocalObjects, Objects, digest_bytes, digest_fil
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
 from sensorium_data.store import VerificationReport
-from sensorium_data.submission.record import FIXED_RECORD
+from sensorium_data.submission.record import FIXED
 
 __all__ = ["holds_manifest", "is_changed", "listed_files", "update_manifest", "verify_submission"]
 
@@ -21,48 +22,56 @@ _REMEDY = "remove these files, and write them again with `sensorium submit` or `
 _LINE = re.compile(r"([0-9a-f]{64})  ([^/\\]+)")
 
 
-def update_manifest(place: Objects, track: Track, zips: Sequence[Mapping[str, Any]]) -> None:
-    """Write the digests of a track's zips, record and model card, unless they are there as they should be.
+def update_manifest(place: Objects, stem: str, zips: Sequence[Mapping[str, Any]]) -> None:
+    """Write the digests of zips, their record and the model card, unless they are there as they should be.
 
     Parameters
     ----------
     place : Objects
         The submission's folder.
-    track : Track
-        The track.
+    stem : str
+        The track, or :data:`~sensorium_data.submission.record.FIXED` for a corrected copy.
     zips : sequence of mapping
         The ``path`` and the ``sha256`` of each zip.
     """
-    if not holds_manifest(place, track, zips):
-        place.write(_manifest_name(track), _encode(place, track, zips))
+    if not holds_manifest(place, stem, zips):
+        place.write(_manifest_name(stem), _encode(place, stem, zips))
 
 
-def holds_manifest(place: Objects, track: Track, zips: Sequence[Mapping[str, Any]]) -> bool:
+def holds_manifest(place: Objects, stem: str, zips: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the digests that :func:`update_manifest` writes are there as they should be."""
-    key = _manifest_name(track)
-    return place.exists(key) and place.read(key) == _encode(place, track, zips)
+    key = _manifest_name(stem)
+    return place.exists(key) and place.read(key) == _encode(place, stem, zips)
 
 
-def is_changed(place: Objects, track: Track, name: str, data: bytes) -> bool:
+def is_changed(place: Objects, stem: str, name: str, data: bytes) -> bool:
     """Whether a file of a submission is not what the digests say; earlier versions wrote none."""
     try:
-        return _read_manifest(place, track).get(name) != digest_bytes(data)
+        return _read_manifest(place, stem).get(name) != digest_bytes(data)
     except FileNotFoundError:
         return False
     except SubmissionError:
         return True
 
 
-def listed_files(place: Objects, track: Track) -> frozenset[str]:
-    """Return the names of a track's files that a submission there says that it wrote, whatever became of them."""
-    names: set[str] = set()
-    with contextlib.suppress(FileNotFoundError, SubmissionError):
-        names |= {_manifest_name(track), *_read_manifest(place, track)}
-    record = f"submission_{track}.json"
-    with contextlib.suppress(SubmissionError):
-        zips = _read_record(place, record)
-        names |= {record, *zips} if zips else set()
-    return frozenset(names)
+def listed_files(place: Objects, stem: str) -> dict[str, set[str]]:
+    """Return the digests of the files that a submission there says that it wrote, by name, whatever became of them.
+
+    A killed writer leaves the digests of an earlier submission beside those of the one that it wrote.
+    """
+    listed: dict[str, set[str]] = {}
+    record = f"submission_{stem}.json"
+    for own, read in (
+        (_manifest_name(stem), partial(_read_manifest, place, stem)),
+        (record, partial(_read_record, place, record)),
+    ):
+        with contextlib.suppress(FileNotFoundError, SubmissionError):
+            digests = read()
+            for name, digest in digests.items():
+                listed.setdefault(name, set()).add(digest)
+            if digests:
+                listed.setdefault(own, set())
+    return listed
 
 
 def verify_submission(url: str, *, progress: Progress = ignore_progress) -> VerificationReport:
@@ -89,14 +98,20 @@ def verify_submission(url: str, *, progress: Progress = ignore_progress) -> Veri
     is_zip = PurePosixPath(name).suffix == ".zip"
     place = open_objects((folder or ".") if is_zip else url.rstrip("/"))
     digests: dict[str, str] = {}
-    for track in Track:
+    problems = []
+    for stem in (*map(str, Track), FIXED):
+        zips = _read_record(place, f"submission_{stem}.json")
         try:
-            digests |= _read_manifest(place, track)
+            listed = _read_manifest(place, stem)
+            expected = (*zips, *_own_files(stem))
+            problems += [f"{_manifest_name(stem)}: does not name {name}" for name in expected if name not in listed]
         except FileNotFoundError:
-            digests |= _read_record(place, f"submission_{track}.json")
-    digests |= _read_record(place, FIXED_RECORD)
+            listed = {}
+            problems += [f"{_manifest_name(stem)}: missing"] if zips else []
+        digests |= zips | listed
     if is_zip:
         digests = {name: digests[name]} if name in digests else {}
+        problems = []
     if not digests:
         raise SubmissionError(
             "nothing says what was written",
@@ -104,7 +119,6 @@ def verify_submission(url: str, *, progress: Progress = ignore_progress) -> Veri
             expected=f"{name} in a submission_<track>.sha256 beside it" if is_zip else "a submission_<track>.sha256",
             remedy="`sensorium validate` checks anybody's files",
         )
-    problems = []
     size_bytes = 0
     for n_done, (key, digest) in enumerate(digests.items(), start=1):
         size = place.size(key)
@@ -119,19 +133,25 @@ def verify_submission(url: str, *, progress: Progress = ignore_progress) -> Veri
     return VerificationReport("", "sha256", len(digests), size_bytes, tuple(problems), _REMEDY)
 
 
-def _encode(place: Objects, track: Track, zips: Sequence[Mapping[str, Any]]) -> bytes:
+def _encode(place: Objects, stem: str, zips: Sequence[Mapping[str, Any]]) -> bytes:
     digests = {str(file["path"]): str(file["sha256"]) for file in zips}
-    digests |= {name: digest_bytes(place.read(name)) for name in (f"submission_{track}.json", f"submission_{track}.md")}
+    digests |= {name: digest_bytes(place.read(name)) for name in _own_files(stem)}
     return "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()
 
 
-def _manifest_name(track: Track) -> str:
-    return f"submission_{track}.sha256"
+def _own_files(stem: str) -> tuple[str, ...]:
+    """Return the names of what lies beside the zips and has its digest in the list."""
+    card = () if stem == FIXED else (f"submission_{stem}.md",)
+    return (f"submission_{stem}.json", *card)
 
 
-def _read_manifest(place: Objects, track: Track) -> dict[str, str]:
+def _manifest_name(stem: str) -> str:
+    return f"submission_{stem}.sha256"
+
+
+def _read_manifest(place: Objects, stem: str) -> dict[str, str]:
     """Return the digests by the files' names; FileNotFoundError if there are none."""
-    key = _manifest_name(track)
+    key = _manifest_name(stem)
     *lines, rest = place.read(key).decode(errors="replace").split("\n")
     matches = [_LINE.fullmatch(line) for line in lines]
     if not matches or None in matches or rest:

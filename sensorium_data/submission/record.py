@@ -10,10 +10,10 @@ from typing import Any
 from sensorium_data.files import LocalObjects, Objects, digest_file, parse_json
 from sensorium_data.submission.findings import ValidationReport
 
-__all__ = ["FIXED_RECORD", "describe_file", "encode_record", "holds_files", "read_record"]
+__all__ = ["FIXED", "describe_file", "encode_record", "holds_files", "read_record"]
 
-#: The record beside a corrected copy.
-FIXED_RECORD = "submission_fixed.json"
+#: What a corrected copy has in its files' names in the place of a track.
+FIXED = "fixed"
 
 
 def encode_record(record: Mapping[str, Any]) -> bytes:

@@ -24,8 +24,9 @@ from sensorium_data.store import Store, StoreLike, exclusive_access, is_locked, 
 from sensorium_data.submission.corrected_rows import CorrectedRows
 from sensorium_data.submission.expectation import read_expectation
 from sensorium_data.submission.findings import ValidationReport
+from sensorium_data.submission.manifest import holds_manifest, update_manifest
 from sensorium_data.submission.reader import parquet_reader
-from sensorium_data.submission.record import FIXED_RECORD, describe_file, encode_record, holds_files, read_record
+from sensorium_data.submission.record import FIXED, describe_file, encode_record, holds_files, read_record
 from sensorium_data.submission.section import read_magic
 from sensorium_data.submission.spool import RowSpool
 from sensorium_data.submission.validation import validate_files
@@ -35,7 +36,7 @@ __all__ = ["RepairReport", "repair_submission"]
 
 _SPOOL = "repair.partial"
 _LOCK = "repair"
-_RECORD = FIXED_RECORD
+_RECORD = f"submission_{FIXED}.json"
 _RECORD_KEYS = {"identity", "files", "corrections", "left_out", "validation"}
 #: Raised when the same files give another copy.
 _FORMAT_VERSION = 1
@@ -126,7 +127,7 @@ def repair_submission(
             "frames": frames,
         }
         record = read_record(place, _RECORD, identity, _RECORD_KEYS, _ZIPS)
-        if record is not None and holds_files(place, record["files"]) and not is_locked(place, _LOCK):
+        if record is not None and _is_done(place, record):
             return _report(folder, "already done", record)
         _refuse_own_names(place, files)
         folder.mkdir(parents=True, exist_ok=True)
@@ -183,9 +184,10 @@ def _write(
         for name, members in tables.items():
             write_zip(partial[name], name, members, count_row)
         validation = validate_files(partial, store, frames=frames, progress=progress)
+        files = [describe_file(path, name) for name, path in partial.items()]
         record = {
             "identity": identity,
-            "files": [describe_file(path, name) for name, path in partial.items()],
+            "files": files,
             "corrections": list(rows.corrections),
             "left_out": list(rows.left_out),
             "validation": validation.to_dict(),
@@ -193,10 +195,17 @@ def _write(
         # First, so that a rerun knows the zips of a killed one.
         place.write_durably(_RECORD, encode_record(record))
         name_zips(partial, folder)
+        update_manifest(place, FIXED, files)
     finally:
         for path in partial.values():
             path.unlink(missing_ok=True)
     return record
+
+
+def _is_done(place: LocalObjects, record: Mapping[str, Any]) -> bool:
+    is_whole = holds_files(place, record["files"]) and holds_manifest(place, FIXED, record["files"])
+    # What a killed run left is removed under its lock.
+    return is_whole and not is_locked(place, _LOCK)
 
 
 def _identify(path: Path) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import SubmissionError, UnknownNameError
-from sensorium_data.files import LocalObjects, Objects, RemoteObjects, open_objects
+from sensorium_data.files import LocalObjects, Objects, RemoteObjects, digest_file, open_objects
 from sensorium_data.frames import MEMBER_NAMES, FloatType, FramesProfile, parse_float_type, parse_frames_profile
 from sensorium_data.predictions import RunRecord, find_runs
 from sensorium_data.progress import Progress, ignore_progress
@@ -180,11 +180,14 @@ def write_submission(
                 leftover.unlink()
             record = _read_done(place, plan)
             status = "already done" if record is not None else "written"
-            _refuse_foreign(place, plan)
+            listed = listed_files(place, plan.track)
             if record is None:
+                _refuse_foreign(place, plan, listed)
                 _require_room(folder, plan)
                 record = _write(folder, plan, opened, progress)
-            card = _update_card(place, plan, write_card(record, known_runs).encode())
+            text = write_card(record, known_runs).encode()
+            _refuse_foreign_card(place, plan, listed, text)
+            card = _update_card(place, plan, text)
             update_manifest(place, plan.track, record["files"])
             return _report(place, plan, status, record, card)
     except OSError as error:
@@ -288,21 +291,37 @@ def _write(folder: Path, plan: SubmissionPlan, store: Store, progress: Progress)
     return record
 
 
-def _refuse_foreign(place: LocalObjects, plan: SubmissionPlan) -> None:
-    """Refuse to replace files that no submission there says that it wrote."""
-    own = listed_files(place, plan.track)
+def _refuse_foreign(place: LocalObjects, plan: SubmissionPlan, listed: Mapping[str, Set[str]]) -> None:
+    """Refuse to replace files that no submission there wrote, and zips that were changed since."""
     for name in (*plan.zips, _record_name(plan), f"submission_{plan.track}.sha256", _card_name(plan)):
-        if name in own or not place.exists(name):
+        if not place.exists(name):
             continue
-        # A killed writer may have left the card without its digest.
-        if name == _card_name(plan) and place.read(name).startswith(card_title(plan.track).encode()):
-            continue
-        raise SubmissionError(
-            "another file has the name of one of the submission's",
-            path=place.locate(name),
-            expected="a free name, or a file that `sensorium submit` wrote",
-            remedy="move it, or name another folder with --out",
-        )
+        is_card = name == _card_name(plan) and place.read(name).startswith(card_title(plan.track).encode())
+        if name not in listed and not is_card:
+            raise _not_replaced(place, name, "another file has the name of one of the submission's")
+        if name in plan.zips and digest_file(place.root / name) not in listed[name]:
+            raise _not_replaced(place, name, "the zip is not the one that was written here")
+
+
+def _refuse_foreign_card(
+    place: LocalObjects, plan: SubmissionPlan, listed: Mapping[str, Set[str]], text: bytes
+) -> None:
+    """Refuse to replace a model card that somebody edited."""
+    name = _card_name(plan)
+    if not place.exists(name) or _has_card(place, plan, text):
+        return
+    known = listed.get(name, set())
+    if known and digest_file(place.root / name) not in known:
+        raise _not_replaced(place, name, "the model card is not the one that was written here")
+
+
+def _not_replaced(place: LocalObjects, name: str, problem: str) -> SubmissionError:
+    return SubmissionError(
+        problem,
+        path=place.locate(name),
+        expected="a free name, or the file that `sensorium submit` wrote",
+        remedy="move it, or name another folder with --out",
+    )
 
 
 def _update_card(place: Objects, plan: SubmissionPlan, text: bytes) -> str:

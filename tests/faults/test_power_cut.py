@@ -157,4 +157,5 @@ def test_killed_fix_is_taken_up_by_the_same_command(recorded: str, tmp_path: Pat
     again = repair_submission([source], recorded, out=tmp_path / "fixed")
     assert again.status == ("already done" if n_named else "written")
     assert zip_path.read_bytes() == whole
-    assert {path.name for path in (tmp_path / "fixed").iterdir()} == {"submission_main.zip", "submission_fixed.json"}
+    names = {"submission_main.zip", "submission_fixed.json", "submission_fixed.sha256"}
+    assert {path.name for path in (tmp_path / "fixed").iterdir()} == names

@@ -109,7 +109,11 @@ def test_what_is_meant_is_written_and_every_value_stays(
     assert_holds(path, LIVE, recorded.rows(LIVE))
     assert_holds(path, FINAL, recorded.rows(FINAL))
     assert validate_submission([path], recorded.store).passed
-    assert {entry.name for entry in (tmp_path / "out").iterdir()} == {"submission_main.zip", "submission_fixed.json"}
+    assert {entry.name for entry in (tmp_path / "out").iterdir()} == {
+        "submission_main.zip",
+        "submission_fixed.json",
+        "submission_fixed.sha256",
+    }
 
 
 @pytest.mark.parametrize("name", ["predictions_file_live_main_track.parquet.brotli", "live.parquet"])
@@ -262,6 +266,19 @@ def test_a_changed_zip_of_a_copy_is_told(recorded: Recorded, tmp_path: Path) -> 
     path = make_zip(recorded, tmp_path, FINAL_BONUS)
     (made,) = repair_submission([path], recorded.store, out=tmp_path / "out").files
     assert verify_submission(str(tmp_path / "out")).passed
+    record = tmp_path / "out" / "submission_fixed.json"
+    before = record.read_bytes()
+    record.write_bytes(before + b" ")
+    assert verify_submission(str(tmp_path / "out")).problems == (
+        "submission_fixed.json: the digest of its bytes differs",
+    )
+    record.write_bytes(before)
+    manifest = tmp_path / "out" / "submission_fixed.sha256"
+    digests = manifest.read_bytes()
+    manifest.unlink()
+    assert verify_submission(str(tmp_path / "out")).problems == ("submission_fixed.sha256: missing",)
+    assert repair_submission([path], recorded.store, out=tmp_path / "out").status == "written"
+    assert manifest.read_bytes() == digests
     Path(made).write_bytes(Path(made).read_bytes()[:-1])
     assert verify_submission(str(tmp_path / "out")).problems == (
         "submission_bonus_final.zip: the digest of its bytes differs",

@@ -22,7 +22,7 @@ from sensorium_data.frames import FRAMES_PROFILES, frames_of
 from sensorium_data.predictions import from_arrays
 from sensorium_data.sessions import Tier, Track
 from sensorium_data.store import open_store
-from sensorium_data.submission import SubmissionReport, write_submission
+from sensorium_data.submission import SubmissionReport, verify_submission, write_submission
 from sensorium_data.submission.plan import make_plan
 from sensorium_data.submission.sources import open_entry
 
@@ -153,14 +153,33 @@ def test_rerun_does_nothing(predicted: Predicted, tmp_path: Path) -> None:
     assert second.notes == first.notes
 
 
-def test_changed_zip_is_written_again(predicted: Predicted, tmp_path: Path) -> None:
-    whole = submit(predicted, tmp_path).files[0].sha256
-    path = tmp_path / "submission_main.zip"
-    data = bytearray(path.read_bytes())
-    data[100] ^= 1
-    path.write_bytes(data)
-    assert submit(predicted, tmp_path).status == "written"
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == whole
+def test_digests_that_were_taken_away_are_missed(predicted: Predicted, tmp_path: Path) -> None:
+    submit(predicted, tmp_path)
+    manifest = tmp_path / "submission_main.sha256"
+    lines = manifest.read_text().splitlines(keepends=True)
+    assert len(lines) == 3
+    for line in lines:
+        manifest.write_text("".join(one for one in lines if one != line))
+        name = line.split()[1]
+        assert verify_submission(str(tmp_path)).problems == (f"submission_main.sha256: does not name {name}",)
+    manifest.unlink()
+    assert verify_submission(str(tmp_path)).problems == ("submission_main.sha256: missing",)
+    assert submit(predicted, tmp_path).status == "already done"
+    assert verify_submission(str(tmp_path)).passed
+
+
+@pytest.mark.parametrize("name", ["submission_main.zip", "submission_main.md"])
+def test_what_somebody_changed_is_not_replaced(predicted: Predicted, tmp_path: Path, name: str) -> None:
+    submit(predicted, tmp_path)
+    path = tmp_path / name
+    written = path.read_bytes()
+    path.write_bytes(written + b"mine")
+    with pytest.raises(SubmissionError, match=rf"{name}: the (zip|model card) is not the one that was written here"):
+        submit(predicted, tmp_path)
+    assert path.read_bytes() == written + b"mine"
+    path.unlink()
+    submit(predicted, tmp_path)
+    assert path.read_bytes() == written
 
 
 @pytest.mark.parametrize(

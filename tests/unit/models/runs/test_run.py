@@ -49,6 +49,7 @@ def copied(finished, tmp_path):
 def without_ledger(copied):
     """The run as an earlier version left it, which knows no more than the digests in its own files."""
     (copied / "ledger.json").unlink()
+    edit_json(copied / "model.json", format_version=1)
     return copied
 
 
@@ -228,9 +229,16 @@ def test_a_run_of_before_a_setting_existed_is_still_read(without_ledger):
     assert load_run(without_ledger).config.n_windows_per_trial == 1
 
 
+def test_a_run_that_lost_its_ledger_is_damaged(copied):
+    (copied / "ledger.json").unlink()
+    for use in (load_run, verify_run, lambda run: find_runs(run, [load_run_digest(copied)])):
+        with pytest.raises(RunError, match=r"ledger\.json: the run is damaged: found no such file"):
+            use(str(copied))
+
+
 def test_another_versions_run_is_refused(copied):
     edit_json(copied / "model.json", format_version=99)
-    with pytest.raises(RunError, match="another version: found format 99, expected 1"):
+    with pytest.raises(RunError, match="another version: found format 99, expected 1 or 2"):
         load_run(copied)
 
 
