@@ -371,7 +371,7 @@ class _IndexReader:
                 remedy="download it again and look at what the server sent: perhaps a captcha or a login",
             )
         ending = self._tail.rfind(_END_SIGNATURE)
-        if ending >= 0:
+        if ending >= 0 and len(self._tail) - ending >= _END.size:
             return self._damaged(
                 "the archive does not end with its end record",
                 found=f"{len(self._tail) - ending - _END.size} bytes after it",

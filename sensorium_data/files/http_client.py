@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapp
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import aiohttp
 import fsspec
@@ -19,6 +21,8 @@ import fsspec.asyn
 from sensorium_data import limits
 from sensorium_data.errors import SourceError
 from sensorium_data.files.byte_source import DOWNLOAD_BY_HAND, RetryPolicy, describe_error
+from sensorium_data.redaction import hide_secrets
+from sensorium_data.visible_text import make_visible
 
 __all__ = ["PROGRESS_SIZE_BYTES", "HttpClient", "TransientError", "check_transient", "is_html", "stamp_of"]
 
@@ -44,7 +48,7 @@ class HttpClient:
     Raises
     ------
     SourceError
-        If ``url`` is none.
+        If ``url`` is none, or a proxy that the environment names cannot be one.
     """
 
     def __init__(self, url: str, policy: RetryPolicy) -> None:
@@ -56,15 +60,21 @@ class HttpClient:
             self._address = self.filesystem.encode_url(url)
         except ValueError as error:
             raise SourceError("this is no URL", path=url, found=describe_error(error)) from error
+        if not self._is_on_this_machine:
+            _require_usable_proxies()
         self.filesystem.client_kwargs = {
             # As curl does: proxies and .netrc from the environment, but never for this machine.
-            "trust_env": self._address.host not in ("localhost", "127.0.0.1", "::1"),
+            "trust_env": not self._is_on_this_machine,
             **self.filesystem.client_kwargs,
         }
         self._loop = self.filesystem.loop
         self._session: aiohttp.ClientSession | None = None
         self._closed = threading.Event()
         self._tasks: set[asyncio.Task[Any] | None] = set()
+
+    @property
+    def _is_on_this_machine(self) -> bool:
+        return self._address.host in ("localhost", "127.0.0.1", "::1")
 
     def run(self, function: Callable[..., Coroutine[Any, Any, _T]], *arguments: object) -> _T:
         """Call a coroutine function in the event loop's thread, and return what it returns.
@@ -297,6 +307,26 @@ def check_transient(response: aiohttp.ClientResponse) -> None:
 def stamp_of(headers: Mapping[str, str]) -> str | None:
     """Return what marks the version of an answer's file: its ETag, else when it was modified, else None."""
     return headers.get("ETag") or headers.get("Last-Modified")
+
+
+def _require_usable_proxies() -> None:
+    """Raise a :class:`SourceError` if a proxy of the environment cannot be one: aiohttp fails an assertion then."""
+    for scheme, proxy in getproxies().items():
+        if scheme not in ("http", "https"):
+            continue
+        try:
+            address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+            is_usable = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+            is_usable &= make_visible(proxy) == proxy
+        except ValueError:
+            is_usable = False
+        if not is_usable:
+            raise SourceError(
+                "a proxy that the environment names cannot be used",
+                found=f"{scheme}_proxy={hide_secrets(proxy)}",
+                expected="http://HOST:PORT",
+                remedy="correct the variable, or unset it",
+            )
 
 
 _TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})

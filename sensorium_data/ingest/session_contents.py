@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from sensorium_data.archive import SessionArchive
+from sensorium_data.counting import count_things
 from sensorium_data.errors import TrialError
 from sensorium_data.ingest.adaptation import Adaptation
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH, VARIABLES
 from sensorium_data.sessions import NO_TIER, Session, Tier
+from sensorium_data.store import list_trials
 
 __all__ = ["POSITIONS", "SessionContents", "read_session_contents", "wrong_member"]
 
@@ -55,6 +57,8 @@ class SessionContents:
         What the archive does not hold of ``behavior``, ``pupil_center`` and ``positions``.
     n_frames_of_integer_videos : mapping of int to int
         By trial, the length in the archive of each video of integers, which cannot mark its end with NaN.
+    trials_without_files : tuple of int
+        Those that have a tier and no file.
     """
 
     session: Session
@@ -67,6 +71,7 @@ class SessionContents:
     n_frames_longest: int = 0
     absent: tuple[str, ...] = ()
     n_frames_of_integer_videos: Mapping[int, int] = field(default_factory=dict)
+    trials_without_files: tuple[int, ...] = ()
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -86,6 +91,9 @@ class SessionContents:
     def describe_differences(self, n_frames_padded: int) -> tuple[str, ...]:
         """Return a sentence for each count that differs from the published one, and for what is not recorded."""
         notes = [f"the recording has no {_WORDS[name]}" for name in self.absent]
+        if self.trials_without_files:
+            n_trials = count_things(len(self.trials_without_files), "trial")
+            notes.append(f"{n_trials} with a tier and without files: {list_trials(self.trials_without_files)}")
         if self.frame_size != self.archived_frame_size:
             old, new = ("{} x {}".format(*size) for size in (self.archived_frame_size, self.frame_size))
             notes.append(f"frames of {old} pixels were resized to {new}")
@@ -133,7 +141,8 @@ def read_session_contents(
     trials = tuple(archive.trial_ids())
     absent = archive.absent_modalities
     member = archive.member("meta/trials/tiers.npy")
-    tiers = adaptation.rename_tiers(_read_tiers(archive, session, trials), session, archive.locate(member))
+    names = _read_tier_names(archive, session, member)
+    tiers = adaptation.rename_tiers(_choose_tiers(names, archive, session, trials), session, archive.locate(member))
     ids_member = archive.member("meta/neurons/unit_ids.npy")
     unit_ids = archive.read_array(ids_member)
     if unit_ids.ndim != 1 or unit_ids.dtype.kind not in "iu" or len(unit_ids) == 0:
@@ -179,6 +188,9 @@ def read_session_contents(
         n_frames_longest=n_frames_longest,
         absent=absent,
         n_frames_of_integer_videos=n_frames_of_integer_videos,
+        trials_without_files=tuple(
+            trial for trial in sorted(set(range(len(names))) - set(trials)) if names[trial] not in ("", NO_TIER)
+        ),
     )
     if not session.is_described and not archive.has_member(_POSITIONS_MEMBER):
         return replace(contents, absent=(*absent, POSITIONS))
@@ -223,8 +235,8 @@ def _read_video_sizes(
     return (int(first[0]), int(first[1])), max(shape[2] for shape in shapes), of_integers
 
 
-def _read_tiers(archive: SessionArchive, session: Session, trials: tuple[int, ...]) -> tuple[Tier, ...]:
-    member = archive.member("meta/trials/tiers.npy")
+def _read_tier_names(archive: SessionArchive, session: Session, member: str) -> list[str]:
+    """Return what the archive calls the tier of each trial, by id."""
     names = archive.read_array(member)
     if names.ndim != 1 or names.dtype.kind not in "US":
         raise wrong_member(
@@ -235,6 +247,13 @@ def _read_tiers(archive: SessionArchive, session: Session, trials: tuple[int, ..
             found=f"{names.dtype} {names.shape}",
             expected="text (trials,)",
         )
+    return [name.decode("ascii", "replace") if isinstance(name, bytes) else str(name) for name in names.tolist()]
+
+
+def _choose_tiers(
+    names: list[str], archive: SessionArchive, session: Session, trials: tuple[int, ...]
+) -> tuple[Tier, ...]:
+    member = archive.member("meta/trials/tiers.npy")
     tiers = []
     for trial in trials:
         if trial >= len(names):
@@ -249,7 +268,7 @@ def _read_tiers(archive: SessionArchive, session: Session, trials: tuple[int, ..
             )
         name = names[trial]
         try:
-            tier = Tier(name.decode("ascii", "replace") if isinstance(name, bytes) else str(name))
+            tier = Tier(name)
             if session.is_described and not tier.is_known:
                 raise ValueError(tier)
             tiers.append(tier)
@@ -260,7 +279,7 @@ def _read_tiers(archive: SessionArchive, session: Session, trials: tuple[int, ..
                 member,
                 "the trial has files and an unknown tier",
                 trial=trial,
-                found=repr(str(name)),
+                found=repr(name),
                 expected=", ".join(Tier)
                 if session.is_described
                 else f"a name of up to 64 letters, digits, '.', '_' and '-', other than {NO_TIER}",

@@ -12,7 +12,7 @@ from sensorium_data.errors import StoreError, UnknownNameError
 from sensorium_data.files import HAS_LOCKS, LocalObjects, Objects, close_locked, open_locked, parse_json
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Session, find_session, is_full_name
-from sensorium_data.store.groups import read_attributes, repair_command
+from sensorium_data.store.groups import damaged_object, read_attributes, repair_command
 from sensorium_data.store.ledger import LEDGER_KEY
 from sensorium_data.store.template import METADATA_KEY, consolidate
 from sensorium_data.store.versions import (
@@ -89,10 +89,10 @@ def exclusive_access(
         descriptor = open_locked(path, lambda: _open_lock_file(path), on_wait=tell)
     except OSError as error:
         raise StoreError(
-            "the store cannot be written",
+            "the folder cannot be locked for writing",
             path=path,
             found=error.strerror,
-            remedy="check the path and its permissions",
+            remedy="check its permissions, and move what is no folder out of the way",
         ) from error
     try:
         if has_waited:
@@ -136,13 +136,10 @@ def publish_root(objects: Objects, *, session: Session | None = None, group: str
         if versions and not objects.exists(VERSIONS_KEY):
             # Lost. The root's metadata, which say the same, are about to be written anew.
             write_versions(objects, versions)
-        data = compose_root(objects, known, versions)
-        try:
-            if objects.read(METADATA_KEY) == data:
-                return
-        except FileNotFoundError:
-            pass
-        objects.write_durably(METADATA_KEY, data)
+        before = read_root_metadata(objects)
+        data = compose_root(objects, known, versions, before=before)
+        if data != before:
+            objects.write_durably(METADATA_KEY, data)
 
 
 def read_root(objects: Objects) -> tuple[Session, ...] | None:
@@ -240,7 +237,9 @@ def list_published(objects: LocalObjects) -> tuple[Session, ...]:
     return tuple(sorted(found))
 
 
-def compose_root(objects: Objects, known: Set[Session], versions: Mapping[str, str]) -> bytes:
+def compose_root(
+    objects: Objects, known: Set[Session], versions: Mapping[str, str], *, before: bytes | None = None
+) -> bytes:
     """Return the root group's metadata as the sessions' groups have them.
 
     Parameters
@@ -251,6 +250,14 @@ def compose_root(objects: Objects, known: Set[Session], versions: Mapping[str, s
         Sessions that may be there, beside those that a local folder holds.
     versions : mapping of str to str
         The groups of the sessions whose current version is not the first, by the session's name.
+    before : bytes, optional
+        The root's metadata as they were: a session that is damaged stays in them as it was, and keeps no other from
+        being listed.
+
+    Raises
+    ------
+    StoreError
+        If a session is damaged, and nothing is known from before.
     """
     nodes: dict[str, Mapping[str, Any]] = {}
     listed = []
@@ -258,26 +265,41 @@ def compose_root(objects: Objects, known: Set[Session], versions: Mapping[str, s
     candidates.update(list_published(objects) if isinstance(objects, LocalObjects) else SESSIONS.values())
     for session in sorted(candidates):
         group = versions.get(session.name, session.name)
-        key = f"{group}/{METADATA_KEY}"
         try:
-            metadata = parse_json(objects.read(key))
-            below = metadata.pop("consolidated_metadata")["metadata"]
-            nodes[group] = metadata
-            nodes.update({f"{group}/{path}": node for path, node in below.items()})
-        except FileNotFoundError:
-            # Raises where it was lost.
-            read_attributes(objects, session, group)
+            found = _read_nodes(objects, session, group)
+        except StoreError:
+            if before is None:
+                raise
+            found = _recall_nodes(before, group)
+        if found is None:
             continue
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(
-                "the store is damaged",
-                session=session,
-                path=objects.locate(key),
-                found=f"unreadable metadata ({error})",
-                remedy="move this session's folder out of the store, and run it again",
-            ) from error
+        nodes.update(found)
         listed.append(session.name)
     return consolidate({"title": ROOT_TITLE, "sessions": listed}, nodes)
+
+
+def _read_nodes(objects: Objects, session: Session, group: str) -> dict[str, Any] | None:
+    """Return the metadata of a group and of all below it, by path; None if there is no such group."""
+    key = f"{group}/{METADATA_KEY}"
+    try:
+        metadata = parse_json(objects.read(key))
+        below = metadata.pop("consolidated_metadata")["metadata"]
+        return {group: metadata, **{f"{group}/{path}": node for path, node in below.items()}}
+    except FileNotFoundError:
+        # Raises where they were lost.
+        read_attributes(objects, session, group)
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged_object(objects, session, group, METADATA_KEY, f"unreadable metadata ({error})") from error
+
+
+def _recall_nodes(before: bytes, group: str) -> dict[str, Any]:
+    """Return what the root's metadata said of a group and of all below it."""
+    try:
+        known = parse_json(before)["consolidated_metadata"]["metadata"]
+        return {path: node for path, node in known.items() if path == group or path.startswith(f"{group}/")}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _list_again(objects: Objects) -> tuple[Session, ...]:

@@ -57,9 +57,14 @@ def read_versions(objects: Objects, read_root: Callable[[], bytes | None] | None
         If the file that says so is damaged.
     """
     try:
-        versions, _ = read_sealed(objects.read(VERSIONS_KEY))
+        versions, is_sealed = read_sealed(objects.read(VERSIONS_KEY))
         for name, group in versions.items():
             _require_version(name, group)
+        # Earlier versions wrote no digest. The root's metadata are written afterwards, and never ahead.
+        known = {} if is_sealed else _read_root_versions(objects, read_root or (lambda: objects.read(METADATA_KEY)))
+        for name, group in known.items():
+            if _number_of(versions.get(name, name)) < _number_of(group):
+                raise ValueError(f"the root's metadata name {group}")
     except FileNotFoundError:
         return _read_root_versions(objects, read_root or (lambda: objects.read(METADATA_KEY)))
     except (ValueError, AttributeError) as error:
@@ -117,6 +122,11 @@ def next_group(group: str) -> str:
     """
     match = _VERSION.fullmatch(group)
     return f"{group}.v2" if match is None else f"{match['name']}.v{int(match['number']) + 1}"
+
+
+def _number_of(group: str) -> int:
+    match = _VERSION.fullmatch(group)
+    return 1 if match is None else int(match["number"])
 
 
 def session_name_of(group: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sensorium_data.files import LocalObjects, Objects, digest_file, parse_json
 from sensorium_data.submission.findings import ValidationReport
+from sensorium_data.visible_text import make_lines_visible
 
 __all__ = ["FIXED", "describe_file", "encode_record", "holds_files", "read_record"]
 
@@ -18,7 +19,8 @@ FIXED = "fixed"
 
 def encode_record(record: Mapping[str, Any]) -> bytes:
     """Return a record as it is stored."""
-    return json.dumps(record, indent=2, ensure_ascii=False).encode()
+    # Titles and tiers may hold what acts on a terminal; written out, it is the same JSON.
+    return make_lines_visible(json.dumps(record, indent=2, ensure_ascii=False)).encode()
 
 
 def read_record(

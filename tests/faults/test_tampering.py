@@ -277,6 +277,10 @@ def point_to_the_first_version(store: Path) -> None:
     path.write_text(path.read_text().replace(".v2", ""))
 
 
+def empty_the_versions(store: Path) -> None:
+    (store / "versions.json").write_text("{}")
+
+
 def unname_a_session_in_the_versions(store: Path) -> None:
     path = store / "versions.json"
     path.write_text(path.read_text().replace("29515", "29516"))
@@ -295,6 +299,7 @@ def join_other_movies(store: Path) -> None:
         (swap_two_sessions, rf"the group is not what its name says: found session {A.name}, expected {F.name}"),
         (swap_two_versions, rf"the group is not what its name says: found group {F.name}, expected {F.name}\.v2"),
         (point_to_the_first_version, r"versions\.json: the store is damaged: .*not those that were written"),
+        (empty_the_versions, rf"versions\.json: the store is damaged: .*the root's metadata name {F.name}\.v2"),
         (unname_a_session_in_the_versions, r"versions\.json: the store is damaged: .*not those that were written"),
         (join_other_movies, r"movies\.json: the ids of movies .* cannot be read: .*not those that were written"),
     ],
@@ -364,6 +369,19 @@ def test_a_session_without_its_metadata_is_damaged_and_not_gone(sound: Path, tmp
     assert open_store(store).group("A") == f"{A.name}.v2"
     assert open_session(str(store), "A").responses.dtype == open_session(str(sound), "A").responses.dtype
     link_movies(str(store))
+    assert find_problems(store) == []
+
+
+def test_a_damaged_session_keeps_no_other_from_being_repaired_and_stays_listed(sound: Path, tmp_path: Path) -> None:
+    store, archives = shutil.copytree(sound, tmp_path / "store"), str(sound.parent / "archives")
+    (store / f"{F.name}.v2" / "zarr.json").write_text("{}")
+    (store / "zarr.json").write_bytes(
+        (store / "zarr.json").read_bytes().replace(b'"units": "0-255"', b'"units": "x"', 1)
+    )
+    convert_session(A, str(store), source=archives, repairs=True)
+    assert json.loads((store / "zarr.json").read_text())["attributes"]["sessions"] == [A.name, F.name]
+    assert any(f"{F.name}.v2" in problem for problem in find_problems(store))
+    convert_session(F, str(store), source=archives, repairs=True)
     assert find_problems(store) == []
 
 

@@ -487,3 +487,12 @@ class TestServer:
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.url)
         with pytest.raises(SourceError, match="did not deliver in 3 attempts"):
             open_source(server.url_of("x"), policy=IMPATIENT)
+
+
+@pytest.mark.parametrize("proxy", ["junk://x", "http://127.0.0.1:9\x1b[2J", "http://[bad", "http://"])
+def test_a_proxy_that_cannot_be_one_is_named(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(
+        SourceError, match=r"a proxy that the environment names cannot be used: found http_proxy=.*unset"
+    ):
+        open_source("http://archive.invalid/x.zip")

@@ -363,6 +363,13 @@ def test_what_has_no_place_in_a_tree_is_noted(recording: Recording, tmp_path: Pa
     assert convert(recording, tree, tmp_path / "store").status == "already done"
 
 
+def test_trials_that_have_a_tier_and_no_file_are_noted(recording: Recording, tmp_path: Path) -> None:
+    tree = recording.write_tree(tmp_path / "source")
+    for modality in ("videos", "responses", "behavior", "pupil_center"):
+        (tree / "data" / modality / "1.npy").unlink()
+    assert "1 trial with a tier and without files: 1" in convert(recording, tree, tmp_path / "store").notes
+
+
 def test_an_unpacked_folder_without_a_session_asked_for_is_its_name_s(recording: Recording, tmp_path: Path) -> None:
     with SessionArchive.open(str(recording.write_tree(tmp_path))) as archive:
         assert archive.name == recording.session.name
