@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from sensorium_data.redaction import hide_secrets
-from sensorium_data.visible_text import make_visible
+from sensorium_data.visible_text import make_visible, shorten
 
 __all__ = [
     "ArchiveError",
@@ -81,13 +81,13 @@ class SensoriumError(Exception):
         if self.trial is not None:
             where.append(f"trial {self.trial}")
         if self.path is not None:
-            where.append(str(self.path))
+            where.append(shorten(str(self.path)))
         message = self.problem if not where else f"{', '.join(where)}: {self.problem}"
         details = []
         if self.found is not None:
-            details.append(f"found {self.found}")
+            details.append(f"found {shorten(str(self.found))}")
         if self.expected is not None:
-            details.append(f"expected {self.expected}")
+            details.append(f"expected {shorten(str(self.expected))}")
         if details:
             message += f": {', '.join(details)}"
         if self.remedy is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["make_lines_visible", "make_visible", "show_value"]
+__all__ = ["make_lines_visible", "make_visible", "shorten", "show_value"]
 
 # What moves the cursor, colors or hides text, or turns its direction: C0, DEL and C1; Arabic letter mark and the
 # directional marks, embeddings, overrides and isolates; line and paragraph separator; byte order mark. Half of a
@@ -47,6 +47,17 @@ def make_lines_visible(text: str) -> str:
     by \u202ebal
     """
     return _IN_LINES.sub(_escape, text)
+
+
+def shorten(text: str, n_characters: int = 1000) -> str:
+    """Return a text that is no longer than it should be, or its beginning and how long it is.
+
+    Examples
+    --------
+    >>> shorten("a" * 60_000, 10)
+    'aaaaaaaaaa… (60000 characters)'
+    """
+    return text if len(text) <= n_characters else f"{text[:n_characters]}… ({len(text)} characters)"
 
 
 def show_value(value: object) -> object:

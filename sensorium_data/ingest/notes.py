@@ -14,10 +14,12 @@ from sensorium_data.ingest.session_contents import SessionContents
 from sensorium_data.schema import VARIABLES
 from sensorium_data.sessions import Session, sort_tiers
 from sensorium_data.store import TrialRecord, format_range
+from sensorium_data.visible_text import shorten
 
 __all__ = ["describe_conversion"]
 
 _N_NAMED = 3
+_LONGEST_NAME = 200
 
 
 def describe_conversion(
@@ -82,7 +84,9 @@ def _describe_place(archive: SessionArchive) -> Iterator[str]:
 def _describe_unexpected(archive: SessionArchive) -> Iterator[str]:
     names = archive.unexpected
     if names:
-        shown = ", ".join(names[:_N_NAMED]) + (" and others" if len(names) > _N_NAMED else "")
+        shown = ", ".join(shorten(name, _LONGEST_NAME) for name in names[:_N_NAMED]) + (
+            " and others" if len(names) > _N_NAMED else ""
+        )
         have = "has" if len(names) == 1 else "have"
         yield f"{count_things(len(names), 'member')} of the archive {have} no place in a session: {shown}"
 
