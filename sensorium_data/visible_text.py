@@ -49,7 +49,7 @@ def make_lines_visible(text: str) -> str:
     return _IN_LINES.sub(_escape, text)
 
 
-def shorten(text: str, n_characters: int = 1000) -> str:
+def shorten(text: str, n_characters: int = 4000) -> str:
     """Return a text that is no longer than it should be, or its beginning and how long it is.
 
     Examples

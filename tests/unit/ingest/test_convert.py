@@ -454,7 +454,7 @@ def test_a_store_that_cannot_be_made_is_a_store_error(place: str, tmp_path: Path
     recording = make_recording("F")
     recording.write(tmp_path / "archives")
     (tmp_path / "a file").write_text("")
-    with pytest.raises(StoreError, match="cannot be written"):
+    with pytest.raises(StoreError, match="the folder cannot be locked for writing"):
         convert_session(recording.session, str(tmp_path / place), source=str(tmp_path / "archives"))
 
 
