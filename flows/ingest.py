@@ -71,7 +71,7 @@ def ingest(
         tier_map: New names of other labs' tiers, e.g. validation=oracle. Unset: as the store has it.
         repair: Read every object of finished stores, and convert anew what is damaged.
         dask: Address of a Dask scheduler whose workers convert. Unset: this process does.
-        quality_report: HTML file for the quality report, with pictures. Unset: none.
+        quality_report: HTML file for the quality report, with pictures; an earlier one is replaced. Unset: none.
     """
     quiet_known_errors()
     require_writable_report(quality_report)

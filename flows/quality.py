@@ -66,9 +66,9 @@ def link_task(store: str) -> pd.DataFrame:
 def require_writable_report(html: str | None) -> None:
     """Raise a :class:`SensoriumError` if the quality report is wanted and cannot be written: before all the reading."""
     if html is not None:
-        from sensorium_data.quality import require_writable
+        from sensorium_data.quality import REPORT_FILE
 
-        require_writable(Path(html))
+        REPORT_FILE.require_writable(Path(html))
 
 
 @flow(name="quality", flow_run_name="quality of {store}")
@@ -82,7 +82,7 @@ def quality(
     Args:
         store: Root of the session stores: a folder or any fsspec URL.
         sessions: Aliases A to J, full names, or one of new, old, all. Unset: all in the store.
-        quality_report: HTML file for the quality report, with pictures. Unset: none.
+        quality_report: HTML file for the quality report, with pictures; an earlier one is replaced. Unset: none.
     """
     quiet_known_errors()
     require_writable_report(quality_report)

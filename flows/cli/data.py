@@ -244,10 +244,10 @@ def inspect(
     from sensorium_data.quality import StoreQuality, check_session, check_store
 
     if report is not None:
-        from sensorium_data.quality import require_writable, write_report
+        from sensorium_data.quality import REPORT_FILE, write_report
 
         # Before an hour of reading, not after it.
-        require_writable(report)
+        REPORT_FILE.require_writable(report)
     opened = open_store(store)
     with terminal_progress() as progress:
         if session is None:

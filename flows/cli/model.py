@@ -279,14 +279,13 @@ def score(
     """Score predictions by session and tier, in the competition's units, with ceilings and bootstrap intervals."""
     from flows.cli.summaries import print_depths, print_scores
     from flows.cli.tables import error_console, table_console
-    from sensorium_data.quality import require_writable
-    from sensorium_data.scoring import Bootstrap
+    from sensorium_data.scoring import NEURONS_FILE, PICTURE_FILE, Bootstrap
     from sensorium_data.store import open_store
 
-    for path in (parquet, picture):
+    for kind, path in ((NEURONS_FILE, parquet), (PICTURE_FILE, picture)):
         if path is not None:
             # Before minutes of reading, not after them.
-            require_writable(path)
+            kind.require_writable(path)
     how = Bootstrap(resamples, seed)
     excluded = excluded_trials(exclude, exclude_from)
     opened = open_store(store)

@@ -28,6 +28,7 @@ from .object_cache import default_object_cache as default_object_cache
 from .object_failures import describe_failure as describe_failure
 from .objects import Objects as Objects
 from .objects import open_objects as open_objects
+from .output_file import OutputFile as OutputFile
 from .part_file import FileVersion as FileVersion
 from .part_file import PartFile as PartFile
 from .part_file import disk_errors as disk_errors

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from sensorium_data.errors import UsageError
+from sensorium_data.files import OutputFile
 from sensorium_data.quality.pictures import (
     CellMap,
     DepthChart,
@@ -33,7 +29,7 @@ from sensorium_data.quality.summary import ChannelSummary, StimulusSummary
 from sensorium_data.sessions import find_session
 from sensorium_data.visible_text import show_value
 
-__all__ = ["render_report", "require_writable", "write_report"]
+__all__ = ["REPORT_FILE", "render_report", "write_report"]
 
 _TEMPLATE = "quality.html.j2"
 _MISSING = "–"
@@ -41,8 +37,18 @@ _MISSING = "–"
 _SYMBOLS = {Outcome.FAILED: "✕", Outcome.NOTED: "○", Outcome.PASSED: "✓"}
 
 
+def _is_report(head: bytes) -> bool:
+    return head.lstrip().startswith(b"<!doctype html>") and b"<title>Quality of " in head
+
+
+#: The report as a file: what its name ends with, and what it may replace.
+REPORT_FILE = OutputFile("the quality report", (".html", ".htm"), _is_report)
+
+
 def write_report(path: Path, quality: StoreQuality) -> None:
     """Write the report; a file that was there is replaced at once, or left as it was.
+
+    :data:`REPORT_FILE` tells whether that file is an earlier report.
 
     Raises
     ------
@@ -50,35 +56,8 @@ def write_report(path: Path, quality: StoreQuality) -> None:
         If the file cannot be written.
     """
     page = render_report(quality)
-    with _refuse_unwritable(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        partial = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(page)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.chmod(0o644)
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-
-
-def require_writable(path: Path) -> None:
-    """Make the folder that a report is to lie in, and see that a file can be made there.
-
-    Raises
-    ------
-    UsageError
-        If it cannot, or ``path`` is a folder.
-    """
-    with _refuse_unwritable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(None, "it is a folder")
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+    with REPORT_FILE.replace(path) as partial:
+        partial.write_text(page, encoding="utf-8")
 
 
 def render_report(quality: StoreQuality) -> str:
@@ -174,19 +153,6 @@ def _to_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _count_outcomes(quality: StoreQuality, outcome: Outcome) -> int:
     return sum(len(report.checks_with(outcome)) for report in quality.sessions)
-
-
-@contextmanager
-def _refuse_unwritable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(
-            "the report cannot be written",
-            path=path,
-            found=error.strerror or str(error),
-            remedy="name a file in a folder that you may write to",
-        ) from error
 
 
 def _is_missing(value: Any) -> bool:

@@ -10,12 +10,14 @@ from .leaderboard import Reference as Reference
 from .leaderboard import compare_predictions as compare_predictions
 from .leaderboard import name_entries as name_entries
 from .movie_products import LEAST_SIGNAL_POWER as LEAST_SIGNAL_POWER
+from .pictures import PICTURE_FILE as PICTURE_FILE
 from .pictures import draw_scores as draw_scores
 from .recorded_reliability import measure_reliability as measure_reliability
 from .reliability import OracleReliability as OracleReliability
 from .reliability import RepeatMoments as RepeatMoments
 from .scoring import score_predictions as score_predictions
 from .table import FURTHER_SCORES as FURTHER_SCORES
+from .table import NEURONS_FILE as NEURONS_FILE
 from .table import SCORES as SCORES
 from .table import ScoreTable as ScoreTable
 from .trials import ScoredSession as ScoredSession

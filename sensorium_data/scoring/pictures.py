@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sensorium_data.errors import UsageError
+from sensorium_data.files import OutputFile
 from sensorium_data.schema import FRAME_RATE_HZ
 from sensorium_data.scoring.table import ALL_STIMULI, ScoreTable
 from sensorium_data.scoring.trials import ScoredSession
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-__all__ = ["choose_tier", "draw_scores"]
+__all__ = ["PICTURE_FILE", "choose_tier", "draw_scores"]
+
+#: The picture as a file: what its name ends with, and what it may replace.
+PICTURE_FILE = OutputFile("the picture of scores", (".png",), lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"))
 
 _BLUE, _ORANGE, _GRAY = "#2b6cb0", "#dd6b20", "#718096"
 _SCORE = "single_trial_correlation"
@@ -90,7 +93,7 @@ def draw_scores(
     Raises
     ------
     UsageError
-        If nothing, or not this tier, was scored.
+        If nothing, or not this tier, was scored, or the file cannot be written.
     """
     # A figure of its own canvas: pyplot would keep it alive and choose a window system.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -119,13 +122,8 @@ def draw_scores(
     _draw_maps(middle, scores)
     best = max(scores, key=lambda session: scores[session][_SCORE].mean())
     _draw_traces(below, table, open_store(store), truth, chosen, best)
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
+    with PICTURE_FILE.replace(Path(path)) as partial:
         figure.savefig(partial, dpi=110, format="png")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _draw_distributions(axes: Axes, scores: dict[str, pd.DataFrame]) -> None:

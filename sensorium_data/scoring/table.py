@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from sensorium_data.errors import PredictionsError, UsageError
-from sensorium_data.frames import FramesProfile
+from sensorium_data.files import OutputFile
+from sensorium_data.frames import PARQUET_MAGIC, FramesProfile
 from sensorium_data.scoring.bootstrap import Bootstrap, Resampled
 from sensorium_data.scoring.depth import tabulate_depths
 from sensorium_data.sessions import Tier, find_session, rank_tier
@@ -24,6 +24,7 @@ __all__ = [
     "ALL_STIMULI",
     "CEILINGS",
     "FURTHER_SCORES",
+    "NEURONS_FILE",
     "SCORES",
     "TRUE_CEILINGS",
     "RowKey",
@@ -32,6 +33,9 @@ __all__ = [
     "make_score_table",
     "session_weights",
 ]
+
+#: The scores of every neuron as a file: what its name ends with, and what it may replace.
+NEURONS_FILE = OutputFile("the Parquet file of scores", (".parquet",), lambda head: head.startswith(PARQUET_MAGIC))
 
 #: In the column ``stimulus``: whatever the trials show.
 ALL_STIMULI = "all"
@@ -244,7 +248,7 @@ class ScoreTable:
         Raises
         ------
         UsageError
-            If nothing was scored.
+            If nothing was scored, or the file cannot be written.
         """
         if not self.neuron_scores:
             raise UsageError(
@@ -253,13 +257,8 @@ class ScoreTable:
                 found="; ".join(self.unscored),
                 remedy="predict a tier whose responses are known, such as oracle",
             )
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        try:
+        with NEURONS_FILE.replace(Path(path)) as partial:
             self.to_neuron_frame().to_parquet(partial, index=False)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def _describe(self) -> dict[str, Any]:
         return {

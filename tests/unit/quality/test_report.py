@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 
 from fixtures.command_line import run_command
+from flows.quality import require_writable_report
 from sensorium_data.errors import UsageError
 from sensorium_data.ingest import convert_session
-from sensorium_data.quality import StoreQuality, check_store, require_writable, write_report
+from sensorium_data.quality import REPORT_FILE, StoreQuality, check_store, write_report
 from sensorium_data.quality.quality import Outcome
 from sensorium_data.quality.report import render_report
 from sensorium_data.testing.recordings import make_recording
@@ -238,10 +239,39 @@ def test_an_unwritable_path_is_refused_before_anything_is_read(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    for path in (tmp_path, tmp_path / "file" / "report.html"):
+    for path in (tmp_path, tmp_path / "file" / "report.html", tmp_path / "no" / "such" / "report.html"):
         run_command(capsys, "inspect", tmp_path / "no store", "--report", path).assert_refused("cannot be written")
-    require_writable(tmp_path / "new folder" / "report.html")
-    assert list((tmp_path / "new folder").iterdir()) == []
+    REPORT_FILE.require_writable(tmp_path / "new folder" / "report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("archive.zip", b"PK", ("archive.zip", "found .zip, expected .html or .htm; name it archive.html")),
+        ("ledger", None, ("found none, expected .html or .htm",)),
+        ("page.html", b"<!doctype html><title>Mine</title>", ("another file lies where the quality report is",)),
+        ("empty.htm", b"", ("another file lies where", "choose another name")),
+    ],
+)
+def test_nothing_but_an_earlier_report_is_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None, words: tuple[str, ...]
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    run_command(capsys, "inspect", tmp_path / "no store", "--report", path).assert_refused(*words)
+    assert (path.read_bytes() if path.exists() else None) == content
+    with pytest.raises(UsageError, match=r"the quality report needs another ending|another file lies where"):
+        require_writable_report(str(path))
+
+
+def test_an_earlier_report_is_replaced(quality: StoreQuality, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "report.HTML"
+    for _ in range(2):
+        REPORT_FILE.require_writable(path)
+        write_report(path, quality)
+    assert [entry.name for entry in path.parent.iterdir()] == ["report.HTML"]
 
 
 def test_command_writes_the_report_and_exits_with_1_if_a_check_failed(

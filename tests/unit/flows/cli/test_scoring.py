@@ -48,8 +48,9 @@ def test_score_writes_all_its_forms(sensorium: Command, recorded: PredictedSessi
     parquet, picture = tmp_path / "new" / "neurons.parquet", tmp_path / "scores.png"
     arguments = ["--store", recorded.store, "--truth", recorded.root / "truth", "--frames", "51-299", "--json"]
     options = ["--parquet", parquet, "--picture", picture, "--resamples", 200, "--seed", 7]
-    outcome = sensorium("score", recorded.root / "good", *arguments, *options)
-    assert outcome.status == 0
+    for _ in range(2):  # What an earlier call wrote is replaced.
+        outcome = sensorium("score", recorded.root / "good", *arguments, *options)
+        assert outcome.status == 0
     document = json.loads(outcome.out)
     assert (document["frames"], document["n_resamples"], document["seed"]) == ("51-299", 200, 7)
     assert {row["tier"] for row in document["sessions"]} == {"oracle", "live_test_main"}
@@ -76,6 +77,30 @@ def test_output_that_cannot_be_written_is_found_before_the_work(
     sensorium("score", recorded.root / "good", "--store", recorded.store, "--resamples", 5).assert_refused(
         "100 or more"
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "content", "words"),
+    [
+        ("--parquet", "submission.zip", b"PK", "found .zip, expected .parquet; name it submission.parquet"),
+        ("--parquet", "scores.parquet", b"\x89PNG\r\n\x1a\n", "another file lies where the Parquet file of scores is"),
+        ("--picture", "ledger.json", b"{}", "found .json, expected .png; name it ledger.png"),
+        ("--picture", "mine.png", b"GIF89a", "another file lies where the picture of scores is"),
+    ],
+)
+def test_nothing_but_earlier_scores_is_replaced(
+    sensorium: Command,
+    recorded: PredictedSessions,
+    tmp_path: Path,
+    option: str,
+    name: str,
+    content: bytes,
+    words: str,
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    sensorium("score", "no predictions", "--store", recorded.store, option, path).assert_refused(str(path), words)
+    assert path.read_bytes() == content
 
 
 def test_leaderboard_shows_the_best_first_with_its_lead(sensorium: Command, recorded: PredictedSessions) -> None:
