@@ -4,6 +4,7 @@ from .byte_source import RetryPolicy as RetryPolicy
 from .byte_source import describe_change as describe_change
 from .byte_source import describe_error as describe_error
 from .caches import cache_folder as cache_folder
+from .folders import make_folder as make_folder
 from .http_client import HttpClient as HttpClient
 from .http_client import check_transient as check_transient
 from .http_client import is_html as is_html

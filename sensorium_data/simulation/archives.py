@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sensorium_data.errors import StoreError, UnknownNameError, UsageError
-from sensorium_data.files import LocalObjects, parse_json
+from sensorium_data.files import LocalObjects, make_folder, parse_json
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 from sensorium_data.simulation.plan import plan_session
@@ -170,7 +170,7 @@ def simulate(
         path = _archive_path(directory, session)
         record[session.name] = None
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_folder(directory)
             _write_record(directory, parameters, record)
             plan = plan_session(session, n_trials=n_trials, n_neurons=n_neurons, seed=seed)
             record_session(
@@ -193,7 +193,9 @@ def simulate(
                 session=session,
                 path=error.filename or directory,
                 found=error.strerror or error,
-                remedy="check the space and the permissions there, and run it again: finished sessions are kept",
+                remedy="name another folder"
+                if isinstance(error, NotADirectoryError)
+                else "check the space and the permissions there, and run it again: finished sessions are kept",
             ) from error
     finished = {name: row for name, row in record.items() if row is not None}
     return SimulationReport(

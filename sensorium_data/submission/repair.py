@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from sensorium_data.errors import SubmissionError
-from sensorium_data.files import LocalObjects, digest_file, parse_json
+from sensorium_data.files import LocalObjects, digest_file, make_folder, parse_json
 from sensorium_data.frames import FramesProfile, zip_members
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
@@ -130,7 +130,7 @@ def repair_submission(
         if record is not None and _is_done(place, record):
             return _report(folder, "already done", record)
         _refuse_own_names(place, files)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with (
             exclusive_access(place, _LOCK),
             RowSpool(folder / _SPOOL) as spool,
@@ -146,7 +146,9 @@ def repair_submission(
             "the corrected copy cannot be written",
             path=error.filename or folder,
             found=error.strerror,
-            remedy="check that the files exist, and the space and the permissions in the folder",
+            remedy="name another folder"
+            if isinstance(error, NotADirectoryError)
+            else "check that the files exist, and the space and the permissions in the folder",
         ) from error
 
 

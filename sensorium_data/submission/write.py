@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import SubmissionError, UnknownNameError
-from sensorium_data.files import LocalObjects, Objects, RemoteObjects, digest_file, open_objects
+from sensorium_data.files import LocalObjects, Objects, RemoteObjects, digest_file, make_folder, open_objects
 from sensorium_data.frames import MEMBER_NAMES, FloatType, FramesProfile, parse_float_type, parse_frames_profile
 from sensorium_data.predictions import RunRecord, find_runs
 from sensorium_data.progress import Progress, ignore_progress
@@ -173,7 +173,7 @@ def write_submission(
         # Nothing has to be written, so the disk may be a read-only one.
         return _report(place, plan, "already done", record, place.locate(_card_name(plan)))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         # Who waits for another writer of the same submission finds it done.
         with exclusive_access(place, _lock_name(plan)):
             for leftover in folder.glob(f".submission_{track}.*.tmp"):  # Of a killed writer.
@@ -195,7 +195,9 @@ def write_submission(
             "the submission cannot be written",
             path=error.filename or folder,
             found=error.strerror,
-            remedy="check the space and the permissions there",
+            remedy="name another folder"
+            if isinstance(error, NotADirectoryError)
+            else "check the space and the permissions there",
         ) from error
 
 

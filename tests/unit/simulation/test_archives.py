@@ -460,6 +460,8 @@ def test_a_directory_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Pat
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match=r"session F .*file/simulated.*cannot be written.*Not a directory"):
         simulate_small(tmp_path / "file" / "simulated")
+    with pytest.raises(StoreError, match="cannot be written: found a file, not a folder; name another folder"):
+        simulate_small(tmp_path / "file")
 
 
 def test_a_full_disk_is_an_error_and_leaves_no_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -296,6 +296,12 @@ def test_nothing_usable_is_an_error(recorded: Recorded, tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_file_in_the_place_of_the_folder_is_told(recorded: Recorded, tmp_path: Path) -> None:
+    path = make_zip(recorded, tmp_path, FINAL_BONUS)
+    with pytest.raises(SubmissionError, match="cannot be written: found a file, not a folder; name another folder"):
+        repair_submission([path], recorded.store, out=path)
+
+
 def test_session_names_and_values_of_both_precisions_meet(recorded: Recorded, tmp_path: Path) -> None:
     """A file in float32 for one session and one in float64 for another become one in float64."""
     first = [row for row in recorded.rows(FINAL_BONUS) if row["mouse"] == F]

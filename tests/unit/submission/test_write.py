@@ -355,7 +355,7 @@ def test_wrong_names_propose_the_right_ones(predicted: Predicted, tmp_path: Path
 
 def test_folder_that_cannot_be_written_is_named(predicted: Predicted, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SubmissionError, match="file: the submission cannot be written: found File exists"):
+    with pytest.raises(SubmissionError, match="file: the submission cannot be written: found a file, not a folder"):
         submit(predicted, tmp_path / "file")
 
 
