@@ -92,6 +92,7 @@ class CorrectedRows:
         elif magic in (PARQUET_MAGIC, ENCRYPTED_PARQUET_MAGIC):
             self._correct(path.name, "packed into a zip", n_rows=0)
             self._take_table(path.name, path.name, FileSection(path))
+            self._forget_unless_kept(path.name)
         else:
             self._omit(path.name, "it is neither a zip nor a Parquet file", n_rows=0)
 
@@ -127,6 +128,7 @@ class CorrectedRows:
                         self._take_table(label, member.name, section)
                 except SubmissionError as error:
                     self._omit(label, str(error), n_rows=0)
+                self._forget_unless_kept(label)
 
     def _take_table(self, label: str, name: str, section: FileSection) -> None:
         named_for = member_tiers().get(name)
@@ -185,46 +187,29 @@ class CorrectedRows:
         if isinstance(read, str):
             self._omit(label, f"session {session.session.alias}, trial {trial}: {read}")
             return None
-        values, neurons, conversions = read
+        values, neurons, corrections = read
         if cells["mouse"].as_py() != name:
-            self._correct(label, "given the session's full name")
+            corrections.append("given the session's full name")
         if not pa.types.is_integer(cells["trial_indices"].type):
-            self._correct(label, "given the trial's number")
-        for conversion in conversions:
-            self._correct(label, conversion)
-        values, neurons = self._orient(label, session, trial, values, neurons)
+            corrections.append("given the trial's number")
+        values, neurons = _orient(session, trial, values, neurons, corrections)
         row = self._spool.add(session.session, trial, values, neurons)
         key = (session.session.name, trial, row.digest)
         if key in self._known:
             self._correct(label, "left out, the same row is there already")
             return None
         self._known.add(key)
+        for correction in corrections:
+            self._correct(label, correction)
         self._rows.setdefault(tier, []).append(row)
         self._labels.setdefault(tier, {})[label] = None
         return tier, row
 
-    def _orient(
-        self,
-        label: str,
-        session: ExpectedSession,
-        trial: int,
-        values: npt.NDArray[np.floating],
-        neurons: npt.NDArray[np.int64],
-    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.int64]]:
-        """Return values and unit ids with the neurons first and in the store's order, where both can be told."""
-        shapes = {(session.neurons.size, len(frames_of(p, session.n_frames[trial]))) for p in FRAMES_PROFILES}
-        if values.shape not in shapes and values.shape[::-1] in shapes:
-            values = values.T
-            self._correct(label, "transposed, neurons first")
-        if np.array_equal(neurons, session.neurons) or values.shape[0] != neurons.size:
-            return values, neurons
-        by_id, wanted = np.argsort(neurons), np.argsort(session.neurons)
-        if not np.array_equal(neurons[by_id], session.neurons[wanted]):
-            return values, neurons
-        order = np.empty_like(by_id)
-        order[wanted] = by_id
-        self._correct(label, "neurons brought into the store's order, with their predictions")
-        return values[order], neurons[order]
+    def _forget_unless_kept(self, label: str) -> None:
+        """Take back what was put right of a file as a whole if the copy holds no row of it."""
+        if not any(label in labels for labels in self._labels.values()):
+            for key in [key for key, n_rows in self._corrections.items() if key[0] == label and n_rows == 0]:
+                del self._corrections[key]
 
     def _correct(self, label: str, what: str, *, n_rows: int = 1) -> None:
         self._corrections[label, what] += n_rows
@@ -263,6 +248,32 @@ def _read_row(cells: pa.StructScalar) -> tuple[npt.NDArray[np.floating], npt.NDA
     if prediction.values.dtype == np.float16:
         values = values.astype(np.float32)
     return values, ids.astype(np.int64), conversions
+
+
+def _orient(
+    session: ExpectedSession,
+    trial: int,
+    values: npt.NDArray[np.floating],
+    neurons: npt.NDArray[np.int64],
+    corrections: list[str],
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.int64]]:
+    """Return values and unit ids with the neurons first and in the store's order, where both can be told.
+
+    What was done is added to the row's corrections.
+    """
+    shapes = {(session.neurons.size, len(frames_of(p, session.n_frames[trial]))) for p in FRAMES_PROFILES}
+    if values.shape not in shapes and values.shape[::-1] in shapes:
+        values = values.T
+        corrections.append("transposed, neurons first")
+    if np.array_equal(neurons, session.neurons) or values.shape[0] != neurons.size:
+        return values, neurons
+    by_id, wanted = np.argsort(neurons), np.argsort(session.neurons)
+    if not np.array_equal(neurons[by_id], session.neurons[wanted]):
+        return values, neurons
+    order = np.empty_like(by_id)
+    order[wanted] = by_id
+    corrections.append("neurons brought into the store's order, with their predictions")
+    return values[order], neurons[order]
 
 
 def _tell(counter: Counter[tuple[str, str]]) -> Iterator[str]:

@@ -116,6 +116,17 @@ def test_what_is_meant_is_written_and_every_value_stays(
     }
 
 
+def test_a_row_that_is_left_out_is_not_corrected_too(recorded: Recorded, tmp_path: Path) -> None:
+    def repeat_with_an_alias(rows: Rows) -> None:
+        rows.append({**copy.deepcopy(rows[1]), "mouse": "F"})
+
+    assert repair_rows(recorded, tmp_path, repeat_with_an_alias).corrections == (
+        f"{LIVE}: packed into a zip",
+        f"{LIVE}: left out, the same row is there already (1 row)",
+        f"{FINAL}: packed into a zip",
+    )
+
+
 @pytest.mark.parametrize("name", ["predictions_file_live_main_track.parquet.brotli", "live.parquet"])
 def test_files_are_known_by_what_they_hold(recorded: Recorded, tmp_path: Path, name: str) -> None:
     report = repair_rows(recorded, tmp_path, lambda rows: None, name)
@@ -222,6 +233,8 @@ def test_what_cannot_be_read_is_named_beside_what_can(recorded: Recorded, tmp_pa
     report = repair_submission(paths, recorded.store, out=tmp_path / "out")
     assert [Path(file).name for file in report.files] == ["submission_bonus_final.zip"]
     assert report.validation.passed
+    # Nothing was put right in what is not in the copy.
+    assert report.corrections == (f"{FINAL_BONUS}: packed into a zip",)
     told = "\n".join(report.left_out)
     for text in (
         "text: it is neither a zip nor a Parquet file",
