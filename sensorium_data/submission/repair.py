@@ -29,7 +29,7 @@ from sensorium_data.submission.reader import parquet_reader
 from sensorium_data.submission.record import FIXED, describe_file, encode_record, holds_files, read_record
 from sensorium_data.submission.section import read_magic
 from sensorium_data.submission.spool import RowSpool
-from sensorium_data.submission.validation import validate_files
+from sensorium_data.submission.validation import require_distinct, validate_files
 from sensorium_data.submission.writer import name_zips, write_zip
 
 __all__ = ["RepairReport", "repair_submission"]
@@ -113,7 +113,10 @@ def repair_submission(
         If a file cannot be opened, a zip is there already or would be too large, or no row can be used.
     StoreError
         If the store cannot be read.
+    UsageError
+        If a file is named twice.
     """
+    require_distinct(paths)
     opened = open_store(store)
     expected = read_expectation(opened)
     folder, files = Path(out), [Path(path) for path in paths]

@@ -33,7 +33,7 @@ from sensorium_data.submission.section import FileSection, read_magic
 from sensorium_data.submission.table import TableChecker
 from sensorium_data.submission.zip import ZipMember, list_members, open_member, open_zip
 
-__all__ = ["Check", "ValidationReport", "Violation", "validate_files", "validate_submission"]
+__all__ = ["Check", "ValidationReport", "Violation", "require_distinct", "validate_files", "validate_submission"]
 
 _MAIN_TIERS = (Tier.LIVE_TEST_MAIN, Tier.FINAL_TEST_MAIN)
 
@@ -70,15 +70,26 @@ def validate_submission(
         If a path does not exist or cannot be opened.
     StoreError
         If the store cannot be read or holds no scored session.
+    UsageError
+        If no file is named, or one twice.
     """
     if not paths:
         raise UsageError("no file to validate", expected="zips or Parquet files", remedy="name at least one")
+    require_distinct(paths)
     # By their names alone, where those tell them apart: sentences and tables stay short.
     names = [Path(path).name for path in paths]
     files = {
         _as_text(name if names.count(name) == 1 else path): Path(path) for name, path in zip(names, paths, strict=True)
     }
     return validate_files(files, open_store(store), frames=frames, progress=progress)
+
+
+def require_distinct(paths: Sequence[str | Path]) -> None:
+    """Raise a :class:`UsageError` if a file is named twice, by whatever path."""
+    places = [os.path.realpath(path) for path in paths]
+    twice = [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise UsageError("a file that is named twice", path=twice[0], remedy="name each file once")
 
 
 def _as_text(path: str | Path) -> str:

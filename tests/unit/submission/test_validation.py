@@ -22,8 +22,8 @@ from fixtures.submissions import (
     validate_rows,
     write_as_the_readme,
 )
-from sensorium_data.errors import UnknownNameError
-from sensorium_data.submission import ValidationReport, validate_submission
+from sensorium_data.errors import UnknownNameError, UsageError
+from sensorium_data.submission import ValidationReport, repair_submission, validate_submission
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,17 @@ def test_report_names_the_profile(recorded: Recorded, tmp_path: Path, n_cut: int
     report = validate_submission([path], recorded.store)
     assert report.passed, sentences(report)
     assert report.to_frame().set_index("check").loc["frames", "finding"].endswith(profile)
+
+
+def test_a_file_that_is_named_twice_is_an_error(recorded: Recorded, tmp_path: Path) -> None:
+    path = make_zip(recorded, tmp_path)
+    again = tmp_path / "x" / ".." / path.name
+    (tmp_path / "x").mkdir()
+    with pytest.raises(UsageError, match=f"{path}: a file that is named twice; name each file once"):
+        validate_submission([path, again], recorded.store)
+    with pytest.raises(UsageError, match="a file that is named twice"):
+        repair_submission([path, again], recorded.store, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_profile_may_be_insisted_on(recorded: Recorded, tmp_path: Path) -> None:
