@@ -217,7 +217,7 @@ def predict(
     tiers = list(dict.fromkeys(tier))
     # A mistyped name is told before runs are loaded.
     parse_tiers([name for name in tiers if name not in ("all", "test")], store)
-    shares = parse_weights(weights)
+    shares = parse_weights(weights, len(run))
     excluded = excluded_trials(exclude, exclude_from)
     if runs_as_flow(flow, "flows.evaluate"):
         from flows.evaluate import predict as predict_flow

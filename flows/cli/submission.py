@@ -91,7 +91,7 @@ def submit(
 
     if not predictions:
         raise UsageError("no predictions named", expected="one predictions store or more", remedy="name them")
-    shares = parse_weights(weights)
+    shares = parse_weights(weights, len(predictions))
     runs = runs or Settings().runs
     if runs_as_flow(flow, "flows.submit"):
         from flows.submit import submit as submit_flow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
 
 __all__ = ["choose_weights", "parse_weights"]
@@ -37,14 +38,21 @@ def choose_weights(weights: Sequence[float] | None, n_sources: int, *, of: str) 
         raise UsageError(
             f"the weights do not fit the {of}",
             found=", ".join(f"{weight:g}" for weight in given) or "none",
-            expected=f"{n_sources} positive numbers",
-            remedy=f"give one weight for each of the {of}, e.g. --weights 1,2",
+            expected=count_things(n_sources, "positive number"),
+            remedy=f"give one weight for each of the {of}, e.g. --weights {_example(n_sources)}",
         )
     return given
 
 
-def parse_weights(text: str | None) -> list[float] | None:
+def parse_weights(text: str | None, n_sources: int) -> list[float] | None:
     """Return the weights that a command line gives as ``1,2``; None where it gives none.
+
+    Parameters
+    ----------
+    text : str, optional
+        What is given.
+    n_sources : int
+        How many sources there are, for the example in the error.
 
     Raises
     ------
@@ -57,5 +65,12 @@ def parse_weights(text: str | None) -> list[float] | None:
         return [float(weight) for weight in text.split(",")]
     except ValueError:
         raise UsageError(
-            "--weights", found=repr(text), expected="numbers with commas between them", remedy="e.g. --weights 1,2"
+            "--weights",
+            found=repr(text),
+            expected="a number" if n_sources == 1 else "numbers with commas between them",
+            remedy=f"e.g. --weights {_example(n_sources)}",
         ) from None
+
+
+def _example(n_sources: int) -> str:
+    return ",".join(str(weight) for weight in range(1, n_sources + 1))

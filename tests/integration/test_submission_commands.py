@@ -57,7 +57,9 @@ def test_mean_of_several(sensorium: Command, predicted: Predicted, tmp_path: Pat
     assert "submission_main.md" in outcome.out
     assert "--weights 1,3" in (tmp_path / "submission_main.md").read_text()
     sensorium("submit", *arguments, "--weights", "1").assert_refused("2 positive numbers", "--weights 1,2")
-    sensorium("submit", *arguments, "--weights", "one,2").assert_refused("--weights", "one,2")
+    sensorium("submit", *arguments, "--weights", "one,2").assert_refused("one,2", "e.g. --weights 1,2")
+    alone = ["submit", predicted.path, *arguments[2:]]
+    sensorium(*alone, "--weights", "one").assert_refused("found 'one', expected a number; e.g. --weights 1")
     sensorium("submit", "--store", predicted.store, "--track", "main").assert_refused("no predictions named")
     sensorium("submit", *arguments, "--dtype", "float16").assert_refused("float16")
 

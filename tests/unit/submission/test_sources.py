@@ -60,6 +60,8 @@ def test_wrong_weights_are_refused(predicted: Predicted, other: str) -> None:
     for weights in ([1], [1, 2, 3], [1, 0], [1, -1], [1, float("nan")], []):
         with pytest.raises(UsageError, match=r"the weights do not fit the predictions: found .* 2 positive numbers"):
             open_entry([predicted.path, other], weights)
+    with pytest.raises(UsageError, match=r"found 1, 2, expected 1 positive number; .*, e\.g\. --weights 1$"):
+        open_entry(predicted.path, [1, 2])
 
 
 def test_the_same_predictions_twice_are_refused(predicted: Predicted) -> None:
