@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sensorium_data.archive import NpyError, parse_npy
 from sensorium_data.errors import PredictionsError, UnknownNameError, UsageError
 from sensorium_data.files import read_regular
-from sensorium_data.predictions.predictions import ArraysReport, from_arrays
+from sensorium_data.predictions.predictions import ArraysReport, write_arrays
 from sensorium_data.predictions.writer import ResponseUnits
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, find_session, parse_trial
@@ -66,7 +66,15 @@ def from_folder(
         raise UsageError(
             "no array to read", path=root, expected="SESSION/TRIAL.npy", remedy="give the folder of sessions"
         )
-    return from_arrays(url, store, arrays, response_units=response_units, attributes=attributes, progress=progress)
+    return write_arrays(
+        url,
+        store,
+        arrays,
+        response_units=response_units,
+        attributes=attributes,
+        progress=progress,
+        name_array=lambda session, trial: root / session / f"{trial}{_SUFFIX}",
+    )
 
 
 class _TrialFiles(Mapping[int, npt.NDArray[Any]]):
@@ -115,6 +123,13 @@ def _visible_entries(folder: Path) -> list[Path]:
 
 
 def _session_of(path: Path) -> Session:
+    if not path.is_dir():
+        raise PredictionsError(
+            "a file beside the folders of sessions",
+            path=path,
+            expected="folders of sessions, with a file TRIAL.npy for each trial",
+            remedy="take it out of the folder",
+        )
     try:
         return find_session(path.name)
     except UnknownNameError as error:

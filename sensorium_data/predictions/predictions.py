@@ -24,18 +24,20 @@ It is written under ``<url>.partial`` and renamed when it is whole.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.predictions.reader import open_predictions, predictions_attributes
 from sensorium_data.predictions.writer import PredictionsWriter, ResponseUnits
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.sessions import find_session, sort_tiers
+from sensorium_data.sessions import Session, find_session, sort_tiers
 from sensorium_data.store import StoreLike, open_store
 
 __all__ = [
@@ -44,7 +46,11 @@ __all__ = [
     "ResponseUnits",
     "create_predictions",
     "from_arrays",
+    "write_arrays",
 ]
+
+# More missing trials than this are not named in one line.
+_MOST_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -177,14 +183,41 @@ def from_arrays(
     ...     from_arrays("mine", store, arrays, response_units="standardized")
     ...     write_submission("mine", store, track="main", out="submission")
     """
+    return write_arrays(
+        url, store, arrays, response_units=response_units, attributes=attributes, progress=progress, name_array=None
+    )
+
+
+def write_arrays(
+    url: str,
+    store: StoreLike,
+    arrays: Mapping[str, Mapping[int, npt.ArrayLike]],
+    *,
+    response_units: ResponseUnits,
+    attributes: Mapping[str, Any] | None,
+    progress: Progress,
+    name_array: Callable[[str, int], Path] | None,
+) -> ArraysReport:
+    """Do what :func:`from_arrays` does.
+
+    Parameters
+    ----------
+    url, store, arrays, response_units, attributes, progress
+        As :func:`from_arrays` takes them.
+    name_array : callable, optional
+        Returns the file that a trial's array is expected in, by the session's key in ``arrays`` and the trial's id.
+    """
     if len({find_session(name) for name in arrays}) < len(arrays):
         raise UsageError("a session is named twice", found=", ".join(arrays), remedy="name it by its alias or in full")
     opened = open_store(store)
     lengths: dict[str, dict[int, int]] = {}
+    n_neurons: dict[str, int] = {}
+    valid: dict[str, dict[int, str]] = {}
     tiers: set[str] = set()
     for name, trials in arrays.items():
         recorded = opened[name]
         ids = recorded["trial"].values.tolist()
+        n_neurons[name] = recorded.sizes["neuron"]
         lengths[name] = dict(zip(ids, recorded["n_frames"].values.tolist(), strict=True))
         for trial in trials:
             if trial not in lengths[name]:
@@ -197,7 +230,9 @@ def from_arrays(
                 )
         # By their keys: asking a mapping whether it holds a trial may make it load the array.
         named = set(trials)
-        tiers.update(tier for trial, tier in zip(ids, recorded["tier"].values.tolist(), strict=True) if trial in named)
+        tier_of = dict(zip(ids, recorded["tier"].values.tolist(), strict=True))
+        tiers.update(tier_of[trial] for trial in named)
+        valid[name] = {trial: tier_of[trial] for trial in recorded["trial"].values[recorded["valid"].values].tolist()}
     writer = create_predictions(
         url,
         store=opened,
@@ -206,6 +241,9 @@ def from_arrays(
         response_units=response_units,
         attributes=attributes,
     )
+    for name, trials in arrays.items():
+        wanted = [trial for trial, tier in valid[name].items() if tier in tiers]
+        _require_all(name, sorted({*wanted}.difference(trials)), len(wanted), name_array)
     n_total = sum(map(len, arrays.values()))
     if _holds(url, writer.attributes, arrays, progress):
         return ArraysReport("already done", n_total)
@@ -214,11 +252,57 @@ def from_arrays(
         for name, trials in arrays.items():
             for trial, values in trials.items():
                 prediction = np.asarray(values)
-                n_predicted = prediction.shape[-1] if prediction.ndim else 0
-                writer.write_trial(name, trial, prediction, first_frame=lengths[name][trial] - n_predicted)
+                n_frames = lengths[name][trial]
+                path = None if name_array is None else name_array(name, trial)
+                _require_shape(prediction.shape, n_neurons[name], n_frames, find_session(name), trial, path)
+                writer.write_trial(name, trial, prediction, first_frame=n_frames - prediction.shape[1])
                 n_done += 1
                 progress("write predictions", n_done, n_total)
     return ArraysReport("written", n_total)
+
+
+def _require_all(
+    name: str, missing: Sequence[int], n_wanted: int, name_array: Callable[[str, int], Path] | None
+) -> None:
+    """Raise a :class:`PredictionsError` if a session's trials are missing."""
+    if not missing:
+        return
+    raise PredictionsError(
+        "not every trial of the tiers was predicted",
+        session=find_session(name),
+        trial=missing[0],
+        path=None if name_array is None else name_array(name, missing[0]),
+        found=f"{count_things(len(missing), 'trial')} missing: {_list_some(missing)}",
+        expected=count_things(n_wanted, "trial"),
+        remedy="add the trial's array" if name_array is None else "save the trial's array in this file",
+    )
+
+
+def _require_shape(
+    shape: tuple[int, ...], n_neurons: int, n_frames: int, session: Session, trial: int, path: Path | None
+) -> None:
+    """Raise a :class:`PredictionsError` if an array's shape is not (neurons, up to as many frames as the trial has)."""
+
+    def fits(shape: tuple[int, ...]) -> bool:
+        return len(shape) == 2 and shape[0] == n_neurons and shape[1] <= n_frames
+
+    if fits(shape):
+        return
+    raise PredictionsError(
+        "wrong shape of a prediction",
+        session=session,
+        trial=trial,
+        path=path,
+        found=shape,
+        expected=f"({n_neurons}, up to {n_frames}), neurons by frames",
+        remedy="transpose it"
+        if fits(shape[::-1])
+        else "give every neuron, and frames that end with the trial's last valid one",
+    )
+
+
+def _list_some(trials: Sequence[int]) -> str:
+    return ", ".join(map(str, trials[:_MOST_LISTED])) + (", …" if len(trials) > _MOST_LISTED else "")
 
 
 def _holds(

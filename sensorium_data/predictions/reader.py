@@ -12,7 +12,7 @@ from typing import Any
 import xarray as xr
 
 from sensorium_data.errors import PredictionsError
-from sensorium_data.files import LocalObjects, open_objects, parse_json
+from sensorium_data.files import LocalObjects, Objects, open_objects, parse_json
 from sensorium_data.predictions.content_digest import digest_content, digest_values
 from sensorium_data.predictions.writer import PREDICTIONS_KIND, trial_key
 from sensorium_data.progress import Progress, ignore_progress
@@ -218,6 +218,8 @@ def _read_root(url: str) -> tuple[dict[str, Any], ObjectLedger | None]:
         data = objects.read(METADATA_KEY)
         attributes = dict(parse_json(data)["attributes"])
     except FileNotFoundError:
+        if _has_ledger(objects):
+            raise _damaged(url, f"no {METADATA_KEY}") from None
         unfinished = isinstance(objects, LocalObjects) and Path(f"{objects.root}.partial").exists()
         raise PredictionsError(
             "the predictions are unfinished" if unfinished else _NO_PREDICTIONS,
@@ -258,6 +260,15 @@ def _read_root(url: str) -> tuple[dict[str, Any], ObjectLedger | None]:
     if damage is not None:
         raise _damaged(url, f"{METADATA_KEY}: {damage}")
     return attributes, ledger
+
+
+def _has_ledger(objects: Objects) -> bool:
+    """Whether a ledger of predictions lies there: it is written before the root's metadata, which is lost then."""
+    try:
+        ledger = parse_json(objects.read(LEDGER_KEY))
+    except (FileNotFoundError, ValueError):
+        return False
+    return isinstance(ledger, dict) and ledger.get("kind") == PREDICTIONS_KIND
 
 
 def _damaged_object(url: str, session: Session, key: str, problem: str) -> PredictionsError:

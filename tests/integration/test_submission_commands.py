@@ -113,6 +113,6 @@ def test_what_is_no_folder_of_arrays_is_refused_in_one_line(
     base = ["--store", predicted.store, "--units", "raw", "--out", tmp_path / "p"]
     sensorium("from-arrays", tmp_path / "nothing", *base).assert_refused("nothing", "cannot be read")
     (folder / "notes.txt").write_text("x")
-    sensorium("from-arrays", folder, *base).assert_refused("notes.txt")
+    sensorium("from-arrays", folder, *base).assert_refused("notes.txt", "a file beside the folders")
     sensorium("from-arrays", folder, "--store", predicted.store, "--out", "x").assert_refused("--units")
     assert not (tmp_path / "p").exists()

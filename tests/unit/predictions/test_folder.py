@@ -81,7 +81,8 @@ def test_arrays_are_loaded_one_at_a_time(
         ("F/02.npy", r"F/02\.npy: no trial's array"),
         ("F/-2.npy", "no trial's array"),
         ("F/2.npz", "no trial's array"),
-        ("README", r"README: neither a session's alias nor its full name: found 'README'"),
+        ("README.txt", r"README\.txt: a file beside the folders of sessions: expected folders .*; take it out of the"),
+        ("F.npy", r"F\.npy: a file beside the folders of sessions"),
         ("dynamic29515/2.npy", "neither a session's alias nor its full name: found 'dynamic29515'"),
     ],
 )
@@ -118,11 +119,19 @@ def test_damaged_array_is_named_and_nothing_is_left(
 
 def test_missing_trials_and_wrong_shapes_are_named(predicted: Predicted, folder: Path, tmp_path: Path) -> None:
     np.save(folder / "F" / "2.npy", np.zeros((3, 22)))
-    with pytest.raises(PredictionsError, match=r"session F .*trial 2: wrong shape of a prediction: found \(3, 22\)"):
+    with pytest.raises(
+        PredictionsError, match=r"session F .*trial 2, .*F/2\.npy: wrong shape of a prediction: found \(3, 22\)"
+    ):
         from_folder(str(tmp_path / "p"), predicted.store, folder, response_units="raw")
     (folder / "F" / "2.npy").unlink()
-    with pytest.raises(PredictionsError, match=r"session F .*trial 2, .*not every trial of the tiers was predicted"):
+    (folder / "F" / "6.npy").unlink()
+    with pytest.raises(
+        PredictionsError,
+        match=r"trial 2, .*arrays/F/2\.npy: not every trial .* found 2 trials missing: 2, 6, expected 3 trials; "
+        "save the trial's array in this file",
+    ):
         from_folder(str(tmp_path / "p"), predicted.store, folder, response_units="raw")
+    assert not (tmp_path / "p.partial").exists()
 
 
 def test_folder_without_arrays_is_an_error(predicted: Predicted, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from sensorium_data.predictions import (
     open_predictions,
     predicted_sessions,
     predictions_attributes,
+    verify_predictions,
 )
 from sensorium_data.predictions.writer import PredictionsWriter
 from sensorium_data.schema import SCHEMA_VERSION
@@ -342,10 +343,22 @@ def test_arrays_of_any_model_make_a_store(recorded: tuple[str, HandMadeSession],
 
 def test_arrays_of_half_a_tier_are_refused(recorded: tuple[str, HandMadeSession], tmp_path: Path) -> None:
     store, _ = recorded
-    with pytest.raises(PredictionsError, match=r"trial 2, .*: not every trial of the tiers was predicted"):
+    with pytest.raises(PredictionsError, match=r"trial 2: not every trial .* 1 trial missing: 2, .*; add the trial"):
         from_arrays(str(tmp_path / "p"), store, {"J": {4: random_trial(4, 60)}}, response_units="raw")
     with pytest.raises(PredictionsError, match=r"trial 5, .*: no such trial"):
         from_arrays(str(tmp_path / "p"), store, {"J": {5: random_trial(4, 60)}}, response_units="raw")
+
+
+@pytest.mark.parametrize(
+    ("shape", "remedy"),
+    [((60, 3), "transpose it$"), ((20, 3), "transpose it$"), ((3, 61), "give every"), ((60,), "give"), ((), "give")],
+)
+def test_arrays_of_another_shape_are_told_what_is_wanted(
+    recorded: tuple[str, HandMadeSession], tmp_path: Path, shape: tuple[int, ...], remedy: str
+) -> None:
+    arrays = {"J": {2: random_trial(2, 57), 4: np.zeros(shape)}}
+    with pytest.raises(PredictionsError, match=rf"trial 4: .* expected \(3, up to 60\), neurons by frames; {remedy}"):
+        from_arrays(str(tmp_path / "p"), recorded[0], arrays, response_units="raw")
 
 
 def test_store_behind_a_url_is_found_only_when_whole(recorded: tuple[str, HandMadeSession]) -> None:
@@ -395,6 +408,20 @@ def test_lost_session_is_an_error(recorded: tuple[str, HandMadeSession], tmp_pat
     shutil.rmtree(tmp_path / "p" / made.session.name)
     with pytest.raises(PredictionsError, match="damaged"):
         open_predictions(str(tmp_path / "p"), "J")
+
+
+def test_predictions_without_their_root_are_damaged(recorded: tuple[str, HandMadeSession], tmp_path: Path) -> None:
+    url = str(tmp_path / "p")
+    write_oracle(url, recorded[0], identity="i")
+    (tmp_path / "p" / "zarr.json").unlink()
+    for call in (
+        lambda: predictions_attributes(url),
+        lambda: open_predictions(url, "J"),
+        lambda: find_predictions(url, "i"),
+        lambda: verify_predictions(url),
+    ):
+        with pytest.raises(PredictionsError, match=r"the predictions store is damaged: found no zarr\.json; "):
+            call()
 
 
 def test_wrong_arguments_are_named(recorded: tuple[str, HandMadeSession], tmp_path: Path) -> None:
