@@ -309,6 +309,7 @@ def score(
                 progress=progress,
                 exclude=excluded,
             )
+    table.require_scores()
     if parquet is not None:
         table.write_parquet(parquet)
     if picture is not None:

@@ -53,18 +53,12 @@ def choose_tier(table: ScoreTable) -> Tier:
     UsageError
         If nothing was scored.
     """
+    table.require_scores()
     n_sessions = {
         tier: sum(key[1:] == (tier, ALL_STIMULI) for key in table.neuron_scores)
         for tier in (*_TIERS_BY_INTEREST, *(Tier(key[1]) for key in table.neuron_scores))
     }
     most = max(n_sessions.values())
-    if most == 0:
-        raise UsageError(
-            "nothing was scored, so there is nothing to draw",
-            path=table.predictions,
-            found="; ".join(table.unscored),
-            remedy="predict a tier whose responses are known, such as oracle",
-        )
     return next(tier for tier in _TIERS_BY_INTEREST if n_sessions[tier] == most)
 
 

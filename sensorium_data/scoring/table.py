@@ -198,6 +198,16 @@ class ScoreTable:
         summary["session"] = [f"{n} sessions" for n in summary["session"]]
         return pd.concat([self.rows, summary[self.rows.columns]], ignore_index=True)
 
+    def require_scores(self) -> None:
+        """Raise a :class:`~sensorium_data.errors.UsageError` that says why, if nothing was scored."""
+        if not self.neuron_scores:
+            raise UsageError(
+                "nothing was scored",
+                path=self.predictions,
+                found="; ".join(self.unscored),
+                remedy="predict a tier whose responses are known, such as oracle",
+            )
+
     def to_neuron_frame(self) -> pd.DataFrame:
         """Return a row for each neuron, session, tier and stimulus.
 
@@ -250,13 +260,7 @@ class ScoreTable:
         UsageError
             If nothing was scored, or the file cannot be written.
         """
-        if not self.neuron_scores:
-            raise UsageError(
-                "nothing was scored",
-                path=self.predictions,
-                found="; ".join(self.unscored),
-                remedy="predict a tier whose responses are known, such as oracle",
-            )
+        self.require_scores()
         with NEURONS_FILE.replace(Path(path)) as partial:
             self.to_neuron_frame().to_parquet(partial, index=False)
 

@@ -47,6 +47,6 @@ def test_what_was_not_scored_cannot_be_drawn(recorded: PredictedSessions, tmp_pa
     with pytest.raises(UsageError, match="not scored: found train, expected oracle"):
         draw_scores(table, recorded.store, tmp_path / "x.png", tier="train")
     nothing = score_predictions(recorded.write("n", aliases="F", tiers=("live_test_main",)), recorded.store)
-    with pytest.raises(UsageError, match="nothing to draw"):
+    with pytest.raises(UsageError, match="nothing was scored"):
         draw_scores(nothing, recorded.store, tmp_path / "x.png")
     assert list(tmp_path.iterdir()) == []

@@ -30,6 +30,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> PredictedSessions:
     made.write("good", tiers=("oracle", "live_test_main"))
     made.write("noisy", predictions=noisy, tiers=("oracle", "live_test_main"))
     made.write("oracle-alone", tiers=("oracle",))
+    made.write("withheld", aliases="F", tiers=("live_test_main",))
     return made
 
 
@@ -56,6 +57,15 @@ def test_score_writes_all_its_forms(sensorium: Command, recorded: PredictedSessi
     assert {row["tier"] for row in document["sessions"]} == {"oracle", "live_test_main"}
     assert len(pd.read_parquet(parquet)) == sum(row["n_neurons"] for row in document["sessions"])
     assert imread(picture).shape[1] > 1000
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_score_says_that_nothing_was_scored(
+    sensorium: Command, recorded: PredictedSessions, options: list[str]
+) -> None:
+    outcome = sensorium("score", recorded.root / "withheld", "--store", recorded.store, *options)
+    outcome.assert_refused("withheld: nothing was scored: found session F", "only the competition's", "such as oracle")
+    assert outcome.out == ""
 
 
 def test_score_takes_tiers(sensorium: Command, recorded: PredictedSessions) -> None:
