@@ -137,7 +137,7 @@ def test_other_work_is_not_found_done(recorded: str, tmp_path: Path, capsys: pyt
     np.save(arrays / "F" / "1.npy", values)
     run_command(capsys, *from_folder).assert_refused("something lies there already")
     (arrays / "F" / "1.npy").unlink()
-    run_command(capsys, *from_folder).assert_refused("something lies there already")
+    run_command(capsys, *from_folder).assert_refused("not every trial of the tiers was predicted")
     assert "there is a zip already" in run_command(capsys, *fix, "--frames", "official").err
     zip_path = fixed / "submission_main.zip"
     zip_path.write_bytes(zip_path.read_bytes() + b"x")
