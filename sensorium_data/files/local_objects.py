@@ -110,6 +110,15 @@ class LocalObjects:
         except OSError as error:
             raise describe_failure("written", str(path), error) from error
 
+    def update(self, key: str, make: Callable[[bytes | None], bytes]) -> None:
+        try:
+            before: bytes | None = self.read(key)
+        except FileNotFoundError:
+            before = None
+        after = make(before)
+        if after != before:
+            self.write_durably(key, after)
+
     def sync(self, key: str) -> None:
         """Wait until an object has reached the disk; its name in its folder may still be on the way."""
         path = self._path_to_read(key)
@@ -158,6 +167,14 @@ class LocalObjects:
             for folder, _, names in os.walk(self.root)
             for name in names
         )
+
+    def folders(self) -> list[str] | None:
+        try:
+            return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise describe_failure("listed", str(self.root), error) from error
 
     def delete(self, key: str) -> None:
         path = self.path_to_change(key)

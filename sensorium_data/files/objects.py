@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import fsspec.core
@@ -45,6 +46,13 @@ class Objects(Protocol):
     def write_durably(self, key: str, data: bytes) -> None:
         """Write an object, and return when not even a power cut would undo it."""
 
+    def update(self, key: str, make: Callable[[bytes | None], bytes]) -> None:
+        """Replace an object durably by what ``make`` returns of its bytes; None stands for an object that is not there.
+
+        On a local disk the caller holds a lock. Where the object store has conditional writes (S3), ``make`` is called
+        again if somebody else wrote meanwhile, and nothing of theirs is lost.
+        """
+
     def size(self, key: str) -> int | None:
         """Return the size of an object in bytes, ``None`` if there is none."""
 
@@ -53,6 +61,9 @@ class Objects(Protocol):
 
     def keys(self) -> list[str] | None:
         """Return every key under the root, sorted; ``None`` where the root cannot be listed (HTTP)."""
+
+    def folders(self) -> list[str] | None:
+        """Return the names of the folders directly under the root, sorted; ``None`` where it cannot be listed."""
 
     def delete(self, key: str) -> None:
         """Delete an object, if it is there."""

@@ -6,6 +6,7 @@ import contextlib
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["RemoteObjects"]
 
 _OBJECT_STORES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "s3", "s3a"})
+
+# Another writer of the root is done in a second or so.
+_N_UPDATES = 30
+# A condition that does not hold, and two writes at the same time.
+_OVERTAKEN_STATUSES = frozenset({409, 412})
 
 _Value = TypeVar("_Value")
 
@@ -83,6 +89,44 @@ class RemoteObjects:
     def write_durably(self, key: str, data: bytes) -> None:
         self.write(key, data)
 
+    def update(self, key: str, make: Callable[[bytes | None], bytes]) -> None:
+        for attempt in range(1, _N_UPDATES + 1):
+            before, condition = self._read_with_condition(key)
+            after = make(before)
+            if after == before:
+                return
+            try:
+                self._put(key, partial(self._write_if, after, condition))
+            except StoreError as error:
+                if not condition or not _is_overtaken(error.__cause__):
+                    raise
+            else:
+                # Without conditions, somebody who wrote at the same time is noticed afterwards.
+                if condition or self._read_with_condition(key)[0] == after:
+                    return
+            time.sleep(self.policy.wait_s(min(attempt, 3)))
+        raise StoreError(
+            "others change the object all the time",
+            path=self.locate(key),
+            found=f"{_N_UPDATES} attempts",
+            remedy="run it again: what is finished is kept",
+        )
+
+    def _write_if(self, data: bytes, condition: dict[str, Any], path: str) -> None:
+        self._fs.pipe_file(path, data, **condition)
+
+    def _read_with_condition(self, key: str) -> tuple[bytes | None, dict[str, Any]]:
+        """Return an object's bytes, and what makes a write fail if they have changed since; nothing where none does."""
+        conditional = bool(self._protocols & {"s3", "s3a"})
+        path = self._full(key)
+        try:
+            # The tag first: if somebody writes in between, it is older than the bytes, and the write fails.
+            self._fs.invalidate_cache()
+            tag = self._insist("read", key, lambda: self._fs.info(path))["ETag"] if conditional else None
+            return self.read(key), {} if tag is None else {"IfMatch": tag}
+        except FileNotFoundError:
+            return None, {"mode": "create"} if conditional else {}
+
     def upload(self, path: Path, key: str) -> None:
         """Make an object of a local file, whatever its size."""
         self._put(key, lambda target: self._fs.put_file(str(path), target))
@@ -138,6 +182,18 @@ class RemoteObjects:
         root = self._fs._strip_protocol(self._path)
         return sorted(str(path)[len(root) :].lstrip("/") for path in found)
 
+    def folders(self) -> list[str] | None:
+        if "http" in self._url.partition("://")[0]:
+            return None
+        self._fs.invalidate_cache()
+        try:
+            entries = self._insist("listed", "", lambda: self._fs.ls(self._path, detail=True))
+        except FileNotFoundError:
+            return []
+        return sorted(
+            str(entry["name"]).rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory"
+        )
+
     def delete(self, key: str) -> None:
         path = self._full(key)
         with contextlib.suppress(FileNotFoundError):
@@ -186,3 +242,12 @@ class RemoteObjects:
                     raise describe_failure(action, path, error, remedy_for(error)) from error
                 time.sleep(self.policy.wait_s(attempt))
         raise AssertionError("a retry policy allows at least one attempt")
+
+
+def _is_overtaken(error: BaseException | None) -> bool:
+    """Whether a conditional write failed because somebody else wrote."""
+    if isinstance(error, FileExistsError):
+        return True
+    return error is not None and any(
+        status_of(one) in _OVERTAKEN_STATUSES for one in (error, error.__cause__) if one is not None
+    )

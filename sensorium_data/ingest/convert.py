@@ -296,7 +296,7 @@ class _Conversion:
                 target = find(Store(objects))
                 if not target.done:
                     report = self._convert(target, Workspace(objects, session, target.group), started)
-                    publish_root(objects, session=session, group=target.group)
+                    publish_root(objects, session=session, group=target.group, rereads=repairs)
                     return report
                 for one in leftovers:
                     one.tidy_up()
@@ -304,7 +304,7 @@ class _Conversion:
             repairs or target.is_to_be_pointed_to or self.store.lacks_versions_file or session not in self.store.listed
         )
         if is_to_be_listed or is_locked(objects, ROOT_LOCK):
-            publish_root(objects, session=session, group=target.group)
+            publish_root(objects, session=session, group=target.group, rereads=repairs)
         return self._report_done(target, started)
 
     def _report_done(self, target: Target, started: float) -> ConversionReport:

@@ -305,7 +305,7 @@ class Store:
         objects = self.objects
         if isinstance(objects, LocalObjects):
             _require_store(objects, self.root_metadata)
-            return list_published(objects)
+            return list_published(objects) or ()
         if self._root is None:
             raise _no_store(objects)
         return self._root

@@ -111,7 +111,9 @@ def is_locked(objects: Objects, name: str) -> bool:
     return isinstance(objects, LocalObjects) and _lock_path(objects, name).exists()
 
 
-def publish_root(objects: Objects, *, session: Session | None = None, group: str | None = None) -> None:
+def publish_root(
+    objects: Objects, *, session: Session | None = None, group: str | None = None, rereads: bool = False
+) -> None:
     """Write the root group's metadata, which list the published sessions and carry all their arrays'.
 
     Readers that cannot list a folder (HTTP) find the sessions by them.
@@ -124,6 +126,9 @@ def publish_root(objects: Objects, *, session: Session | None = None, group: str
         A session that has just been published.
     group : str, optional
         The group to point to as its current version.
+    rereads : bool
+        Read the metadata of all groups again. Elsewhere than on a local disk those that the root has are kept
+        otherwise: a published group never changes, and reading each takes a request.
     """
     with exclusive_access(objects, ROOT_LOCK):
         if isinstance(objects, LocalObjects):
@@ -131,15 +136,18 @@ def publish_root(objects: Objects, *, session: Session | None = None, group: str
             objects.clear_unfinished(VERSIONS_KEY)
         if session is not None and group is not None and current_group(objects, session) != group:
             point_to(objects, session, group)
-        known = {*_list_again(objects), *(() if session is None else (session,))}
-        versions = read_versions(objects)
-        if versions and not objects.exists(VERSIONS_KEY):
+        if not objects.exists(VERSIONS_KEY) and (versions := read_versions(objects)):
             # Lost. The root's metadata, which say the same, are about to be written anew.
             write_versions(objects, versions)
-        before = read_root_metadata(objects)
-        data = compose_root(objects, known, versions, before=before)
-        if data != before:
-            objects.write_durably(METADATA_KEY, data)
+
+        def compose(before: bytes | None) -> bytes:
+            # Listed again whenever somebody else published meanwhile.
+            known = {*_list_again(objects, before), *(() if session is None else (session,))}
+            own = frozenset(() if session is None else (session,))
+            fresh = None if rereads or isinstance(objects, LocalObjects) else own
+            return compose_root(objects, known, read_versions(objects), before=before, fresh=fresh)
+
+        objects.update(METADATA_KEY, compose)
 
 
 def read_root(objects: Objects) -> tuple[Session, ...] | None:
@@ -167,7 +175,7 @@ def parse_root(objects: Objects, metadata: bytes | None) -> tuple[Session, ...] 
                 raise ValueError(f"{name!r} is no session's full name")
         return tuple(sorted(map(find_session, listed)))
     except (ValueError, KeyError, TypeError, UnknownNameError) as error:
-        published = list_published(objects) if isinstance(objects, LocalObjects) else ()
+        published = list_published(objects)
         if published:
             raise StoreError(
                 "the store's list of its sessions is damaged",
@@ -220,25 +228,38 @@ def refuse_other_root(objects: Objects, metadata: bytes | None) -> None:
     )
 
 
-def list_published(objects: LocalObjects) -> tuple[Session, ...]:
-    """Return the sessions whose groups lie in a local store, whether or not its root's metadata list them."""
+def list_published(objects: Objects) -> tuple[Session, ...] | None:
+    """Return the sessions whose groups lie in a store, whether or not its root's metadata list them.
+
+    None where the root cannot be listed. Elsewhere than on a local disk unfinished groups are among them.
+    """
+    folders = objects.folders()
+    if folders is None:
+        return None
     found = set()
-    for folder in objects.root.iterdir() if objects.root.is_dir() else ():
-        # A group whose metadata were lost is damaged, and not gone.
-        if not (folder / METADATA_KEY).is_file() and not (folder / LEDGER_KEY).is_file():
-            continue
+    for folder in folders:
         # Of a session's versions, the first ones may have been deleted.
-        name = session_name_of(folder.name)
+        name = session_name_of(folder)
         with contextlib.suppress(UnknownNameError):
             session = find_session(name)
-            # The user's own Zarr groups may lie here as well; they have no ledger.
-            if name == session.name and (session.is_described or (folder / LEDGER_KEY).is_file()):
+            if name == session.name and (not isinstance(objects, LocalObjects) or _is_group(objects, session, folder)):
                 found.add(session)
     return tuple(sorted(found))
 
 
+def _is_group(objects: LocalObjects, session: Session, folder: str) -> bool:
+    # A group whose metadata were lost is damaged, and not gone. The user's own Zarr groups have no ledger.
+    has_ledger = (objects.root / folder / LEDGER_KEY).is_file()
+    return has_ledger or (session.is_described and (objects.root / folder / METADATA_KEY).is_file())
+
+
 def compose_root(
-    objects: Objects, known: Set[Session], versions: Mapping[str, str], *, before: bytes | None = None
+    objects: Objects,
+    known: Set[Session],
+    versions: Mapping[str, str],
+    *,
+    before: bytes | None = None,
+    fresh: Set[Session] | None = None,
 ) -> bytes:
     """Return the root group's metadata as the sessions' groups have them.
 
@@ -253,6 +274,8 @@ def compose_root(
     before : bytes, optional
         The root's metadata as they were: a session that is damaged stays in them as it was, and keeps no other from
         being listed.
+    fresh : set of Session, optional
+        The sessions to read though ``before`` has their groups; all by default.
 
     Raises
     ------
@@ -261,16 +284,18 @@ def compose_root(
     """
     nodes: dict[str, Mapping[str, Any]] = {}
     listed = []
-    candidates = set(known)
-    candidates.update(list_published(objects) if isinstance(objects, LocalObjects) else SESSIONS.values())
+    there = list_published(objects)
+    candidates = {*known, *(SESSIONS.values() if there is None else there)}
     for session in sorted(candidates):
         group = versions.get(session.name, session.name)
-        try:
-            found = _read_nodes(objects, session, group)
-        except StoreError:
-            if before is None:
-                raise
-            found = _recall_nodes(before, group)
+        recalled = {} if before is None else _recall_nodes(before, group)
+        found: Mapping[str, Any] | None = recalled
+        if not recalled or fresh is None or session in fresh:
+            try:
+                found = _read_nodes(objects, session, group)
+            except StoreError:
+                if before is None:
+                    raise
         if found is None:
             continue
         nodes.update(found)
@@ -302,10 +327,10 @@ def _recall_nodes(before: bytes, group: str) -> dict[str, Any]:
         return {}
 
 
-def _list_again(objects: Objects) -> tuple[Session, ...]:
+def _list_again(objects: Objects, metadata: bytes | None) -> tuple[Session, ...]:
     """Return what the root's metadata list, nothing where they are damaged: they are about to be written anew."""
     try:
-        return read_root(objects) or ()
+        return parse_root(objects, metadata) or ()
     except StoreError:
         return ()
 

@@ -104,7 +104,7 @@ def _require_version(name: str, group: object) -> None:
 
 def point_to(objects: Objects, session: Session, group: str) -> None:
     """Make a group the session's current one. The caller must hold the lock of the root."""
-    write_versions(objects, {**read_versions(objects), session.name: group})
+    objects.update(VERSIONS_KEY, lambda _: seal({**read_versions(objects), session.name: group}))
 
 
 def write_versions(objects: Objects, versions: Mapping[str, str]) -> None:

@@ -126,3 +126,34 @@ def test_an_object_is_read_in_one_request(s3: ObjectStore, store: str) -> None:
     s3.requests.clear()
     objects.read("zarr.json")
     assert s3.requests == {"GET": 1}
+
+
+def test_machines_that_publish_at_once_lose_no_session(s3: ObjectStore, tmp_path: Path) -> None:
+    """Sessions that the catalogue lacks, each ingested by a process of its own."""
+    names = [f"dynamic3000{number}-1-1-Video-lab" for number in range(3)]
+    for name in names:
+        make_recording(name, TIERS[:2], n_neurons=2).write(tmp_path)
+    s3.latency_s = 0.02
+    command = [sys.executable, "-c", COMMAND, "ingest"]
+    places = ["--store", f"{s3.url}/shared", "--source", str(tmp_path)]
+    machines = [subprocess.Popen([*command, name, *places], stderr=subprocess.PIPE, text=True) for name in names]
+    for machine in machines:
+        _, said = machine.communicate(timeout=120)
+        assert machine.returncode == 0, said
+    assert [session.name for session in open_store(f"{s3.url}/shared")] == names
+
+
+def test_an_update_loses_nothing_that_others_write_meanwhile(s3: ObjectStore) -> None:
+    objects = RemoteObjects(f"{s3.url}/counter", PATIENT)
+    seen = []
+
+    def add_one(before: bytes | None) -> bytes:
+        seen.append(before)
+        if len(seen) in (1, 3):
+            objects.write("n", str(int(before or 0) + 10).encode())
+        return str(int(before or 0) + 1).encode()
+
+    objects.update("n", add_one)
+    objects.update("n", add_one)
+    assert objects.read("n") == b"22"
+    assert seen == [None, b"10", b"11", b"21"]
