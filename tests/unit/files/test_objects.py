@@ -119,7 +119,10 @@ def test_a_lock_whose_folder_can_never_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "gone" / "farther")
     (tmp_path / "file").touch()
     for root in ("dangling", "file"):
-        with pytest.raises(StoreError, match="cannot be written"), exclusive_access(LocalObjects(tmp_path / root), "F"):
+        with (
+            pytest.raises(StoreError, match="cannot be locked for writing"),
+            exclusive_access(LocalObjects(tmp_path / root), "F"),
+        ):
             pass
 
 
