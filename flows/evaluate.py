@@ -10,6 +10,7 @@ from flows.reporting import log_line, publish_table, quiet_known_errors, run_pro
 from flows.training import Device, slot_for
 from models.prediction import PredictionReport
 from models.prediction import predict as predict_tiers
+from sensorium_data.counting import count_things
 from sensorium_data.frames import FramesProfile
 from sensorium_data.scoring import Bootstrap, Leaderboard, Reference, ScoreTable, compare_predictions
 
@@ -45,7 +46,7 @@ def predict_task(
         )
     for note in report.notes:
         log_line(note)
-    log_line(f"predictions {report.predictions}: {report.status}, {report.n_trials} trials")
+    log_line(f"predictions {report.predictions}: {report.status}, {count_things(report.n_trials, 'trial')}")
     return report
 
 

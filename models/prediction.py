@@ -22,6 +22,7 @@ from models.layouts import find_layout
 from models.response_model import ResponseModel
 from models.runs import Run, load_run, require_model_inputs
 from models.whole_trials import predict_whole
+from sensorium_data.counting import count_things
 from sensorium_data.errors import RunError, UsageError
 from sensorium_data.predictions import choose_weights, create_predictions, find_predictions
 from sensorium_data.progress import Progress, ignore_progress
@@ -337,7 +338,7 @@ class _Ensemble:
                     "the trial is too short for the model",
                     session=batch.session,
                     trial=batch.trials[0],
-                    found=f"{batch.n_frames} frames",
+                    found=count_things(batch.n_frames, "frame"),
                 )
             frames = slice(batch.n_frames - prediction_NT.shape[1], batch.n_frames)
             normalizer = self._normalizers[_scale_of(config)][batch.session]
@@ -392,7 +393,7 @@ def _find_neurons(runs: Sequence[Run], session: str) -> tuple[int, ...]:
                 "the runs of the ensemble predict different neurons",
                 session=session,
                 path=run.location,
-                found=f"{len(unit_ids)} neurons",
+                found=count_things(len(unit_ids), "neuron"),
                 expected=f"the {len(by_run[0])} of {runs[0].location}, {len(set(unit_ids) & set(by_run[0]))} of which "
                 "it predicts",
                 remedy="choose runs that were trained on the same neurons",

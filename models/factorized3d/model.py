@@ -17,6 +17,7 @@ from models.factorized3d.config import Factorized3dConfig
 from models.layers import FullGaussianReadout, Shifter, elu1, invert_elu1, spatial_roughness, temporal_roughness
 from models.neurons import NeuronInfo
 from models.response_model import ResponseModel
+from sensorium_data.counting import count_things
 from sensorium_data.errors import UnknownNameError, UsageError
 
 __all__ = ["Factorized3d", "FactorizedCore", "FactorizedLayer"]
@@ -84,7 +85,7 @@ class Factorized3d(ResponseModel):
                 raise UsageError(
                     "the window is too short for the model",
                     session=session,
-                    found=f"{n_frames_window} frames",
+                    found=count_things(n_frames_window, "frame"),
                     expected=f"at least {self.n_frames_lost + 1}",
                 )
         features_BTCHW = self.core(videos_BCTHW).transpose(1, 2)

@@ -23,6 +23,7 @@ from models.runs.location import split_run
 from models.runs.metrics import EpochMetrics, read_metrics
 from models.runs.weights import load_weights, require_weights
 from models.settings import MachineSettings
+from sensorium_data.counting import count_things
 from sensorium_data.errors import RunError
 from sensorium_data.files import LocalObjects, digest_file
 from sensorium_data.predictions import read_run_ledger, require_run_ledger
@@ -210,7 +211,7 @@ class Run:
                 "the store's neurons are not those that the run was trained on",
                 session=name,
                 path=self.location,
-                found=f"{len(found)} neurons, {n_same} of them the run's",
+                found=f"{count_things(len(found), 'neuron')}, {n_same} of them the run's",
                 expected=f"the run's {len(expected)}, in their order",
                 remedy="use the store that the run was trained from, or train again",
             )

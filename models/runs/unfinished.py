@@ -8,6 +8,7 @@ from models.config import TrainingConfig, list_settings
 from models.runs.data import RunData
 from models.runs.location import RunsFolder
 from models.settings import MachineSettings
+from sensorium_data.counting import count_things
 from sensorium_data.errors import RunError
 
 __all__ = ["explain_no_unfinished", "list_differences"]
@@ -77,7 +78,7 @@ def list_differences(other: TrainingConfig, other_data: RunData, config: Trainin
         elif sessions[name].unit_ids != asked[name].unit_ids:
             theirs_ids, our_ids = set(sessions[name].unit_ids), set(asked[name].unit_ids)
             differences.append(
-                f"session {name} has {len(theirs_ids)} neurons, not these {len(our_ids)} "
+                f"session {name} has {count_things(len(theirs_ids), 'neuron')}, not these {len(our_ids)} "
                 f"({len(theirs_ids & our_ids)} are the same)"
             )
         elif sessions[name].digest != asked[name].digest:

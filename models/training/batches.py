@@ -265,8 +265,8 @@ def _choose(
     """Return the trials that are trained on, and a sentence for each session that has too few."""
     chosen = tuple(choose_trials(trials, config.n_trials) for trials in training)
     few = tuple(
-        f"Session {find_session(trials.session)} has {len(trials)} trials to train on, fewer than {config.n_trials}: "
-        "all of them are taken."
+        f"Session {find_session(trials.session)} has {count_things(len(trials), 'trial')} to train on, fewer than "
+        f"{config.n_trials}: all of them are taken."
         for trials in training
         if config.n_trials is not None and len(trials) < config.n_trials
     )

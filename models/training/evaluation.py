@@ -20,6 +20,7 @@ from models.training.objective import poisson_loss
 from models.training.ranks import Ranks
 from models.training.scores import SCORES, ScoreRule, score_names
 from models.whole_trials import predict_whole
+from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
 from sensorium_data.scoring import CorrelationAccumulator
 from sensorium_data.statistics import Normalizer
@@ -141,7 +142,7 @@ class _SessionResult:
                 "no frame is left to score",
                 session=inputs.session,
                 trial=inputs.trials[0],
-                found=f"{n_frames} frames",
+                found=count_things(n_frames, "frame"),
                 expected=f"more than {first_frame}",
             )
         self.loss += float(poisson_loss(predictions_BNT[..., -n_scored:], responses_BNT[..., -n_scored:]))

@@ -28,6 +28,7 @@ from sensorium_data.archive.sources import RetryPolicy, open_source
 from sensorium_data.archive.tree import TreeContainer
 from sensorium_data.archive.unpacking import reserve_memory
 from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, read_index
+from sensorium_data.counting import count_things
 from sensorium_data.errors import ArchiveError, TrialError
 from sensorium_data.sessions import SESSIONS, Session, parse_trial
 
@@ -163,7 +164,8 @@ class SessionArchive:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<SessionArchive {self.name}: {len(self.entries)} members, {self.size_bytes:,} bytes at {self.url}>"
+        n_members = count_things(len(self.entries), "member")
+        return f"<SessionArchive {self.name}: {n_members}, {self.size_bytes:,} bytes at {self.url}>"
 
     @property
     def digest(self) -> str:

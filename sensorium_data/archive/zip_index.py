@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from sensorium_data import limits
 from sensorium_data.archive.pointers import POINTER_SIZE_BYTES, find_pointer
 from sensorium_data.archive.sources import ByteSource
+from sensorium_data.counting import count_things
 from sensorium_data.errors import ArchiveError
 from sensorium_data.names import find_name_problem
 
@@ -187,8 +188,8 @@ class _IndexReader:
         if len(entries) != directory.n_entries:
             raise self._damaged(
                 "the central directory is damaged",
-                found="more" if len(entries) > directory.n_entries else f"{len(entries)} entries",
-                expected=f"{directory.n_entries} entries",
+                found="more" if len(entries) > directory.n_entries else count_things(len(entries), "entry", "entries"),
+                expected=count_things(directory.n_entries, "entry", "entries"),
             )
         return ZipIndex(tuple(self._bounded(entries, directory)), hashlib.sha256(content).hexdigest())
 
@@ -231,7 +232,7 @@ class _IndexReader:
         if directory.n_entries > limits.MAX_INDEX_ENTRIES:
             raise self._damaged(
                 "the archive has too many members to be a session's",
-                found=f"{directory.n_entries} entries",
+                found=count_things(directory.n_entries, "entry", "entries"),
                 expected=f"at most {limits.MAX_INDEX_ENTRIES} entries (MAX_INDEX_ENTRIES)",
                 remedy="pack the session's folder alone, or " + _DOWNLOAD_AGAIN,
             )

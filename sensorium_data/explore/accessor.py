@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import UnknownNameError, UsageError
 from sensorium_data.sessions import Stimulus, Tier
 
@@ -162,7 +163,7 @@ class SensoriumAccessor:
             peaks = np.maximum(peaks, max(_LEAST_PEAK * float(peaks.max()), float(np.finfo(np.float32).tiny)))
             rows = np.arange(responses.sizes["neuron"])
             axes.plot(seconds, (responses.values / peaks + rows[:, np.newaxis]).T, linewidth=0.7, color="black")
-        axes.set(ylabel=f"{responses.sizes['neuron']} neurons", yticks=[], xlim=(seconds[0], seconds[-1]))
+        axes.set(ylabel=count_things(responses.sizes["neuron"], "neuron"), yticks=[], xlim=(seconds[0], seconds[-1]))
         title = f"trial {trial}: {block.tier.item()}, {block.stimulus.item()}, movie {block.movie.item()}"
         if "presentation" in block.coords and block.presentation >= 0:
             title += f", presentation {block.presentation.item()}"

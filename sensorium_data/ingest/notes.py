@@ -132,7 +132,7 @@ def _describe_computed(computed: ComputedStatistics, contents: SessionContents) 
     which = which or f"statistics of {', '.join(computed.variables)}"
     unknown = [name for name in computed.variables if name not in computed.known_variables]
     if computed.n_trials:
-        yield f"the archive gives no {which}: computed over {computed.n_trials} trials of tier train"
+        yield f"the archive gives no {which}: computed over {count_things(computed.n_trials, 'trial')} of tier train"
         if unknown:
             yield f"no trial of tier train holds a value of {', '.join(unknown)}: their statistics are unknown"
     else:

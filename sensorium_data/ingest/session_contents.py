@@ -102,9 +102,9 @@ class SessionContents:
         found = Counter(self.tiers)
         for tier, expected in self.session.n_trials_by_tier.items():
             if found[tier] != expected:
-                notes.append(f"{tier} has {found[tier]} trials, published are {expected}")
+                notes.append(f"{tier} has {count_things(found[tier], 'trial')}, published are {expected}")
         if self.n_neurons != self.session.n_neurons:
-            notes.append(f"{self.n_neurons} neurons, published are {self.session.n_neurons}")
+            notes.append(f"{count_things(self.n_neurons, 'neuron')}, published are {self.session.n_neurons:,}")
         if n_frames_padded != self.session.n_frames_padded:
             notes.append(f"trials are padded to {n_frames_padded} frames, published is {self.session.n_frames_padded}")
         return tuple(notes)
@@ -263,7 +263,7 @@ def _choose_tiers(
                 member,
                 "the trial has files and no tier",
                 trial=trial,
-                found=f"{len(names)} tiers",
+                found=count_things(len(names), "tier"),
                 expected=f"at least {trial + 1}",
             )
         name = names[trial]

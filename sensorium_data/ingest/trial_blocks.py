@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from sensorium_data.archive import SessionArchive, reserve_memory
+from sensorium_data.counting import count_things
 from sensorium_data.ingest.adaptation import resize_frames
 from sensorium_data.ingest.session_contents import SessionContents, wrong_member
 from sensorium_data.movies import N_FRAMES_BY_STIMULUS, sign_video
@@ -232,7 +233,7 @@ def _count_valid_frames(video: np.ndarray) -> tuple[int, str]:
     if finite[n_frames:].any():
         return 0, f"the video's frame {n_frames} is not finite, and later ones are"
     if n_frames > _LONGEST_STIMULUS and np.ptp(video[..., :n_frames]) == 0:
-        return 0, f"the video is empty: {n_frames} frames of one constant value"
+        return 0, f"the video is empty: {count_things(n_frames, 'frame')} of one constant value"
     return n_frames, ""
 
 
@@ -323,7 +324,7 @@ def _check_freely(
             member,
             f"{variable} {'are' if variable == 'responses' else 'is'} not sampled at the frames of the video",
             trial=trial,
-            found=f"{n_frames} frames",
+            found=count_things(n_frames, "frame"),
             expected=f"{shape[-1]} frames, or up to {MOST_MISSING_FRAMES} more or fewer",
             remedy=f"resample {variable} to the frames of the video",
         )

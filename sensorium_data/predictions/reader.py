@@ -11,6 +11,7 @@ from typing import Any
 
 import xarray as xr
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import PredictionsError
 from sensorium_data.files import LocalObjects, Objects, open_objects, parse_json
 from sensorium_data.predictions.content_digest import digest_content, digest_values
@@ -82,8 +83,8 @@ def find_predictions(url: str, identity: str) -> bool:
         for key, stored in ledger.objects.items():
             size_bytes = objects.size(key)
             if size_bytes != stored.size_bytes:
-                damage = "is missing" if size_bytes is None else f"has {size_bytes} bytes"
-                raise _damaged(url, f"{key} {damage}", expected=f"{stored.size_bytes} bytes")
+                damage = f"no {key}" if size_bytes is None else f"{key} of {count_things(size_bytes, 'byte')}"
+                raise _damaged(url, damage, expected=f"an object of {count_things(stored.size_bytes, 'byte')}")
     return True
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import PredictionsError, StoreError, UsageError
 from sensorium_data.files import parse_json
 from sensorium_data.predictions.reader import open_predictions
@@ -171,8 +172,8 @@ class StandardizedPredictions:
                 session=self.session,
                 trial=trial,
                 path=self._path,
-                found=f"no value at {missing.size} frames between {missing[0]} and {missing[-1]} "
-                f"of {n_neurons} neurons, first of neuron {self.neurons[row]} at frame {missing[0]}",
+                found=f"no value at {count_things(missing.size, 'frame')} between {missing[0]} and {missing[-1]} "
+                f"of {count_things(n_neurons, 'neuron')}, first of neuron {self.neurons[row]} at frame {missing[0]}",
                 expected=f"every frame from {frames.start} to {frames.stop - 1}",
                 remedy="predict with a model that loses fewer frames at the start of a trial",
             )
@@ -209,7 +210,7 @@ class StandardizedPredictions:
                 "the predictions are of other neurons than the recording",
                 session=self.session,
                 path=self._path,
-                found=f"{predicted.size} neurons",
+                found=count_things(predicted.size, "neuron"),
                 expected=f"the {recorded.size} of {self._store}, or some of them, in their order",
                 remedy="give the store that was predicted",
             )

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from sensorium_data import schema
+from sensorium_data.counting import count_things
 from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.files import (
     LocalObjects,
@@ -302,7 +303,7 @@ class PredictionsWriter:
                 "every trial of the tiers to be predicted is left out",
                 session=session,
                 path=self._store.url,
-                found=f"{len(self._left_out[session])} trials left out",
+                found=f"{count_things(len(self._left_out[session]), 'trial')} left out",
                 expected=f"at least one of {', '.join(self._tiers)} that is not",
                 remedy="leave fewer trials out, or leave the session out",
             )
@@ -360,7 +361,7 @@ class PredictionsWriter:
                     trial=missing[0],
                     path=self._target.url,
                     found=f"{len(missing)} missing",
-                    expected=f"{len(self.trials(session.name))} trials",
+                    expected=count_things(len(self.trials(session.name)), "trial"),
                     remedy="write every trial that missing_trials() returns",
                 )
         content_digest = digest_content({session.name: self._digests[session] for session in self._sessions})
@@ -488,7 +489,8 @@ def _pad(
         raise PredictionsError(
             "predictions are not finite",
             **place,
-            found=f"{np.count_nonzero(~finite)} values, the first at neuron {neuron}, frame {first_frame + frame}",
+            found=f"{count_things(int(np.count_nonzero(~finite)), 'value')}, the first at neuron {neuron}, "
+            f"frame {first_frame + frame}",
             remedy="check the model: one that diverged predicts NaN",
         )
     return block

@@ -288,7 +288,10 @@ def _check_missing(dataset: xr.Dataset, scan: SessionScan) -> Iterator[QualityCh
     yield QualityCheck(
         "modalities that end before the video",
         Outcome.NOTED if early else Outcome.PASSED,
-        "; ".join(f"{name} in {_name(trials[n > 0].tolist())}, by up to {n.max()} frames" for name, n in early.items())
+        "; ".join(
+            f"{name} in {_name(trials[n > 0].tolist())}, by up to {count_things(int(n.max()), 'frame')}"
+            for name, n in early.items()
+        )
         or "none",
         "none",
         f"Trials in which a modality lacks up to {MOST_MISSING_FRAMES} of the last valid frames. The trials are used; "
@@ -330,7 +333,7 @@ def _check_responses(dataset: xr.Dataset, session: Session, scan: SessionScan) -
     yield QualityCheck(
         "negative responses",
         worst if negative else Outcome.PASSED,
-        f"{found} in {negative} neurons" if negative else found,
+        f"{found} in {count_things(negative, 'neuron')}" if negative else found,
         f"at least -{RESPONSE_FLOOR:g}",
         "Deconvolved activity is not negative, but for numerical noise around zero.",
     )
@@ -390,7 +393,7 @@ def _check_channels(channels: Sequence[ChannelSummary]) -> Iterator[QualityCheck
         yield QualityCheck(
             f"outliers in {name}",
             Outcome.NOTED if channel.n_outliers else Outcome.PASSED,
-            f"{channel.n_outliers} values" if channel.n_outliers else "none",
+            count_things(channel.n_outliers, "value") if channel.n_outliers else "none",
             f"{channel.outliers_below:.4g} to {channel.outliers_above:.4g}",
             "Values farther from the median than five times the 1st or 99th percentile is.",
         )
@@ -442,13 +445,13 @@ def _check_statistics(coverages: Sequence[StatisticsCoverage]) -> Iterator[Quali
             if one.n_rows_constant:
                 found.append(f"the standard deviation is zero throughout in {one.n_rows_constant} of {one.n_rows} rows")
             if one.n_frames_constant:
-                found.append(f"all standard deviations are zero at {one.n_frames_constant} frames")
+                found.append(f"all standard deviations are zero at {count_things(one.n_frames_constant, 'frame')}")
         is_defect = not one.is_known or one.is_constant
         yield QualityCheck(
             f"statistics of {one.variable}",
             Outcome.FAILED if is_defect else Outcome.NOTED if found else Outcome.PASSED,
-            "; ".join(found) or f"{one.n_frames} frames",
-            f"{one.n_frames} frames",
+            "; ".join(found) or count_things(one.n_frames, "frame"),
+            count_things(one.n_frames, "frame"),
             "The archive's means and standard deviations, up to the last frame of the longest trial. Normalizations "
             "take the last known frame's where they are missing, and do not divide by a standard deviation of zero.",
         )
@@ -479,7 +482,9 @@ def _check_reliability(scan: SessionScan) -> QualityCheck:
     return QualityCheck(
         "oracle reliability",
         Outcome.PASSED if median > 0 else Outcome.NOTED,
-        f"median {median:.3f} over {len(known)} neurons" if len(known) else "no movie repeated in the oracle tier",
+        f"median {median:.3f} over {count_things(len(known), 'neuron')}"
+        if len(known)
+        else "no movie repeated in the oracle tier",
         "median above 0",
         "Correlation of a trial with the mean over the movie's other repeats; without any, movies may be misgrouped.",
     )

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sensorium_data.counting import count_things
 from sensorium_data.quality.scan import StimulusSample
 from sensorium_data.quality.summary import ChannelSummary
 
@@ -219,7 +220,7 @@ def draw_cells(neurons: pd.DataFrame) -> CellMap | None:
         point_size=float(np.clip(110 / math.sqrt(len(placed)), 1.8, 5.5)),
         scale_width=scale_length * scale,
         scale_label=f"{scale_length:g} µm",
-        description=f"Positions of {len(placed):,} neurons seen from above, "
+        description=f"Positions of {count_things(len(placed), 'neuron')} seen from above, "
         f"{span_x:,.0f} by {span_y:,.0f} micrometers, colored by oracle reliability.",
     )
 
@@ -311,7 +312,7 @@ def _draw_histogram(
             )
     median = float(np.median(values))
     shown = form.format(10.0**median if is_log else median)
-    described = f"Histogram of the {what}: {int(counts.sum()):,} values, median {shown}"
+    described = f"Histogram of the {what}: {count_things(int(counts.sum()), 'value')}, median {shown}"
     return Histogram(
         width=_WIDTH,
         height=_HEIGHT,

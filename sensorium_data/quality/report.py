@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from sensorium_data.counting import count_things
 from sensorium_data.files import OutputFile
 from sensorium_data.quality.pictures import (
     CellMap,
@@ -77,6 +78,7 @@ def render_report(quality: StoreQuality) -> str:
         "number": _format_number,
         "pictures": embed_frames,
         "percent": _format_percent,
+        "things": count_things,
         "words": lambda text: str(text).replace("_", " "),
     }
     template = (files("sensorium_data.quality") / "templates" / _TEMPLATE).read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from sensorium_data.counting import count_things
 from sensorium_data.files import Objects
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.scoring.benchmark import TIERS, BenchmarkReport
@@ -100,6 +101,7 @@ def render_benchmark(report: BenchmarkReport) -> str:
         "count": lambda value: f"{int(value):,}",
         "words": lambda text: str(text).replace("_", " "),
         "alias": lambda name: find_session(name).alias,
+        "things": count_things,
         "plain": lambda text: hide_secrets(str(text)),
     }
     template = (files("sensorium_data.scoring") / "templates" / _TEMPLATE).read_text(encoding="utf-8")

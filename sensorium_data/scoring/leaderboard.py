@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.frames import FramesProfile, parse_frames_profile
 from sensorium_data.predictions import predicted_sessions
@@ -205,7 +206,7 @@ def _require_same_trials(
                     "the entries predict different neurons, so their scores cannot be compared",
                     session=session,
                     path=names[other],
-                    found=f"{len(others_neurons)} neurons",
+                    found=count_things(len(others_neurons), "neuron"),
                     expected=f"the {len(neurons)} that {first} predicts "
                     f"({np.intersect1d(neurons, others_neurons).size} are the same)",
                     remedy="predict with runs that were trained on the same neurons",
@@ -220,7 +221,7 @@ def _require_same_trials(
                             session=session,
                             trial=missing[0],
                             path=names[lacking],
-                            found=f"{len(found)} trials of {tier}",
+                            found=f"{count_things(len(found), 'trial')} of {tier}",
                             expected=f"{len(missing)} more, as {having} has",
                             remedy="predict the whole tier",
                         )

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
 from sensorium_data.files import OutputFile
 from sensorium_data.schema import FRAME_RATE_HZ
@@ -195,7 +196,7 @@ def _draw_maps(figure: SubFigure, scores: dict[str, pd.DataFrame]) -> None:
             ordered["x"], ordered["y"], c=ordered[_SCORE], s=size, cmap="viridis", vmin=0, vmax=high, linewidths=0
         )
         panel.set_aspect("equal", adjustable="datalim")
-        panel.set_title(f"{find_session(session).alias}: {len(ordered):,} neurons", fontsize="small")
+        panel.set_title(f"{find_session(session).alias}: {count_things(len(ordered), 'neuron')}", fontsize="small")
         panel.tick_params(labelsize="x-small")
         panel.spines[["top", "right"]].set_visible(False)
     for panel in panels[len(scores) :]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from sensorium_data.counting import count_things
 from sensorium_data.ordered_map import map_ahead
 from sensorium_data.scoring.movie_products import MovieProducts
 from sensorium_data.scoring.trial_moments import sum_differences, sum_trial
@@ -50,7 +51,7 @@ class TierSums:
         if missing:
             yield (
                 f"{where}: responses of {len(missing)} of {len(self.trials)} trials end before the video, by up to "
-                f"{max(missing)} frames, which are not scored"
+                f"{count_things(max(missing), 'frame')}, which are not scored"
             )
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 from dask.base import compute
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError
 from sensorium_data.frames import N_SKIPPED_FRAMES, FramesProfile, frames_of
 from sensorium_data.predictions import StandardizedPredictions
@@ -207,10 +208,10 @@ class ScoredSession:
             self.unscored.append(f"session {self.session}, {tier}: no trial was predicted")
         if trials and unpredicted:
             n_left_out = len(predicted.left_out.intersection(unpredicted))
+            n_in_words = count_things(len(unpredicted), "trial")
+            verb = "was" if len(unpredicted) == 1 else "were"
             reason = f", {n_left_out} of them left out as asked or for NaN" if n_left_out else ""
-            self.unscored.append(
-                f"session {self.session}, {tier}: {len(unpredicted)} trials of it were not predicted{reason}"
-            )
+            self.unscored.append(f"session {self.session}, {tier}: {n_in_words} of it {verb} not predicted{reason}")
         excluded = self._exclude.intersection(trials)
         if excluded:
             self.unscored.append(
@@ -226,7 +227,8 @@ class ScoredSession:
             elif not self.frames(trial):
                 n_frames = predicted.n_frames(trial)
                 self.unscored.append(
-                    f"{where}: it has {n_frames} frames, and the first {N_SKIPPED_FRAMES} are not scored"
+                    f"{where}: it has {count_things(n_frames, 'frame')}, "
+                    f"and the first {N_SKIPPED_FRAMES} are not scored"
                 )
             elif predicted.is_withheld(trial) and self._truth is None:
                 withheld.append(trial)
@@ -253,7 +255,7 @@ def _open_truth(truth: str, predictions: StandardizedPredictions) -> xr.Dataset:
             "the truth is of other neurons than the recording",
             session=predictions.session,
             path=truth,
-            found=f"{dataset.sizes['neuron']} neurons",
+            found=count_things(dataset.sizes["neuron"], "neuron"),
             expected=f"{predictions.neurons.size}",
             remedy="give the truth that was written with the archives",
         )

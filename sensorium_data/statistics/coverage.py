@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sensorium_data.counting import count_things
 from sensorium_data.schema import VARIABLES
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def describe_coverage(coverages: Iterable[StatisticsCoverage]) -> tuple[str, ...
             notes.append(f"there are no statistics of {one.variable} for {one.n_rows_unknown} of {one.n_rows} {rows}")
         if one.n_unknown:
             notes.append(
-                f"the statistics of {one.variable} lack {one.n_unknown} single values; the last known frame's stand in"
+                f"the statistics of {one.variable} lack {count_things(one.n_unknown, 'single value')}; "
+                "the last known frame's stand in"
             )
     return tuple(notes)
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError, TrialError, UnknownNameError, UsageError
 from sensorium_data.sessions import find_session
 from sensorium_data.store.open import Store
@@ -146,7 +147,8 @@ def require_trials(store: Store, exclusions: Exclusions) -> None:
                 session=session,
                 trial=missing[0],
                 path=store.url,
-                found=f"{len(there)} trials, ids {min(there)} to {max(there)}, without {list_trials(missing)}",
+                found=f"{count_things(len(there), 'trial')}, ids {min(there)} to {max(there)}, "
+                f"without {list_trials(missing)}",
                 remedy="correct or remove the entry of --exclude or --exclude-from",
             )
 

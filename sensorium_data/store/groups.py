@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError
 from sensorium_data.files import LocalObjects, Objects, parse_json
 from sensorium_data.schema import READABLE_SCHEMA_VERSIONS
@@ -93,8 +94,8 @@ def require_sound(objects: Objects, session: Session, group: str, ledger: Ledger
         for key, stored in ledger.objects.items():
             size = objects.size(f"{group}/{key}")
             if size != stored.size_bytes:
-                found = f"{key} is missing" if size is None else f"{key} has {size} bytes"
-                raise damaged(objects, session, found, f"{stored.size_bytes} bytes")
+                found = f"no {key}" if size is None else f"{key} of {count_things(size, 'byte')}"
+                raise damaged(objects, session, found, f"an object of {count_things(stored.size_bytes, 'byte')}")
 
 
 def require_schema(objects: Objects, session: Session, group: str, attributes: Mapping[str, Any]) -> None:

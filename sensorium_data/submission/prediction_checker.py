@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sensorium_data.counting import count_things
 from sensorium_data.frames import FRAMES_PROFILES, FramesProfile, frames_of
 from sensorium_data.submission.cells import MISSING, Prediction, read_prediction
 from sensorium_data.submission.expectation import ExpectedSession
@@ -143,7 +144,7 @@ class PredictionChecker:
                 violate(
                     problem="a prediction of another number of neurons",
                     found=found,
-                    expected=f"{session.neurons.size} neurons",
+                    expected=count_things(session.neurons.size, "neuron"),
                     remedy="write one list of frames for each neuron",
                 )
             return False
@@ -199,7 +200,8 @@ class PredictionChecker:
                 )
             if values.n_negative:
                 self._findings.warn(
-                    f"{self._file}: session {session}: {values.n_negative} predicted values are negative; "
+                    f"{self._file}: session {session}: {count_things(values.n_negative, 'predicted value')} "
+                    f"{'is' if values.n_negative == 1 else 'are'} negative; "
                     "recorded activity is not"
                 )
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.predictions import (
     StandardizedPredictions,
@@ -116,7 +117,7 @@ class EntrySession:
                     "some neurons are not predicted, and the competition scores all",
                     session=session,
                     path=member.url,
-                    found=f"{source.neurons.size} neurons",
+                    found=count_things(source.neurons.size, "neuron"),
                     expected=f"all {source.n_recorded_neurons}",
                     remedy="submit predictions of a run that was trained without --neurons and --min-reliability",
                 )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import SubmissionError
 from sensorium_data.frames import COLUMNS, FramesProfile
 from sensorium_data.sessions import SESSIONS, Release, Tier
@@ -114,7 +115,7 @@ class TableChecker:
             if has_columns:
                 self._findings.conclude(self._file, "columns", ", ".join(COLUMNS))
             return
-        self._findings.conclude(self._file, "readable", f"readable Parquet with {n_rows} rows")
+        self._findings.conclude(self._file, "readable", f"readable Parquet with {count_things(n_rows, 'row')}")
         self._findings.conclude(self._file, "columns", ", ".join(COLUMNS))
         self._conclude()
 
@@ -211,7 +212,7 @@ class TableChecker:
         found = read_neurons(cell)
         if isinstance(found, str) and found == MISSING_NEURONS:
             self._n_compared["neurons"] += 1
-            ids = "unit ids" if session is None else f"{session.neurons.size} ids"
+            ids = "unit ids" if session is None else count_things(session.neurons.size, "id")
             self._violate("neurons", found, **place, found="null", expected=ids)
         if isinstance(found, str) or session is None:
             return  # Its column is of a wrong type, which has been said, or nobody knows whose they are.
@@ -276,7 +277,7 @@ class TableChecker:
                         "trials",
                         "the session has no row of this tier",
                         session=str(session.session),
-                        expected=f"{len(missing)} trials of {self.tier}",
+                        expected=f"{count_things(len(missing), 'trial')} of {self.tier}",
                         remedy="add them",
                     )
                     continue
@@ -291,11 +292,11 @@ class TableChecker:
                     )
         if self._n_broken_rows:
             self._findings.warn(
-                f"{self._file}: {self._n_broken_rows} rows of trials whose stimulus is broken; "
+                f"{self._file}: {count_things(self._n_broken_rows, 'row')} of trials whose stimulus is broken; "
                 "whether the server wants them is not known"
             )
         self._findings.conclude(
-            self._file, "trials", f"one row for each of the {n_expected} valid trials of {self.tier}"
+            self._file, "trials", f"one row for each of the {count_things(n_expected, 'valid trial')} of {self.tier}"
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import NoReturn
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
 from sensorium_data.sessions import Session, find_sessions
 from sensorium_data.store import Store, StoreLike, open_store, parse_tiers
@@ -95,8 +96,9 @@ class WindowBatches:
         sessions = ", ".join(session.alias for session in self.sessions)
         n_trials = sum(len(trials) for trials in self._trials)
         return (
-            f"<WindowBatches of {sessions}: {n_trials} trials, {self._windows.n_frames} frames a window, "
-            f"{len(self)} batches of up to {self._batch_size} an epoch, next epoch {self.epoch}>"
+            f"<WindowBatches of {sessions}: {count_things(n_trials, 'trial')}, "
+            f"{self._windows.n_frames} frames a window, {len(self)} batches of up to {self._batch_size} an epoch, "
+            f"next epoch {self.epoch}>"
         )
 
 

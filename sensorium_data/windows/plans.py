@@ -18,6 +18,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
 
 __all__ = [
@@ -121,7 +122,7 @@ class SessionTrials:
             raise UsageError(
                 "every trial needs its number of frames",
                 session=self.session,
-                found=f"{len(self.n_frames)} numbers",
+                found=count_things(len(self.n_frames), "number"),
                 expected=f"{len(self.trials)}",
             )
 
@@ -136,9 +137,10 @@ class SessionTrials:
                 "a trial is shorter than the window",
                 session=self.session,
                 trial=self.trials[shortest],
-                found=f"{self.n_frames[shortest]} frames",
+                found=count_things(self.n_frames[shortest], "frame"),
                 expected=f"at least {windows.span}",
-                remedy=f"choose a window of at most {self.n_frames[shortest]} frames, or leave the trial out",
+                remedy=f"choose a window of at most {count_things(self.n_frames[shortest], 'frame')}, "
+                "or leave the trial out",
             )
 
 

@@ -298,7 +298,8 @@ class Recording:
                 session=self.session.name,
                 trial=trial,
                 path=self.store,
-                found=f"{len(self.positions)} trials, ids {min(self.positions)} to {max(self.positions)}",
+                found=f"{count_things(len(self.positions), 'trial')}, "
+                f"ids {min(self.positions)} to {max(self.positions)}",
             )
         return position
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
 from sensorium_data.sessions import find_session
 from sensorium_data.windows.plans import SessionTrials, is_count
@@ -113,7 +114,7 @@ def choose_neurons(
                 "no neuron has the unit ids that were chosen",
                 session=find_session(name),
                 path=path,
-                found=f"{len(unit_ids)} neurons, unit ids {unit_ids.min()} to {unit_ids.max()}",
+                found=f"{count_things(len(unit_ids), 'neuron')}, unit ids {unit_ids.min()} to {unit_ids.max()}",
                 expected=f"some from {first} to {last}" if first != last else f"unit id {first}",
                 remedy="choose among the session's unit ids, or give how many to draw",
             )

@@ -248,7 +248,7 @@ class TrialReader:
             filled = {trial: n_frames for trial, n_frames in filled.items() if trial in used}
         if filled:
             notes.append(
-                f"{where}: behavior or pupil center interpolated at {sum(filled.values())} frames of "
+                f"{where}: behavior or pupil center interpolated at {count_things(sum(filled.values()), 'frame')} of "
                 f"{count_things(len(filled), 'trial')}: {list_trials(filled)}."
             )
         return tuple(notes)

@@ -157,7 +157,10 @@ def test_predictions_that_are_not_whole_are_not_found_finished(
         chunk.unlink()
     else:
         chunk.write_bytes(chunk.read_bytes()[:-1])
-    with pytest.raises(PredictionsError, match=r"neuron/c/0 (is missing|has \d+ bytes), expected \d+ bytes; .*remove"):
+    with pytest.raises(
+        PredictionsError,
+        match=r"found (no \S+neuron/c/0|\S+neuron/c/0 of \d+ bytes?), expected an object of \d+ bytes; .*remove",
+    ):
         find_predictions(str(path), "i")
 
 

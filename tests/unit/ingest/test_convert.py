@@ -265,8 +265,8 @@ def test_report_states_what_was_done(tmp_path: Path) -> None:
 
 def test_counts_that_differ_from_the_published_ones_are_notes(tmp_path: Path) -> None:
     notes = convert(make_recording("F", ["train", "oracle"]), tmp_path).notes
-    assert "train has 1 trials, published are 348" in notes
-    assert "5 neurons, published are 7863" in notes
+    assert "train has 1 trial, published are 348" in notes
+    assert "5 neurons, published are 7,863" in notes
     assert "trials are padded to 24 frames, published is 324" in notes
     assert open_session(str(tmp_path / "store"), "F").attrs["notes"] == json.dumps(notes)
 
@@ -403,7 +403,7 @@ def test_a_wrong_array_is_named_with_what_was_found_and_expected(
 
 @pytest.mark.parametrize(
     ("tiers", "found"),
-    [(["train"], "found 1 tiers, expected at least 2"), (["train", "none"], "'none'"), (["train", "tests"], "'tests'")],
+    [(["train"], "found 1 tier, expected at least 2"), (["train", "none"], "'none'"), (["train", "tests"], "'tests'")],
 )
 def test_a_trial_with_files_needs_a_known_tier(tiers: list[str], found: str, tmp_path: Path) -> None:
     recording = make_recording("F", ["train", "oracle"])

@@ -199,7 +199,7 @@ def plant(variable: str, index: tuple[object, ...], value: float) -> Plant:
 @pytest.mark.parametrize(
     ("plant", "name", "outcome", "found"),
     [
-        (plant("responses", (0, 1, 5), -0.5), "negative responses", FAILED, "lowest -0.5 in 1 neurons"),
+        (plant("responses", (0, 1, 5), -0.5), "negative responses", FAILED, "lowest -0.5 in 1 neuron"),
         (plant_noise_for_a_neuron, "dead neurons", FAILED, "{2}"),
         (plant_twin_neuron, "identical neurons", NOTED, "{1}, {3}"),
         (plant("responses", (1, 0, 77), 600.0), "outliers in responses", NOTED, "{0}"),

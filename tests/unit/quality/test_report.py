@@ -122,6 +122,11 @@ def test_every_picture_is_described(page: Page) -> None:
     assert all("frame" in (attributes["alt"] or "") for attributes in frames)
 
 
+def test_one_is_in_the_singular(page: Page) -> None:
+    assert "1 movie, 3 trials" in page.text
+    assert not re.search(r"\b1 (movies|trials|neurons|frames|values|checks|sessions)\b", page.text)
+
+
 def test_frames_are_the_recorded_ones(page: Page, quality: StoreQuality) -> None:
     frames = [attributes["src"] or "" for tag, attributes in page.attributes if tag == "img"]
     assert len(frames) == sum(len(sample.frames) for report in quality.sessions for sample in report.samples)

@@ -368,7 +368,7 @@ def test_missing_value_is_named_by_trial_neuron_and_frame(recorded: PredictedSes
     stored[trials.index(9)] = block
     objects = {key: StoredObject.of(data) for key, data in read_files(Path(path)).items() if key != "ledger.json"}
     Path(path, "ledger.json").write_bytes(ObjectLedger(objects).write("predictions"))
-    words = rf"trial 9, .*of 1 neurons, first of neuron {session.neurons[2]} at frame 60"
+    words = rf"trial 9, .*of 1 neuron, first of neuron {session.neurons[2]} at frame 60"
     with pytest.raises(PredictionsError, match=words):
         score_predictions(path, recorded.store)
 

@@ -229,8 +229,8 @@ def test_another_schema_version_is_named_with_what_to_do(store: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "found"),
     [
-        ("responses/c/2/0/0", r"responses/c/2/0/0 is missing"),
-        ("neuron/c/0", r"neuron/c/0 is missing"),
+        ("responses/c/2/0/0", r"no responses/c/2/0/0, expected an object of [\d,]+ bytes"),
+        ("neuron/c/0", "no neuron/c/0"),
         ("ledger.json", "no ledger"),
     ],
 )
@@ -243,7 +243,7 @@ def test_a_missing_object_is_noticed_before_it_reads_as_nothing(key: str, found:
 def test_a_shortened_object_is_noticed(store: Path) -> None:
     path = store / F.name / "videos" / "c" / "0" / "0" / "0" / "0"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(StoreError, match=r"videos/c/0/0/0/0 has \d+ bytes, expected \d+ bytes"):
+    with pytest.raises(StoreError, match=r"found videos/c/0/0/0/0 of [\d,]+ bytes, expected an object of "):
         open_session(str(store), "F")
 
 

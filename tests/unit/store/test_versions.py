@@ -207,7 +207,7 @@ def test_damage_is_told_with_what_repairs_it(tmp_path: Path) -> None:
     recording = make_recording("F", TIERS)
     path = Path(convert(recording, tmp_path).path)
     (path / "responses" / "c" / "1" / "0" / "0").unlink()
-    with pytest.raises(StoreError, match=r"responses/c/1/0/0 is missing.*`sensorium ingest F --store .* --repair`"):
+    with pytest.raises(StoreError, match=r"found no responses/c/1/0/0.*`sensorium ingest F --store .* --repair`"):
         convert(recording, tmp_path)
 
 

@@ -117,7 +117,7 @@ def test_constant_and_negative_predictions_are_warnings(recorded: Recorded, tmp_
     report = validate_rows(recorded, tmp_path, mutate)
     assert report.passed
     assert any("session F" in w and "1 of 4 neurons are constant over all trials" in w for w in report.warnings)
-    assert any("session G" in w and "1 predicted values are negative" in w for w in report.warnings)
+    assert any("session G" in w and "1 predicted value is negative" in w for w in report.warnings)
 
 
 def test_row_of_a_broken_trial_is_a_warning(recorded: Recorded, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_row_of_a_broken_trial_is_a_warning(recorded: Recorded, tmp_path: Path) 
         recorded, tmp_path, lambda rows: rows.append({**rows[0], "trial_indices": 3, "prediction": [[]]}), LIVE_BONUS
     )
     assert report.passed, sentences(report)
-    assert any("1 rows of trials whose stimulus is broken" in warning for warning in report.warnings)
+    assert any("1 row of trials whose stimulus is broken" in warning for warning in report.warnings)
 
 
 def test_other_codecs_and_sessions_that_could_not_be_checked_are_warnings(recorded: Recorded, tmp_path: Path) -> None:

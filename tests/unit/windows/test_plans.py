@@ -236,7 +236,7 @@ def test_of_fewer_windows_than_ranks_some_ranks_take_none() -> None:
 def test_sessions_without_trials_or_named_twice_are_refused(planner: Any) -> None:
     with pytest.raises(UsageError, match="no trials"):
         SessionTrials("F", (), ())
-    with pytest.raises(UsageError, match=r"found 1 numbers, expected 2"):
+    with pytest.raises(UsageError, match=r"found 1 number, expected 2"):
         SessionTrials("F", (1, 2), (300,))
     with pytest.raises(UsageError, match="once"):
         planner([trials_of("F", 2), trials_of("F", 3)], Windows(80), batch_size=2, seed=0, epoch=0)

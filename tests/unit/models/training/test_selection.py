@@ -136,7 +136,7 @@ def test_trials_left_out_of_predictions_are_named_by_scores_and_submissions(
     with pytest.raises(PredictionsError, match="other predictions lie there"):
         predict([every], store, tiers, out, device="cpu")
     table = score_predictions(out, store, tiers=["oracle"])
-    assert any("1 trials of it were not predicted, 1 of them left out" in reason for reason in table.unscored)
+    assert any("1 trial of it was not predicted, 1 of them left out" in reason for reason in table.unscored)
     (scored,) = (trials for key, trials in table.trials.items() if key[1] == "oracle")
     assert one_of_oracle not in scored
     fewer = score_predictions(out, store, tiers=["oracle"], exclude=f"F:{scored[0]}")
