@@ -77,7 +77,7 @@ def train(
         fold: The fold to validate on, from 0; the others are trained on. Unset: the oracle tier.
         cache: Where decoded trials are kept for the next epoch. Unset: as the preset has it.
         device: Where to train; auto takes a GPU if there is one. Unset: as the preset has it.
-        resume: Demand that there is an unfinished run to continue. Otherwise it is continued if there is one.
+        resume: Never begin anew: fail without an unfinished run, unless it is finished, which is left alone.
         restart: Throw away what an unfinished run has done.
         exclude: Trials to leave out, each as SESSION:TRIAL, e.g. F:17. Unset: none.
         nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the preset.

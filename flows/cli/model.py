@@ -73,7 +73,9 @@ def train(
     resume: Annotated[
         bool,
         Parameter(
-            negative="", help="Demand that there is an unfinished run; without this, one is continued if it is there."
+            negative="",
+            help="Never begin anew: fail without an unfinished run, unless it is finished. Otherwise it is continued "
+            "if it is there.",
         ),
     ] = False,
     restart: Annotated[bool, Parameter(negative="", help="Throw away what an unfinished run has done.")] = False,

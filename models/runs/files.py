@@ -1,8 +1,8 @@
-"""What the files of a run are called."""
+"""What the files of a run are called, and what to do about one that is not as it was left."""
 
 from __future__ import annotations
 
-__all__ = ["CHECKPOINTS_FOLDER", "MODEL_FILE", "REQUIRED_FILES", "SHOWN_FILES", "UNFINISHED"]
+__all__ = ["CHECKPOINTS_FOLDER", "MODEL_FILE", "REQUIRED_FILES", "RESTORE", "RESTORE_ALL", "SHOWN_FILES", "UNFINISHED"]
 
 #: The last file that a run gets.
 MODEL_FILE = "model.json"
@@ -14,3 +14,7 @@ SHOWN_FILES = ("config-given.json", "curves.png", "summary.md")
 UNFINISHED = ".partial"
 #: In an unfinished run's folder.
 CHECKPOINTS_FOLDER = "checkpoints"
+#: The remedy for a file that is missing, damaged or changed.
+RESTORE = "restore it, or remove the run and train again"
+#: The same for several.
+RESTORE_ALL = "restore them, or remove the run and train again"

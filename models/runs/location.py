@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from models.runs.files import CHECKPOINTS_FOLDER, MODEL_FILE, REQUIRED_FILES, SHOWN_FILES, UNFINISHED
+from models.runs.files import CHECKPOINTS_FOLDER, MODEL_FILE, REQUIRED_FILES, RESTORE, SHOWN_FILES, UNFINISHED
 from sensorium_data.errors import RunError
 from sensorium_data.files import RemoteObjects, cache_folder, empty_folder, open_objects, read_regular
 from sensorium_data.names import find_name_problem
@@ -202,10 +202,10 @@ class RemoteRuns:
                 except FileNotFoundError:
                     if key in required:
                         raise RunError(
-                            "the run is damaged, or no run",
+                            "a file of the run is missing",
                             path=there.url,
                             found=f"no {key}",
-                            remedy="give the URL that `sensorium train` printed, or train again",
+                            remedy=RESTORE,
                         ) from None
         except BaseException:
             shutil.rmtree(folder)

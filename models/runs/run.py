@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +19,7 @@ from models.config import TrainingConfig
 from models.registry import build_model
 from models.response_model import ResponseModel
 from models.runs.data import RunData
-from models.runs.files import MODEL_FILE, REQUIRED_FILES, UNFINISHED
+from models.runs.files import MODEL_FILE, REQUIRED_FILES, RESTORE, RESTORE_ALL, SHOWN_FILES, UNFINISHED
 from models.runs.location import split_run
 from models.runs.metrics import EpochMetrics, read_metrics
 from models.runs.weights import load_weights, require_weights
@@ -28,6 +29,7 @@ from sensorium_data.errors import RunError
 from sensorium_data.files import LocalObjects, digest_file
 from sensorium_data.predictions import read_run_ledger, require_run_ledger
 from sensorium_data.sessions import Session, find_session
+from sensorium_data.store import LEDGER_KEY
 
 __all__ = [
     "FORMAT_VERSION",
@@ -46,6 +48,8 @@ FORMAT_VERSION = 2
 _READABLE_VERSIONS = (1, 2)
 #: Raised whenever equal settings come to mean another training, or a default changes.
 RECIPE_VERSION = 2
+
+_OTHER_FOLDER = "give the folder that `sensorium train` printed"
 
 
 class ModelRecord(pydantic.BaseModel):
@@ -167,6 +171,12 @@ class Run:
         """Return what was measured in every epoch."""
         return read_metrics(self.path / "metrics.jsonl")
 
+    def require_whole(self) -> None:
+        """Raise a :class:`RunError` if a file is missing, one for people too, or the weights were changed."""
+        ledger = read_run_ledger(LocalObjects(self.path))
+        _require_files(self.path, SHOWN_FILES if ledger is None else sorted(ledger.objects), self.location)
+        self.require_weights()
+
     def require_weights(self) -> None:
         """Raise a :class:`RunError` if the weights are missing or were changed. They are read whole."""
         require_weights(self.path / "model.safetensors", digest=self.digest)
@@ -240,15 +250,8 @@ def load_run(path: str | Path) -> Run:
             raise RunError(
                 "the run is unfinished", path=runs.locate(name + UNFINISHED), remedy="train it to its end first"
             )
-        raise RunError("there is no run here", path=location, remedy="give the folder that `sensorium train` printed")
-    missing = [name for name in REQUIRED_FILES if not (path / name).is_file()]
-    if missing:
-        raise RunError(
-            "the run is damaged, or no run",
-            path=path,
-            found=f"no {', '.join(missing)}",
-            remedy="give the folder that `sensorium train` printed, or train again",
-        )
+        raise RunError("there is no run here", path=location, remedy=_OTHER_FOLDER)
+    _require_files(path, REQUIRED_FILES, location)
     record = _read_record(path / MODEL_FILE, ModelRecord)
     if record.format_version not in _READABLE_VERSIONS:
         raise RunError(
@@ -263,9 +266,7 @@ def load_run(path: str | Path) -> Run:
     for name, digest in (("config.json", record.config_sha256), ("data.json", record.data_sha256)):
         # The files' bytes and not the identity: a later version's config may have settings that this one lacks.
         if digest_file(path / name) != digest:
-            raise RunError(
-                "changed after training", path=path / name, remedy="restore it, or remove the run and train again"
-            )
+            raise RunError("changed after training", path=path / name, remedy=RESTORE)
     _require_as_written(path, record.format_version)
     return Run(
         path=path,
@@ -279,6 +280,22 @@ def load_run(path: str | Path) -> Run:
         best_correlation=record.best_correlation,
         duration_s=record.duration_s,
         digest=record.weights_sha256,
+    )
+
+
+def _require_files(path: Path, names: Iterable[str], location: str) -> None:
+    missing = [name for name in names if not (path / name).is_file()]
+    if not missing:
+        return
+    found = f"no {', '.join(missing)}"
+    # Only a finished run gets these two.
+    if not any((path / name).is_file() for name in (MODEL_FILE, LEDGER_KEY)):
+        raise RunError("there is no run here", path=location, found=found, remedy=_OTHER_FOLDER)
+    raise RunError(
+        f"{'a file' if len(missing) == 1 else 'files'} of the run {'is' if len(missing) == 1 else 'are'} missing",
+        path=location,
+        found=found,
+        remedy=RESTORE if len(missing) == 1 else RESTORE_ALL,
     )
 
 
@@ -297,7 +314,7 @@ def _require_as_written(path: Path, format_version: int) -> None:
                 "changed after training",
                 path=path / name,
                 found=damage,
-                remedy="restore it, or remove the run and train again",
+                remedy=RESTORE,
             )
 
 
@@ -315,5 +332,5 @@ def _damaged(path: Path, error: pydantic.ValidationError) -> RunError:
         "a file of the run is damaged",
         path=path,
         found=f"{where}: {first['msg']}" if where else first["msg"],
-        remedy="restore it, or remove the run and train again",
+        remedy=RESTORE,
     )

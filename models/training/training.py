@@ -117,7 +117,8 @@ def train(
         The folder that runs are kept in, or any fsspec URL of it. Behind a URL, checkpoints are sent as they are
         saved, and another machine goes on from them.
     resume : bool
-        Refuse to begin anew: there has to be an unfinished or a finished run of this recipe and data.
+        Refuse to begin anew: there has to be an unfinished or a finished run of this recipe and data. A finished one
+        is left alone, so that a run that is scheduled again does not fail.
     restart : bool
         Begin anew in any case, and throw away what an interrupted attempt left. A finished run stays.
     progress : Progress
@@ -337,8 +338,8 @@ def _explained_memory(config: TrainingConfig) -> Iterator[None]:
 def _report_existing(folder: RunsFolder, name: str, identity: str) -> TrainingReport:
     path = folder.path(name)
     run = load_run(path)
-    # Who asks for a model wants one that can be used.
-    run.require_weights()
+    # Who asks for a model wants one that can be used, and what is told of it.
+    run.require_whole()
     # Left by a process that was killed when all else was done.
     remove_checkpoints(path)
     if run.identity != identity:

@@ -180,7 +180,7 @@ def test_a_run_is_read_from_a_web_server(store, tmp_path):
             load_run(f"{server.url}/nothing")
         (tmp_path / "here" / name / "data.json").unlink()
         (tmp_path / "here" / name / "model.json").write_text("{}")
-        with pytest.raises(RunError, match=r"damaged, or no run.*no data.json"):
+        with pytest.raises(RunError, match=r"a file of the run is missing.*no data.json"):
             load_run(f"{server.url}/{name}")
 
 
@@ -188,7 +188,7 @@ def test_what_is_wrong_is_said(store, memory):
     with pytest.raises(RunError, match="there is no run here"):
         load_run(f"{URL}/nothing")
     memory.pipe_file("/lab/runs/odd/model.json", b"{}")
-    with pytest.raises(RunError, match=r"damaged, or no run.*no config.json"):
+    with pytest.raises(RunError, match=r"lab/runs/odd: files of the run are missing.*no config.json"):
         load_run(f"{URL}/odd")
     memory.pipe_file("/lab/runs/evil/model.json", b"{}")
     memory.store["/lab/runs/evil/../../x"] = memory.store["/lab/runs/evil/model.json"]

@@ -153,8 +153,31 @@ def test_a_run_that_is_not_there_is_told_from_an_unfinished_one(copied, tmp_path
 @pytest.mark.parametrize("name", ["config.json", "data.json", "metrics.jsonl", "model.json", "model.safetensors"])
 def test_a_missing_file_is_named(copied, name):
     (copied / name).unlink()
-    with pytest.raises(RunError, match=rf"damaged.*no {name}"):
+    with pytest.raises(RunError, match=rf"a file .* is missing: found no {name}; restore it, or remove the run and"):
         load_run(copied)
+
+
+def test_missing_files_are_named_together(copied, tmp_path):
+    for name in ("ledger.json", "config.json", "data.json"):
+        (copied / name).unlink()
+    with pytest.raises(RunError, match=r"files .* are missing: found no config.json, data.json; restore them, or"):
+        load_run(copied)
+
+
+def test_a_folder_of_something_else_is_no_run(tmp_path):
+    (tmp_path / "metrics.jsonl").touch()
+    with pytest.raises(RunError, match=r"there is no run here: found no config.json, .*; give the folder that"):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["summary.md", "curves.png", "config-given.json"])
+def test_a_run_lacks_nothing_when_it_is_called_done(finished, copied, name):
+    (copied / name).unlink()
+    again = copied.rename(copied.with_name(Path(finished[0]).name))
+    with pytest.raises(RunError, match=rf"a file of the run is missing: found no {name}; restore it, or remove"):
+        train(tiny_config(), str(finished[1]), ["F"], again.parent)
+    # Nobody needs it to predict.
+    assert load_run(again).n_parameters > 0
 
 
 @pytest.mark.parametrize("name", ["config.json", "data.json", "model.json"])
