@@ -227,6 +227,7 @@ def inspect(
     what is known of the session. Counts that differ from the published ones are noted and do not fail: a part of
     a session is no defect.
     """
+    from flows.cli.summaries import print_checks
     from flows.cli.tables import error_console, print_table, table_console
     from flows.reporting import format_size
     from sensorium_data.store import describe_session, describe_store, open_store
@@ -272,7 +273,7 @@ def inspect(
             print_json({"tiers": json.loads(tiers.to_json(orient="records")), "quality": only.to_dict()})
         else:
             print_table(table_console(), f"Trials of session {session}", tiers)
-            print_table(table_console(), "Quality", only.to_table())
+            print_checks(table_console(), only)
     if not as_json:
         table_console().print()
         table_console().print(f"{quality.describe()}.", soft_wrap=True)

@@ -1,7 +1,8 @@
-"""Tables of scores, leaderboards and submissions on a terminal."""
+"""Tables of scores, leaderboards, submissions and checks on a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -13,11 +14,13 @@ from sensorium_data.counting import count_things
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sensorium_data.quality import QualityReport
     from sensorium_data.scoring import BenchmarkReport, Leaderboard, ScoreTable
     from sensorium_data.submission import SubmissionReport
 
 __all__ = [
     "print_benchmark",
+    "print_checks",
     "print_depths",
     "print_leaderboard",
     "print_scores",
@@ -52,7 +55,13 @@ def print_scores(console: Console, table: ScoreTable) -> None:
     shown = {name: heading for name, heading in columns.items() if frame[name].notna().any() or name in _ALWAYS_SHOWN}
     title = f"Scores of {table.predictions}, frames {table.frames}"
     print_table(
-        console, title, frame, columns=shown, n_keys=3 if "stimulus" in shown else 2, note=table.describe_simulated()
+        console,
+        title,
+        frame,
+        columns=shown,
+        n_keys=3 if "stimulus" in shown else 2,
+        joined=_intervals(shown),
+        note=table.describe_simulated(),
     )
     _print_further_scores(console, frame)
 
@@ -123,6 +132,7 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
             shown,
             columns=columns,
             n_keys=3,
+            joined=_intervals(columns),
         )
 
 
@@ -148,7 +158,11 @@ def print_benchmark(console: Console, report: BenchmarkReport) -> None:
             named = {str(name): value for name, value in row.items()}
             by_tier.setdefault(row["tier"], []).append(named | {"entry": entry.name, "leaked": leaked})
     for tier, rows in by_tier.items():
-        print_table(console, f"{tier}, frames {report.frames}", rows, columns=columns)
+        print_table(console, f"{tier}, frames {report.frames}", rows, columns=columns, joined=_intervals(columns))
+
+
+def _intervals(columns: Iterable[str]) -> list[str]:
+    return [name for name in columns if name.endswith("_interval")]
 
 
 def _join_ends(frame: pd.DataFrame, name: str) -> list[str | None]:
@@ -169,3 +183,28 @@ def print_submission(console: Console, report: SubmissionReport) -> None:
     )
     print_table(console, f"Checks of the validator, track {report.track}", report.validation.to_frame())
     console.print(f"Model card: {report.card}", soft_wrap=True)
+
+
+def print_checks(console: Console, quality: QualityReport) -> None:
+    """Print a session's checks: as a table those that did not pass, then what they are about, then the others.
+
+    What a check is about is said once for all tiers and modalities that it is made of; JSON and the report say it of
+    every check.
+    """
+    checks = quality.to_table()
+    passed = checks["outcome"] == "passed"
+    columns = {name: name for name in ("check", "outcome", "found", "expected")}
+    if not passed.all():
+        print_table(console, "Quality", checks[~passed], columns=columns)
+        _print_heading(console, "What these checks are about")
+        for sentence, group in checks[~passed].groupby("sentence", sort=False):
+            console.print(f"{', '.join(group['check'])}: {sentence}")
+    if passed.any():
+        _print_heading(console, f"{count_things(int(passed.sum()), 'check')} passed")
+        rows = checks[passed].itertuples()
+        console.print(", ".join(f"{row.check}{'' if row.found == 'none' else f' ({row.found})'}" for row in rows))
+
+
+def _print_heading(console: Console, heading: str) -> None:
+    console.print()
+    console.print(heading, style="bold")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -44,6 +44,7 @@ def print_table(
     *,
     columns: Mapping[str, str] | None = None,
     n_keys: int = 1,
+    joined: Collection[str] = (),
     note: str = "",
 ) -> None:
     """Print rows as a table; floats with three decimals, missing values empty.
@@ -62,6 +63,8 @@ def print_table(
         The columns to show, and the headings to show them under; by default all, with ``_`` as a space.
     n_keys : int
         How many of the first columns say what a row is about.
+    joined : collection of str
+        Columns that stay beside the one before them, as an interval beside its score.
     note : str
         A line below the title; none if it is empty.
     """
@@ -79,8 +82,15 @@ def print_table(
     # Not as the table's title, which would be broken at the table's width.
     for line in filter(None, (title, note)):
         console.print(make_visible(line), style="bold", soft_wrap=True)
-    described = [_describe(records, name, heading) for name, heading in columns.items()]
-    for number, table in enumerate(_arrange(described, n_keys, console.width)):
+    described = {name: _describe(records, name, heading) for name, heading in columns.items()}
+    keys = [described.pop(name) for name in list(described)[:n_keys]]
+    blocks: list[list[_Column]] = []
+    for name, column in described.items():
+        if name in joined and blocks:
+            blocks[-1].append(column)
+        else:
+            blocks.append([column])
+    for number, table in enumerate(_arrange(keys, blocks, console.width)):
         if number:
             console.print()
         console.print(table)
@@ -110,14 +120,14 @@ def _describe(records: Sequence[Mapping[str, object]], name: str, heading: str) 
     return _Column(make_lines_visible(heading), [_cell(record.get(name)) for record in records], is_numeric)
 
 
-def _arrange(columns: Sequence[_Column], n_keys: int, width: int) -> Iterator[Table]:
-    """Yield one table, or several that all begin with the key columns."""
-    keys, shown = columns[:n_keys], list(columns[:n_keys])
-    for column in columns[n_keys:]:
-        if len(shown) > n_keys and _add_up([one.least_width for one in (*shown, column)]) > width:
+def _arrange(keys: Sequence[_Column], blocks: Iterable[Sequence[_Column]], width: int) -> Iterator[Table]:
+    """Yield one table, or several that all begin with the key columns; none parts a block."""
+    shown = list(keys)
+    for block in blocks:
+        if len(shown) > len(keys) and _add_up([one.least_width for one in (*shown, *block)]) > width:
             yield _make_table(shown, width)
             shown = list(keys)
-        shown.append(column)
+        shown += block
     yield _make_table(shown, width)
 
 

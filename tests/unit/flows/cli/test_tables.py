@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
 import pytest
 
+from flows.cli.summaries import print_checks
 from flows.cli.tables import error_console, print_next, print_table, table_console
 
 NAME = "[v1]/[bold]F[/bold]"
@@ -27,6 +32,41 @@ def test_columns_that_do_not_fit_come_in_further_tables_with_the_keys(
     assert n_tables > 1
     for tier in ("live_test_main", "final_test_main"):
         assert shown.count(tier) == n_tables
+
+
+def test_joined_columns_stay_beside_the_one_before_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At no width a further table begins with an interval."""
+    row = {"session": "F", "trials": 3, "score": 0.125, "interval": "0.100–0.150", "other": 0.5, "other_interval": "–"}
+    columns = {name: "95%" if name.endswith("interval") else name for name in row}
+    for width in range(32, 70):
+        monkeypatch.setenv("COLUMNS", str(width))
+        print_table(table_console(), "Scores", [row], columns=columns, joined=("interval", "other_interval"))
+        headings = [line.split("┃") for line in capsys.readouterr().out.splitlines() if "┃" in line]
+        assert all("95%" not in parts[1] for parts in headings)
+        assert sum(len(parts) - 1 for parts in headings) == len(row) - 1
+
+
+def test_checks_are_told_once_and_in_few_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    meaning = "Trials with NaN or infinite values inside their valid frames, where responses are published."
+    kinds = [("failed", "trial 7", 3), ("noted", "trial 8", 3), ("passed", "none", 50)]
+    rows = [
+        {"check": f"values {outcome} {i}", "outcome": outcome, "found": found, "expected": "none", "sentence": meaning}
+        for outcome, found, n in kinds
+        for i in range(n)
+    ]
+    quality: Any = SimpleNamespace(to_table=lambda: pd.DataFrame(rows))
+    print_checks(table_console(), quality)
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) < 40
+    assert " ".join(shown.split()).count(meaning) == 1
+    assert "sentence" not in shown
+    assert all(row["check"] in " ".join(shown.split()) for row in rows)
+    assert "50 checks passed" in shown
 
 
 def test_square_brackets_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
