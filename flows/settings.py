@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sensorium_data.errors import UsageError
 
 __all__ = ["Settings"]
 
@@ -20,6 +23,19 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(env_prefix="SENSORIUM_", extra="ignore")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            # All others are text, and text is all that an environment has.
+            raise UsageError(
+                f"the environment's SENSORIUM_{str(first['loc'][0]).upper()} cannot be used",
+                found=repr(first["input"]),
+                expected="a whole number from 1 up",
+                remedy="set it to one, or unset it",
+            ) from error
 
     source: str | None = Field(
         None, description="Where archives are: URLs or folders with <session>.zip files, apart by spaces. Unset: GIN."

@@ -24,7 +24,17 @@ from models.settings import (
 from sensorium_data.errors import UnknownNameError, UsageError
 from sensorium_data.names import find_name_problem
 
-__all__ = ["TrainingConfig", "list_settings", "override"]
+__all__ = ["TrainingConfig", "describe_problem", "list_settings", "override"]
+
+# What a value should have been, by pydantic's kind of problem.
+_EXPECTED = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    **dict.fromkeys(("tuple_type", "list_type"), "a list"),
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "an object with names and values"),
+    "string_type": "text",
+}
 
 # They name what a preset is; another one is got by its own name.
 _FIXED = frozenset({"name", "kind"})
@@ -159,6 +169,17 @@ def _parse(text: str, current: Any, *, is_optional: bool) -> Any:
     return text
 
 
+def describe_problem(problem: ErrorDetails) -> str:
+    """Return what pydantic found wrong with one value, in a clause."""
+    if problem["type"] == "missing":
+        return "missing"
+    if problem["type"] == "extra_forbidden":
+        return "unknown to this version"
+    if problem["type"] in _EXPECTED:
+        return f"not {_EXPECTED[problem['type']]}"
+    return problem["msg"].removeprefix("Value error, ")
+
+
 def _explain(error: ValidationError, given: Mapping[str, str]) -> UsageError:
     """Turn the first thing that pydantic found into one line."""
     first = error.errors()[0]
@@ -171,7 +192,7 @@ def _explain(error: ValidationError, given: Mapping[str, str]) -> UsageError:
     return UsageError(
         f"setting {setting}",
         found=repr(given[setting]),
-        expected=problem.removeprefix("Input should be "),
+        expected=_EXPECTED.get(first["type"], problem.removeprefix("Input should be ")),
         remedy=_propose_near(first, given[setting]),
     )
 

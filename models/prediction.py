@@ -232,7 +232,10 @@ def predict(
             notes=tuple(notes),
         )
 
-    if find_predictions(out, identity):
+    shares_by_run = {run.digest: share for run, share in zip(loaded, shares, strict=True)}
+    if find_predictions(
+        out, identity, tiers=[str(tier) for tier in chosen_tiers], sessions=names, shares=shares_by_run
+    ):
         return report("already done", 0)
 
     ensemble = _Ensemble(loaded, shares, reader, names, torch_device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from cyclopts import CycloptsError
 
 __all__ = ["main"]
+
+# What a value is that should have been converted to one of Python's types.
+_NO_NUMBER = {"int": "not a whole number", "float": "not a number"}
 
 _UNSUPPORTED = (
     "sensorium: this system lacks what the commands need; they run on Linux and macOS, on Windows under WSL\n"
@@ -137,10 +141,15 @@ def _explain(error: BaseException) -> int:
 
 
 def _describe(error: CycloptsError) -> str:
-    from cyclopts import MissingArgumentError
+    from cyclopts import MissingArgumentError, UnusedCliTokensError
 
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        several = "s" if len(error.unused_tokens) > 1 else ""
+        return f"unexpected argument{several} {shlex.join(error.unused_tokens)}"
     if isinstance(error, MissingArgumentError) and error.argument is not None and error.argument.required:
         name = error.argument.name
         # cyclopts names positional arguments like options, which is not how help and documentation show them.
         return f"{name if error.argument.index is None else name.lstrip('-').upper()} is missing"
-    return re.sub(r"(?<!\.)\.$", "", " ".join(str(error).split()))
+    said = re.sub(r"(?<!\.)\.$", "", " ".join(str(error).split()))
+    number = re.search(r"unable to convert (\".*\") into (int|float)", said)
+    return said.replace(number[0], f"{number[1]} is {_NO_NUMBER[number[2]]}") if number else said

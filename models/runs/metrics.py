@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from models.runs.files import RESTORE
 from sensorium_data.errors import RunError
-from sensorium_data.files import open_appending, parse_json
+from sensorium_data.files import describe_damage, open_appending, parse_json
 
 __all__ = ["EpochMetrics", "MetricsLog", "read_metrics"]
 
@@ -136,7 +137,7 @@ def read_metrics(path: Path) -> list[EpochMetrics]:
         If the file is missing or a line is damaged.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().splitlines()
     except OSError as error:
         raise RunError("the run's metrics cannot be read", path=path, found=error.strerror) from error
     epochs = []
@@ -144,5 +145,10 @@ def read_metrics(path: Path) -> list[EpochMetrics]:
         try:
             epochs.append(EpochMetrics(**parse_json(line)))
         except (ValueError, TypeError) as error:
-            raise RunError("a line of the run's metrics is damaged", path=f"{path}:{number}", found=error) from error
+            raise RunError(
+                "a line of the run's metrics is damaged",
+                path=f"{path}:{number}",
+                found=describe_damage(error),
+                remedy=RESTORE,
+            ) from error
     return epochs

@@ -15,7 +15,7 @@ import pydantic
 import torch
 import xarray as xr
 
-from models.config import TrainingConfig
+from models.config import TrainingConfig, describe_problem
 from models.registry import build_model
 from models.response_model import ResponseModel
 from models.runs.data import RunData
@@ -26,7 +26,7 @@ from models.runs.weights import load_weights, require_weights
 from models.settings import MachineSettings
 from sensorium_data.counting import count_things
 from sensorium_data.errors import RunError
-from sensorium_data.files import LocalObjects, digest_file
+from sensorium_data.files import LocalObjects, digest_file, parse_json
 from sensorium_data.predictions import read_run_ledger, require_run_ledger
 from sensorium_data.sessions import Session, find_session
 from sensorium_data.store import LEDGER_KEY
@@ -319,18 +319,19 @@ def _require_as_written(path: Path, format_version: int) -> None:
 
 
 def _read_record(path: Path, kind: type[_Record]) -> _Record:
+    data = path.read_bytes()
     try:
-        return kind.model_validate_json(path.read_bytes())
+        # Before pydantic, whose words for what is no JSON are a parser's.
+        parse_json(data)
+        return kind.model_validate_json(data)
     except pydantic.ValidationError as error:
-        raise _damaged(path, error) from error
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        problem = describe_problem(first)
+        raise _damaged(path, f"{where}: {problem}" if where else problem) from error
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
 
 
-def _damaged(path: Path, error: pydantic.ValidationError) -> RunError:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return RunError(
-        "a file of the run is damaged",
-        path=path,
-        found=f"{where}: {first['msg']}" if where else first["msg"],
-        remedy=RESTORE,
-    )
+def _damaged(path: Path, found: str) -> RunError:
+    return RunError("a file of the run is damaged", path=path, found=found, remedy=RESTORE)

@@ -56,6 +56,15 @@ def parse_npy_header(content: bytes | bytearray) -> tuple[tuple[int, ...], np.dt
     return shape, dtype
 
 
+def _describe_start(content: bytes | bytearray) -> str:
+    """Return what the first bytes of a file are that numpy cannot read."""
+    if not content:
+        return "an empty file"
+    if content.startswith(npy_format.MAGIC_PREFIX):
+        return "a header that is cut short or damaged"
+    return "other bytes at its start"
+
+
 def _read_header(content: bytes | bytearray) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Return shape, whether the order is Fortran's, dtype, and where the values start."""
     # The header is at most 64 KiB in the versions numpy writes for plain dtypes; only that much is copied.
@@ -70,7 +79,7 @@ def _read_header(content: bytes | bytearray) -> tuple[tuple[int, ...], bool, np.
             else:
                 raise NpyError("the member is of another .npy version", version, "(1, 0) or (2, 0)")
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
-        raise NpyError("the member is no .npy array", str(error), "a .npy file") from error
+        raise NpyError("the member is no .npy array", _describe_start(content), "a .npy file") from error
     if dtype.hasobject:
         raise NpyObjectsError(
             "the array holds Python objects, which are never unpickled", f"dtype {dtype}", "numbers or text"

@@ -13,6 +13,7 @@ from .http_stream import FileHead as FileHead
 from .http_stream import PieceWriter as PieceWriter
 from .http_stream import read_head as read_head
 from .http_stream import stream_whole as stream_whole
+from .json_document import describe_damage as describe_damage
 from .json_document import parse_json as parse_json
 from .local_objects import LocalObjects as LocalObjects
 from .local_objects import sync_folder as sync_folder

@@ -5,6 +5,7 @@ Every reader of predictions comes through here. What is read is compared with th
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import xarray as xr
 
 from sensorium_data.counting import count_things
 from sensorium_data.errors import PredictionsError
-from sensorium_data.files import LocalObjects, Objects, open_objects, parse_json
+from sensorium_data.files import LocalObjects, Objects, describe_damage, open_objects, parse_json
 from sensorium_data.predictions.content_digest import digest_content, digest_values
 from sensorium_data.predictions.writer import PREDICTIONS_KIND, trial_key
 from sensorium_data.progress import Progress, ignore_progress
@@ -39,16 +40,37 @@ __all__ = [
 ]
 
 _NO_PREDICTIONS = "no predictions store"
+# Of a digest, in messages.
+_SHOWN_DIGITS = 12
 _REMEDY = "remove the predictions, and make them again"
 
 # Predictions of earlier versions of the schema have no ledger.
 _FIRST_VERSION_WITH_LEDGER = 3
 
 
-def find_predictions(url: str, identity: str) -> bool:
+def find_predictions(
+    url: str,
+    identity: str,
+    *,
+    tiers: Collection[str] = (),
+    sessions: Collection[str] = (),
+    shares: Mapping[str, float] | None = None,
+) -> bool:
     """Return whether the predictions with this identity are finished.
 
     On a local disk the sizes of all objects are compared with the ledger. Their content is compared when they are read.
+
+    Parameters
+    ----------
+    url : str
+        The predictions store.
+    identity : str
+        As it was given to :func:`~sensorium_data.predictions.create_predictions`.
+    tiers, sessions : collection of str
+        What would be predicted, sessions by full name. They are part of the identity; the error says in which of them
+        other predictions differ.
+    shares : mapping of str to float, optional
+        How much each run would count, by its digest. Like ``tiers``.
 
     Raises
     ------
@@ -72,11 +94,14 @@ def find_predictions(url: str, identity: str) -> bool:
         ) from error
     found = attributes.get("identity")
     if found != identity:
+        differences = list(_list_differences(attributes, tiers, sessions, shares or {}))
+        if not differences:
+            differences = [(f"identity {str(found)[:_SHOWN_DIGITS]}", f"identity {identity[:_SHOWN_DIGITS]}")]
         raise PredictionsError(
             "other predictions lie there",
             path=url,
-            found=f"identity {found}",
-            expected=f"identity {identity}",
+            found="; ".join(one for one, _ in differences),
+            expected="; ".join(other for _, other in differences),
             remedy="choose another name, or remove them",
         )
     if ledger is not None and isinstance(objects, LocalObjects):
@@ -228,7 +253,7 @@ def _read_root(url: str) -> tuple[dict[str, Any], ObjectLedger | None]:
             remedy="run `sensorium predict` again" if unfinished else "write one with `sensorium predict`",
         ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(url, f"unreadable metadata ({error})") from error
+        raise _damaged(url, f"unreadable metadata ({describe_damage(error)})") from error
     if attributes.get("kind") != PREDICTIONS_KIND:
         raise PredictionsError(
             _NO_PREDICTIONS,
@@ -257,7 +282,7 @@ def _read_root(url: str) -> tuple[dict[str, Any], ObjectLedger | None]:
             return attributes, None
         raise _damaged(url, f"no {LEDGER_KEY}") from None
     except (ValueError, KeyError) as error:
-        raise _damaged(url, f"an unreadable {LEDGER_KEY} ({error})") from error
+        raise _damaged(url, f"an unreadable {LEDGER_KEY} ({describe_damage(error)})") from error
     if damage is not None:
         raise _damaged(url, f"{METADATA_KEY}: {damage}")
     return attributes, ledger
@@ -270,6 +295,31 @@ def _has_ledger(objects: Objects) -> bool:
     except (FileNotFoundError, ValueError):
         return False
     return isinstance(ledger, dict) and ledger.get("kind") == PREDICTIONS_KIND
+
+
+def _list_differences(
+    attributes: Mapping[str, Any], tiers: Collection[str], sessions: Collection[str], shares: Mapping[str, float]
+) -> Iterator[tuple[str, str]]:
+    """Yield what predictions have otherwise than what is asked for: theirs, and what would be."""
+    digests = [str(digest) for digest in attributes.get("runs", ())]
+    stores = attributes.get("stores", {})
+    runs, asked_runs = ([digest[:_SHOWN_DIGITS] for digest in one] for one in (digests, shares))
+    aliases, asked_aliases = ([find_session(name).alias for name in one] for one in (stores, sessions))
+    for kind, theirs, ours in (
+        ("tiers", attributes.get("tiers", ()), tiers),
+        ("sessions", aliases, asked_aliases),
+        ("runs", runs, asked_runs),
+    ):
+        if ours and sorted(theirs) != sorted(ours):
+            yield f"{kind} {', '.join(theirs)}", f"{kind} {', '.join(ours)}"
+    if digests and sorted(digests) == sorted(shares):
+        weights = attributes.get("weights", [1] * len(digests))
+        theirs, ours = (
+            [f"{share:.3g}" for share in one]
+            for one in ([weight / sum(weights) for weight in weights], [shares[digest] for digest in digests])
+        )
+        if theirs != ours:
+            yield f"weights {', '.join(theirs)}", f"weights {', '.join(ours)}"
 
 
 def _damaged_object(url: str, session: Session, key: str, problem: str) -> PredictionsError:

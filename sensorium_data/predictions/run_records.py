@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import RunError, StoreError
-from sensorium_data.files import Objects, digest_bytes, open_objects, parse_json
+from sensorium_data.files import Objects, describe_damage, digest_bytes, open_objects, parse_json
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.store import LEDGER_KEY, ObjectLedger, VerificationReport, verify_objects
 
@@ -90,7 +90,9 @@ def find_runs(folder: str | Path, digests: Iterable[str]) -> dict[str, RunRecord
             try:
                 sessions = {str(session["name"]): str(session["digest"]) for session in data["sessions"]}
             except (KeyError, TypeError) as error:
-                raise _damaged(files.locate("data.json"), f"no session's name and digest ({error})") from error
+                raise _damaged(
+                    files.locate("data.json"), f"no session's name and digest ({describe_damage(error)})"
+                ) from error
             found[digest] = RunRecord(
                 path=files.url,
                 digest=digest,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sensorium_data.errors import StoreError, UnknownNameError, UsageError
-from sensorium_data.files import LocalObjects, make_folder, parse_json
+from sensorium_data.files import LocalObjects, describe_damage, make_folder, parse_json
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 from sensorium_data.simulation.plan import plan_session
@@ -244,7 +244,10 @@ def _read_record(directory: Path, parameters: Mapping[str, Any]) -> _Record:
         return {}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            "the record of a simulation cannot be read", path=path, found=error, remedy="choose another directory"
+            "the record of a simulation cannot be read",
+            path=path,
+            found=describe_damage(error),
+            remedy="choose another directory",
         ) from error
     differing = [name for name in parameters if found.get(name) != parameters[name]]
     if "simulator_version" in differing:

@@ -97,7 +97,10 @@ def read_exclusions(path: str | os.PathLike[str]) -> tuple[str, ...]:
         ) from error
     except UnicodeDecodeError as error:
         raise UsageError(
-            "the list of trials to leave out is no text", path=path, found=error.reason, expected="UTF-8"
+            "the list of trials to leave out is not text in UTF-8",
+            path=path,
+            expected=f"a line a trial: {_EXAMPLE}",
+            remedy="save it as plain text",
         ) from error
     excluded: dict[str, set[int]] = {}
     for number, line in enumerate(lines, start=1):

@@ -8,7 +8,7 @@ from typing import Any
 
 from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError
-from sensorium_data.files import LocalObjects, Objects, parse_json
+from sensorium_data.files import LocalObjects, Objects, describe_damage, parse_json
 from sensorium_data.schema import READABLE_SCHEMA_VERSIONS
 from sensorium_data.sessions import Session
 from sensorium_data.store.ledger import LEDGER_KEY, Ledger
@@ -48,7 +48,7 @@ def read_attributes(objects: Objects, session: Session, group: str) -> dict[str,
             raise damaged_object(objects, session, group, METADATA_KEY, "no such file") from None
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise damaged(objects, session, f"unreadable metadata ({error})") from error
+        raise damaged(objects, session, f"unreadable metadata ({describe_damage(error)})") from error
     # Earlier versions did not say the group.
     for name, expected in (("session", session.name), ("group", group)):
         found = attributes.get(name, expected)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sensorium_data.files import StoredObject, digest_bytes, parse_json, read_sealed, seal
+from sensorium_data.files import StoredObject, describe_damage, digest_bytes, parse_json, read_sealed, seal
 from sensorium_data.names import find_name_problem
 
 __all__ = [
@@ -238,7 +238,7 @@ class ObjectLedger:
                 raise ValueError(f"it is not the ledger of a {kind}")
             return cls(_from_lists(document["objects"]))
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from error
+            raise ValueError(describe_damage(error)) from error
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sensorium_data.errors import StoreError, UsageError
-from sensorium_data.files import Objects, read_sealed, seal
+from sensorium_data.files import Objects, describe_damage, read_sealed, seal
 from sensorium_data.schema import MOVIE_GROUP
 from sensorium_data.sessions import is_full_name
 
@@ -131,7 +131,7 @@ class MovieLinks:
                 }
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from error
+            raise ValueError(describe_damage(error)) from error
 
     @classmethod
     def read(cls, objects: Objects) -> MovieLinks:

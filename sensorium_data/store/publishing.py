@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import StoreError, UnknownNameError
-from sensorium_data.files import HAS_LOCKS, LocalObjects, Objects, close_locked, open_locked, parse_json
+from sensorium_data.files import (
+    HAS_LOCKS,
+    LocalObjects,
+    Objects,
+    close_locked,
+    describe_damage,
+    open_locked,
+    parse_json,
+)
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Session, find_session, is_full_name
 from sensorium_data.store.groups import damaged_object, read_attributes, repair_command
@@ -180,13 +188,13 @@ def parse_root(objects: Objects, metadata: bytes | None) -> tuple[Session, ...] 
             raise StoreError(
                 "the store's list of its sessions is damaged",
                 path=objects.locate(METADATA_KEY),
-                found=str(error),
+                found=describe_damage(error),
                 remedy=f"`{repair_command(objects, published[0], published[0].name)}` writes it again",
             ) from error
         raise StoreError(
             "no session store here",
             path=objects.locate(METADATA_KEY),
-            found=f"unreadable metadata ({error})",
+            found=f"unreadable metadata ({describe_damage(error)})",
             remedy="give the root of a store that `sensorium ingest` made",
         ) from error
 
@@ -315,7 +323,9 @@ def _read_nodes(objects: Objects, session: Session, group: str) -> dict[str, Any
         read_attributes(objects, session, group)
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damaged_object(objects, session, group, METADATA_KEY, f"unreadable metadata ({error})") from error
+        raise damaged_object(
+            objects, session, group, METADATA_KEY, f"unreadable metadata ({describe_damage(error)})"
+        ) from error
 
 
 def _recall_nodes(before: bytes, group: str) -> dict[str, Any]:

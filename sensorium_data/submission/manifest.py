@@ -10,7 +10,15 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sensorium_data.errors import SubmissionError
-from sensorium_data.files import LocalObjects, Objects, digest_bytes, digest_file, open_objects, parse_json
+from sensorium_data.files import (
+    LocalObjects,
+    Objects,
+    describe_damage,
+    digest_bytes,
+    digest_file,
+    open_objects,
+    parse_json,
+)
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
 from sensorium_data.store import VerificationReport
@@ -167,7 +175,7 @@ def _read_record(place: Objects, key: str) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(place.locate(key), f"an unreadable record ({error})") from error
+        raise _damaged(place.locate(key), f"an unreadable record ({describe_damage(error)})") from error
 
 
 def _damaged(path: str, found: str) -> SubmissionError:

@@ -11,7 +11,18 @@ from typing import IO, Any
 
 from sensorium_data.errors import SubmissionError
 
-__all__ = ["FileSection", "read_magic"]
+__all__ = ["FileSection", "describe_magic", "read_magic"]
+
+# What people give by mistake, by its first bytes.
+_KINDS = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"%PDF": "a PDF document",
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUM": "a NumPy array",
+    b"\x1f\x8b": "a gzip file",
+    b"\x80\x04": "a Python pickle",
+}
 
 _MAGIC_SIZE_BYTES = 4
 
@@ -40,6 +51,13 @@ class FileSection:
         if self.size_bytes is None:
             return file
         return io.BufferedReader(_Section(file, self.start, self.size_bytes))
+
+
+def describe_magic(magic: bytes) -> str:
+    """Return what a file is that begins with these bytes, where it is neither a zip nor Parquet."""
+    if not magic:
+        return "an empty file"
+    return next((kind for start, kind in _KINDS.items() if magic.startswith(start)), "other bytes at its start")
 
 
 def read_magic(path: Path) -> bytes:

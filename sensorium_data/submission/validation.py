@@ -29,7 +29,7 @@ from sensorium_data.store import Store, StoreLike, open_store
 from sensorium_data.submission.expectation import ExpectedSession, read_expectation
 from sensorium_data.submission.findings import Check, Findings, ValidationReport, Violation
 from sensorium_data.submission.reader import ParquetReader, parquet_reader
-from sensorium_data.submission.section import FileSection, read_magic
+from sensorium_data.submission.section import FileSection, describe_magic, read_magic
 from sensorium_data.submission.table import TableChecker
 from sensorium_data.submission.zip import ZipMember, list_members, open_member, open_zip
 
@@ -163,7 +163,7 @@ class _Validator:
                 label,
                 "readable",
                 "the file is neither a zip nor a Parquet file",
-                found=f"{magic!r} at its start",
+                found=describe_magic(magic),
                 remedy="give the zip that is uploaded, or a predictions file of it",
             )
             self.findings.conclude(label, "readable", "")

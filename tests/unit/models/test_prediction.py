@@ -115,8 +115,9 @@ def test_weights_say_how_much_each_run_counts(world, tmp_path):
         np.testing.assert_allclose(both, 0.25 * first + 0.75 * second, rtol=1e-5)
     # The same shares of the same runs are the same predictions; others are not.
     assert predict(runs[::-1], store, ["oracle"], out[2], weights=[6, 2], device="cpu").status == "already done"
-    for weights in (None, [3, 1]):
-        with pytest.raises(PredictionsError, match="other predictions lie there"):
+    for weights, shares in ((None, "0.5, 0.5"), ([3, 1], "0.75, 0.25")):
+        said = f"other predictions lie there: found weights 0.25, 0.75, expected weights {shares};"
+        with pytest.raises(PredictionsError, match=said):
             predict(runs, store, ["oracle"], out[2], weights=weights, device="cpu")
     for weights in ([1], [1, 0], [1, float("inf")]):
         with pytest.raises(UsageError, match=r"the weights do not fit the runs: found .* 2 positive numbers"):
@@ -167,8 +168,14 @@ def test_finished_predictions_are_not_made_again(world, tmp_path, monkeypatch):
     # The order in which runs, tiers and sessions are named does not matter.
     again = predict(runs[::-1], store, ["oracle", "oracle"], out, device="cpu", sessions=["G", "F"])
     assert (again.status, again.n_trials) == ("already done", 0)
-    with pytest.raises(PredictionsError, match="other predictions lie there"):
+    digests = [load_run(run).digest[:12] for run in runs]
+    said = f"lie there: found runs {digests[0]}, {digests[1]}, expected runs {digests[0]}; choose another name"
+    with pytest.raises(PredictionsError, match=said):
         predict(runs[:1], store, ["oracle"], out, device="cpu")
+    with pytest.raises(
+        PredictionsError, match="tiers oracle; sessions F, G, expected tiers live_test_main; sessions F"
+    ):
+        predict(runs, store, ["live_test_main"], out, device="cpu", sessions=["F"])
 
 
 def test_interrupted_predictions_are_continued(world, tmp_path):

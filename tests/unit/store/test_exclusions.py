@@ -46,7 +46,7 @@ def test_a_file_has_an_entry_a_line_and_comments(tmp_path: Path) -> None:
     [
         (b"F:1\n\nF 2\n", r"trials\.txt: line 3: .*found 'F 2'"),
         (b"F:1\nQ:2\n", r"line 2: .*unknown session: found 'Q:2'"),
-        (b"F:1\n\xff\xfe", "no text"),
+        (b"F:1\n\xff\xfe", "not text in UTF-8: expected a line a trial"),
         (b"#" * (2**22 + 1), "over 4 MB"),
     ],
     ids=["form", "session", "binary", "size"],

@@ -34,15 +34,17 @@ def test_damaged_files_are_violations_beside_the_others(recorded: Recorded, tmp_
     whole = (tmp_path / "0.bin").read_bytes()
     (tmp_path / LIVE).write_bytes(whole[:-9] + b"\x00" * 9)
     (tmp_path / FINAL).write_bytes(b"")
-    paths = [tmp_path / name for name in ("text.zip", "cut.zip", LIVE, FINAL)]
+    (tmp_path / "picture.zip").write_bytes(b"\x89PNG\r\n")
+    paths = [tmp_path / name for name in ("text.zip", "cut.zip", LIVE, FINAL, "picture.zip")]
     report = validate_submission(paths, recorded.store)
     assert_only(
         report,
         "readable",
-        "text.zip: the file is neither a zip nor a Parquet file: found b'no z' at its start",
+        "text.zip: the file is neither a zip nor a Parquet file: found other bytes at its start; give",
         "cut.zip: the zip is damaged",
         f"{LIVE}: the file cannot be read as Parquet",
-        f"{FINAL}: the file is neither a zip nor a Parquet file",
+        f"{FINAL}: the file is neither a zip nor a Parquet file: found an empty file",
+        "picture.zip: the file is neither a zip nor a Parquet file: found a PNG image",
     )
 
 

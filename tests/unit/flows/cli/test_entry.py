@@ -15,6 +15,9 @@ from flows.cli.entry import main
         ("train x", "--store is missing; see `sensorium train --help`"),
         ("train x --store s --runs", "--runs requires an argument; see `sensorium train --help`"),
         ("nonsense", "...; see `sensorium --help`"),
+        ("inspect s F G", "unexpected argument G; see `sensorium inspect --help`"),
+        ("inspect s F G H", "unexpected arguments G H; see `sensorium inspect --help`"),
+        ("score p --store s --seed x", '--seed: "x" is not a whole number; see `sensorium score --help`'),
     ],
 )
 def test_usage_errors_use_the_names_of_the_help(command: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,6 +27,19 @@ def test_usage_errors_use_the_names_of_the_help(command: str, said: str, capsys:
     error = capsys.readouterr().err
     assert error.endswith(said + "\n")
     assert error.count("\n") == 1
+
+
+def test_a_wrong_setting_of_the_environment_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SENSORIUM_JOBS", "many")
+    with pytest.raises(SystemExit) as exit_:
+        main(["ingest", "F", "--store", "s"])
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == (
+        "sensorium: the environment's SENSORIUM_JOBS cannot be used: found 'many', expected a whole number from 1 up; "
+        "set it to one, or unset it\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["ingest", "F", "--store", "s"]])

@@ -181,10 +181,19 @@ def test_a_run_lacks_nothing_when_it_is_called_done(finished, copied, name):
 
 
 @pytest.mark.parametrize("name", ["config.json", "data.json", "model.json"])
-@pytest.mark.parametrize("content", ["", "{}", '{"name": 3}', "[1, 2]"])
-def test_a_damaged_file_is_named(copied, name, content):
-    (copied / name).write_text(content)
-    with pytest.raises(RunError, match=rf"{name}: a file of the run is damaged"):
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "no content"),
+        (b"{}", "missing|config_sha256|neurons"),
+        (b'{"name": 3', "invalid JSON in line 1"),
+        (b'{"name": \xff}', "bytes that are not text in UTF-8"),
+        (b"[1, 2]", "not an object with names and values"),
+    ],
+)
+def test_a_damaged_file_is_named(copied, name, content, found):
+    (copied / name).write_bytes(content)
+    with pytest.raises(RunError, match=rf"{name}: a file of the run is damaged: found .*({found})"):
         load_run(copied)
 
 
