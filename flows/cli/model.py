@@ -267,7 +267,11 @@ def score(
         Path | None, Parameter(help="Write the metrics of every neuron to this Parquet file. Default: none.")
     ] = None,
     picture: Annotated[
-        Path | None, Parameter(help="Draw the scores, where the neurons lie, and traces into this PNG. Default: none.")
+        Path | None,
+        Parameter(
+            help="Draw the scores of one tier, where the neurons lie, and traces into this PNG. The tier is the most "
+            "telling one that was scored; --tier chooses it. Default: none."
+        ),
     ] = None,
     jobs: JobsOption = None,
     dask: Annotated[

@@ -168,7 +168,9 @@ def _intervals(columns: Iterable[str]) -> list[str]:
 def _join_ends(frame: pd.DataFrame, name: str) -> list[str | None]:
     """Return an interval's ends in one cell, empty where they are not known."""
     ends = zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
-    return [None if low != low else f"{low:.3f}{' to ' if low < 0 else '–'}{high:.3f}" for low, high in ends]
+    return [
+        None if low != low else f"{low:z.3f}{' to ' if round(low, 3) < 0 else '–'}{high:z.3f}" for low, high in ends
+    ]
 
 
 def print_submission(console: Console, report: SubmissionReport) -> None:

@@ -18,10 +18,10 @@ __all__ = ["describe_epoch", "describe_report", "describe_submission", "read_sum
 
 def describe_epoch(epoch: EpochMetrics) -> str:
     """Return one line on an epoch of training."""
-    sessions = ", ".join(f"{find_session(name).alias} {value:.3f}" for name, value in epoch.correlations.items())
+    sessions = ", ".join(f"{find_session(name).alias} {value:z.3f}" for name, value in epoch.correlations.items())
     memory = f", {format_size(epoch.gpu_memory_bytes)} GPU memory" if epoch.gpu_memory_bytes else ""
     return (
-        f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, validation correlation {epoch.correlation:.3f} "
+        f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, validation correlation {epoch.correlation:z.3f} "
         f"({sessions}), learning rate {epoch.learning_rate:.2g}, "
         f"{epoch.windows_per_s:.0f} windows/s, "
         f"{epoch.data_wait_share:.0%} waiting for data{memory}{', best so far' if epoch.improved else ''}"

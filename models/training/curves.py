@@ -57,7 +57,7 @@ def draw_curves(metrics: Sequence[EpochMetrics], path: Path, *, title: str, best
     note = "no epoch beat the untrained model"
     if best_epoch:
         correlation_axes.axvline(best_epoch, color=_GRAY, ls=":", lw=1)
-        note = f"best {metrics[best_epoch - 1].correlation:.3f} in epoch {best_epoch}"
+        note = f"best {metrics[best_epoch - 1].correlation:z.3f} in epoch {best_epoch}"
     correlation_axes.set(title=f"Validation: {note}", ylabel="single-trial correlation")
     # Correlations rise: the lower right corner is free.
     correlation_axes.legend(frameon=False, loc="lower right", fontsize="small", ncols=2)

@@ -482,7 +482,7 @@ def _check_reliability(scan: SessionScan) -> QualityCheck:
     return QualityCheck(
         "oracle reliability",
         Outcome.PASSED if median > 0 else Outcome.NOTED,
-        f"median {median:.3f} over {count_things(len(known), 'neuron')}"
+        f"median {median:z.3f} over {count_things(len(known), 'neuron')}"
         if len(known)
         else "no movie repeated in the oracle tier",
         "median above 0",

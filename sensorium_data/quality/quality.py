@@ -235,7 +235,7 @@ class StoreQuality:
             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]
         for row in self.to_table().to_dict(orient="records"):
-            reliability = "" if math.isnan(row["reliability"]) else f"{row['reliability']:.3f}"
+            reliability = "" if math.isnan(row["reliability"]) else f"{row['reliability']:z.3f}"
             lines.append(
                 f"| {row['session']} | {row['failed']} | {row['noted']} | {row['passed']} | {row['trials']} "
                 f"| {row['neurons']} | {row['dead_neurons']} | {reliability} |"

@@ -33,6 +33,9 @@ _SCORE = "single_trial_correlation"
 #: Of a session's neurons, those at these places when sorted by their score have their traces drawn.
 _TRACE_PERCENTILES = (99, 90, 50)
 
+# How many neurons the color bar names: no cell of the plot holds more than a recording has.
+_WHOLE_TICKS = tuple(digit * 10**power for power in range(6) for digit in (1, 2, 5))
+
 # In the order in which a reader would want them.
 _TIERS_BY_INTEREST = (
     Tier.FINAL_TEST_MAIN,
@@ -66,7 +69,9 @@ def choose_tier(table: ScoreTable) -> Tier:
 def draw_scores(
     table: ScoreTable, store: StoreLike, path: str | Path, *, truth: str | None = None, tier: str | None = None
 ) -> None:
-    """Draw a score table into a PNG file, which appears whole or not at all.
+    """Draw one tier of a score table into a PNG file, which appears whole or not at all.
+
+    The title names the tier, and the sessions that are simulated.
 
     Above, each session's single-trial correlations over neurons, with the mean and the mean oracle correlation, and
     against each neuron's oracle correlation. In the middle each session's cells from above, colored by their score.
@@ -108,7 +113,9 @@ def draw_scores(
     heights = [_ROW_HEIGHT, (_ROW_HEIGHT - 0.1) * n_map_rows, _ROW_HEIGHT + 0.4]
     figure = Figure(figsize=(_WIDTH, sum(heights) + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{Path(table.predictions).name}: {chosen}, frames {table.frames}", fontweight="bold")
+    title = f"{Path(table.predictions).name}: tier {chosen}, frames {table.frames}"
+    simulated = table.describe_simulated()
+    figure.suptitle(f"{title}\n{simulated}" if simulated else title, fontweight="bold")
     rows = figure.subfigures(3, 1, height_ratios=heights, squeeze=False)
     above, middle, below = rows[:, 0].tolist()
     left, right = above.subplots(1, 2, width_ratios=(3, 2))
@@ -134,8 +141,15 @@ def _draw_distributions(axes: Axes, scores: dict[str, pd.DataFrame]) -> None:
     means = [float(one.mean()) for one in values]
     axes.scatter(positions, means, color=_BLUE, s=28, zorder=3, label="mean over neurons")
     for position, mean in zip(positions, means, strict=True):
+        # On white: the line at zero would strike it through.
         axes.annotate(
-            f"{mean:.3f}", (position, mean), (20, 0), textcoords="offset points", va="center", fontsize="small"
+            f"{mean:z.3f}",
+            (position, mean),
+            (20, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize="small",
+            bbox={"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 1},
         )
     oracle = [float(frame["oracle_correlation"].mean()) for frame in scores.values()]
     if np.isfinite(oracle).any():
@@ -167,17 +181,22 @@ def _draw_against_oracle(axes: Axes, scores: dict[str, pd.DataFrame]) -> None:
         axes.text(0.5, 0.5, "no movie was shown twice", ha="center", va="center", transform=axes.transAxes)
         axes.set(xticks=[], yticks=[])
         return
+    cells = axes.hexbin(oracle[known], score[known], gridsize=45, mincnt=1, cmap="Blues", linewidths=0.1)
+    counts = cells.get_array()
+    most = 2 if counts is None else max(2, int(counts.max()))
     # From below one neuron up, so that a single one is not white.
-    cells = axes.hexbin(
-        oracle[known], score[known], gridsize=45, mincnt=1, cmap="Blues", norm=LogNorm(vmin=0.3), linewidths=0.1
-    )
+    cells.set_norm(LogNorm(vmin=0.3, vmax=most))
     low = float(min(oracle[known].min(), score[known].min()))
     high = float(max(oracle[known].max(), score[known].max()))
     axes.plot([low, high], [low, high], color=_GRAY, lw=0.8, ls="--", label="equal")
     axes.legend(frameon=False, fontsize="small", loc="upper left")
     figure = axes.get_figure(root=True)
     if figure is not None:
-        figure.colorbar(cells, ax=axes, label="neurons", pad=0.01)
+        bar = figure.colorbar(cells, ax=axes, label="neurons", pad=0.01)
+        ticks = [n for n in _WHOLE_TICKS if n <= most]
+        bar.ax.set_ylim(1, most)
+        bar.ax.yaxis.set_ticks(ticks, [str(n) for n in ticks])
+        bar.ax.yaxis.set_ticks([], minor=True)
 
 
 def _draw_maps(figure: SubFigure, scores: dict[str, pd.DataFrame]) -> None:
@@ -223,7 +242,7 @@ def _draw_traces(
     for panel, row in zip(panels, rows, strict=True):
         _draw_trace(panel, seconds, signals.response[row], signals.prediction[row])
         panel.set_title(
-            f"neuron {source.neurons[row]}: single-trial correlation {scores[row]:.3f}, better than "
+            f"neuron {source.neurons[row]}: single-trial correlation {scores[row]:z.3f}, better than "
             f"{np.mean(scores < scores[row]):.0%} of session {find_session(session).alias}",
             fontsize="small",
             loc="left",

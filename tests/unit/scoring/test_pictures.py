@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from fixtures.predicted_sessions import PredictedSessions
 from sensorium_data.errors import UsageError
 from sensorium_data.scoring import draw_scores, score_predictions
-from sensorium_data.scoring.pictures import choose_tier
+from sensorium_data.scoring.pictures import _draw_distributions, choose_tier
+from sensorium_data.sessions import find_session
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +32,41 @@ def test_picture_is_drawn_whole(recorded: PredictedSessions, tmp_path: Path) -> 
     assert np.unique(picture[..., :3].reshape(-1, 3), axis=0).shape[0] > 50
     # A tier without repeats, of one trial.
     draw_scores(table, recorded.store, tmp_path / "train.png", tier="train")
+
+
+def test_picture_names_its_tier_and_counts_whole_neurons(
+    recorded: PredictedSessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(self: Figure, *arguments: Any, **options: Any) -> None:
+        drawn.append(self)
+        save(self, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    table = dataclasses.replace(
+        score_predictions(recorded.write("w"), recorded.store), simulated=(find_session("A").name,)
+    )
+    draw_scores(table, recorded.store, tmp_path / "scores.png", tier="oracle")
+    (figure,) = drawn
+    assert figure.get_suptitle() == (
+        "w: tier oracle, frames official\nA is simulated: the scores say nothing about recordings"
+    )
+    (bar,) = [axes for axes in figure.findobj(Axes) if axes.get_ylabel() == "neurons"]
+    low, high = bar.get_ylim()
+    labels = [label.get_text() for label in bar.get_yticklabels(which="both")]
+    assert labels[0] == "1" == f"{low:.0f}"
+    assert all(label.isdecimal() and 1 <= int(label) <= high for label in labels)
+
+
+def test_a_mean_of_almost_zero_has_no_sign_and_is_not_struck_through() -> None:
+    axes = Figure().subplots()
+    frame = pd.DataFrame({"single_trial_correlation": [-0.1, 0.0999], "oracle_correlation": [np.nan, np.nan]})
+    _draw_distributions(axes, {find_session("A").name: frame})
+    (label,) = [text for text in axes.texts if text.get_text()]
+    assert label.get_text() == "0.000"
+    assert label.get_bbox_patch() is not None
 
 
 def test_withheld_tier_is_drawn_with_its_truth(recorded: PredictedSessions, tmp_path: Path) -> None:
