@@ -112,8 +112,8 @@ def train(
     """Train a model. A finished run of the same configuration on the same data is left alone."""
     from dataclasses import asdict
 
+    from flows.cli.summaries import print_training
     from flows.cli.tables import table_console
-    from flows.reporting import describe_report, read_summary
     from flows.settings import Settings
     from flows.training import TrainingJob, merge_settings
     from sensorium_data.sessions import find_sessions
@@ -144,9 +144,7 @@ def train(
     if as_json:
         print_json(asdict(report))
     else:
-        for line in describe_report(report):
-            table_console().print(line, soft_wrap=True)
-        print_lines(read_summary(report))
+        print_training(table_console(), report)
     return EXIT_DONE
 
 

@@ -1,4 +1,4 @@
-"""Tables of scores, leaderboards, submissions and checks on a terminal."""
+"""Tables of trainings, scores, leaderboards, submissions and checks on a terminal."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from flows.cli.tables import print_table
-from flows.reporting import format_size
+from flows.reporting import describe_report, format_size
 from sensorium_data.counting import count_things
+from sensorium_data.sessions import find_session
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from models.training import TrainingReport
     from sensorium_data.quality import QualityReport
     from sensorium_data.scoring import BenchmarkReport, Leaderboard, ScoreTable
     from sensorium_data.submission import SubmissionReport
@@ -25,6 +27,7 @@ __all__ = [
     "print_leaderboard",
     "print_scores",
     "print_submission",
+    "print_training",
 ]
 
 _ALWAYS_SHOWN = ("alias", "tier", "stimulus", "n_trials", "single_trial_correlation")
@@ -168,9 +171,8 @@ def _intervals(columns: Iterable[str]) -> list[str]:
 def _join_ends(frame: pd.DataFrame, name: str) -> list[str | None]:
     """Return an interval's ends in one cell, empty where they are not known."""
     ends = zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
-    return [
-        None if low != low else f"{low:z.3f}{' to ' if round(low, 3) < 0 else '–'}{high:z.3f}" for low, high in ends
-    ]
+    shown = [None if low != low else (f"{low:z.3f}", f"{high:z.3f}") for low, high in ends]
+    return [None if pair is None else (" to " if pair[0].startswith("-") else "–").join(pair) for pair in shown]
 
 
 def print_submission(console: Console, report: SubmissionReport) -> None:
@@ -210,3 +212,27 @@ def print_checks(console: Console, quality: QualityReport) -> None:
 def _print_heading(console: Console, heading: str) -> None:
     console.print()
     console.print(heading, style="bold")
+
+
+def print_training(console: Console, report: TrainingReport) -> None:
+    """Print what a training came to: its epochs, and where its curves and its summary are."""
+    from models.runs import load_run
+
+    for line in describe_report(report):
+        console.print(line, soft_wrap=True)
+    rows = [
+        {
+            "epoch": epoch.epoch,
+            "weights": "kept" if epoch.epoch == report.best_epoch else None,
+            "loss": epoch.train_loss,
+            "validation\nloss": epoch.validation_loss,
+            "validation\ncorrelation": epoch.correlation,
+            **{find_session(name).alias: value for name, value in epoch.correlations.items()},
+            "learning\nrate": f"{epoch.learning_rate:.2g}",
+        }
+        for epoch in load_run(report.run).metrics()
+    ]
+    print_table(console, f"Epochs of {report.run}", rows)
+    console.print()
+    for what, name in (("Curves", "curves.png"), ("Summary", "summary.md")):
+        console.print(f"{what}: {report.run}/{name}", soft_wrap=True)

@@ -31,7 +31,9 @@ def describe_epoch(epoch: EpochMetrics) -> str:
 def describe_report(report: TrainingReport) -> list[str]:
     """Return lines on what a training came to: where the run is, and what is to be known of it."""
     step = report.resumed_step
-    return [f"{report.run}: {report.status}{f', continued at step {step}' if step else ''}", *report.notes]
+    continued = f", continued at step {step}" if step else ""
+    kept = "" if report.best_epoch else "; no epoch beat the model as it was before training, whose weights are kept"
+    return [f"{report.run}: {report.status}{continued}{kept}", *report.notes]
 
 
 def read_summary(report: TrainingReport) -> str:

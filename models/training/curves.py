@@ -137,7 +137,10 @@ def write_summary(
                 "",
             ]
     else:
-        lines += ["No epoch beat the untrained model on the validation trials: the weights are untrained.", ""]
+        lines += [
+            "No epoch beat the untrained model on the validation trials: the weights are those from before training.",
+            "",
+        ]
     if notes:
         lines += [*(f"- {note}" for note in notes), ""]
     lines += ["![Losses, correlations and learning rate over the epochs](curves.png)", ""]

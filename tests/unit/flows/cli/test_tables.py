@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from flows.cli.summaries import print_checks
+from flows.cli.summaries import print_checks, print_training
 from flows.cli.tables import error_console, print_next, print_table, table_console
+from models.runs import EpochMetrics
+from models.training import TrainingReport
+from sensorium_data.sessions import find_session
 
 NAME = "[v1]/[bold]F[/bold]"
 
@@ -67,6 +71,34 @@ def test_checks_are_told_once_and_in_few_lines(
     assert "sentence" not in shown
     assert all(row["check"] in " ".join(shown.split()) for row in rows)
     assert "50 checks passed" in shown
+
+
+def test_what_rounds_to_zero_has_no_sign(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(table_console(), "Scores", [{"session": "F", "score": -0.0001}])
+    assert "│ 0.000" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_training_is_told_as_a_table_and_not_as_markdown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    name = find_session("F").name
+    epochs = [
+        EpochMetrics(epoch, 1.0, 0.1, 1.5, 0.25, {name: 0.25}, 0.005, epoch == 1, 1.0, 10.4, 0.0) for epoch in (1, 2)
+    ]
+    monkeypatch.setattr("models.runs.load_run", lambda _: SimpleNamespace(metrics=lambda: epochs))
+    report = TrainingReport("runs/x", "trained", (name,), 2, 1, 0.25, 2.0, notes=("A note.",))
+    print_training(table_console(), report)
+    shown = capsys.readouterr().out
+    assert shown.startswith("runs/x: trained\nA note.\n")
+    assert not any(mark in shown for mark in ("# ", "| ---", "!["))
+    first, second = (line for line in shown.splitlines() if "0.005" in line)
+    assert ("kept" in first, "kept" in second) == (True, False)
+    assert shown.endswith("Curves: runs/x/curves.png\nSummary: runs/x/summary.md\n")
+    print_training(table_console(), dataclasses.replace(report, best_epoch=0))
+    shown = capsys.readouterr().out
+    assert "runs/x: trained; no epoch beat the model as it was before training, whose weights are kept" in shown
+    assert "untrained" not in shown
 
 
 def test_square_brackets_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
