@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.parameters import Names
 from flows.reporting import log_line, publish_link, publish_markdown, publish_table, quiet_known_errors, run_progress
+from sensorium_data.commands import quote_command
 from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError
 from sensorium_data.movies import link_movies, report_leakage
@@ -92,11 +93,12 @@ def quality(
         store, [quality_task(session.name, store) for session in chosen], leakage, quality_report
     )
     if not report.passed:
+        worst = next(one for one in report.sessions if one.failed)
         failed = [f"{one.alias}: {check.check}" for one in report.sessions for check in one.failed]
         raise StoreError(
             "quality checks failed",
             path=store,
             found="; ".join(failed),
-            remedy="read the artifact quality, or `sensorium inspect`",
+            remedy=f"read the artifact quality, or run {quote_command('inspect', store, worst.alias)}",
         )
     return report

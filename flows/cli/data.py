@@ -28,6 +28,7 @@ from flows.cli.options import (
     runs_as_flow,
     terminal_progress,
 )
+from sensorium_data.commands import quote_command
 from sensorium_data.counting import count_things
 from sensorium_data.errors import SensoriumError, UsageError
 
@@ -145,7 +146,7 @@ def ingest(
         raise UsageError(
             "no session named",
             expected="aliases A to J, full names, or new, old, all",
-            remedy="e.g. sensorium ingest F",
+            remedy=f"e.g. {quote_command('ingest', 'F', '--store', store)}",
         )
     check_jobs(jobs)
     defaults = Settings()
@@ -230,7 +231,8 @@ def inspect(
     from flows.cli.summaries import print_checks
     from flows.cli.tables import error_console, print_table, table_console
     from flows.reporting import format_size
-    from sensorium_data.store import describe_session, describe_store, open_store
+    from sensorium_data.sessions import find_session
+    from sensorium_data.store import describe_session, describe_store, ingest_command, open_store
 
     if session is None and report is None:
         frame = describe_store(store)
@@ -278,8 +280,10 @@ def inspect(
         table_console().print()
         table_console().print(f"{quality.describe()}.", soft_wrap=True)
     if session is None and unlinked:
+        first = find_session(unlinked[0])
         error_console().print(
-            "leakage is left out: the sessions' movies have not been compared; `sensorium ingest` does it",
+            "leakage is left out: the sessions' movies have not been compared; "
+            f"`{ingest_command(opened.objects, first, opened.group(first))}` does it",
             soft_wrap=True,
         )
     if report is not None:

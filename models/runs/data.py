@@ -144,7 +144,7 @@ def require_model_inputs(recording: xr.Dataset, session: Session, store: str) ->
             path=store,
             found="{} x {}".format(*size),
             expected=f"{FRAME_HEIGHT} x {FRAME_WIDTH}",
-            remedy=f"run `sensorium ingest {session.alias} --resize {FRAME_HEIGHT}x{FRAME_WIDTH}` with its source",
+            remedy=f"convert its archive into another store, with --resize {FRAME_HEIGHT}x{FRAME_WIDTH}",
         )
     needed = {
         "behavior": "the recording has no behavior, which models take as an input",

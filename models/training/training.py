@@ -41,8 +41,8 @@ from models.training.trainer import Trainer
 from sensorium_data.errors import RunError, StoreError, UsageError
 from sensorium_data.movies import unlinked_sessions
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.sessions import Session, find_sessions
-from sensorium_data.store import Store, StoreLike, open_store
+from sensorium_data.sessions import Session, find_session, find_sessions
+from sensorium_data.store import Store, StoreLike, ingest_command, open_store
 
 __all__ = ["TrainingReport", "find_finished_run", "train"]
 
@@ -233,11 +233,12 @@ def _choose_sessions(store: Store, sessions: Sequence[str] | None, config: Train
         # A movie of several sessions would be trained on and validated on.
         unlinked = set(unlinked_sessions(store)) & {session.name for session in chosen}
         if unlinked:
+            first = find_session(min(unlinked))
             raise StoreError(
                 "folds need to know which movies several sessions show",
                 path=store.url,
                 found=f"not compared with the others: {', '.join(sorted(unlinked))}",
-                remedy="run `sensorium ingest` of any session into the store again, which compares them",
+                remedy=f"`{ingest_command(store.objects, first, store.group(first))}` compares them",
             )
     return tuple(chosen)
 

@@ -15,8 +15,8 @@ import pandas as pd
 import xarray as xr
 
 from sensorium_data.errors import StoreError
-from sensorium_data.sessions import Tier
-from sensorium_data.store import Store, StoreLike, open_store, read_movie_groups
+from sensorium_data.sessions import Tier, find_session
+from sensorium_data.store import Store, StoreLike, ingest_command, open_store, read_movie_groups
 
 __all__ = ["LeakageReport", "MovieLeak", "find_leaks", "report_leakage", "unlinked_sessions"]
 
@@ -161,11 +161,12 @@ def unlinked_sessions(store: StoreLike) -> tuple[str, ...]:
 def _require_links(store: Store, recordings: Mapping[str, xr.Dataset]) -> None:
     missing = [name for name, dataset in recordings.items() if not store.links.covers(dataset)]
     if missing:
+        first = find_session(missing[0])
         raise StoreError(
             "the movies of these sessions have not been compared with the others'",
             path=store.url,
             found=", ".join(missing),
-            remedy="run `sensorium ingest` on the store again, which compares them",
+            remedy=f"`{ingest_command(store.objects, first, store.group(first))}` compares them",
         )
 
 

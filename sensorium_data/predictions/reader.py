@@ -13,6 +13,7 @@ from typing import Any
 import xarray as xr
 
 from sensorium_data.counting import count_things
+from sensorium_data.commands import quote_command
 from sensorium_data.errors import PredictionsError
 from sensorium_data.files import LocalObjects, Objects, describe_damage, open_objects, parse_json
 from sensorium_data.predictions.content_digest import digest_content, digest_values
@@ -250,7 +251,7 @@ def _read_root(url: str) -> tuple[dict[str, Any], ObjectLedger | None]:
         raise PredictionsError(
             "the predictions are unfinished" if unfinished else _NO_PREDICTIONS,
             path=url,
-            remedy="run `sensorium predict` again" if unfinished else "write one with `sensorium predict`",
+            remedy="predict again: it continues" if unfinished else "give the store that `sensorium predict` wrote",
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(url, f"unreadable metadata ({describe_damage(error)})") from error
@@ -276,7 +277,7 @@ def _read_root(url: str) -> tuple[dict[str, Any], ObjectLedger | None]:
     except FileNotFoundError:
         if "content_digest" not in attributes:
             raise PredictionsError(
-                "the predictions are unfinished", path=url, remedy="run `sensorium predict` again"
+                "the predictions are unfinished", path=url, remedy="remove them, and predict again"
             ) from None
         if version < _FIRST_VERSION_WITH_LEDGER:
             return attributes, None
@@ -341,5 +342,5 @@ def _damaged(
         path=url,
         found=found,
         expected=expected,
-        remedy=f"`sensorium verify` lists what is wrong; {_REMEDY}",
+        remedy=f"{quote_command('verify', url)} lists what is wrong; {_REMEDY}",
     )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from sensorium_data.counting import count_things
+from sensorium_data.commands import quote_command
 from sensorium_data.errors import PredictionsError, StoreError, UsageError
 from sensorium_data.files import parse_json
 from sensorium_data.predictions.reader import open_predictions
@@ -92,7 +93,7 @@ class StandardizedPredictions:
                 session=self.session,
                 path=self._store.url,
                 found=error,
-                remedy="`sensorium verify` checks the store",
+                remedy=f"{quote_command('verify', self._store.url)} checks the store",
             ) from error
         return precision if self._neuron_rows is None else np.asfortranarray(precision[self._neuron_rows])
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from sensorium_data.commands import quote_command
 from sensorium_data.errors import PredictionsError, StoreError, UsageError
 from sensorium_data.frames import FramesProfile, parse_frames_profile
 from sensorium_data.predictions import predicted_sessions, predictions_attributes
@@ -208,7 +209,7 @@ def benchmark_sessions(store: StoreLike) -> tuple[Session, ...]:
             path=opened.url,
             found=", ".join(session.alias for session in opened) or "no session",
             expected="some of A to E",
-            remedy="ingest them: `sensorium ingest old --store`",
+            remedy=f"{quote_command('ingest', 'old', '--store', opened.url)} ingests the published ones",
         )
     return old
 
@@ -292,7 +293,7 @@ def _score_entry(
             path=path,
             found=", ".join(s.alias for s in predicted) if not sessions else ", ".join(choose_tiers(path, None)),
             expected=", ".join(s.alias for s in old) if not sessions else ", ".join(TIERS),
-            remedy="predict them: `sensorium predict RUN --tier test --sessions old`",
+            remedy="predict these with a run that knows them, or leave the entry out",
         )
 
     def show(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:

@@ -182,7 +182,7 @@ def _choose_sessions(predictions: str, sessions: Iterable[str] | None) -> tuple[
             path=predictions,
             found=", ".join(absent),
             expected=", ".join(session.alias for session in predicted),
-            remedy="predict them with `sensorium predict --sessions`",
+            remedy="choose among those, or predict these into another store",
         )
     return chosen
 
@@ -278,7 +278,7 @@ def choose_tiers(predictions: str, tiers: Iterable[str] | None) -> list[Tier]:
             path=predictions,
             found=", ".join(absent),
             expected=", ".join(predicted),
-            remedy="predict them with `sensorium predict --tier`",
+            remedy="choose among those, or predict these into another store",
         )
     return list(sort_tiers(chosen))
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sensorium_data.counting import count_things
+from sensorium_data.commands import quote_command
 from sensorium_data.errors import StoreError
 from sensorium_data.files import LocalObjects, Objects, describe_damage, parse_json
 from sensorium_data.schema import READABLE_SCHEMA_VERSIONS
@@ -17,6 +18,7 @@ from sensorium_data.store.template import METADATA_KEY
 __all__ = [
     "damaged",
     "damaged_object",
+    "ingest_command",
     "read_attributes",
     "read_ledger",
     "read_sound_attributes",
@@ -170,15 +172,21 @@ def recall_attributes(objects: Objects, group: str) -> dict[str, Any]:
     return {}
 
 
-def repair_command(objects: Objects, session: Session, group: str) -> str:
-    """Return the command that converts again what is damaged of a session, from the place that it was made from.
+def ingest_command(objects: Objects, session: Session, group: str) -> str:
+    """Return the command that looks at a session again, at the place that it was made from.
 
     ``SOURCE`` stands for the place if nothing says it any more.
     """
     source = str(recall_attributes(objects, group).get("source", _SOURCE))
     given = [] if source == session.url else ["--source", source]
-    return shlex.join(["sensorium", "ingest", session.alias, "--store", objects.url, *given, "--repair"])
+    return shlex.join(["sensorium", "ingest", session.alias, "--store", objects.url, *given])
+
+
+def repair_command(objects: Objects, session: Session, group: str) -> str:
+    """Return the :func:`ingest_command` that converts again what is damaged of a session."""
+    return f"{ingest_command(objects, session, group)} --repair"
 
 
 def _describe_remedy(objects: Objects, session: Session, group: str) -> str:
-    return f"`sensorium verify` lists what is wrong; `{repair_command(objects, session, group)}` converts that again"
+    verify = quote_command("verify", objects.url)
+    return f"{verify} lists what is wrong; `{repair_command(objects, session, group)}` converts that again"

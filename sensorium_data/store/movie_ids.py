@@ -151,7 +151,7 @@ class MovieLinks:
                 "the ids of movies across sessions cannot be read",
                 path=objects.locate(LINKS_KEY),
                 found=str(error),
-                remedy=f"`sensorium ingest` of any session into {objects.url} writes this file again",
+                remedy="ingest any session into this store again, which writes this file",
             ) from error
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from sensorium_data.commands import quote_command
 from sensorium_data.errors import StoreError, UnknownNameError
 from sensorium_data.files import LocalObjects, Objects, open_objects
 from sensorium_data.redaction import hide_secrets
@@ -377,7 +378,7 @@ class Store:
             session=session,
             path=objects.url,
             found=", ".join(s.alias for s in present) or "no session",
-            remedy=f"run `sensorium ingest {session.alias} --store {objects.url}`",
+            remedy=f"run {quote_command('ingest', session.alias, '--store', objects.url)}",
         )
 
 

@@ -225,7 +225,7 @@ def refuse_other_root(objects: Objects, metadata: bytes | None) -> None:
         raise StoreError(
             "these are predictions, and no store of sessions",
             path=objects.url,
-            remedy="`sensorium score`, `submit` and `verify` take predictions; give the store that they were made from",
+            remedy="give the store that they were made from",
         )
     raise StoreError(
         "no session store here",

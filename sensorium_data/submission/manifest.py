@@ -26,7 +26,7 @@ from sensorium_data.submission.record import FIXED
 
 __all__ = ["holds_manifest", "is_changed", "listed_files", "update_manifest", "verify_submission"]
 
-_REMEDY = "remove these files, and write them again with `sensorium submit` or `sensorium validate --fix`"
+_REMEDY = "remove these files, and write them again"
 _LINE = re.compile(r"([0-9a-f]{64})  ([^/\\]+)")
 
 
@@ -125,7 +125,7 @@ def verify_submission(url: str, *, progress: Progress = ignore_progress) -> Veri
             "nothing says what was written",
             path=url,
             expected=f"{name} in a submission_<track>.sha256 beside it" if is_zip else "a submission_<track>.sha256",
-            remedy="`sensorium validate` checks anybody's files",
+            remedy="see `sensorium validate --help`, which checks anybody's files",
         )
     size_bytes = 0
     for n_done, (key, digest) in enumerate(digests.items(), start=1):

@@ -176,7 +176,7 @@ def _scored_sessions(entry: Entry, store: Store) -> tuple[list[Session], list[st
                 path=url,
                 found=", ".join(session.alias for session in predicted),
                 expected=f"also {', '.join(session.alias for session in unpredicted) or 'F to J'}",
-                remedy="predict them: `sensorium predict` takes the sessions of the run, so train on them",
+                remedy="predict these too, with a run that was trained on them",
             )
         # One that is not in the store is refused, with its name, when it is opened.
         wanted += [session for session in scored if session not in wanted]
@@ -200,6 +200,6 @@ def _planned_zips(entry: Entry, track: Track) -> tuple[dict[str, tuple[Tier, ...
                 path=member.url,
                 found=", ".join(member.tiers),
                 expected=f"also {', '.join(absent)}",
-                remedy=f"predict them into one store: `sensorium predict --tier {' '.join(wanted)}`",
+                remedy=f"predict into one store the tiers {' '.join(wanted)}",
             )
     return zips, [tier for tier in wanted if tier not in needed]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from sensorium_data.commands import quote_command
 from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError, TrialError, UsageError
 from sensorium_data.files import LocalObjects, ObjectCache, Objects, RetryPolicy, StoredObject, open_objects, parse_json
@@ -356,8 +357,8 @@ class Recording:
             path=self.store,
             found=f"{int(np.count_nonzero(bad))} of {array.size}, the first in frame {frame}",
             expected="none",
-            remedy=f"leave the trial out with --exclude {self.session.alias}:{trial}; `sensorium inspect` lists such "
-            "trials",
+            remedy=f"leave the trial out with --exclude {self.session.alias}:{trial}; "
+            f"{quote_command('inspect', self.store, self.session.alias)} lists such trials",
         )
 
     def _damaged(self, trial: int, key: str, found: str) -> StoreError:

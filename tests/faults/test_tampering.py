@@ -134,7 +134,7 @@ def test_predictions_that_were_changed_are_refused_by_whoever_reads_them(
     shutil.copytree(predicted.root / "others", tmp_path / "others")
     path = shutil.copytree(predicted.root / "sound", tmp_path / "sound")
     tamper(path)
-    with pytest.raises(PredictionsError, match=rf"{path}.*damaged.*`sensorium verify` lists what is wrong"):
+    with pytest.raises(PredictionsError, match=rf"{path}.*damaged.*`sensorium verify {path}` lists what is wrong"):
         use_for(path, predicted, tmp_path / "out")[use]()
     assert not list((tmp_path / "out").glob("*.zip"))
     assert find_problems(path)
@@ -403,7 +403,9 @@ def test_movies_that_are_lost_are_found_missing_and_no_folds_are_made(sound: Pat
     assert verify_root(open_store(store)).problems == (
         "movies.json: missing: which movies several sessions show is not known",
     )
-    with pytest.raises(StoreError, match=rf"folds need to know .* found not compared .*{A.name}, {F.name}; run"):
+    with pytest.raises(
+        StoreError, match=rf"folds need to know .* found not compared .*{A.name}, {F.name}; `sensorium ingest A"
+    ):
         train(tiny_config(n_folds=2, fold=0), str(store), None, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
     link_movies(str(store))

@@ -103,7 +103,9 @@ def test_a_store_whose_movies_were_not_compared_has_no_report(tmp_path: Path) ->
             assert report_leakage(store).leaks == (), "one session alone"
             link_movies(store)
     missing = find_session("F").name
-    with pytest.raises(StoreError, match=rf"have not been compared .*: found {missing}; run .*sensorium ingest"):
+    with pytest.raises(
+        StoreError, match=rf"have not been compared .*: found {missing}; `sensorium ingest F --store .*` compares"
+    ):
         report_leakage(store)
     link_movies(store)
     (leak,) = report_leakage(store).leaks

@@ -379,7 +379,7 @@ def test_store_behind_a_url_is_found_only_when_whole(recorded: tuple[str, HandMa
 
 def test_things_that_are_no_predictions_are_told_apart(recorded: tuple[str, HandMadeSession], tmp_path: Path) -> None:
     store, _ = recorded
-    with pytest.raises(PredictionsError, match="no predictions store; write one with `sensorium predict`"):
+    with pytest.raises(PredictionsError, match="no predictions store; give the store that `sensorium predict` wrote"):
         open_predictions(str(tmp_path / "nothing"), "J")
     with pytest.raises(PredictionsError, match="found a Zarr group titled None"):
         open_predictions(store, "J")

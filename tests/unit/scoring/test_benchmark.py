@@ -86,7 +86,9 @@ def test_a_store_without_old_sessions_is_refused(tmp_path: Path) -> None:
     made = write_session_store(tmp_path / "store", "F", [TrialFacts(0, "oracle", 60)], n_neurons=2)
     arrays = {"F": {0: made.responses[0, :, :60]}}
     from_arrays(str(tmp_path / "p"), str(tmp_path / "store"), arrays, response_units="standardized")
-    with pytest.raises(StoreError, match=r"found F, expected some of A to E; ingest them"):
+    with pytest.raises(
+        StoreError, match=r"found F, expected some of A to E; `sensorium ingest old --store .*` ingests"
+    ):
         run_benchmark({"p": str(tmp_path / "p")}, str(tmp_path / "store"))
 
 

@@ -72,7 +72,7 @@ def test_score_takes_tiers(sensorium: Command, recorded: PredictedSessions) -> N
     outcome = sensorium("score", recorded.root / "good", "--store", recorded.store, "--tier", "oracle", "--json")
     assert {row["tier"] for row in json.loads(outcome.out)["sessions"]} == {"oracle"}
     sensorium("score", recorded.root / "oracle-alone", "--store", recorded.store, "--tier", "train").assert_refused(
-        "oracle-alone", "train", "sensorium predict --tier"
+        "oracle-alone", "found train, expected oracle", "or predict these into another store"
     )
     sensorium("score", recorded.root / "good", "--store", recorded.store, "--tier", "oracl").assert_refused(
         "did you mean oracle"
