@@ -64,7 +64,7 @@ def print_table(
     n_keys : int
         How many of the first columns say what a row is about.
     joined : collection of str
-        Columns that stay beside the one before them, as an interval beside its score.
+        Columns that stay beside the one before them, and whose cells are not broken, as an interval beside its score.
     note : str
         A line below the title; none if it is empty.
     """
@@ -82,7 +82,7 @@ def print_table(
     # Not as the table's title, which would be broken at the table's width.
     for line in filter(None, (title, note)):
         console.print(make_visible(line), style="bold", soft_wrap=True)
-    described = {name: _describe(records, name, heading) for name, heading in columns.items()}
+    described = {name: _describe(records, name, heading, name in joined) for name, heading in columns.items()}
     keys = [described.pop(name) for name in list(described)[:n_keys]]
     blocks: list[list[_Column]] = []
     for name, column in described.items():
@@ -101,6 +101,7 @@ class _Column:
     heading: str
     cells: list[str]
     is_numeric: bool
+    is_whole: bool
 
     @cached_property
     def natural_width(self) -> int:
@@ -109,15 +110,16 @@ class _Column:
 
     @cached_property
     def least_width(self) -> int:
-        """The width at which no word of usual length is broken."""
+        """The width at which no word of usual length is broken, or no cell of a column that is to stay whole."""
         words = [word for text in (self.heading, *self.cells) for word in text.split()]
-        return min(max(map(cell_len, words), default=0), _LONGEST_WORD)
+        width = self.natural_width if self.is_whole else max(map(cell_len, words), default=0)
+        return min(width, _LONGEST_WORD)
 
 
-def _describe(records: Sequence[Mapping[str, object]], name: str, heading: str) -> _Column:
+def _describe(records: Sequence[Mapping[str, object]], name: str, heading: str, is_whole: bool) -> _Column:
     values = [record[name] for record in records if record.get(name) is not None]
     is_numeric = bool(values) and all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
-    return _Column(make_lines_visible(heading), [_cell(record.get(name)) for record in records], is_numeric)
+    return _Column(make_lines_visible(heading), [_cell(record.get(name)) for record in records], is_numeric, is_whole)
 
 
 def _arrange(keys: Sequence[_Column], blocks: Iterable[Sequence[_Column]], width: int) -> Iterator[Table]:

@@ -41,13 +41,22 @@ def test_columns_that_do_not_fit_come_in_further_tables_with_the_keys(
 def test_joined_columns_stay_beside_the_one_before_them(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At no width a further table begins with an interval."""
-    row = {"session": "F", "trials": 3, "score": 0.125, "interval": "0.100–0.150", "other": 0.5, "other_interval": "–"}
+    """At no width a further table begins with an interval, or an interval is broken."""
+    row = {
+        "session": "F",
+        "trials": 3,
+        "score": 0.125,
+        "interval": "-0.100 to 0.150",
+        "other": 0.5,
+        "other_interval": "–",
+    }
     columns = {name: "95%" if name.endswith("interval") else name for name in row}
-    for width in range(32, 70):
+    for width in range(37, 70):
         monkeypatch.setenv("COLUMNS", str(width))
         print_table(table_console(), "Scores", [row], columns=columns, joined=("interval", "other_interval"))
-        headings = [line.split("┃") for line in capsys.readouterr().out.splitlines() if "┃" in line]
+        shown = capsys.readouterr().out
+        assert "-0.100 to 0.150" in shown
+        headings = [line.split("┃") for line in shown.splitlines() if "┃" in line]
         assert all("95%" not in parts[1] for parts in headings)
         assert sum(len(parts) - 1 for parts in headings) == len(row) - 1
 
