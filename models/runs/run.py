@@ -25,7 +25,7 @@ from models.runs.metrics import EpochMetrics, read_metrics
 from models.runs.weights import load_weights, require_weights
 from models.settings import MachineSettings
 from sensorium_data.counting import count_things
-from sensorium_data.errors import RunError
+from sensorium_data.errors import RunError, StoreError
 from sensorium_data.files import LocalObjects, digest_file, parse_json
 from sensorium_data.predictions import read_run_ledger, require_run_ledger
 from sensorium_data.sessions import Session, find_session
@@ -284,7 +284,14 @@ def load_run(path: str | Path) -> Run:
 
 
 def _require_files(path: Path, names: Iterable[str], location: str) -> None:
-    missing = [name for name in names if not (path / name).is_file()]
+    files = LocalObjects(path)
+    try:
+        missing = [name for name in names if files.size(name) is None]
+    except StoreError as error:
+        # A link out of the folder, a named pipe, a device.
+        raise RunError(
+            "a file of the run is not its own", path=error.path, found=error.found, remedy=RESTORE
+        ) from error
     if not missing:
         return
     found = f"no {', '.join(missing)}"

@@ -12,8 +12,8 @@ from typing import Any
 
 import xarray as xr
 
-from sensorium_data.counting import count_things
 from sensorium_data.commands import quote_command
+from sensorium_data.counting import count_things
 from sensorium_data.errors import PredictionsError
 from sensorium_data.files import LocalObjects, Objects, describe_damage, open_objects, parse_json
 from sensorium_data.predictions.content_digest import digest_content, digest_values

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from sensorium_data.counting import count_things
 from sensorium_data.commands import quote_command
+from sensorium_data.counting import count_things
 from sensorium_data.errors import PredictionsError, StoreError, UsageError
 from sensorium_data.files import parse_json
 from sensorium_data.predictions.reader import open_predictions

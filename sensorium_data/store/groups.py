@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from sensorium_data.counting import count_things
 from sensorium_data.commands import quote_command
+from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError
 from sensorium_data.files import LocalObjects, Objects, describe_damage, parse_json
 from sensorium_data.schema import READABLE_SCHEMA_VERSIONS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -259,6 +260,20 @@ def test_a_run_of_before_a_setting_existed_is_still_read(without_ledger):
     digest = hashlib.sha256((without_ledger / "config.json").read_bytes()).hexdigest()
     edit_json(without_ledger / "model.json", config_sha256=digest)
     assert load_run(without_ledger).config.n_windows_per_trial == 1
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "metrics.jsonl"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_no_file_of_the_run_is_refused(copied, tmp_path, name, kind):
+    path = copied / name
+    if kind == "link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.unlink()
+        os.mkfifo(path)
+    with pytest.raises(RunError, match=rf"{name}: a file of the run is not its own: found .*; restore it"):
+        load_run(copied)
 
 
 def test_a_run_that_lost_its_ledger_is_damaged(copied):
