@@ -80,9 +80,7 @@ def _verify_store(
         _ = opened.sessions, opened.versions
         chosen = find_sessions(sessions) if sessions else opened.sessions
         if not opened.sessions and opened.root_metadata is None and not sessions:
-            raise StoreError(
-                "no session is finished", path=opened.url, remedy="run `sensorium ingest` again: it continues"
-            )
+            raise StoreError("no session is finished", path=opened.url, remedy="ingest again: it continues")
         if opened.sessions or opened.root_metadata is not None:
             reports.append(verify_root(opened))
     except StoreError as error:

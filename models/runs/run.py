@@ -19,7 +19,7 @@ from models.config import TrainingConfig, describe_problem
 from models.registry import build_model
 from models.response_model import ResponseModel
 from models.runs.data import RunData
-from models.runs.files import MODEL_FILE, REQUIRED_FILES, RESTORE, RESTORE_ALL, SHOWN_FILES, UNFINISHED
+from models.runs.files import MODEL_FILE, REQUIRED_FILES, RESTORE, RESTORE_ALL, SUMMARY_FILE, UNFINISHED
 from models.runs.location import split_run
 from models.runs.metrics import EpochMetrics, read_metrics
 from models.runs.weights import load_weights, require_weights
@@ -172,9 +172,12 @@ class Run:
         return read_metrics(self.path / "metrics.jsonl")
 
     def require_whole(self) -> None:
-        """Raise a :class:`RunError` if a file is missing, one for people too, or the weights were changed."""
+        """Raise a :class:`RunError` if a file is missing, one for people too, or the weights were changed.
+
+        Of a run of an earlier version, which has no ledger, the files are looked at that every run has.
+        """
         ledger = read_run_ledger(LocalObjects(self.path))
-        _require_files(self.path, SHOWN_FILES if ledger is None else sorted(ledger.objects), self.location)
+        _require_files(self.path, (SUMMARY_FILE,) if ledger is None else sorted(ledger.objects), self.location)
         self.require_weights()
 
     def require_weights(self) -> None:

@@ -32,8 +32,8 @@ _OVERTAKEN_STATUSES = frozenset({409, 412})
 
 _Value = TypeVar("_Value")
 
-# The file systems that have answered a request of this process; fsspec has one for each server and login.
-_answered: weakref.WeakSet[Any] = weakref.WeakSet()
+# The hosts and buckets that have answered a request of this process, by file system.
+_answered: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
 
 
 class RemoteObjects:
@@ -220,6 +220,10 @@ class RemoteObjects:
         return {protocols} if isinstance(protocols, str) else set(protocols)
 
     @property
+    def _host(self) -> str:
+        return self._url.partition("://")[2].partition("/")[0]
+
+    @property
     def _is_object_store(self) -> bool:
         return bool(_OBJECT_STORES & self._protocols)
 
@@ -228,7 +232,7 @@ class RemoteObjects:
         for attempt in range(1, self.policy.n_attempts + 1):
             try:
                 value = call()
-                _answered.add(self._fs)
+                _answered.setdefault(self._fs, set()).add(self._host)
                 return value
             except FileNotFoundError:
                 raise
@@ -236,7 +240,8 @@ class RemoteObjects:
                 if not is_remote_failure(error):
                     raise
                 # A server that never answered is more likely misnamed than away.
-                may_pass = is_transient(error) and (self._fs in _answered or status_of(error) is not None)
+                has_answered = self._host in _answered.get(self._fs, ()) or status_of(error) is not None
+                may_pass = is_transient(error) and has_answered
                 if not may_pass or attempt == self.policy.n_attempts:
                     path = self.locate(key) if key else self._url
                     raise describe_failure(action, path, error, remedy_for(error)) from error

@@ -274,7 +274,7 @@ def test_a_damaged_neighbour_is_named_and_the_rest_is_listed_once_it_is_gone(
     neighbour = tmp_path / "s" / find_session("A").name
     neighbour.mkdir(parents=True)
     (neighbour / "zarr.json").write_text("{")
-    with pytest.raises(StoreError, match=r"session A .*damaged.*move this session's folder out of the store"):
+    with pytest.raises(StoreError, match=r"session A .*damaged: found unreadable metadata .*--repair"):
         convert(recording, tmp_path / "s", archives)
     neighbour.rename(tmp_path / "elsewhere")
     assert convert(recording, tmp_path / "s", archives).status == "already done"
@@ -332,7 +332,7 @@ def test_a_folder_without_write_permission_is_named(
 
     # Tests may run as root, whom no permission stops.
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(StoreError, match=r"cannot be written: found Permission denied"):
+    with pytest.raises(StoreError, match=r"cannot be locked for writing: found Permission denied"):
         convert(recording, tmp_path / "s", archives)
 
 

@@ -75,7 +75,11 @@ def test_arrays_that_are_none(
 ) -> None:
     name, content, words = ARRAYS[case]
     (tmp_path / "arrays" / "F").mkdir(parents=True)
+    session = world.sessions["F"]
+    for facts in session.of_tier("oracle"):
+        np.save(tmp_path / "arrays" / "F" / f"{facts.trial}.npy", np.ones((len(session.neurons), facts.n_frames)))
     path = tmp_path / "arrays" / "F" / name
+    path.unlink(missing_ok=True)
     if content is None:
         os.mkfifo(path)
     else:

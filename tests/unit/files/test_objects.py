@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sensorium_data.errors import StoreError
-from sensorium_data.files import LocalObjects, Objects, RemoteObjects, open_objects
+from sensorium_data.files import LocalObjects, Objects, RemoteObjects, RetryPolicy, open_objects
 from sensorium_data.store import exclusive_access
 from sensorium_data.testing import serve_directory
 from sensorium_data.testing.faults import AnswerStatus
@@ -78,7 +78,7 @@ def test_a_servers_refusal_is_a_store_error_that_names_the_object(tmp_path: Path
         serve_directory(tmp_path, faults=[AnswerStatus(500)]) as server,
         pytest.raises(StoreError, match=rf"{server.url}/a: cannot be read"),
     ):
-        open_objects(server.url).read("a")
+        open_objects(server.url, RetryPolicy(n_attempts=2, backoff_s=0.0)).read("a")
 
 
 def test_a_local_failure_is_a_store_error_that_names_the_object(tmp_path: Path) -> None:
