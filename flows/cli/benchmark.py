@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from flows.cli.options import (
     EXIT_DONE,
+    LOCAL_ONLY,
     DeviceName,
     FramesName,
     JobsOption,
@@ -36,7 +37,7 @@ def benchmark(
     *entry: Annotated[str, Parameter(help="Training runs, which are predicted first, and predictions stores.")],
     store: StoreOption,
     out: Annotated[
-        str, Parameter(help="Folder for benchmark.html, benchmark.json, and the predictions of runs.")
+        str, LOCAL_ONLY, Parameter(help="Folder for benchmark.html, benchmark.json, and the predictions of runs.")
     ] = "benchmark",
     frames: Annotated[
         FramesName, Parameter(help="Which frames of a trial are scored; official: all but the first 50.")

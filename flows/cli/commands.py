@@ -16,7 +16,7 @@ from flows.cli.benchmark import benchmark
 from flows.cli.data import ingest, inspect, simulate, verify
 from flows.cli.lab import deploy, ui
 from flows.cli.model import leaderboard, predict, score, train
-from flows.cli.options import EXIT_DONE
+from flows.cli.options import EXIT_DONE, LOCAL_ONLY
 from flows.cli.submission import from_arrays, submit, validate
 
 __all__ = ["app"]
@@ -33,7 +33,7 @@ app = App(
 @app.command
 def demo(
     *,
-    dir: Annotated[Path, Parameter(name="--dir", help="Where everything of the demo goes.")] = Path("demo"),
+    dir: Annotated[Path, LOCAL_ONLY, Parameter(name="--dir", help="Where everything of the demo goes.")] = Path("demo"),
 ) -> int:
     """Run everything on simulated recordings: simulate, ingest, train, predict, score, submit."""
     from flows.lab import start_embedded_server

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from flows.cli.options import (
     EXIT_DONE,
     EXIT_WRONG,
+    LOCAL_ONLY,
     FlowOption,
     JobsOption,
     JsonOption,
@@ -36,7 +37,9 @@ __all__ = ["ingest", "inspect", "simulate", "verify"]
 
 
 def simulate(
-    directory: Annotated[Path, Parameter(help="Where the archives go; the truth goes into its folder truth.")],
+    directory: Annotated[
+        Path, LOCAL_ONLY, Parameter(help="Where the archives go; the truth goes into its folder truth.")
+    ],
     *,
     sessions: Annotated[list[str], ListOption, Parameter(help="Aliases, full names, new, old or all.")] = ["new"],  # noqa: B006
     trials: Annotated[int | None, Parameter(help="Trials a session. Default: as many as published.")] = None,
@@ -217,7 +220,9 @@ def inspect(
     session: Annotated[str | None, Parameter(help="One session: its trials by tier and its quality checks.")] = None,
     *,
     report: Annotated[
-        Path | None, Parameter(help="Write the quality report, with pictures, to this HTML file. Default: none.")
+        Path | None,
+        LOCAL_ONLY,
+        Parameter(help="Write the quality report, with pictures, to this HTML file. Default: none."),
     ] = None,
     jobs: Annotated[int, Parameter(help="Trials read at the same time; each takes about 50 MB.")] = 4,
     as_json: JsonOption = False,

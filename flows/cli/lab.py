@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.cli.options import EXIT_DONE, JsonOption, SourceOption, print_json
+from flows.cli.options import EXIT_DONE, LOCAL_ONLY, JsonOption, SourceOption, print_json
 from sensorium_data.errors import UsageError
 from sensorium_data.redaction import hide_secrets
 
@@ -119,6 +119,7 @@ def ui(
     *,
     home: Annotated[
         Path | None,
+        LOCAL_ONLY,
         Parameter(help="Folder of Prefect's database and of the logs, e.g. demo/prefect. Default: Prefect's own."),
     ] = None,
     port: Annotated[int, Parameter(help="Port of the server, on loopback.")] = 4200,

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from flows.cli.options import (
     EXIT_DONE,
+    LOCAL_ONLY,
     DeviceName,
     ExcludeFromOption,
     ExcludeOption,
@@ -262,10 +263,13 @@ def score(
         bool, Parameter(negative="", help="Print both correlations by cortical depth too. JSON always has them.")
     ] = False,
     parquet: Annotated[
-        Path | None, Parameter(help="Write the metrics of every neuron to this Parquet file. Default: none.")
+        Path | None,
+        LOCAL_ONLY,
+        Parameter(help="Write the metrics of every neuron to this Parquet file. Default: none."),
     ] = None,
     picture: Annotated[
         Path | None,
+        LOCAL_ONLY,
         Parameter(
             help="Draw the scores of one tier, where the neurons lie, and traces into this PNG. The tier is the most "
             "telling one that was scored; --tier chooses it. Default: none."

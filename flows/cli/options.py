@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -18,6 +19,7 @@ __all__ = [
     "EXIT_DONE",
     "EXIT_UNUSABLE",
     "EXIT_WRONG",
+    "LOCAL_ONLY",
     "DeviceName",
     "ExcludeFromOption",
     "ExcludeOption",
@@ -99,6 +101,17 @@ NanOption = Annotated[
 ]
 JsonOption = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of a table.")]
 ListOption = Parameter(consume_multiple=True, negative="")
+
+
+def _require_local(_type: object, value: object) -> None:
+    """Refuse a URL where a path is wanted: it would become a folder `s3:`."""
+    # A Path has lost a slash.
+    if value is not None and re.match(r"[a-z][a-z0-9+.-]+:/(?!/?$)", str(value)):
+        raise UsageError("this has to be a path on this machine", found=str(value), remedy="name a file or folder here")
+
+
+#: Of what is read or written on this machine alone.
+LOCAL_ONLY = Parameter(validator=_require_local)
 
 
 def terminal_progress() -> Any:

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from flows.cli.options import (
     EXIT_DONE,
     EXIT_WRONG,
+    LOCAL_ONLY,
     FlowOption,
     FramesName,
     JsonOption,
@@ -33,7 +34,7 @@ __all__ = ["from_arrays", "submit", "validate"]
 
 
 def from_arrays(
-    folder: Annotated[str, Parameter(help="Folder with SESSION/TRIAL.npy: arrays (neurons, frames).")],
+    folder: Annotated[str, LOCAL_ONLY, Parameter(help="Folder with SESSION/TRIAL.npy: arrays (neurons, frames).")],
     *,
     store: StoreOption,
     units: Annotated[
@@ -130,7 +131,7 @@ def submit(
 
 
 def validate(
-    *files: Annotated[str, Parameter(help="Submission zips, or Parquet files of one.")],
+    *files: Annotated[str, Parameter(help="Submission zips, or Parquet files of one: paths or URLs.")],
     store: StoreOption,
     frames: Annotated[
         FramesName | None,
@@ -138,6 +139,7 @@ def validate(
     ] = None,
     fix: Annotated[
         str | None,
+        LOCAL_ONLY,
         Parameter(
             help="Folder for a corrected copy: names, packing, order of rows and neurons, spelling of trials and "
             "sessions. Values are never changed. The exit status is the copy's."
@@ -148,16 +150,18 @@ def validate(
     """Check anybody's submission files; every violation at once. Exit status 1 if there is any."""
     from flows.cli.tables import table_console
     from sensorium_data.store import open_store
-    from sensorium_data.submission import parquet_reader, repair_submission, validate_submission
+    from sensorium_data.submission import fetch_files, parquet_reader, repair_submission, validate_submission
 
     if not files:
         raise UsageError("no file named", expected="zips or Parquet files", remedy="name the files to validate")
     opened = open_store(store)
-    with terminal_progress() as progress, parquet_reader():
-        report = validate_submission(list(files), opened, frames=frames, progress=progress)
-        repair = (
-            None if fix is None else repair_submission(list(files), opened, out=fix, frames=frames, progress=progress)
-        )
+    with (
+        terminal_progress() as progress,
+        parquet_reader(),
+        fetch_files(files, progress=progress) as local,
+    ):
+        report = validate_submission(local, opened, frames=frames, progress=progress)
+        repair = None if fix is None else repair_submission(local, opened, out=fix, frames=frames, progress=progress)
     if as_json:
         copy = {} if repair is None else {"copy": repair.to_dict()}
         print_json({"passed": report.passed, **report.to_dict(), **copy})

@@ -1,3 +1,4 @@
+from .fetched import fetch_files as fetch_files
 from .findings import ValidationReport as ValidationReport
 from .manifest import verify_submission as verify_submission
 from .reader import parquet_reader as parquet_reader

@@ -15,6 +15,7 @@ import pytest
 from fixtures.command_line import Outcome, run_command
 from fixtures.lab import COMMAND
 from fixtures.object_store import ObjectStore, run_object_store
+from fixtures.submissions import Recorded, make_zip
 from sensorium_data.errors import StoreError
 from sensorium_data.files import RemoteObjects, RetryPolicy, open_objects
 from sensorium_data.ingest import convert_session
@@ -157,3 +158,37 @@ def test_an_update_loses_nothing_that_others_write_meanwhile(s3: ObjectStore) ->
     objects.update("n", add_one)
     assert objects.read("n") == b"22"
     assert seen == [None, b"10", b"11", b"21"]
+
+
+def test_submission_files_are_validated_where_they_lie(
+    s3: ObjectStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = Recorded(tmp_path)
+    path = make_zip(recorded, tmp_path)
+    open_objects(f"{s3.url}/sub").upload(path, path.name)  # type: ignore[union-attr]
+    url = f"{s3.url}/sub/{path.name}"
+    here = run_command(capsys, "validate", path, "--store", recorded.store.url)
+    assert here.status == 0
+    assert run_command(capsys, "validate", url, "--store", recorded.store.url).out == here.out
+    missing = run_command(capsys, "validate", f"{s3.url}/sub/other.zip", "--store", recorded.store.url)
+    assert_one_line(missing, f"{s3.url}/sub/other.zip", "there is no such file")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", "store", "--report", "s3://lab/q.html"),
+        ("score", "p", "--store", "store", "--parquet", "s3://lab/n.parquet"),
+        ("score", "p", "--store", "store", "--picture", "s3://lab/s.png"),
+        ("validate", "a.zip", "--store", "store", "--fix", "s3://lab/fixed"),
+        ("simulate", "s3://lab/archives"),
+        ("from-arrays", "s3://lab/arrays", "--store", "store", "--units", "raw", "--out", "p"),
+    ],
+    ids=lambda arguments: arguments[0] + arguments[-2],
+)
+def test_what_has_to_be_on_this_machine_says_so(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_command(capsys, *arguments).assert_refused("a path on this machine", "s3:/")
+    assert list(tmp_path.iterdir()) == []
