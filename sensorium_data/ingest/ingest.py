@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sensorium_data.archive import Mode, holds_session_files, list_sessions
-from sensorium_data.cluster import open_cluster
+from sensorium_data.cluster import name_for_workers, open_cluster
 from sensorium_data.errors import SensoriumError, SourceError, UnknownNameError
 from sensorium_data.files import RetryPolicy
 from sensorium_data.ingest.convert import ConversionReport, convert_session
@@ -184,6 +184,11 @@ def ingest_sessions(
     """
     n_jobs = jobs if jobs is not None else default_jobs(sources)
     known = Store.at(store)
+    if dask is not None:
+        # Workers have folders of their own.
+        known = Store.at(name_for_workers(known.url))
+        sources = [name_for_workers(source) for source in sources]
+        downloads = None if downloads is None else name_for_workers(str(downloads))
     stopping = threading.Event()
     reports: dict[Session, ConversionReport] = {}
     failures: dict[Session, SensoriumError] = {}
@@ -194,7 +199,7 @@ def ingest_sessions(
             raise KeyboardInterrupt
         progress(label, n_done, n_total, n_bytes=n_bytes)
 
-    with _trial_executor(n_jobs, dask) as executor:
+    with _trial_executor(n_jobs, dask, progress) as executor:
 
         def convert(session: Session) -> ConversionReport:
             return convert_session(
@@ -234,7 +239,7 @@ def ingest_sessions(
 
 
 @contextlib.contextmanager
-def _trial_executor(jobs: int, dask: str | None) -> Iterator[Executor]:
+def _trial_executor(jobs: int, dask: str | None, progress: Progress) -> Iterator[Executor]:
     if dask is None:
         pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="convert")
         try:
@@ -242,6 +247,6 @@ def _trial_executor(jobs: int, dask: str | None) -> Iterator[Executor]:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         return
-    with open_cluster(dask) as client:
+    with open_cluster(dask, progress=progress) as client:
         # Pure tasks would be taken for done when the same call is made again, even if its result is lost.
         yield client.get_executor(pure=False)  # type: ignore[no-untyped-call]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from sensorium_data.cluster import open_cluster
+from sensorium_data.cluster import name_for_workers, open_cluster
 from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.frames import FramesProfile, parse_frames_profile
 from sensorium_data.predictions import predicted_sessions, predictions_attributes
@@ -201,6 +201,11 @@ class _SessionJob:
     n_jobs: int
     exclude: frozenset[int] = frozenset()
 
+    def for_workers(self) -> _SessionJob:
+        """Return the job with paths that processes in other folders understand; a store is whole by itself."""
+        truth = None if self.truth is None else name_for_workers(self.truth)
+        return replace(self, predictions=name_for_workers(self.predictions), truth=truth)
+
     def open(self) -> ScoredSession:
         return ScoredSession(
             self.predictions, self.store, self.truth, self.session, self.tiers, self.frames, self.exclude
@@ -240,9 +245,9 @@ def _score_here(jobs: Sequence[_SessionJob], progress: Progress) -> Iterator[_Sc
 
 def _score_there(address: str, jobs: Sequence[_SessionJob], progress: Progress) -> Iterator[_Scores]:
     """Score the sessions on a cluster's workers, one a task; a lost worker costs the time of its sessions."""
-    with open_cluster(address) as client:
+    with open_cluster(address, progress=progress) as client:
         # Pure tasks would be taken for done when the same call is made again, even if what they read has changed.
-        futures = [client.submit(_score_session, job, pure=False) for job in jobs]
+        futures = [client.submit(_score_session, job.for_workers(), pure=False) for job in jobs]
         for n_done, future in enumerate(futures, 1):
             yield future.result()
             progress("score sessions", n_done, len(futures))
