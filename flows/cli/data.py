@@ -31,7 +31,7 @@ from flows.cli.options import (
 )
 from sensorium_data.commands import quote_command
 from sensorium_data.counting import count_things
-from sensorium_data.errors import SensoriumError, UsageError
+from sensorium_data.errors import SensoriumError, StoreError, UsageError
 
 __all__ = ["ingest", "inspect", "simulate", "verify"]
 
@@ -187,7 +187,11 @@ def ingest(
             if reports:
                 # What was converted is not in what was known of the store.
                 is_unchanged = all(report.status == "already done" for report in reports)
-                link_movies(known if is_unchanged else store, progress=progress)
+                try:
+                    link_movies(known if is_unchanged else store, progress=progress)
+                except StoreError as error:
+                    # Another session is damaged. What was done of these is told all the same.
+                    failures.append(error)
     if as_json:
         print_json([asdict(report) for report in reports])
     elif reports:

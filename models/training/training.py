@@ -226,7 +226,7 @@ def _find(folder: RunsFolder, name: str) -> bool:
 
 
 def _choose_sessions(store: Store, sessions: Sequence[str] | None, config: TrainingConfig) -> tuple[Session, ...]:
-    chosen = store.sessions if sessions is None else find_sessions(sessions)
+    chosen = store.require_all() if sessions is None else find_sessions(sessions)
     if not chosen:
         raise UsageError("no session to train on", path=store.url, remedy="name sessions, or ingest some")
     if config.n_folds is not None and len(chosen) > 1:

@@ -315,7 +315,7 @@ def _require_usable_proxies() -> None:
         if scheme not in ("http", "https"):
             continue
         try:
-            address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+            address = urlsplit(proxy)
             is_usable = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
             is_usable &= make_visible(proxy) == proxy
         except ValueError:

@@ -77,6 +77,7 @@ from sensorium_data.store import (
     publish_root,
     read_attributes,
     read_ledger,
+    repair_versions,
 )
 
 __all__ = ["CONVERTER_VERSION", "ConversionReport", "convert_session"]
@@ -215,6 +216,9 @@ def convert_session(
     sources = () if source is None else (source,) if isinstance(source, str) else tuple(source)
     known = Store.at(store)
     known.refuse_other_root()
+    if repairs:
+        with exclusive_access(known.objects, ROOT_LOCK):
+            repair_versions(known.objects)
     sources = sources or _list_published(session, known)
     with contextlib.ExitStack() as stack:
         if executor is None:

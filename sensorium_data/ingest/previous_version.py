@@ -141,7 +141,15 @@ class PreviousVersion:
 
         Blocks without a checksum, as earlier versions wrote them, cannot stand in a group of this version.
         """
-        small = ("behavior/", "pupil_center/", "movies/", "trial/", "responses/zarr.json", "zarr.json")
+        small = (
+            "behavior/",
+            "pupil_center/",
+            "movies/",
+            "trial/",
+            "videos/zarr.json",
+            "responses/zarr.json",
+            "zarr.json",
+        )
         sound = {
             key: self._read_sound(key, stored) for key, stored in self._ledger.objects.items() if key.startswith(small)
         }

@@ -284,7 +284,7 @@ def _require_shape(
     """Raise a :class:`PredictionsError` if an array's shape is not (neurons, up to as many frames as the trial has)."""
 
     def fits(shape: tuple[int, ...]) -> bool:
-        return len(shape) == 2 and shape[0] == n_neurons and shape[1] <= n_frames
+        return len(shape) == 2 and shape[0] == n_neurons and 0 < shape[1] <= n_frames
 
     if fits(shape):
         return
@@ -294,7 +294,7 @@ def _require_shape(
         trial=trial,
         path=path,
         found=shape,
-        expected=f"({n_neurons}, up to {n_frames}), neurons by frames",
+        expected=f"({n_neurons}, 1 to {n_frames}), neurons by frames",
         remedy="transpose it"
         if fits(shape[::-1])
         else "give every neuron, and frames that end with the trial's last valid one",

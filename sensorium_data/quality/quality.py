@@ -326,7 +326,7 @@ def check_store(
         If the store or a session in it cannot be opened.
     """
     opened = open_store(store)
-    reports = [check_session(opened, session.name, jobs=jobs, progress=progress) for session in opened]
+    reports = [check_session(opened, session.name, jobs=jobs, progress=progress) for session in opened.require_all()]
     return StoreQuality(opened.url, tuple(reports), leakage)
 
 

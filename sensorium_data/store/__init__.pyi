@@ -63,3 +63,4 @@ from .verification import verify_objects as verify_objects
 from .verification import verify_root as verify_root
 from .versions import current_group as current_group
 from .versions import next_group as next_group
+from .versions import repair_versions as repair_versions

@@ -35,7 +35,7 @@ def describe_store(store: StoreLike) -> pd.DataFrame:
 
     opened = open_store(store)
     rows = []
-    for session in opened:
+    for session in opened.require_all():
         dataset = opened[session]
         rows.append(
             {

@@ -46,7 +46,7 @@ def read_attributes(objects: Objects, session: Session, group: str) -> dict[str,
             raise ValueError("not a group's")
     except FileNotFoundError:
         # On a local disk a group gets its name when it is whole. Elsewhere its metadata come last.
-        if isinstance(objects, LocalObjects) and objects.exists(f"{group}/{LEDGER_KEY}"):
+        if isinstance(objects, LocalObjects) and _was_published(objects, group):
             raise damaged_object(objects, session, group, METADATA_KEY, "no such file") from None
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -64,6 +64,13 @@ def read_attributes(objects: Objects, session: Session, group: str) -> dict[str,
                 remedy="give each group its own name again, or move it out of the store and ingest again",
             )
     return attributes
+
+
+def _was_published(objects: LocalObjects, group: str) -> bool:
+    """Whether a folder without metadata was a published group: it has a ledger, or the root keeps its metadata."""
+    if not (objects.root / group).is_dir():
+        return False
+    return objects.exists(f"{group}/{LEDGER_KEY}") or bool(recall_attributes(objects, group))
 
 
 def read_sound_attributes(objects: Objects, session: Session, group: str) -> dict[str, Any] | None:

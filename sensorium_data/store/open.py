@@ -27,8 +27,10 @@ from sensorium_data.store.forks import survive_forks
 from sensorium_data.store.groups import (
     damaged,
     damaged_object,
+    ingest_command,
     read_attributes,
     read_ledger,
+    recall_attributes,
     require_schema,
     require_sound,
 )
@@ -111,6 +113,21 @@ class Store:
     def sessions(self) -> tuple[Session, ...]:
         """The published sessions, in catalogue order; a :class:`StoreError` if there is no store."""
         return self._once("sessions", "", self._list_sessions)
+
+    def require_all(self) -> tuple[Session, ...]:
+        """Return the published sessions; a :class:`StoreError` if the root lists one that is not there."""
+        lost = [session for session in self.listed if session not in self.sessions]
+        if lost:
+            group = self.group(lost[0])
+            command = ingest_command(self.objects, lost[0], group)
+            raise StoreError(
+                "a session that the store lists is not there",
+                session=lost[0],
+                path=self.url,
+                found=", ".join(session.alias for session in self.sessions) or "no session",
+                remedy=f"put its folder back, or run `{command}`; name sessions to go on without it",
+            )
+        return self.sessions
 
     @property
     def listed(self) -> tuple[Session, ...]:
@@ -378,7 +395,9 @@ class Store:
             session=session,
             path=objects.url,
             found=", ".join(s.alias for s in present) or "no session",
-            remedy=f"run {quote_command('ingest', session.alias, '--store', objects.url)}",
+            remedy=f"run `{ingest_command(objects, session, self.group(session))}`"
+            if recall_attributes(objects, self.group(session))
+            else f"run {quote_command('ingest', session.alias, '--store', objects.url)}",
         )
 
 

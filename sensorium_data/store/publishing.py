@@ -280,8 +280,8 @@ def compose_root(
     versions : mapping of str to str
         The groups of the sessions whose current version is not the first, by the session's name.
     before : bytes, optional
-        The root's metadata as they were: a session that is damaged stays in them as it was, and keeps no other from
-        being listed.
+        The root's metadata as they were: a session that is damaged or gone stays in them as it was, and keeps no other
+        from being listed.
     fresh : set of Session, optional
         The sessions to read though ``before`` has their groups; all by default.
 
@@ -304,7 +304,9 @@ def compose_root(
             except StoreError:
                 if before is None:
                     raise
-        if found is None:
+        # What was listed and is gone stays listed: that it is missed has to be told until it is there again.
+        found = found or recalled
+        if not found:
             continue
         nodes.update(found)
         listed.append(session.name)

@@ -23,6 +23,7 @@ __all__ = [
     "next_group",
     "point_to",
     "read_versions",
+    "repair_versions",
     "session_name_of",
     "write_versions",
 ]
@@ -105,6 +106,17 @@ def _require_version(name: str, group: object) -> None:
 def point_to(objects: Objects, session: Session, group: str) -> None:
     """Make a group the session's current one. The caller must hold the lock of the root."""
     objects.update(VERSIONS_KEY, lambda _: seal({**read_versions(objects), session.name: group}))
+
+
+def repair_versions(objects: Objects) -> None:
+    """Write what the root's metadata say in the place of versions that cannot be read."""
+    try:
+        read_versions(objects)
+    except StoreError as error:
+        # A disk that fails is not repaired so.
+        if not isinstance(error.__cause__, (ValueError, AttributeError)):
+            raise
+        write_versions(objects, _read_root_versions(objects, lambda: objects.read(METADATA_KEY)))
 
 
 def write_versions(objects: Objects, versions: Mapping[str, str]) -> None:

@@ -113,6 +113,11 @@ def verify_submission(url: str, *, progress: Progress = ignore_progress) -> Veri
             listed = _read_manifest(place, stem)
             expected = (*zips, *_own_files(stem))
             problems += [f"{_manifest_name(stem)}: does not name {name}" for name in expected if name not in listed]
+            problems += [
+                f"submission_{stem}.json: has another digest of {name} than {_manifest_name(stem)}"
+                for name, digest in zips.items()
+                if listed.get(name, digest) != digest
+            ]
         except FileNotFoundError:
             listed = {}
             problems += [f"{_manifest_name(stem)}: missing"] if zips else []

@@ -312,8 +312,7 @@ def _refuse_foreign_card(
     name = _card_name(plan)
     if not place.exists(name) or _has_card(place, plan, text):
         return
-    known = listed.get(name, set())
-    if known and digest_file(place.root / name) not in known:
+    if digest_file(place.root / name) not in listed.get(name, set()):
         raise _not_replaced(place, name, "the model card is not the one that was written here")
 
 

@@ -29,7 +29,7 @@ from sensorium_data.predictions import (
 from sensorium_data.progress import ignore_progress
 from sensorium_data.scoring import compare_predictions, score_predictions
 from sensorium_data.sessions import find_session
-from sensorium_data.store import open_session, open_store, verify_root
+from sensorium_data.store import describe_store, open_session, open_store, verify_root
 from sensorium_data.submission import write_submission
 from sensorium_data.testing.recordings import make_recording
 
@@ -394,6 +394,39 @@ def test_a_session_that_was_taken_away_is_found_missing(sound: Path, tmp_path: P
     report = verify_root(open_store(store))
     assert f"{A.name}: the root lists it, but it is not there" in report.problems
     assert report.remedy.startswith(f"`sensorium ingest A --store {store} --source {sound.parent / 'archives'}")
+    archives = str(sound.parent / "archives")
+    # What is done with the others does not make it forgotten.
+    convert_session(F, str(store), source=archives, repairs=True)
+    assert f"{A.name}: the root lists it, but it is not there" in verify_root(open_store(store)).problems
+    for use in (lambda: train(tiny_config(), str(store), None, tmp_path / "runs"), lambda: describe_store(str(store))):
+        with pytest.raises(StoreError, match=r"session A .*a session that the store lists is not there: found F; put"):
+            use()
+    assert open_session(str(store), "F").sizes["trial"] == len(TIERS)
+    convert_session(A, str(store), source=archives)
+    link_movies(str(store))
+    assert find_problems(store) == []
+
+
+@pytest.mark.parametrize("lost", [("zarr.json", "ledger.json"), ("videos/zarr.json",), ("videos",)])
+def test_a_session_that_lost_metadata_is_repaired(lost: tuple[str, ...], sound: Path, tmp_path: Path) -> None:
+    store, archives = shutil.copytree(sound, tmp_path / "store"), str(sound.parent / "archives")
+    for name in lost:
+        path = store / A.name / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert find_problems(store)
+    convert_session(A, str(store), source=archives, repairs=True)
+    link_movies(str(store))
+    assert find_problems(store) == []
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "{"])
+def test_versions_that_cannot_be_read_are_repaired(content: str, sound: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(sound, tmp_path / "store")
+    before = read_files(store)
+    (store / "versions.json").write_text(content)
+    assert find_problems(store)
+    convert_session(A, str(store), source=str(sound.parent / "archives"), repairs=True)
+    assert read_files(store) == before
 
 
 def test_movies_that_are_lost_are_found_missing_and_no_folds_are_made(sound: Path, tmp_path: Path) -> None:

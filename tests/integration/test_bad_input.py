@@ -14,6 +14,7 @@ from pytest_httpserver import HTTPServer
 from fixtures.command_line import Outcome
 from sensorium_data.schema import SCHEMA_VERSION
 from sensorium_data.sessions import find_session
+from sensorium_data.store import open_store
 from sensorium_data.testing import serve_directory
 
 Command = Callable[..., Outcome]
@@ -196,3 +197,17 @@ def test_json_is_json(sensorium: Command, store: Path) -> None:
     verified = json.loads(sensorium("verify", store, "--json").out)
     # The store's own files come first.
     assert [(row["session"] != "", row["problems"]) for row in verified] == [(False, []), (True, []), (True, [])]
+
+
+def test_what_was_done_is_told_though_another_session_is_damaged(
+    sensorium: Command, archives: Path, store: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(store, tmp_path / "store")
+    others = [folder for folder in sorted(copy.glob("dynamic*")) if folder.name != F.name]
+    for folder in (copy / F.name, others[0]):
+        (folder / "zarr.json").unlink()
+    outcome = sensorium("ingest", "F", "--store", copy, "--source", archives, "--repair")
+    assert outcome.status == 2
+    assert "updated" in outcome.out
+    assert f"{others[0].name}/zarr.json: the store is damaged" in outcome.err
+    assert open_store(str(copy)).group("F") == f"{F.name}.v2"

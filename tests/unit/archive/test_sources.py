@@ -489,7 +489,7 @@ class TestServer:
             open_source(server.url_of("x"), policy=IMPATIENT)
 
 
-@pytest.mark.parametrize("proxy", ["junk://x", "http://127.0.0.1:9\x1b[2J", "http://[bad", "http://"])
+@pytest.mark.parametrize("proxy", ["foo", "junk://x", "http://127.0.0.1:9\x1b[2J", "http://[bad", "http://"])
 def test_a_proxy_that_cannot_be_one_is_named(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", proxy)
     with pytest.raises(

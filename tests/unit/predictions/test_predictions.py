@@ -351,13 +351,20 @@ def test_arrays_of_half_a_tier_are_refused(recorded: tuple[str, HandMadeSession]
 
 @pytest.mark.parametrize(
     ("shape", "remedy"),
-    [((60, 3), "transpose it$"), ((20, 3), "transpose it$"), ((3, 61), "give every"), ((60,), "give"), ((), "give")],
+    [
+        ((60, 3), "transpose it$"),
+        ((20, 3), "transpose it$"),
+        ((3, 61), "give every"),
+        ((60,), "give"),
+        ((), "give"),
+        ((3, 0), "give"),
+    ],
 )
 def test_arrays_of_another_shape_are_told_what_is_wanted(
     recorded: tuple[str, HandMadeSession], tmp_path: Path, shape: tuple[int, ...], remedy: str
 ) -> None:
     arrays = {"J": {2: random_trial(2, 57), 4: np.zeros(shape)}}
-    with pytest.raises(PredictionsError, match=rf"trial 4: .* expected \(3, up to 60\), neurons by frames; {remedy}"):
+    with pytest.raises(PredictionsError, match=rf"trial 4: .* expected \(3, 1 to 60\), neurons by frames; {remedy}"):
         from_arrays(str(tmp_path / "p"), recorded[0], arrays, response_units="raw")
 
 
