@@ -109,14 +109,34 @@ def point_to(objects: Objects, session: Session, group: str) -> None:
 
 
 def repair_versions(objects: Objects) -> None:
-    """Write what the root's metadata say in the place of versions that cannot be read."""
+    """Write what the root's metadata say in the place of versions that cannot be read.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be had, or names what cannot be a version of a session.
+    """
     try:
         read_versions(objects)
     except StoreError as error:
-        # A disk that fails is not repaired so.
-        if not isinstance(error.__cause__, (ValueError, AttributeError)):
+        # A disk that fails is not repaired so, and who names other folders meant something by it.
+        if not isinstance(error.__cause__, (ValueError, AttributeError)) or _names_others(objects):
             raise
         write_versions(objects, _read_root_versions(objects, lambda: objects.read(METADATA_KEY)))
+
+
+def _names_others(objects: Objects) -> bool:
+    """Whether the file can be read, and names what cannot be a version of a session."""
+    try:
+        versions, _ = read_sealed(objects.read(VERSIONS_KEY))
+    except ValueError:
+        return False
+    try:
+        for name, group in versions.items():
+            _require_version(name, group)
+    except ValueError:
+        return True
+    return False
 
 
 def write_versions(objects: Objects, versions: Mapping[str, str]) -> None:
