@@ -293,10 +293,11 @@ def compose_root(
     nodes: dict[str, Mapping[str, Any]] = {}
     listed = []
     there = list_published(objects)
+    known_nodes = {} if before is None else _recall_nodes(before)
     candidates = {*known, *(SESSIONS.values() if there is None else there)}
     for session in sorted(candidates):
         group = versions.get(session.name, session.name)
-        recalled = {} if before is None else _recall_nodes(before, group)
+        recalled = known_nodes.get(group, {})
         found: Mapping[str, Any] | None = recalled
         if not recalled or fresh is None or session in fresh:
             try:
@@ -330,13 +331,15 @@ def _read_nodes(objects: Objects, session: Session, group: str) -> dict[str, Any
         ) from error
 
 
-def _recall_nodes(before: bytes, group: str) -> dict[str, Any]:
-    """Return what the root's metadata said of a group and of all below it."""
+def _recall_nodes(before: bytes) -> dict[str, dict[str, Any]]:
+    """Return what the root's metadata said, by group: the metadata of it and of all below it, by path."""
+    groups: dict[str, dict[str, Any]] = {}
     try:
-        known = parse_json(before)["consolidated_metadata"]["metadata"]
-        return {path: node for path, node in known.items() if path == group or path.startswith(f"{group}/")}
+        for path, node in parse_json(before)["consolidated_metadata"]["metadata"].items():
+            groups.setdefault(path.partition("/")[0], {})[path] = node
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+    return groups
 
 
 def _list_again(objects: Objects, metadata: bytes | None) -> tuple[Session, ...]:
