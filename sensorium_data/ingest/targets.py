@@ -122,8 +122,12 @@ def find_target(
         if not repairs:
             raise
         known = recall_attributes(objects, group)
-        wanted = _adapt(Adaptation.read(known), resize, tier_map)
-        kept = precision or Precision(known.get("precision", Precision.EXACT))
+        try:
+            adapted, kept = Adaptation.read(known), Precision(known.get("precision", Precision.EXACT))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            # They are what is damaged.
+            adapted, kept = Adaptation(), Precision.EXACT
+        wanted, kept = _adapt(adapted, resize, tier_map), precision or kept
         return Target(next_group(group), kept, previous=group, session=session, adaptation=wanted)
     if attributes is None:
         return Target(group, precision or Precision.EXACT, adaptation=_adapt(Adaptation(), resize, tier_map))

@@ -53,7 +53,6 @@ from .publishing import ROOT_LOCK as ROOT_LOCK
 from .publishing import exclusive_access as exclusive_access
 from .publishing import is_locked as is_locked
 from .publishing import publish_root as publish_root
-from .publishing import read_root as read_root
 from .template import METADATA_KEY as METADATA_KEY
 from .template import SessionTemplate as SessionTemplate
 from .template import consolidate as consolidate

@@ -42,7 +42,6 @@ __all__ = [
     "list_published",
     "parse_root",
     "publish_root",
-    "read_root",
     "read_root_metadata",
     "refuse_other_root",
 ]
@@ -156,11 +155,6 @@ def publish_root(
             return compose_root(objects, known, read_versions(objects), before=before, fresh=fresh)
 
         objects.update(METADATA_KEY, compose)
-
-
-def read_root(objects: Objects) -> tuple[Session, ...] | None:
-    """Return the sessions that the root group's metadata list; ``None`` if there are no metadata."""
-    return parse_root(objects, read_root_metadata(objects))
 
 
 def read_root_metadata(objects: Objects) -> bytes | None:

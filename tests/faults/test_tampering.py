@@ -419,6 +419,18 @@ def test_a_session_that_lost_metadata_is_repaired(lost: tuple[str, ...], sound: 
     assert find_problems(store) == []
 
 
+@pytest.mark.parametrize(("name", "value"), [("precision", "exacu"), ("precision", 3), ("frame_size", "x")])
+def test_a_session_with_changed_attributes_is_repaired(name: str, value: object, sound: Path, tmp_path: Path) -> None:
+    store, archives = shutil.copytree(sound, tmp_path / "store"), str(sound.parent / "archives")
+    path = store / A.name / "zarr.json"
+    metadata = json.loads(path.read_text())
+    metadata["attributes"] |= {name: value, "session": F.name}
+    path.write_text(json.dumps(metadata))
+    convert_session(A, str(store), source=archives, repairs=True)
+    link_movies(str(store))
+    assert find_problems(store) == []
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", "{"])
 def test_versions_that_cannot_be_read_are_repaired(content: str, sound: Path, tmp_path: Path) -> None:
     store = shutil.copytree(sound, tmp_path / "store")
