@@ -28,6 +28,7 @@ from sensorium_data.files import (
     RetryPolicy,
     describe_change,
     describe_error,
+    is_transient,
     open_regular,
 )
 
@@ -216,14 +217,10 @@ def insist(call: Callable[[], Any], *, url: str, policy: RetryPolicy) -> Any:
             raise
         except Exception as error:
             # Plug-ins raise what their client libraries raise: missing credentials, for one, are no OSError.
-            from aiohttp import ClientError
-
-            is_transient = isinstance(error, (OSError, ClientError)) and not isinstance(
-                error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-            )
-            if not is_transient or attempt == policy.n_attempts:
+            may_pass = is_transient(error)
+            if not may_pass or attempt == policy.n_attempts:
                 raise SourceError(
-                    f"the archive cannot be read{f' after {attempt} attempts' if is_transient else ''}",
+                    f"the archive cannot be read{f' after {attempt} attempts' if may_pass else ''}",
                     path=url,
                     found=describe_error(error),
                     remedy="check the URL, the credentials and the network: what is done is kept",

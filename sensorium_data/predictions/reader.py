@@ -173,6 +173,8 @@ def open_predictions(url: str, session: str) -> xr.Dataset:
     if ledger is not None:
         store = CheckedStore(store, found.name, ledger.objects, partial(_damaged_object, url, found))
     try:
+        # Zarr follows links. Reading refuses those that lead out.
+        group.read(METADATA_KEY)
         stored = xr.open_zarr(store, consolidated=True, chunks=None)
         loaded = stored.assign_coords({name: coordinate.load() for name, coordinate in stored.coords.items()})
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:

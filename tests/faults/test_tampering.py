@@ -175,6 +175,14 @@ def test_predictions_are_not_written_where_something_else_lies(
         find_predictions(str(path), "i")
 
 
+def test_predictions_whose_session_is_a_link_out_are_refused(predicted: PredictedSessions, tmp_path: Path) -> None:
+    path = shutil.copytree(predicted.root / "sound", tmp_path / "sound")
+    (path / F.name).rename(tmp_path / "elsewhere")
+    (path / F.name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="a link leads out of the folder"):
+        open_predictions(str(path), "F")
+
+
 def test_predictions_of_an_earlier_version_are_compared_with_the_digest_of_their_values(tmp_path: Path) -> None:
     path = shutil.copytree(Path(__file__).parents[1] / "compat" / "predictions-2", tmp_path / "p")
     report = verify_predictions(str(path))
