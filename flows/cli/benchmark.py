@@ -59,7 +59,13 @@ def benchmark(
     from flows.cli.tables import error_console, table_console
     from flows.settings import Settings
     from sensorium_data.files import open_objects
-    from sensorium_data.scoring import Bootstrap, benchmark_sessions, run_benchmark, write_benchmark
+    from sensorium_data.scoring import (
+        Bootstrap,
+        benchmark_sessions,
+        require_benchmark_writable,
+        run_benchmark,
+        write_benchmark,
+    )
     from sensorium_data.store import open_store
 
     names = _name_entries(entry)
@@ -68,6 +74,7 @@ def benchmark(
     sessions = benchmark_sessions(opened)
     kinds = {name: _is_run(path) for name, path in names.items()}
     target = open_objects(out)
+    require_benchmark_writable(target)
     folders = [runs or Settings().runs, *(names[name] for name, is_run in kinds.items() if is_run)]
     with terminal_progress() as progress:
         predictions = {

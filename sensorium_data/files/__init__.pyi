@@ -51,6 +51,7 @@ from .removal import empty_folder as empty_folder
 from .removal import require_own_folder as require_own_folder
 from .sealed_json import read_sealed as read_sealed
 from .sealed_json import seal as seal
+from .sealed_json import seal_text as seal_text
 from .stored_object import StoredObject as StoredObject
 from .stored_object import digest_bytes as digest_bytes
 from .stored_object import digest_file as digest_file

@@ -9,7 +9,7 @@ from typing import Any
 from sensorium_data.files.json_document import parse_json
 from sensorium_data.files.stored_object import digest_bytes
 
-__all__ = ["read_sealed", "seal"]
+__all__ = ["read_sealed", "seal", "seal_text"]
 
 _SEAL = "digest"
 
@@ -22,7 +22,11 @@ def seal(document: Mapping[str, Any]) -> bytes:
     document : mapping
         JSON values; the name ``digest`` is taken, and names that sort before it must not hold mappings.
     """
-    text = json.dumps({**document, _SEAL: ""}, sort_keys=True, indent=0)
+    return seal_text(json.dumps({**document, _SEAL: ""}, sort_keys=True, indent=0))
+
+
+def seal_text(text: str) -> bytes:
+    """Return JSON with its digest in the place of the first ``"digest": ""`` in it."""
     return text.replace(_entry(""), _entry(digest_bytes(text.encode())), 1).encode()
 
 

@@ -38,8 +38,8 @@ _MISSING = "–"
 _SYMBOLS = {Outcome.FAILED: "✕", Outcome.NOTED: "○", Outcome.PASSED: "✓"}
 
 
-def _is_report(head: bytes) -> bool:
-    return head.lstrip().startswith(b"<!doctype html>") and b"<title>Quality of " in head
+def _is_report(ends: bytes) -> bool:
+    return ends.lstrip().startswith(b"<!doctype html>") and b"<title>Quality of " in ends
 
 
 #: The report as a file: what its name ends with, and what it may replace.
@@ -47,14 +47,12 @@ REPORT_FILE = OutputFile("the quality report", (".html", ".htm"), _is_report)
 
 
 def write_report(path: Path, quality: StoreQuality) -> None:
-    """Write the report; a file that was there is replaced at once, or left as it was.
-
-    :data:`REPORT_FILE` tells whether that file is an earlier report.
+    """Write the report; an earlier report that was there is replaced at once, or left as it was.
 
     Raises
     ------
     UsageError
-        If the file cannot be written.
+        If another file is there, or the file cannot be written.
     """
     page = render_report(quality)
     with REPORT_FILE.replace(path) as partial:

@@ -1,6 +1,7 @@
 from .benchmark import BenchmarkReport as BenchmarkReport
 from .benchmark import benchmark_sessions as benchmark_sessions
 from .benchmark import run_benchmark as run_benchmark
+from .benchmark_page import require_benchmark_writable as require_benchmark_writable
 from .benchmark_page import write_benchmark as write_benchmark
 from .bootstrap import LEAST_RESAMPLES as LEAST_RESAMPLES
 from .bootstrap import Bootstrap as Bootstrap

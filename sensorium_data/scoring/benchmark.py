@@ -162,6 +162,7 @@ class BenchmarkReport:
     def to_json(self) -> str:
         """Return everything but the scores of single neurons as JSON; what is not known is ``null``."""
         document: dict[str, Any] = {
+            "kind": "benchmark",
             "store": hide_secrets(self.store),
             "sessions": [asdict(session) for session in self.sessions],
             "frames": self.frames,

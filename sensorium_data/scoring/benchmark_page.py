@@ -13,15 +13,23 @@ from importlib.resources import files
 from typing import Any
 
 from sensorium_data.counting import count_things
-from sensorium_data.files import Objects
+from sensorium_data.files import LocalObjects, Objects, OutputFile
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.scoring.benchmark import TIERS, BenchmarkReport
 from sensorium_data.scoring.table import AGGREGATIONS, ALL_STIMULI
 from sensorium_data.sessions import find_session
 from sensorium_data.visible_text import show_value
 
-__all__ = ["ClassChart", "draw_classes", "render_benchmark", "write_benchmark"]
+__all__ = ["ClassChart", "draw_classes", "render_benchmark", "require_benchmark_writable", "write_benchmark"]
 
+_FILES = {
+    "benchmark.html": OutputFile(
+        "the benchmark's page", (".html",), lambda ends: b"<title>Open benchmark on the old mice</title>" in ends
+    ),
+    "benchmark.json": OutputFile(
+        "the benchmark's JSON", (".json",), lambda ends: ends.startswith(b'{\n  "kind": "benchmark",')
+    ),
+}
 _TEMPLATE = "benchmark.html.j2"
 _MISSING = "–"
 _SCORE = "single_trial_correlation"
@@ -80,12 +88,28 @@ def write_benchmark(report: BenchmarkReport, folder: Objects) -> str:
 
     Raises
     ------
+    UsageError
+        As :func:`require_benchmark_writable` does.
     OSError, StoreError
         If the folder cannot be written.
     """
+    require_benchmark_writable(folder)
     folder.write("benchmark.json", report.to_json().encode() + b"\n")
     folder.write("benchmark.html", render_benchmark(report).encode())
     return folder.locate("benchmark.html")
+
+
+def require_benchmark_writable(folder: Objects) -> None:
+    """See that nothing but an earlier benchmark is replaced in a folder of this machine, before the work.
+
+    Raises
+    ------
+    UsageError
+        If another file has the name of one that is written, or no file can be made there.
+    """
+    if isinstance(folder, LocalObjects) and folder.root.exists():
+        for name, kind in _FILES.items():
+            kind.require_writable(folder.root / name)
 
 
 def render_benchmark(report: BenchmarkReport) -> str:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["PICTURE_FILE", "choose_tier", "draw_scores"]
 
 #: The picture as a file: what its name ends with, and what it may replace.
-PICTURE_FILE = OutputFile("the picture of scores", (".png",), lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"))
+PICTURE_FILE = OutputFile("the picture of scores", (".png",), lambda ends: _is_picture(ends))
+# What the picture says of itself.
+_TITLE = "Scores by sensorium-pipeline"
 
 _BLUE, _ORANGE, _GRAY = "#2b6cb0", "#dd6b20", "#718096"
 _SCORE = "single_trial_correlation"
@@ -125,7 +127,11 @@ def draw_scores(
     best = max(scores, key=lambda session: scores[session][_SCORE].mean())
     _draw_traces(below, table, open_store(store), truth, chosen, best)
     with PICTURE_FILE.replace(Path(path)) as partial:
-        figure.savefig(partial, dpi=110, format="png")
+        figure.savefig(partial, dpi=110, format="png", metadata={"Title": _TITLE})
+
+
+def _is_picture(ends: bytes) -> bool:
+    return ends.startswith(b"\x89PNG\r\n\x1a\n") and f"Title\0{_TITLE}".encode() in ends
 
 
 def _draw_distributions(axes: Axes, scores: dict[str, pd.DataFrame]) -> None:

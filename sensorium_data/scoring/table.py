@@ -34,8 +34,14 @@ __all__ = [
     "session_weights",
 ]
 
+# In the metadata of the Parquet file, which stand at its end.
+_NEURONS_MARK = b"scores of neurons by sensorium-pipeline"
 #: The scores of every neuron as a file: what its name ends with, and what it may replace.
-NEURONS_FILE = OutputFile("the Parquet file of scores", (".parquet",), lambda head: head.startswith(PARQUET_MAGIC))
+NEURONS_FILE = OutputFile(
+    "the Parquet file of scores",
+    (".parquet",),
+    lambda ends: ends.startswith(PARQUET_MAGIC) and _NEURONS_MARK in ends,
+)
 
 #: In the column ``stimulus``: whatever the trials show.
 ALL_STIMULI = "all"
@@ -258,11 +264,18 @@ class ScoreTable:
         Raises
         ------
         UsageError
-            If nothing was scored, or the file cannot be written.
+            If nothing was scored, another file is there, or the file cannot be written.
         """
+        # Only whoever writes one waits for these.
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         self.require_scores()
         with NEURONS_FILE.replace(Path(path)) as partial:
-            self.to_neuron_frame().to_parquet(partial, index=False)
+            table = pa.Table.from_pandas(self.to_neuron_frame(), preserve_index=False)
+            pq.write_table(
+                table.replace_schema_metadata({**table.schema.metadata, "sensorium": _NEURONS_MARK}), partial
+            )
 
     def _describe(self) -> dict[str, Any]:
         return {

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,12 +17,20 @@ from sensorium_data.files import (
     open_objects,
     parse_json,
 )
+from sensorium_data.frames import zip_members
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
 from sensorium_data.store import VerificationReport
 from sensorium_data.submission.record import FIXED
 
-__all__ = ["holds_manifest", "is_changed", "listed_files", "update_manifest", "verify_submission"]
+__all__ = [
+    "holds_manifest",
+    "is_changed",
+    "is_manifest",
+    "manifest_digests",
+    "update_manifest",
+    "verify_submission",
+]
 
 _REMEDY = "remove these files, and write them again"
 _LINE = re.compile(r"([0-9a-f]{64})  ([^/\\]+)")
@@ -62,24 +68,19 @@ def is_changed(place: Objects, stem: str, name: str, data: bytes) -> bool:
         return True
 
 
-def listed_files(place: Objects, stem: str) -> dict[str, set[str]]:
-    """Return the digests of the files that a submission there says that it wrote, by name, whatever became of them.
+def is_manifest(place: Objects, stem: str) -> bool:
+    """Whether the file that has the name of a list of digests is one."""
+    try:
+        _read_manifest(place, stem)
+    except SubmissionError:
+        return False
+    return True
 
-    A killed writer leaves the digests of an earlier submission beside those of the one that it wrote.
-    """
-    listed: dict[str, set[str]] = {}
-    record = f"submission_{stem}.json"
-    for own, read in (
-        (_manifest_name(stem), partial(_read_manifest, place, stem)),
-        (record, partial(_read_record, place, record)),
-    ):
-        with contextlib.suppress(FileNotFoundError, SubmissionError):
-            digests = read()
-            for name, digest in digests.items():
-                listed.setdefault(name, set()).add(digest)
-            if digests:
-                listed.setdefault(own, set())
-    return listed
+
+def manifest_digests(place: Objects, stem: str, name: str) -> set[str]:
+    """Return the digest that the list of digests has for a file; none without a list, or if it cannot be read."""
+    listed = _listed(place, stem)
+    return {listed[name]} if name in listed else set()
 
 
 def verify_submission(url: str, *, progress: Progress = ignore_progress) -> VerificationReport:
@@ -149,7 +150,22 @@ def verify_submission(url: str, *, progress: Progress = ignore_progress) -> Veri
 def _encode(place: Objects, stem: str, zips: Sequence[Mapping[str, Any]]) -> bytes:
     digests = {str(file["path"]): str(file["sha256"]) for file in zips}
     digests |= {name: digest_bytes(place.read(name)) for name in _own_files(stem)}
+    # Somebody may have added files of their own.
+    digests |= {name: digest for name, digest in _listed(place, stem).items() if not _may_write(stem, name)}
     return "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()
+
+
+def _listed(place: Objects, stem: str) -> dict[str, str]:
+    try:
+        return _read_manifest(place, stem)
+    except (FileNotFoundError, SubmissionError):
+        return {}
+
+
+def _may_write(stem: str, name: str) -> bool:
+    """Whether a submission writes files of this name."""
+    zips = {zip_name for track in Track if stem in (track, FIXED) for zip_name in zip_members(track)}
+    return name in zips or name in _own_files(stem)
 
 
 def _own_files(stem: str) -> tuple[str, ...]:

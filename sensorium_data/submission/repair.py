@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from sensorium_data.errors import SubmissionError
-from sensorium_data.files import LocalObjects, digest_file, make_folder, parse_json
+from sensorium_data.files import LocalObjects, digest_file, make_folder
 from sensorium_data.frames import FramesProfile, zip_members
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
@@ -26,7 +26,14 @@ from sensorium_data.submission.expectation import read_expectation
 from sensorium_data.submission.findings import ValidationReport
 from sensorium_data.submission.manifest import holds_manifest, update_manifest
 from sensorium_data.submission.reader import parquet_reader
-from sensorium_data.submission.record import FIXED, describe_file, encode_record, holds_files, read_record
+from sensorium_data.submission.record import (
+    FIXED,
+    describe_file,
+    encode_record,
+    holds_files,
+    read_own_digests,
+    read_record,
+)
 from sensorium_data.submission.section import read_magic
 from sensorium_data.submission.spool import RowSpool
 from sensorium_data.submission.validation import require_distinct, validate_files
@@ -238,18 +245,7 @@ def _refuse_own_names(place: LocalObjects, files: Sequence[Path]) -> None:
                 path=path,
                 remedy="rename it, or name another folder",
             )
-    try:
-        is_record = parse_json(place.read(_RECORD)).keys() == _RECORD_KEYS
-    except FileNotFoundError:
-        return
-    except (ValueError, AttributeError):
-        is_record = False
-    if not is_record:
-        raise SubmissionError(
-            "another file has the name of the record of what was corrected",
-            path=place.locate(_RECORD),
-            remedy="move it, or name another folder",
-        )
+    read_own_digests(place, _RECORD, _RECORD_KEYS)
 
 
 def _require_no_zip(place: LocalObjects, record: Mapping[str, Any] | None) -> None:

@@ -4,23 +4,50 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import SubmissionError, UnknownNameError
-from sensorium_data.files import LocalObjects, Objects, RemoteObjects, digest_file, make_folder, open_objects
+from sensorium_data.files import (
+    LocalObjects,
+    Objects,
+    RemoteObjects,
+    digest_bytes,
+    digest_file,
+    make_folder,
+    open_objects,
+)
 from sensorium_data.frames import MEMBER_NAMES, FloatType, FramesProfile, parse_float_type, parse_frames_profile
 from sensorium_data.predictions import RunRecord, find_runs
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
 from sensorium_data.store import Store, StoreLike, exclusive_access, is_locked, open_store
-from sensorium_data.submission.card import card_title, describe_predictions, describe_software, write_card
+from sensorium_data.submission.card import (
+    card_title,
+    describe_predictions,
+    describe_software,
+    is_written_card,
+    write_card,
+)
 from sensorium_data.submission.findings import ValidationReport
-from sensorium_data.submission.manifest import holds_manifest, is_changed, listed_files, update_manifest
+from sensorium_data.submission.manifest import (
+    holds_manifest,
+    is_changed,
+    is_manifest,
+    manifest_digests,
+    update_manifest,
+)
 from sensorium_data.submission.plan import SubmissionPlan, make_plan
-from sensorium_data.submission.record import describe_file, encode_record, holds_files, read_record
+from sensorium_data.submission.record import (
+    REPLACED,
+    describe_file,
+    encode_record,
+    holds_files,
+    read_own_digests,
+    read_record,
+)
 from sensorium_data.submission.sources import open_entry
 from sensorium_data.submission.validation import validate_files
 from sensorium_data.submission.writer import name_zips, require_uploadable, write_zip
@@ -180,13 +207,12 @@ def write_submission(
                 leftover.unlink()
             record = _read_done(place, plan)
             status = "already done" if record is not None else "written"
-            listed = listed_files(place, plan.track)
             if record is None:
-                _refuse_foreign(place, plan, listed)
+                replaced = _refuse_foreign(place, plan)
                 _require_room(folder, plan)
-                record = _write(folder, plan, opened, progress)
+                record = _write(folder, plan, opened, progress, replaced)
             text = write_card(record, known_runs).encode()
-            _refuse_foreign_card(place, plan, listed, text)
+            _refuse_foreign_card(place, plan, text)
             card = _update_card(place, plan, text)
             update_manifest(place, plan.track, record["files"])
             return _report(place, plan, status, record, card)
@@ -211,7 +237,7 @@ def _write_remotely(
         with tempfile.TemporaryDirectory(prefix="sensorium-submission-") as temporary:
             folder = Path(temporary)
             _require_room(folder, plan)
-            record = _write(folder, plan, store, progress)
+            record = _write(folder, plan, store, progress, {})
             place.delete(_record_name(plan))
             for name in (*plan.zips, _record_name(plan)):
                 place.upload(folder / name, name)
@@ -251,8 +277,13 @@ def _require_room(folder: Path, plan: SubmissionPlan) -> None:
         )
 
 
-def _write(folder: Path, plan: SubmissionPlan, store: Store, progress: Progress) -> dict[str, Any]:
-    """Write and validate the zips, give them their names, and return their record."""
+def _write(
+    folder: Path, plan: SubmissionPlan, store: Store, progress: Progress, replaced: Mapping[str, str]
+) -> dict[str, Any]:
+    """Write and validate the zips, give them their names, and return their record.
+
+    ``replaced`` are the digests of those that are there, by name.
+    """
     n_done, n_total = 0, plan.n_rows
 
     def count_row() -> None:
@@ -283,6 +314,7 @@ def _write(folder: Path, plan: SubmissionPlan, store: Store, progress: Progress)
             "validation": validation.to_dict(),
             "predictions": describe_predictions(plan.entry),
             "software": describe_software(),
+            **({REPLACED: dict(replaced)} if replaced else {}),
         }
         # First, so that a rerun knows the zips of a killed one.
         LocalObjects(folder).write_durably(_record_name(plan), encode_record(record))
@@ -293,26 +325,49 @@ def _write(folder: Path, plan: SubmissionPlan, store: Store, progress: Progress)
     return record
 
 
-def _refuse_foreign(place: LocalObjects, plan: SubmissionPlan, listed: Mapping[str, Set[str]]) -> None:
-    """Refuse to replace files that no submission there wrote, and zips that were changed since."""
-    for name in (*plan.zips, _record_name(plan), f"submission_{plan.track}.sha256", _card_name(plan)):
-        if not place.exists(name):
-            continue
-        is_card = name == _card_name(plan) and place.read(name).startswith(card_title(plan.track).encode())
-        if name not in listed and not is_card:
-            raise _not_replaced(place, name, "another file has the name of one of the submission's")
-        if name in plan.zips and digest_file(place.root / name) not in listed[name]:
-            raise _not_replaced(place, name, "the zip is not the one that was written here")
+def _refuse_foreign(place: LocalObjects, plan: SubmissionPlan) -> dict[str, str]:
+    """Refuse to replace files that no submission there wrote, or that were changed since.
+
+    Returns
+    -------
+    dict of str to str
+        The digests of the zips that are there.
+    """
+    own = read_own_digests(place, _record_name(plan), _RECORD_KEYS)
+    digests, is_sealed = own or ({}, True)
+    if not is_sealed and is_changed(place, plan.track, _record_name(plan), place.read(_record_name(plan))):
+        raise _not_replaced(place, _record_name(plan), "the record is not the one that was written here")
+    there: dict[str, str] = {}
+    for name in plan.zips:
+        if place.exists(name):
+            digest = digest_file(place.root / name)
+            if own is None:
+                raise _not_replaced(place, name, "another file has the name of one of the submission's")
+            # Earlier versions' records do not have the zips that a killed writer was to replace.
+            known = digests.get(name, set()) | (set() if is_sealed else manifest_digests(place, plan.track, name))
+            if digest not in known:
+                raise _not_replaced(place, name, "the zip is not the one that was written here")
+            there[name] = digest
+    manifest = f"submission_{plan.track}.sha256"
+    if place.exists(manifest) and not is_manifest(place, plan.track):
+        raise _not_replaced(place, manifest, "another file has the name of one of the submission's")
+    # Before anything is written; a card of an earlier submission differs from what this one's will be.
+    _refuse_foreign_card(place, plan, b"")
+    return there
 
 
-def _refuse_foreign_card(
-    place: LocalObjects, plan: SubmissionPlan, listed: Mapping[str, Set[str]], text: bytes
-) -> None:
-    """Refuse to replace a model card that somebody edited."""
+def _refuse_foreign_card(place: LocalObjects, plan: SubmissionPlan, text: bytes) -> None:
+    """Refuse to replace a model card that somebody wrote or edited."""
     name = _card_name(plan)
     if not place.exists(name) or _has_card(place, plan, text):
         return
-    if digest_file(place.root / name) not in listed.get(name, set()):
+    data = place.read(name)
+    if not data.startswith(card_title(plan.track).encode()):
+        raise _not_replaced(place, name, "another file has the name of one of the submission's")
+    is_written = is_written_card(data)
+    if is_written is None:
+        is_written = digest_bytes(data) in manifest_digests(place, plan.track, name)
+    if not is_written:
         raise _not_replaced(place, name, "the model card is not the one that was written here")
 
 

@@ -228,7 +228,8 @@ def test_a_write_that_fails_leaves_the_old_report(
     quality: StoreQuality, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "report.html"
-    path.write_text("old")
+    write_report(path, quality)
+    old = path.read_bytes()
 
     def fail(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -236,7 +237,7 @@ def test_a_write_that_fails_leaves_the_old_report(
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(UsageError, match="No space left on device"):
         write_report(path, quality)
-    assert path.read_text() == "old"
+    assert path.read_bytes() == old
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
 
 

@@ -256,6 +256,15 @@ def test_json_beside_the_page_has_the_same_numbers(report: BenchmarkReport, tmp_
     expected = report.entries[0].table.rows["single_trial_correlation"]
     assert np.allclose([row["single_trial_correlation"] for row in scores], expected)
     assert document["frames"] == "official"
+    # Once more: an earlier benchmark is replaced, and nothing else.
+    write_benchmark(report, open_objects(str(tmp_path)))
+    for name in ("benchmark.html", "benchmark.json"):
+        kept = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(UsageError, match=f"{name}: another file lies where the benchmark's"):
+            write_benchmark(report, open_objects(str(tmp_path)))
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).write_bytes(kept)
 
 
 def test_simulated_sessions_are_told(recorded: PredictedSessions, tmp_path: Path) -> None:

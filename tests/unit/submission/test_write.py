@@ -168,36 +168,87 @@ def test_digests_that_were_taken_away_are_missed(predicted: Predicted, tmp_path:
     assert verify_submission(str(tmp_path)).passed
 
 
+@pytest.mark.parametrize("is_listed", [False, True])
 @pytest.mark.parametrize("name", ["submission_main.zip", "submission_main.md"])
-def test_what_somebody_changed_is_not_replaced(predicted: Predicted, tmp_path: Path, name: str) -> None:
+def test_what_somebody_changed_is_not_replaced(
+    predicted: Predicted, tmp_path: Path, name: str, is_listed: bool
+) -> None:
     submit(predicted, tmp_path)
-    path = tmp_path / name
+    path, manifest = tmp_path / name, tmp_path / "submission_main.sha256"
     written = path.read_bytes()
     path.write_bytes(written + b"mine")
+    if is_listed:  # Somebody has run sha256sum again.
+        mine = hashlib.sha256(written + b"mine").hexdigest()
+        manifest.write_text(manifest.read_text().replace(hashlib.sha256(written).hexdigest(), mine))
+        assert mine in manifest.read_text()
     with pytest.raises(SubmissionError, match=rf"{name}: the (zip|model card) is not the one that was written here"):
         submit(predicted, tmp_path)
     assert path.read_bytes() == written + b"mine"
     path.unlink()
     submit(predicted, tmp_path)
     assert path.read_bytes() == written
+    assert verify_submission(str(tmp_path)).passed
 
 
 @pytest.mark.parametrize(
     "name", ["submission_main.zip", "submission_main.json", "submission_main.md", "submission_main.sha256"]
 )
-def test_files_of_somebody_else_are_not_replaced(predicted: Predicted, tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("mine")
-    with pytest.raises(SubmissionError, match=rf"{name}: another file has the name .*; move it, or "):
+@pytest.mark.parametrize("has_submission", [False, True])
+def test_files_of_somebody_else_are_not_replaced(
+    predicted: Predicted, tmp_path: Path, name: str, has_submission: bool
+) -> None:
+    if has_submission:
         submit(predicted, tmp_path)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "mine"}
+    (tmp_path / name).write_text("mine")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(SubmissionError, match=rf"{name}: (another file has the name|the zip is not) .*; move it"):
+        submit(predicted, tmp_path, frames="50-298")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"identity": {}}'])
-def test_damaged_record_is_written_again(predicted: Predicted, tmp_path: Path, damage: str) -> None:
+def test_damaged_record_is_told_and_not_replaced(predicted: Predicted, tmp_path: Path, damage: str) -> None:
     submit(predicted, tmp_path)
-    (tmp_path / "submission_main.json").write_text(damage)
+    record = tmp_path / "submission_main.json"
+    for text in (damage, record.read_text().replace('"float32"', '"float64"')):
+        record.write_text(text)
+        with pytest.raises(SubmissionError, match=r"record, or the record was changed: found .*; move it"):
+            submit(predicted, tmp_path)
+        assert record.read_text() == text
+    assert verify_submission(str(tmp_path)).problems == ("submission_main.json: the digest of its bytes differs",)
+    for path in tmp_path.iterdir():
+        path.unlink()
     assert submit(predicted, tmp_path).status == "written"
-    assert submit(predicted, tmp_path).status == "already done"
+
+
+def test_digests_of_files_that_somebody_added_are_kept(predicted: Predicted, tmp_path: Path) -> None:
+    submit(predicted, tmp_path)
+    notes, manifest = tmp_path / "notes.txt", tmp_path / "submission_main.sha256"
+    notes.write_text("mine")
+    line = f"{hashlib.sha256(b'mine').hexdigest()}  notes.txt\n"
+    manifest.write_text(manifest.read_text() + line)
+    assert submit(predicted, tmp_path, frames="50-298").status == "written"
+    assert line in manifest.read_text()
+    assert verify_submission(str(tmp_path)).n_objects == 4
+
+
+@pytest.mark.parametrize("name", ["submission_main.json", "submission_main.md"])
+def test_files_of_earlier_versions_without_a_digest_in_them_are_known(
+    predicted: Predicted, tmp_path: Path, name: str
+) -> None:
+    submit(predicted, tmp_path)
+    path, manifest = tmp_path / name, tmp_path / "submission_main.sha256"
+    written = path.read_bytes()
+    lines = [
+        line for line in written.split(b"\n") if b'  "digest": ' not in line and b"SHA-256 of the text" not in line
+    ]
+    earlier = b"\n".join(lines)
+    path.write_bytes(earlier)
+    with pytest.raises(SubmissionError, match="is not the one that was written here"):
+        submit(predicted, tmp_path, frames="50-298")
+    digests = [hashlib.sha256(data).hexdigest() for data in (written, earlier)]
+    manifest.write_text(manifest.read_text().replace(*digests))
+    assert submit(predicted, tmp_path, frames="50-298").status == "written"
 
 
 def test_official_frames_come_with_what_was_scored_in_2023(predicted: Predicted, tmp_path: Path) -> None:

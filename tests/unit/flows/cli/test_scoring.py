@@ -96,6 +96,8 @@ def test_output_that_cannot_be_written_is_found_before_the_work(
         ("--parquet", "scores.parquet", b"\x89PNG\r\n\x1a\n", "another file lies where the Parquet file of scores is"),
         ("--picture", "ledger.json", b"{}", "found .json, expected .png; name it ledger.png"),
         ("--picture", "mine.png", b"GIF89a", "another file lies where the picture of scores is"),
+        ("--picture", "mine.png", b"\x89PNG\r\n\x1a\n" + b"0" * 9000, "another file lies where the picture of scores"),
+        ("--parquet", "mine.parquet", b"PAR1" + b"0" * 9000 + b"PAR1", "another file lies where the Parquet file of"),
     ],
 )
 def test_nothing_but_earlier_scores_is_replaced(
@@ -111,6 +113,25 @@ def test_nothing_but_earlier_scores_is_replaced(
     path.write_bytes(content)
     sensorium("score", "no predictions", "--store", recorded.store, option, path).assert_refused(str(path), words)
     assert path.read_bytes() == content
+
+
+def test_scores_are_not_written_into_predictions_and_replace_only_scores(
+    sensorium: Command, recorded: PredictedSessions, tmp_path: Path
+) -> None:
+    words = ["score", recorded.root / "good", "--store", recorded.store, "--tier", "oracle", "--resamples", 100]
+    inside = recorded.root / "good" / "scores.parquet"
+    sensorium(*words, "--parquet", inside).assert_refused("cannot be written into a stored session, predictions")
+    assert not inside.exists()
+    table, picture, there = tmp_path / "scores.parquet", tmp_path / "scores.png", tmp_path / "kept.parquet"
+    table.symlink_to(there)
+    for _ in range(2):
+        assert sensorium(*words, "--parquet", table, "--picture", picture).status == 0
+    # A link is followed, and stays.
+    assert table.is_symlink()
+    assert pd.read_parquet(there)["neuron"].size > 0
+    pd.DataFrame({"mine": [1]}).to_parquet(there)
+    sensorium(*words, "--parquet", table).assert_refused("another file lies where the Parquet file of scores is")
+    assert pd.read_parquet(there).columns.tolist() == ["mine"]
 
 
 def test_leaderboard_shows_the_best_first_with_its_lead(sensorium: Command, recorded: PredictedSessions) -> None:
