@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from sensorium_data.redaction import hide_secrets
@@ -24,7 +27,34 @@ __all__ = [
     "TrialError",
     "UnknownNameError",
     "UsageError",
+    "describe_os_error",
 ]
+
+# Where the operating system's words do not say what was found.
+_FOUND = MappingProxyType(
+    {
+        errno.EISDIR: "a folder where a file is expected",
+        errno.ENOTDIR: "a file where a folder is expected",
+        errno.ENOTEMPTY: "a folder that is not empty",
+        errno.ENAMETOOLONG: "a name that is too long for the file system",
+        errno.ELOOP: "links that lead to each other",
+    }
+)
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return what an error of the operating system found, in words.
+
+    Examples
+    --------
+    >>> describe_os_error(IsADirectoryError(errno.EISDIR, "Is a directory"))
+    'a folder where a file is expected'
+    """
+    code = error.errno or 0
+    # Who raises such an error with words of his own has said what was found.
+    if code in _FOUND and error.strerror == os.strerror(code):
+        return _FOUND[code]
+    return error.strerror or str(error) or type(error).__name__
 
 
 class SensoriumError(Exception):

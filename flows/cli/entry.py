@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sensorium_data.errors import SensoriumError
+from sensorium_data.errors import SensoriumError, describe_os_error
 from sensorium_data.files import HAS_LOCKS
 from sensorium_data.interrupts import (
     EXIT_INTERRUPTED,
@@ -126,7 +126,7 @@ def _explain(error: BaseException) -> int:
             return EXIT_DONE
         case OSError():
             where = f"{error.filename}: " if error.filename is not None else ""
-            complain(f"{where}{error.strerror or error}; check the path, its permissions and the space there")
+            complain(f"{where}{describe_os_error(error)}; check the path, its permissions and the space there")
         case MemoryError():
             complain(f"{_OUT_OF_MEMORY}{f': found {error}' if str(error) else ''}; {_MORE_MEMORY}")
         case ImportError() if any(words in str(error) for words in _UNLOADABLE):

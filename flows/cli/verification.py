@@ -6,13 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from sensorium_data.archive import open_archive
-from sensorium_data.errors import PredictionsError, RunError, SensoriumError, StoreError, SubmissionError, UsageError
-from sensorium_data.files import LocalObjects, Objects, parse_json
+from sensorium_data.errors import (
+    ArchiveError,
+    PredictionsError,
+    RunError,
+    SensoriumError,
+    StoreError,
+    SubmissionError,
+    TrialError,
+    UsageError,
+)
+from sensorium_data.files import IrregularFileError, LocalObjects, Objects, parse_json
 from sensorium_data.ingest import compare_with_archive, verify_session
 from sensorium_data.predictions import verify_predictions, verify_run
 from sensorium_data.progress import Progress
 from sensorium_data.sessions import Track, find_sessions
-from sensorium_data.store import LEDGER_KEY, Store, VerificationReport, open_store, verify_root
+from sensorium_data.store import LEDGER_KEY, Store, VerificationReport, recover_versions, verify_root
 from sensorium_data.submission import verify_submission
 
 __all__ = ["verify_path"]
@@ -53,7 +62,13 @@ def verify_path(
         If sessions or archives are named for something else than a store.
     """
     store = Store.at(path.rstrip("/"))
-    kind = _recognize(path, store)
+    try:
+        kind = _recognize(path, store)
+    except StoreError as error:
+        if isinstance(error.__cause__, IrregularFileError):
+            # A folder, a link or a pipe in the place of a file: what lies here is damaged.
+            return [], [error]
+        raise
     if kind == "store":
         return _verify_store(store, sessions, source=source, jobs=jobs, progress=progress)
     if sessions or source is not None:
@@ -76,15 +91,15 @@ def _verify_store(
     reports: list[VerificationReport] = []
     failures: list[SensoriumError] = []
     try:
-        opened = open_store(store)
-        _ = opened.sessions, opened.versions
+        opened, damage = recover_versions(store)
+        failures += [] if damage is None else [damage]
         chosen = find_sessions(sessions) if sessions else opened.sessions
         if not opened.sessions and opened.root_metadata is None and not sessions:
             raise StoreError("no session is finished", path=opened.url, remedy="ingest again: it continues")
         if opened.sessions or opened.root_metadata is not None:
             reports.append(verify_root(opened))
     except StoreError as error:
-        return reports, [error]
+        return reports, [*failures, error]
     for session in chosen:
         try:
             reports.append(verify_session(opened, session.name, jobs=jobs, progress=progress, resumes=True))
@@ -92,6 +107,9 @@ def _verify_store(
                 with open_archive(session, [] if source == ["gin"] else source) as archive:
                     reports.append(compare_with_archive(opened, session.name, archive, jobs=jobs, progress=progress))
         except StoreError as error:
+            failures.append(error)
+        except (ArchiveError, TrialError) as error:
+            # A damaged archive; one that cannot be had is nothing to compare with.
             failures.append(error)
     return reports, failures
 

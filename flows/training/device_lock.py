@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from sensorium_data.errors import UsageError
+from sensorium_data.errors import UsageError, describe_os_error
 from sensorium_data.files import HAS_LOCKS, close_locked, holder_of, open_shared, try_lock
 
 __all__ = ["hold_devices", "list_gpus"]
@@ -106,7 +106,7 @@ def _open(path: Path) -> int:
         raise UsageError(
             "the lock of a GPU cannot be opened",
             path=path,
-            found=error.strerror,
+            found=describe_os_error(error),
             remedy="check its permissions, or name another folder in SENSORIUM_LOCKS",
         ) from error
 

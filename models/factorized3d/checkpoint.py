@@ -17,7 +17,7 @@ from models.factorized3d.config import Factorized3dConfig
 from models.factorized3d.model import Factorized3d
 from models.layers import SPATIAL_LAPLACIAN, TEMPORAL_LAPLACIAN
 from models.neurons import NeuronInfo
-from sensorium_data.errors import RunError
+from sensorium_data.errors import RunError, describe_os_error
 
 __all__ = ["from_reference", "load_reference", "to_reference"]
 
@@ -188,7 +188,10 @@ def _read_state(path: str | Path) -> Mapping[str, torch.Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise RunError(
-            "the checkpoint cannot be read", path=path, found=error.strerror, remedy="give the path of a .pth file"
+            "the checkpoint cannot be read",
+            path=path,
+            found=describe_os_error(error),
+            remedy="give the path of a .pth file",
         ) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise RunError(

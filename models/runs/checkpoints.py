@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from models.runs.weights import save_weights
-from sensorium_data.errors import RunError
+from sensorium_data.errors import RunError, describe_os_error
 from sensorium_data.files import digest_file, parse_json, read_regular, require_own_folder, sync_path
 from sensorium_data.names import find_name_problem
 
@@ -127,7 +127,7 @@ class Checkpoints:
             raise RunError(
                 "the folder of the checkpoints cannot be used",
                 path=folder,
-                found=error.strerror,
+                found=describe_os_error(error),
                 remedy="put a folder there, and move the checkpoints into it",
             ) from error
 

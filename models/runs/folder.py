@@ -24,7 +24,7 @@ from models.runs.files import CHECKPOINTS_FOLDER, MODEL_FILE, UNFINISHED
 from models.runs.location import RunsFolder
 from models.runs.run import FORMAT_VERSION, ModelRecord
 from models.runs.weights import save_weights
-from sensorium_data.errors import RunError, StoreError
+from sensorium_data.errors import RunError, StoreError, describe_os_error
 from sensorium_data.files import (
     LocalObjects,
     StoredObject,
@@ -273,7 +273,7 @@ def _cannot_write(folder: Path, error: OSError) -> RunError:
     return RunError(
         "the run cannot be written",
         path=folder,
-        found=error.strerror,
+        found=describe_os_error(error),
         remedy="check the space and the permissions there, or choose another folder for runs",
     )
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from models.runs.files import RESTORE
-from sensorium_data.errors import RunError
+from sensorium_data.errors import RunError, describe_os_error
 from sensorium_data.files import describe_damage, open_appending, parse_json
 
 __all__ = ["EpochMetrics", "MetricsLog", "read_metrics"]
@@ -139,7 +139,7 @@ def read_metrics(path: Path) -> list[EpochMetrics]:
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
-        raise RunError("the run's metrics cannot be read", path=path, found=error.strerror) from error
+        raise RunError("the run's metrics cannot be read", path=path, found=describe_os_error(error)) from error
     epochs = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 import fsspec
 
 from sensorium_data.archive.pointers import Pointer, find_broken_link
-from sensorium_data.errors import SourceChangedError, SourceError
+from sensorium_data.errors import SourceChangedError, SourceError, describe_os_error
 from sensorium_data.files import (
     DOWNLOAD_BY_HAND,
     ByteSource,
@@ -277,4 +277,4 @@ def local_errors(path: str) -> Iterator[None]:
             remedy="name the archive itself, or pass the folder that holds it with --source DIR",
         ) from error
     except OSError as error:
-        raise SourceError("this file cannot be read", path=path, found=error.strerror) from error
+        raise SourceError("this file cannot be read", path=path, found=describe_os_error(error)) from error

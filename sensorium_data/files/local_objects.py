@@ -231,7 +231,7 @@ class LocalObjects:
                 found=real,
                 expected=f"a place below {top}",
                 remedy="put there what the link leads to",
-            )
+            ) from IrregularFileError(path, "a link that leads out")
 
 
 def sync_folder(path: Path) -> None:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from sensorium_data.errors import StoreError, UsageError
+from sensorium_data.errors import StoreError, UsageError, describe_os_error
 from sensorium_data.files.caches import cache_folder
 from sensorium_data.files.regular_file import IrregularFileError, read_regular
 from sensorium_data.files.stored_object import StoredObject
@@ -106,7 +106,7 @@ class ObjectCache:
             raise StoreError(
                 "the local cache of remote stores cannot be written",
                 path=self.folder,
-                found=error.strerror,
+                found=describe_os_error(error),
                 remedy="check the space and the permissions there, or choose another folder or a smaller size for it",
             ) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sensorium_data.errors import StoreError
+from sensorium_data.errors import StoreError, describe_os_error
 from sensorium_data.files.regular_file import IrregularFileError
 from sensorium_data.names import find_name_problem
 
@@ -24,7 +24,7 @@ def require_key(key: str, url: str) -> None:
 
 def describe_failure(action: str, path: str, error: BaseException, remedy: str | None = None) -> StoreError:
     """Return the error that says what could not be done with an object: it cannot be ``read``, ``written``, …."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
     return StoreError(
         f"cannot be {action}",
         path=path,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sensorium_data.errors import UsageError
+from sensorium_data.errors import UsageError, describe_os_error
 from sensorium_data.files.regular_file import open_regular
 
 __all__ = ["OutputFile"]
@@ -113,7 +113,7 @@ class OutputFile:
             raise UsageError(
                 f"{self.what} cannot be written",
                 path=path,
-                found=error.strerror or str(error),
+                found=describe_os_error(error),
                 remedy="name a file in a folder that exists and that you may write to",
             ) from error
 

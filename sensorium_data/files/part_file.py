@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sensorium_data import limits
-from sensorium_data.errors import DownloadError
+from sensorium_data.errors import DownloadError, describe_os_error
 from sensorium_data.files.json_document import parse_json
 from sensorium_data.files.local_objects import sync_path
 from sensorium_data.files.locks import close_locked, open_locked
@@ -321,7 +321,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise DownloadError(
             "the download cannot be written",
             path=path,
-            found=error.strerror or str(error),
+            found=describe_os_error(error),
             remedy="check the space and the permissions there, and run it again: what is done is kept",
         ) from error
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from sensorium_data.errors import StoreError
+from sensorium_data.errors import StoreError, describe_os_error
 from sensorium_data.files import LocalObjects, Objects, StoredObject, sync_folder
 from sensorium_data.sessions import Session
 from sensorium_data.store import LEDGER_KEY, METADATA_KEY, PARTIAL_FOLDER, Ledger, StatisticsRecord, TrialRecord
@@ -134,7 +134,7 @@ class Workspace:
                     "the session cannot be published under its name",
                     session=self._session,
                     path=self._published.url,
-                    found=error.strerror,
+                    found=describe_os_error(error),
                     remedy="move what is there out of the way, and run it again: nothing is converted twice",
                 ) from error
         self.tidy_up()

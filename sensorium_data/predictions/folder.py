@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from sensorium_data.archive import NpyError, parse_npy
-from sensorium_data.errors import PredictionsError, UnknownNameError, UsageError
+from sensorium_data.errors import PredictionsError, UnknownNameError, UsageError, describe_os_error
 from sensorium_data.files import read_regular
 from sensorium_data.predictions.predictions import ArraysReport, write_arrays
 from sensorium_data.predictions.writer import ResponseUnits
@@ -92,7 +92,7 @@ class _TrialFiles(Mapping[int, npt.NDArray[Any]]):
             problem, detail, expected = error.args
             found = f"{problem}, {detail}"
         except OSError as error:
-            found, expected = error.strerror or str(error), "a .npy file"
+            found, expected = describe_os_error(error), "a .npy file"
         raise PredictionsError(
             "an array cannot be read",
             session=self._session,
@@ -117,7 +117,7 @@ def _visible_entries(folder: Path) -> list[Path]:
         raise PredictionsError(
             "the folder of predictions cannot be read",
             path=folder,
-            found=error.strerror,
+            found=describe_os_error(error),
             expected="folders of sessions, with a file TRIAL.npy for each trial",
         ) from error
 

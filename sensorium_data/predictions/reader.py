@@ -248,7 +248,7 @@ def _read_root(url: str) -> tuple[dict[str, Any], ObjectLedger | None]:
         attributes = dict(parse_json(data)["attributes"])
     except FileNotFoundError:
         if _has_ledger(objects):
-            raise _damaged(url, f"no {METADATA_KEY}") from None
+            raise _damaged_root(url, f"no {METADATA_KEY}") from None
         unfinished = isinstance(objects, LocalObjects) and Path(f"{objects.root}.partial").exists()
         raise PredictionsError(
             "the predictions are unfinished" if unfinished else _NO_PREDICTIONS,
@@ -256,7 +256,7 @@ def _read_root(url: str) -> tuple[dict[str, Any], ObjectLedger | None]:
             remedy="predict again: it continues" if unfinished else "give the store that `sensorium predict` wrote",
         ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(url, f"unreadable metadata ({describe_damage(error)})") from error
+        raise _damaged_root(url, f"unreadable metadata ({describe_damage(error)})") from error
     if attributes.get("kind") != PREDICTIONS_KIND:
         raise PredictionsError(
             _NO_PREDICTIONS,
@@ -283,11 +283,11 @@ def _read_root(url: str) -> tuple[dict[str, Any], ObjectLedger | None]:
             ) from None
         if version < _FIRST_VERSION_WITH_LEDGER:
             return attributes, None
-        raise _damaged(url, f"no {LEDGER_KEY}") from None
+        raise _damaged_root(url, f"no {LEDGER_KEY}") from None
     except (ValueError, KeyError) as error:
-        raise _damaged(url, f"an unreadable {LEDGER_KEY} ({describe_damage(error)})") from error
+        raise _damaged_root(url, f"an unreadable {LEDGER_KEY} ({describe_damage(error)})") from error
     if damage is not None:
-        raise _damaged(url, f"{METADATA_KEY}: {damage}")
+        raise _damaged_root(url, f"{METADATA_KEY}: {damage}")
     return attributes, ledger
 
 
@@ -327,6 +327,11 @@ def _list_differences(
 
 def _damaged_object(url: str, session: Session, key: str, problem: str) -> PredictionsError:
     return _damaged(url, f"{key}: {problem}", session=session)
+
+
+def _damaged_root(url: str, found: str) -> PredictionsError:
+    """Return the error for what `sensorium verify` needs itself."""
+    return PredictionsError("the predictions store is damaged", path=url, found=found, remedy=_REMEDY)
 
 
 def _damaged(

@@ -17,7 +17,7 @@ import xarray as xr
 
 from sensorium_data import schema
 from sensorium_data.counting import count_things
-from sensorium_data.errors import PredictionsError, UsageError
+from sensorium_data.errors import PredictionsError, UsageError, describe_os_error
 from sensorium_data.files import (
     LocalObjects,
     RemoteObjects,
@@ -395,7 +395,7 @@ class PredictionsWriter:
             raise PredictionsError(
                 "the finished predictions cannot get their name",
                 path=self._target.url,
-                found=error.strerror,
+                found=describe_os_error(error),
                 remedy="choose another name",
             ) from error
 
@@ -437,12 +437,15 @@ def _claim_folder(folder: Path) -> int | None:
         raise PredictionsError(
             "another process is writing these predictions",
             path=folder,
-            found=error.strerror,
+            found=describe_os_error(error),
             remedy="wait for it, or choose another name",
         ) from error
     except OSError as error:
         raise PredictionsError(
-            "cannot be written", path=folder, found=error.strerror, remedy="check the path and its permissions"
+            "cannot be written",
+            path=folder,
+            found=describe_os_error(error),
+            remedy="check the path and its permissions",
         ) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 
-from sensorium_data.errors import StoreError
+from sensorium_data.errors import StoreError, describe_os_error
 from sensorium_data.files import LocalObjects, StoredObject, open_appending, parse_json
 
 __all__ = ["JOURNAL_KEY", "WrittenTrials"]
@@ -42,7 +42,7 @@ class WrittenTrials:
             raise StoreError(
                 "cannot be written",
                 path=self._group.locate(JOURNAL_KEY),
-                found=error.strerror,
+                found=describe_os_error(error),
                 remedy="check the space and the permissions there",
             ) from error
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from sensorium_data.errors import StoreError, UnknownNameError, UsageError
+from sensorium_data.errors import StoreError, UnknownNameError, UsageError, describe_os_error
 from sensorium_data.files import LocalObjects, describe_damage, make_folder, parse_json
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
@@ -192,7 +192,7 @@ def simulate(
                 "the simulated session cannot be written",
                 session=session,
                 path=error.filename or directory,
-                found=error.strerror or error,
+                found=describe_os_error(error),
                 remedy="name another folder"
                 if isinstance(error, NotADirectoryError)
                 else "check the space and the permissions there, and run it again: finished sessions are kept",

@@ -43,6 +43,7 @@ from .open import open_session as open_session
 from .open import open_sessions as open_sessions
 from .open import open_statistics as open_statistics
 from .open import open_store as open_store
+from .open import recover_versions as recover_versions
 from .open import stored_sessions as stored_sessions
 from .portable import make_portable as make_portable
 from .portable import read_list as read_list

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sensorium_data.counting import count_things
-from sensorium_data.errors import StoreError, TrialError, UnknownNameError, UsageError
+from sensorium_data.errors import StoreError, TrialError, UnknownNameError, UsageError, describe_os_error
 from sensorium_data.sessions import find_session
 from sensorium_data.store.open import Store
 
@@ -92,7 +92,7 @@ def read_exclusions(path: str | os.PathLike[str]) -> tuple[str, ...]:
         raise UsageError(
             "the list of trials to leave out cannot be read",
             path=path,
-            found=error.strerror,
+            found=describe_os_error(error),
             remedy="check the path of --exclude-from",
         ) from error
     except UnicodeDecodeError as error:

@@ -50,7 +50,7 @@ def read_attributes(objects: Objects, session: Session, group: str) -> dict[str,
             raise damaged_object(objects, session, group, METADATA_KEY, "no such file") from None
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise damaged(objects, session, f"unreadable metadata ({describe_damage(error)})") from error
+        raise damaged(objects, session, group, f"unreadable metadata ({describe_damage(error)})") from error
     # Earlier versions did not say the group.
     for name, expected in (("session", session.name), ("group", group)):
         found = attributes.get(name, expected)
@@ -104,7 +104,7 @@ def require_sound(objects: Objects, session: Session, group: str, ledger: Ledger
             size = objects.size(f"{group}/{key}")
             if size != stored.size_bytes:
                 found = f"no {key}" if size is None else f"{key} of {count_things(size, 'byte')}"
-                raise damaged(objects, session, found, f"an object of {count_things(stored.size_bytes, 'byte')}")
+                raise damaged(objects, session, group, found, f"an object of {count_things(stored.size_bytes, 'byte')}")
 
 
 def require_schema(objects: Objects, session: Session, group: str, attributes: Mapping[str, Any]) -> None:
@@ -126,7 +126,7 @@ def read_ledger(objects: Objects, session: Session, group: str) -> Ledger:
     try:
         data = objects.read(key)
     except FileNotFoundError:
-        raise damaged(objects, session, "no ledger") from None
+        raise damaged(objects, session, group, "no ledger") from None
     try:
         return Ledger.from_bytes(data)
     except ValueError as error:
@@ -154,15 +154,15 @@ def damaged_object(
     )
 
 
-def damaged(objects: Objects, session: Session, found: str, expected: str | None = None) -> StoreError:
+def damaged(objects: Objects, session: Session, group: str, found: str, expected: str | None = None) -> StoreError:
     """Return the error that says what is wrong with a session's group."""
     return StoreError(
         "the store is damaged",
         session=session,
-        path=objects.locate(session.name),
+        path=objects.locate(group),
         found=found,
         expected=expected,
-        remedy=_describe_remedy(objects, session, session.name),
+        remedy=_describe_remedy(objects, session, group),
     )
 
 

@@ -46,7 +46,7 @@ from sensorium_data.store.publishing import (
     refuse_other_root,
 )
 from sensorium_data.store.template import METADATA_KEY
-from sensorium_data.store.versions import VERSIONS_KEY, read_versions
+from sensorium_data.store.versions import VERSIONS_KEY, read_root_versions, read_versions
 
 # Loaded where it is used: what asks only whether a session is finished would wait a second for it.
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ __all__ = [
     "open_sessions",
     "open_statistics",
     "open_store",
+    "recover_versions",
     "stored_sessions",
 ]
 
@@ -347,7 +348,7 @@ class Store:
             and name not in absent
         ]
         if missing:
-            raise damaged(objects, session, f"no array {', '.join(missing)}")
+            raise damaged(objects, session, group, f"no array {', '.join(missing)}")
         # What a session of an earlier version does not say is unknown, so that sessions of all versions look alike.
         unsaid = [field for field in COORDINATES.values() if field.since > version]
         return _load_coordinates(dataset, "trial").assign_coords(
@@ -374,12 +375,15 @@ class Store:
     def _open_group(self, session: Session, path: str = "") -> xr.Dataset:
         import xarray as xr
 
+        group = self.group(session)
         try:
             dataset: xr.Dataset = xr.open_zarr(self.zarr_store(session, path), consolidated=True, chunks=None)
         except FileNotFoundError as error:
-            raise damaged(self.objects, session, f"no group {path or self.group(session)}") from error
+            raise damaged(
+                self.objects, session, self.group(session), f"no group {path or self.group(session)}"
+            ) from error
         except (ValueError, KeyError, TypeError) as error:
-            raise damaged(self.objects, session, f"unreadable metadata ({error})") from error
+            raise damaged(self.objects, session, group, f"unreadable metadata ({error})") from error
         return dataset
 
     def _not_there(self, session: Session) -> StoreError:
@@ -389,6 +393,16 @@ class Store:
         if isinstance(objects, LocalObjects) and (objects.root / PARTIAL_FOLDER / session.name).is_dir():
             return StoreError(
                 "ingest has not finished", session=session, path=objects.url, remedy="run it again: it continues"
+            )
+        if session in present:
+            group = self.group(session)
+            return StoreError(
+                "the session's current version is not there",
+                session=session,
+                path=objects.locate(group),
+                found="other versions of it only",
+                expected=f"{group}, which {VERSIONS_KEY} names",
+                remedy=f"put its folder back, or run `{ingest_command(objects, session, group)}`",
             )
         return StoreError(
             "the session is not in the store",
@@ -436,6 +450,33 @@ def open_store(store: StoreLike) -> Store:
         # Both raise where there is no store, or a damaged one.
         _ = opened.sessions, opened.versions
     return opened
+
+
+def recover_versions(store: StoreLike) -> tuple[Store, StoreError | None]:
+    """Open a store whose versions may be unreadable: they are those that the root's metadata name then.
+
+    Returns
+    -------
+    store : Store
+        The store.
+    damage : StoreError or None
+        Why the versions cannot be read; None where they can.
+
+    Raises
+    ------
+    StoreError
+        If there is no store.
+    """
+    opened = Store.at(store)
+    _ = opened.sessions
+    try:
+        _ = opened.versions
+    except StoreError as error:
+        recovered = Store(opened.objects)
+        versions = read_root_versions(opened.objects, lambda: opened.root_metadata)
+        recovered._known[("versions", "")] = MappingProxyType(versions)
+        return recovered, error
+    return opened, None
 
 
 def open_session(store: StoreLike, session: str | Session) -> xr.Dataset:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from sensorium_data.errors import StoreError, UnknownNameError
+from sensorium_data.errors import StoreError, UnknownNameError, describe_os_error
 from sensorium_data.files import (
     HAS_LOCKS,
     LocalObjects,
@@ -98,7 +98,7 @@ def exclusive_access(
         raise StoreError(
             "the folder cannot be locked for writing",
             path=path,
-            found=error.strerror,
+            found=describe_os_error(error),
             remedy="check its permissions, and move what is no folder out of the way",
         ) from error
     try:

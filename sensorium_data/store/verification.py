@@ -146,8 +146,11 @@ def verify_objects(
         verified.forget()
     sentences = [f"{key}: {problem}" for key, problem in problems.items()]
     keys = group.keys()
-    if keys is not None:
-        sentences += [f"{key}: not in the ledger" for key in keys if key not in ledger.objects and key != LEDGER_KEY]
+    foreign = [key for key in keys or () if key not in ledger.objects and key != LEDGER_KEY]
+    sentences += [f"{key}: not in the ledger" for key in foreign]
+    if foreign:
+        move = "move what is not in the ledger to another place"
+        remedy = f"{remedy}; {move}" if problems else move
     return VerificationReport(
         session, "ledger", len(ledger.objects), ledger.size_bytes, tuple(sentences), remedy, n_resumed=n_resumed
     )
@@ -182,13 +185,13 @@ def verify_root(store: Store) -> VerificationReport:
         elif not lost and metadata != compose_root(store.objects, set(store.sessions), store.versions):
             problems.append(f"{METADATA_KEY}: not what the sessions' groups say")
     except StoreError as error:
-        problems.append(f"{METADATA_KEY}: cannot be compared ({error})")
-    first = (*lost, *store.sessions)[0] if names or lost else None
-    remedy = (
-        "ingest into it"
-        if first is None
-        else f"`{repair_command(store.objects, first, _group_of(store, first))}` writes these files again"
-    )
+        # A damaged session is reported as such.
+        reason = str(error) if error.session is None else f"session {_name(error.session)} is damaged"
+        problems.append(f"{METADATA_KEY}: cannot be compared: {reason}")
+    commands = [f"`{repair_command(store.objects, one, _group_of(store, one))}`" for one in lost or store.sessions[:1]]
+    remedy = f"{' and '.join(commands)} {'write' if lost[1:] else 'writes'} these files again"
+    if not commands:
+        remedy = "ingest into it"
     return VerificationReport("", "sessions", len(names), len(metadata or b""), tuple(problems), remedy)
 
 
@@ -209,6 +212,10 @@ def _find_link_problems(store: Store) -> Iterator[str]:
         with contextlib.suppress(StoreError):
             if not links.covers(store.as_stored(session)):
                 yield f"the movies of session {session} have not been compared with the others'"
+
+
+def _name(session: object) -> str:
+    return session.alias if isinstance(session, Session) else str(session)
 
 
 def _group_of(store: Store, session: Session) -> str:

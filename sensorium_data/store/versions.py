@@ -22,6 +22,7 @@ __all__ = [
     "current_group",
     "next_group",
     "point_to",
+    "read_root_versions",
     "read_versions",
     "repair_versions",
     "session_name_of",
@@ -62,12 +63,12 @@ def read_versions(objects: Objects, read_root: Callable[[], bytes | None] | None
         for name, group in versions.items():
             _require_version(name, group)
         # Earlier versions wrote no digest. The root's metadata are written afterwards, and never ahead.
-        known = {} if is_sealed else _read_root_versions(objects, read_root or (lambda: objects.read(METADATA_KEY)))
+        known = {} if is_sealed else read_root_versions(objects, read_root or (lambda: objects.read(METADATA_KEY)))
         for name, group in known.items():
             if _number_of(versions.get(name, name)) < _number_of(group):
                 raise ValueError(f"the root's metadata name {group}")
     except FileNotFoundError:
-        return _read_root_versions(objects, read_root or (lambda: objects.read(METADATA_KEY)))
+        return read_root_versions(objects, read_root or (lambda: objects.read(METADATA_KEY)))
     except (ValueError, AttributeError) as error:
         raise StoreError(
             "the store is damaged",
@@ -78,7 +79,7 @@ def read_versions(objects: Objects, read_root: Callable[[], bytes | None] | None
     return dict(versions)
 
 
-def _read_root_versions(objects: Objects, read_root: Callable[[], bytes | None]) -> dict[str, str]:
+def read_root_versions(objects: Objects, read_root: Callable[[], bytes | None]) -> dict[str, str]:
     """Return the versions that the root's metadata name and that are there; none where these are missing or damaged."""
     try:
         data = read_root() or b""
@@ -122,7 +123,7 @@ def repair_versions(objects: Objects) -> None:
         # A disk that fails is not repaired so, and who names other folders meant something by it.
         if not isinstance(error.__cause__, (ValueError, AttributeError)) or _names_others(objects):
             raise
-        write_versions(objects, _read_root_versions(objects, lambda: objects.read(METADATA_KEY)))
+        write_versions(objects, read_root_versions(objects, lambda: objects.read(METADATA_KEY)))
 
 
 def _names_others(objects: Objects) -> bool:

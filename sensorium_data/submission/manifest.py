@@ -32,7 +32,7 @@ __all__ = [
     "verify_submission",
 ]
 
-_REMEDY = "remove these files, and write them again"
+_REMEDY = "move what is left of these files, and write the submission again"
 _LINE = re.compile(r"([0-9a-f]{64})  ([^/\\]+)")
 
 

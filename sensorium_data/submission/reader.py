@@ -18,7 +18,7 @@ from typing import IO, Any, Self, cast
 
 import pyarrow as pa
 
-from sensorium_data.errors import SubmissionError
+from sensorium_data.errors import SubmissionError, describe_os_error
 from sensorium_data.limits import PARQUET_MEMORY_BYTES
 from sensorium_data.submission.decoder import ABOUT, END, ERROR, ROW
 from sensorium_data.submission.section import FileSection
@@ -128,7 +128,7 @@ class ParquetReader:
             self.close()
             raise SubmissionError(
                 "the process that reads Parquet cannot be started",
-                found=error.strerror,
+                found=describe_os_error(error),
                 remedy="let this user have more processes or more memory",
             ) from error
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sensorium_data.errors import SubmissionError
+from sensorium_data.errors import SubmissionError, describe_os_error
 from sensorium_data.files import LocalObjects, digest_file, make_folder
 from sensorium_data.frames import FramesProfile, zip_members
 from sensorium_data.progress import Progress, ignore_progress
@@ -155,7 +155,7 @@ def repair_submission(
         raise SubmissionError(
             "the corrected copy cannot be written",
             path=error.filename or folder,
-            found=error.strerror,
+            found=describe_os_error(error),
             remedy="name another folder"
             if isinstance(error, NotADirectoryError)
             else "check that the files exist, and the space and the permissions in the folder",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from sensorium_data.errors import SubmissionError
+from sensorium_data.errors import SubmissionError, describe_os_error
 
 __all__ = ["FileSection", "describe_magic", "read_magic"]
 
@@ -84,7 +84,7 @@ def read_magic(path: Path) -> bytes:
         raise SubmissionError(
             "cannot be opened",
             path=path,
-            found=error.strerror,
+            found=describe_os_error(error),
             remedy="name zips or Parquet files that exist and may be read",
         ) from error
 

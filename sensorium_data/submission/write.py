@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sensorium_data.errors import SubmissionError, UnknownNameError
+from sensorium_data.errors import SubmissionError, UnknownNameError, describe_os_error
 from sensorium_data.files import (
     LocalObjects,
     Objects,
@@ -220,7 +220,7 @@ def write_submission(
         raise SubmissionError(
             "the submission cannot be written",
             path=error.filename or folder,
-            found=error.strerror,
+            found=describe_os_error(error),
             remedy="name another folder"
             if isinstance(error, NotADirectoryError)
             else "check the space and the permissions there",

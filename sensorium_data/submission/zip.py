@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sensorium_data.errors import SubmissionError
+from sensorium_data.errors import SubmissionError, describe_os_error
 from sensorium_data.frames import ENCRYPTED_PARQUET_MAGIC, PARQUET_MAGIC
 from sensorium_data.limits import (
     MAX_UNPACKED_FACTOR,
@@ -148,7 +148,7 @@ def open_member(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo) -> 
                 raise _unreadable(error) from error
             raise SubmissionError(
                 "a compressed member cannot be unpacked to check it",
-                found=error.strerror or str(error),
+                found=describe_os_error(error),
                 remedy=f"make room in {tempfile.gettempdir()}, or zip without compression",
             ) from error
         yield section

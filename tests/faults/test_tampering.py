@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -134,7 +135,7 @@ def test_predictions_that_were_changed_are_refused_by_whoever_reads_them(
     shutil.copytree(predicted.root / "others", tmp_path / "others")
     path = shutil.copytree(predicted.root / "sound", tmp_path / "sound")
     tamper(path)
-    with pytest.raises(PredictionsError, match=rf"{path}.*damaged.*`sensorium verify {path}` lists what is wrong"):
+    with pytest.raises(PredictionsError, match=rf"{path}.*damaged.*remove the predictions, and make"):
         use_for(path, predicted, tmp_path / "out")[use]()
     assert not list((tmp_path / "out").glob("*.zip"))
     assert find_problems(path)
@@ -519,3 +520,54 @@ def test_an_interrupted_verification_goes_on_and_reads_again_what_was_written_si
     ]
     # It is complete: the next one reads everything.
     assert verify_session(store, "A", jobs=1, resumes=True).n_resumed == 0
+
+
+def test_sessions_are_verified_where_the_versions_cannot_be_read(sound: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(sound, tmp_path / "store")
+    (store / "versions.json").write_text("{")
+    chunk = next(path for path in (store / f"{F.name}.v2" / "responses" / "c").rglob("0") if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    reports, failures = verify_path(str(store), (), source=None, jobs=1, progress=ignore_progress)
+    assert [report.session for report in reports] == ["", A.name, F.name]
+    assert [len(report.problems) for report in reports] == [0, 0, 1]
+    assert [str(failure) for failure in failures] == [
+        f"{store}/versions.json: the store is damaged: found unreadable versions (invalid JSON in line 1); "
+        "delete this file, and ingest again: the store then finds its versions again"
+    ]
+
+
+def test_a_current_version_that_is_lost_is_told_as_such(sound: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(sound, tmp_path / "store")
+    shutil.rmtree(store / f"{F.name}.v2")
+    told = rf"store/{F.name}\.v2: the session's current version is not there: .*; put its folder back, or "
+    with pytest.raises(StoreError, match=told):
+        open_session(str(store), "F")
+    with pytest.raises(StoreError, match=told):
+        link_movies(str(store))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+@pytest.mark.parametrize("name", ["zarr.json", "ledger.json"])
+def test_what_is_no_file_in_the_place_of_one_is_damage(
+    kind: str, name: str, predicted: PredictedSessions, tmp_path: Path
+) -> None:
+    place = shutil.copytree(predicted.root / "sound", tmp_path / "sound")
+    (place / name).rename(tmp_path / name)
+    if kind == "pipe":
+        os.mkfifo(place / name)
+    elif kind == "folder":
+        (place / name).mkdir()
+    else:
+        (place / name).symlink_to(tmp_path / name)
+    (problem,) = find_problems(place)
+    assert f"{place}/{name}: " in problem
+
+
+def test_foreign_files_are_to_be_moved_and_nothing_is_to_be_removed(
+    predicted: PredictedSessions, tmp_path: Path
+) -> None:
+    place = shutil.copytree(predicted.root / "sound", tmp_path / "sound")
+    (place / "notes.txt").write_text("mine")
+    ((report,), failures) = verify_path(str(place), (), source=None, jobs=1, progress=ignore_progress)
+    assert (report.problems, failures) == (("notes.txt: not in the ledger",), [])
+    assert report.remedy == "move what is not in the ledger to another place"

@@ -106,7 +106,7 @@ def test_names_do_not_reach_the_terminal_raw(recorded: Recorded, tmp_path: Path)
 def test_paths_that_cannot_be_opened_are_errors(recorded: Recorded, tmp_path: Path) -> None:
     with pytest.raises(SubmissionError, match=r"nothing\.zip: cannot be opened: found No such file"):
         validate_submission([tmp_path / "nothing.zip"], recorded.store)
-    with pytest.raises(SubmissionError, match="cannot be opened: found Is a directory"):
+    with pytest.raises(SubmissionError, match="cannot be opened: found a folder where a file is expected"):
         validate_submission([tmp_path], recorded.store)
     with pytest.raises(UsageError, match="no file to validate"):
         validate_submission([], recorded.store)

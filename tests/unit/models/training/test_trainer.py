@@ -448,7 +448,7 @@ def test_names_that_mean_nothing_are_refused_before_a_folder_is_made(store, tmp_
 
 def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(store, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(RunError, match="cannot be written: found Not a directory; check the space"):
+    with pytest.raises(RunError, match="cannot be written: found a file where a folder is expected; check the space"):
         train(tiny_config(), store, ["F"], tmp_path / "file")
 
     def take_the_name(metrics):
@@ -457,7 +457,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(store, tmp_path
         taken.mkdir()
         (taken / "something").touch()
 
-    with pytest.raises(RunError, match="cannot be written: found Directory not empty"):
+    with pytest.raises(RunError, match="cannot be written: found a folder that is not empty"):
         train(tiny_config(max_epochs=1), store, ["F"], tmp_path / "runs", on_epoch=take_the_name)
 
 
