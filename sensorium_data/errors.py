@@ -6,6 +6,7 @@ import difflib
 import errno
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -53,8 +54,17 @@ def describe_os_error(error: OSError) -> str:
     code = error.errno or 0
     # Who raises such an error with words of his own has said what was found.
     if code in _FOUND and error.strerror == os.strerror(code):
-        return _FOUND[code]
+        blocking = _find_blocking_file(error.filename) if code == errno.ENOTDIR else None
+        return _FOUND[code] if blocking is None else f"the file {blocking} where a folder is expected"
     return error.strerror or str(error) or type(error).__name__
+
+
+def _find_blocking_file(name: object) -> Path | None:
+    """Return the file on the way to what could not be opened or made."""
+    if not isinstance(name, str | os.PathLike):
+        return None
+    path = Path(os.fsdecode(name))
+    return next((parent for parent in path.parents if parent.is_file()), None)
 
 
 class SensoriumError(Exception):

@@ -293,7 +293,10 @@ def _require_files(path: Path, names: Iterable[str], location: str) -> None:
     except StoreError as error:
         # A link out of the folder, a named pipe, a device.
         raise RunError(
-            "a file of the run is not its own", path=error.path, found=error.found, remedy=RESTORE
+            "a file of the run is a link out of it, or not a file",
+            path=error.path,
+            found=error.found,
+            remedy=RESTORE,
         ) from error
     if not missing:
         return

@@ -79,7 +79,7 @@ def _read_header(content: bytes | bytearray) -> tuple[tuple[int, ...], bool, np.
             else:
                 raise NpyError("the member is of another .npy version", version, "(1, 0) or (2, 0)")
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
-        raise NpyError("the member is no .npy array", _describe_start(content), "a .npy file") from error
+        raise NpyError("the member is not a .npy array", _describe_start(content), "a .npy file") from error
     if dtype.hasobject:
         raise NpyObjectsError(
             "the array holds Python objects, which are never unpickled", f"dtype {dtype}", "numbers or text"

@@ -490,10 +490,11 @@ def _pad(
     if not finite.all():
         neuron, frame = np.argwhere(~finite)[0].tolist()
         raise PredictionsError(
-            "predictions are not finite",
+            "predictions are NaN, infinite, or too large for float32",
             **place,
             found=f"{count_things(int(np.count_nonzero(~finite)), 'value')}, the first at neuron {neuron}, "
-            f"frame {first_frame + frame}",
+            f"frame {first_frame + frame}: {values[neuron, frame]}",
+            expected=f"values up to {np.finfo(np.float32).max:.1e}",
             remedy="check the model: one that diverged predicts NaN",
         )
     return block

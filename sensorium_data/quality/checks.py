@@ -150,8 +150,8 @@ def _check_counts(dataset: xr.Dataset, session: Session) -> Iterator[QualityChec
     yield QualityCheck(
         "distinct unit ids",
         _fails_if(n_distinct != n_neurons),
-        str(n_distinct),
-        str(n_neurons),
+        f"{n_distinct:,}",
+        f"{n_neurons:,}",
         "No two neurons share a unit id.",
     )
 
@@ -511,7 +511,8 @@ def _fails_if(wrong: bool) -> Outcome:
 
 def _compare_count(check: str, found: int, published: int | None, sentence: str) -> QualityCheck:
     outcome = Outcome.PASSED if found == published else Outcome.NOTED
-    return QualityCheck(check, outcome, str(found), _NOT_PUBLISHED if published is None else str(published), sentence)
+    expected = _NOT_PUBLISHED if published is None else f"{published:,}"
+    return QualityCheck(check, outcome, f"{found:,}", expected, sentence)
 
 
 def _expect_none(

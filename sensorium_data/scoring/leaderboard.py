@@ -164,7 +164,7 @@ def name_entries(predictions: Sequence[str]) -> dict[str, str]:
         raise UsageError("too few entries to compare", found=len(paths), expected="two or more predictions stores")
     twice = sorted({path for path in paths if paths.count(path) > 1})
     if twice:
-        raise UsageError("an entry that is named twice", path=twice[0], remedy="name each predictions store once")
+        raise UsageError("an entry is named twice", path=twice[0], remedy="name each predictions store once")
     parts = [PurePosixPath(path).parts for path in paths]
     names = {}
     for path, given, own in zip(paths, predictions, parts, strict=True):

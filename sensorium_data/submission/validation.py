@@ -89,7 +89,7 @@ def require_distinct(paths: Sequence[str | Path]) -> None:
     places = [os.path.realpath(path) for path in paths]
     twice = [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
     if twice:
-        raise UsageError("a file that is named twice", path=twice[0], remedy="name each file once")
+        raise UsageError("a file is named twice", path=twice[0], remedy="name each file once")
 
 
 def _as_text(path: str | Path) -> str:

@@ -62,8 +62,8 @@ ARRAYS: dict[str, tuple[str, bytes | None, tuple[str, ...]]] = {
     "huge": ("7.npy", npy_of_shape((10**9, 10**9)), ("trial 7", "another size than its header says")),
     "more than the system can count": ("7.npy", npy_of_shape((10**30, 2)), ("trial 7", "another size")),
     "of bools": ("7.npy", npy_of_shape((True, True), bytes(4)), ("trial 7", "shape is impossible")),
-    "cut zip": ("7.npy", npz()[:-30], ("trial 7", "no .npy array")),
-    "zip": ("7.npy", npz(), ("trial 7", "no .npy array")),
+    "cut zip": ("7.npy", npz()[:-30], ("trial 7", "not a .npy array")),
+    "zip": ("7.npy", npz(), ("trial 7", "not a .npy array")),
     "pipe": ("7.npy", None, ("trial 7", "cannot be read")),
     "name of 200 digits": ("9" * 200 + ".npy", b"", ("no trial's array", "up to 9 digits")),
 }

@@ -72,7 +72,7 @@ def test_wrong_arguments(sensorium: Command, world: tuple[Path, str, str], tmp_p
     base = ["--store", store, "--out", tmp_path / "out"]
     sensorium("benchmark", *base).assert_refused("no entry named")
     sensorium("benchmark", tmp_path, *base).assert_refused("neither a training run nor a predictions store")
-    sensorium("benchmark", run, run, *base).assert_refused("an entry that is named twice")
+    sensorium("benchmark", run, run, *base).assert_refused("an entry is named twice")
     sensorium("benchmark", others, *base, "--resamples", 3).assert_refused("too few resamples")
     record_session(tmp_path / "new", "F", n_by_tier=N_BY_TIER)
     sensorium("benchmark", run, "--store", tmp_path / "new").assert_refused("the store has none", "A to E")

@@ -559,13 +559,13 @@ class TestBadArrays:
             (npy(np.zeros(2, dtype=[("a", object)])), "Python objects"),
             (npy(np.arange(10.0))[:-8], r"found 72 bytes, expected 80 bytes for shape \(10,\) of float64"),
             (npy(np.arange(10.0)) + b"x", "found 81 bytes, expected 80 bytes"),
-            (npy(np.arange(10.0))[:20], "no .npy array: found a header that is cut short or damaged"),
+            (npy(np.arange(10.0))[:20], "not a .npy array: found a header that is cut short or damaged"),
             (npy(np.arange(10.0)).replace(b"(10,), } ", b"(-1,-10)}"), "shape is impossible"),
-            (npy(np.arange(10.0)).replace(b"(10,)", b"((1,)"), "no .npy array"),
-            (npy(np.arange(10.0)).replace(b"<f8", b"<q9"), "no .npy array"),
+            (npy(np.arange(10.0)).replace(b"(10,)", b"((1,)"), "not a .npy array"),
+            (npy(np.arange(10.0)).replace(b"<f8", b"<q9"), "not a .npy array"),
             (b"\x93NUMPY\x03\x00" + npy(np.arange(10.0))[8:], r"found \(3, 0\), expected"),
-            (b"text", "no .npy array: found other bytes at its start"),
-            (b"", "no .npy array: found an empty file"),
+            (b"text", "not a .npy array: found other bytes at its start"),
+            (b"", "not a .npy array: found an empty file"),
         ],
     )
     def test_what_is_wrong_is_said(self, tmp_path: Path, content: bytes, match: str) -> None:

@@ -203,7 +203,7 @@ def test_values_that_are_no_float32_numbers_are_refused(
 ) -> None:
     array = np.zeros((3, 55))
     array[1, 7] = value
-    expected = "trial 4: predictions are not finite: found 1 value, the first at neuron 1, frame 12"
+    expected = "trial 4: predictions are NaN, infinite, or too large for float32: found 1 value, .*neuron 1, frame 12"
     with pytest.raises(PredictionsError, match=expected), begin(tmp_path / "p", recorded[0]) as writer:
         writer.write_trial("J", 4, array, first_frame=5)
 

@@ -83,7 +83,7 @@ def test_counts_that_differ_from_the_published_ones_are_noted_and_do_not_fail(so
     session = find_session("F")
     for tier in Tier:
         assert rows[f"trials in {tier}"] == (NOTED, str(TIERS.count(tier)), str(session.n_trials_by_tier[tier]))
-    assert rows["neurons"] == (NOTED, "4", "7863")
+    assert rows["neurons"] == (NOTED, "4", "7,863")
     assert rows["padded frames"] == (NOTED, "302", "324")
     assert sound.passed
     assert sound.failed == ()

@@ -92,9 +92,9 @@ def test_a_file_that_is_named_twice_is_an_error(recorded: Recorded, tmp_path: Pa
     path = make_zip(recorded, tmp_path)
     again = tmp_path / "x" / ".." / path.name
     (tmp_path / "x").mkdir()
-    with pytest.raises(UsageError, match=f"{path}: a file that is named twice; name each file once"):
+    with pytest.raises(UsageError, match=f"{path}: a file is named twice; name each file once"):
         validate_submission([path, again], recorded.store)
-    with pytest.raises(UsageError, match="a file that is named twice"):
+    with pytest.raises(UsageError, match="a file is named twice"):
         repair_submission([path, again], recorded.store, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

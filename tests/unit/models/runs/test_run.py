@@ -272,7 +272,10 @@ def test_what_is_no_file_of_the_run_is_refused(copied, tmp_path, name, kind):
     else:
         path.unlink()
         os.mkfifo(path)
-    with pytest.raises(RunError, match=rf"{name}: a file of the run is not its own: found .*; restore it"):
+    with pytest.raises(
+        RunError,
+        match=rf"{name}: a file of the run is a link out of it, or not a file: found .*; restore it",
+    ):
         load_run(copied)
 
 
