@@ -448,7 +448,7 @@ def test_names_that_mean_nothing_are_refused_before_a_folder_is_made(store, tmp_
 
 def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(store, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(RunError, match="cannot be written: found the file .*file where a folder is expected; check"):
+    with pytest.raises(RunError, match=r"cannot be written: found the file .*file where a folder is expected; check"):
         train(tiny_config(), store, ["F"], tmp_path / "file")
 
     def take_the_name(metrics):
