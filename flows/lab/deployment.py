@@ -71,7 +71,7 @@ _POOL_TYPE = "process"
 # Whatever names and messages hold, it is JSON.
 _PAYLOAD = """{
   "text": {{ ("sensorium: " ~ flow.name ~ ", " ~ flow_run.name ~ ": " ~ flow_run.state.name ~ ". "
-             ~ (flow_run.state.message or ""))|tojson }},
+             ~ (flow_run.state.message or "") ~ " " ~ (flow_run|ui_url))|tojson }},
   "flow": {{ flow.name|tojson }},
   "run": {{ flow_run.name|tojson }},
   "state": {{ flow_run.state.name|tojson }},
@@ -210,8 +210,8 @@ def find_host(webhook: str) -> str:
 def notify_of_failures(url: str) -> Deployed:
     """Have the server post to a URL when a run of a deployment fails or crashes.
 
-    What it posts is JSON: ``text``, a sentence as Slack and its like take it, and ``flow``, ``run``, ``state``,
-    ``message`` and ``url``. May be repeated, with another URL too.
+    What it posts is JSON: ``text``, a line with the run's URL as Slack and its like take it, and ``flow``, ``run``,
+    ``state``, ``message`` and ``url``. May be repeated, with another URL too.
 
     Parameters
     ----------
@@ -228,7 +228,8 @@ def notify_of_failures(url: str) -> Deployed:
     block_id = block.save(_WEBHOOK_BLOCK, overwrite=True)
     with get_client(sync_client=True) as client:
         for old in client.read_automations_by_name(FAILURES_AUTOMATION):
-            if any(isinstance(one, CallWebhook) and one.block_document_id == block_id for one in old.actions):
+            ours = [one for one in old.actions if isinstance(one, CallWebhook) and one.block_document_id == block_id]
+            if any(one.payload == _PAYLOAD for one in ours):
                 return Deployed("automation", FAILURES_AUTOMATION, "updated", f"posts to {host}")
             client.delete_automation(old.id)
         trigger = EventTrigger(

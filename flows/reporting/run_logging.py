@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from weakref import WeakSet
 
 from prefect.logging import get_run_logger
 
@@ -15,16 +17,37 @@ from sensorium_data.visible_text import make_visible
 __all__ = ["log_line", "quiet_known_errors", "run_progress"]
 
 
+# What Prefect's engine writes last of a run that failed, after it wrote why.
+_FAILED = re.compile(r"(Finished in state \w+)\(.*run encountered an exception.*\)", re.DOTALL)
+
+
 class _KnownErrorFilter(logging.Filter):
-    """Drops the traceback of a :class:`SensoriumError`: its message says what there is to say."""
+    """Lets a :class:`SensoriumError` be told once, by the first run that it ends, and without its traceback.
+
+    Its message says what there is to say. The runs around that one fail of the same error.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: WeakSet[SensoriumError] = WeakSet()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], SensoriumError):
-            record.msg = str(record.exc_info[1])
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(error, SensoriumError):
+            if error in self._told:
+                return False
+            self._told.add(error)
+            record.msg = str(error)
             record.args = ()
             record.exc_info = None
             record.exc_text = None
+        elif isinstance(record.msg, str):
+            record.msg = _FAILED.sub(r"\1", record.msg)
         return True
+
+
+# One for all: an error passes from a task to its flow.
+_known_errors = _KnownErrorFilter()
 
 
 def quiet_known_errors() -> None:
@@ -33,9 +56,8 @@ def quiet_known_errors() -> None:
     Called by every flow and task that can meet bad input; calling it again changes nothing.
     """
     for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logger = logging.getLogger(name)
-        if not any(isinstance(f, _KnownErrorFilter) for f in logger.filters):
-            logger.addFilter(_KnownErrorFilter())
+        # Adding it again changes nothing.
+        logging.getLogger(name).addFilter(_known_errors)
 
 
 def log_line(line: str) -> None:

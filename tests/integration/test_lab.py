@@ -326,3 +326,4 @@ def test_failure_is_told_in_one_line_and_to_the_webhook(
     told = read_posts()[0]
     assert (told["flow"], told["state"]) == ("quality", "Failed")
     assert '<b>nothing"</b>' in told["text"]
+    assert told["text"].endswith(f" {told['url']}")
