@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.parameters import Count, Names, Resamples, Seed, SeveralNames
 from flows.reporting import log_line, publish_table, quiet_known_errors, run_progress, score_task
 from flows.training import Device, slot_for
+from flows.watching import watched
 from models.prediction import PredictionReport
 from models.prediction import predict as predict_tiers
 from sensorium_data.counting import count_things
@@ -79,6 +80,7 @@ def leaderboard_task(
     return board
 
 
+@watched
 @flow(name="predict", flow_run_name="predict {predictions}")
 def predict(
     runs: Names,
@@ -108,6 +110,7 @@ def predict(
     return predict_task(runs, store, tiers, predictions, sessions, weights, device, exclude, nan)
 
 
+@watched
 @flow(name="score", flow_run_name="score {predictions}")
 def score(
     predictions: str,
@@ -139,6 +142,7 @@ def score(
     return score_task(predictions, store, truth, tiers, frames, resamples, seed, jobs, dask, exclude)
 
 
+@watched
 @flow(name="leaderboard")
 def leaderboard(
     predictions: SeveralNames,
@@ -168,6 +172,7 @@ def leaderboard(
     return leaderboard_task(predictions, store, truth, tiers, frames, against, resamples, seed, jobs)
 
 
+@watched
 @flow(name="evaluate", flow_run_name="evaluate {predictions}")
 def evaluate(
     runs: Names,

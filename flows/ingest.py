@@ -15,6 +15,7 @@ from flows.parameters import Jobs, Names
 from flows.quality import link_task, quality_task, report_quality_task, require_writable_report
 from flows.reporting import log_line, publish_table, quiet_known_errors, run_progress
 from flows.settings import Settings
+from flows.watching import watched
 from sensorium_data.archive import Mode
 from sensorium_data.counting import count_things
 from sensorium_data.errors import SensoriumError
@@ -40,6 +41,7 @@ def convert_task(session: str, store: str, **options: Any) -> ConversionReport:
     return report
 
 
+@watched
 @flow(name="ingest", flow_run_name="ingest {sessions}")
 def ingest(
     sessions: Names,

@@ -13,6 +13,7 @@ from flows.parameters import Jobs, Names
 from flows.reporting import quiet_known_errors
 from flows.submit import submit
 from flows.train import train
+from flows.watching import watched
 from models.training import TrainingReport
 from sensorium_data.frames import FramesProfile
 from sensorium_data.ingest import ConversionReport
@@ -33,6 +34,7 @@ class PipelineReport:
     submissions: list[SubmissionReport]
 
 
+@watched
 @flow(name="pipeline", flow_run_name="pipeline {preset}")
 def pipeline(
     sessions: Names,

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.parameters import Names
 from flows.reporting import log_line, publish_link, publish_markdown, publish_table, quiet_known_errors, run_progress
+from flows.watching import watched
 from sensorium_data.commands import quote_command
 from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError
@@ -72,6 +73,7 @@ def require_writable_report(html: str | None) -> None:
         REPORT_FILE.require_writable(Path(html))
 
 
+@watched
 @flow(name="quality", flow_run_name="quality of {store}")
 def quality(
     store: str,

@@ -55,6 +55,10 @@ class Settings(BaseSettings):
         description="Folder of the GPUs' lock files, the same for all who share them. Unset: the temporary folder.",
     )
 
+    server_wait_s: int = Field(
+        86_400, ge=1, description="How long a flow that is done waits for a Prefect server that is away, in seconds."
+    )
+
     @property
     def sources(self) -> list[str]:
         """Where archives are, in the order to try; empty for GIN."""

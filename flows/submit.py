@@ -20,6 +20,7 @@ from flows.reporting import (
     score_task,
 )
 from flows.settings import Settings
+from flows.watching import watched
 from sensorium_data.files import open_objects
 from sensorium_data.frames import FloatType, FramesProfile
 from sensorium_data.sessions import Track
@@ -89,6 +90,7 @@ def submission_task(
     return report
 
 
+@watched
 @flow(name="submit", flow_run_name="submit to {out}")
 def submit(
     predictions: Names | str,

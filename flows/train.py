@@ -20,6 +20,7 @@ from flows.training import (
     slot_for,
     supervise_training,
 )
+from flows.watching import watched
 from models.runs import EpochMetrics
 from models.training import TrainingReport
 
@@ -46,6 +47,7 @@ def train_task(job: TrainingJob) -> TrainingReport:
     return report
 
 
+@watched
 @flow(name="train", flow_run_name="train {preset}")
 def train(
     preset: str,

@@ -135,9 +135,22 @@ def _explain(error: BaseException) -> int:
             complain(
                 "the system refuses another thread; lower --jobs, or raise the limit (see `ulimit -u`, `ulimit -v`)"
             )
+        case _ if _is_canceled(error):
+            complain(str(error))
+            return EXIT_INTERRUPTED
         case _:
             raise error
     return EXIT_UNUSABLE
+
+
+def _is_canceled(error: BaseException) -> bool:
+    """Whether somebody canceled the command's flow on the server."""
+    # Nothing else raises that, and Prefect takes long to import.
+    if "prefect" not in sys.modules:
+        return False
+    from flows.watching import RunCanceled
+
+    return isinstance(error, RunCanceled)
 
 
 def _describe(error: CycloptsError) -> str:

@@ -88,6 +88,8 @@ def start_embedded_server(home: Path | None = None, *, log_level: str | None = N
     atexit.register(stack.close)
     server = stack.enter_context(start_server(home or default_home(), find_free_port(), settings=without))
     os.environ.update(server.environment)
+    # It ends with this process, and nobody starts it again.
+    os.environ.setdefault("SENSORIUM_SERVER_WAIT_S", "1")
     # Flows tell the server that they were interrupted.
     signal.signal(signal.SIGTERM, _exit_orderly)
     return server

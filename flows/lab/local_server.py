@@ -69,6 +69,8 @@ class LocalServer:
             "PREFECT_SERVER_API_HOST": _HOST,
             "PREFECT_SERVER_API_PORT": str(port),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            # In memory, the leases would be forgotten by a restart, and the slots of the limit `gpu` taken for ever.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "DO_NOT_TRACK": "1",
             **settings,
         }

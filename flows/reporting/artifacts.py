@@ -9,23 +9,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import pandas as pd
-from prefect.artifacts import (
-    create_link_artifact,
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
+from prefect.utilities.context import get_task_and_flow_run_ids
 
 from flows.reporting.pace import Pace, describe_pace
 from flows.reporting.progress import NotedProgress
+from flows.watching import quick_client, report, server_is_away
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.visible_text import make_lines_visible, make_visible
 
@@ -66,12 +61,12 @@ def publish_table(key: str, rows: pd.DataFrame | Iterable[Mapping[str, Any]], de
     description : str
         Markdown shown above the table.
     """
-    create_table_artifact(key=artifact_key(key), table=_to_json_rows(rows), description=_as_shown(description))
+    _publish(key, "table", json.dumps(_to_json_rows(rows)), description)
 
 
 def read_latest_table(key: str) -> tuple[pd.DataFrame, str] | None:
     """Return the newest table that was published under a key, and its description; None if there is none."""
-    with get_client(sync_client=True) as client:
+    with quick_client() as client:
         found = client.read_latest_artifacts(
             artifact_filter=ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[artifact_key(key)]))
         )
@@ -85,14 +80,37 @@ def read_latest_table(key: str) -> tuple[pd.DataFrame, str] | None:
 
 def publish_markdown(key: str, text: str, description: str) -> None:
     """Publish a text in Markdown."""
-    create_markdown_artifact(key=artifact_key(key), markdown=_as_shown(text), description=_as_shown(description))
+    _publish(key, "markdown", _as_shown(text), description)
 
 
 def publish_link(key: str, link: str, text: str, description: str) -> None:
     """Publish a link to a file or page."""
-    create_link_artifact(
-        key=artifact_key(key), link=_as_shown(link), link_text=_as_shown(text), description=_as_shown(description)
-    )
+    _publish(key, "markdown", f"[{_as_shown(text)}]({_as_shown(link)})", description)
+
+
+def _publish(key: str, kind: str, data: Any, description: str) -> None:
+    """Make an artifact of the present run, at the run's end if the server is away."""
+    report(lambda: _create(artifact_key(key), kind, data, _as_shown(description)))
+
+
+def _create(key: str, kind: str, data: Any, description: str) -> UUID:
+    task_run, flow_run = get_task_and_flow_run_ids()
+    with quick_client() as client:
+        return client.create_artifact(
+            ArtifactCreate(
+                key=key,
+                type=kind,
+                data=data,
+                description=description,
+                task_run_id=task_run,
+                flow_run_id=flow_run,
+            )
+        ).id
+
+
+def _update(artifact: UUID, data: Any, description: str) -> None:
+    with quick_client() as client:
+        client.update_artifact(artifact, ArtifactUpdate(data=data, description=description))
 
 
 class LiveArtifact:
@@ -133,38 +151,34 @@ class LiveArtifact:
         """Whether it was last written long enough ago to be written again."""
         return self._clock() >= self._due_s
 
-    def write_table(self, rows: pd.DataFrame | Iterable[Mapping[str, Any]], description: str) -> None:
-        """Write a table, as :func:`publish_table` does."""
-        table, description = _to_json_rows(rows), _as_shown(description)
-        self._write(
-            lambda: create_table_artifact(key=self._key, table=table, description=description),
-            ArtifactUpdate(data=json.dumps(table), description=description),
-        )
+    def write_table(
+        self, rows: pd.DataFrame | Iterable[Mapping[str, Any]], description: str, *, is_last: bool = False
+    ) -> None:
+        """Write a table, as :func:`publish_table` does; the last one is kept until the server takes it."""
+        self._write("table", json.dumps(_to_json_rows(rows)), _as_shown(description), is_last=is_last)
 
-    def write_markdown(self, text: str, description: str) -> None:
-        """Write a text in Markdown."""
-        text, description = _as_shown(text), _as_shown(description)
-        self._write(
-            lambda: create_markdown_artifact(key=self._key, markdown=text, description=description),
-            ArtifactUpdate(data=text, description=description),
-        )
+    def write_markdown(self, text: str, description: str, *, is_last: bool = False) -> None:
+        """Write a text in Markdown; the last one is kept until the server takes it."""
+        self._write("markdown", _as_shown(text), _as_shown(description), is_last=is_last)
 
-    def _write(self, create: Callable[[], object], update: ArtifactUpdate) -> None:
+    def _write(self, kind: str, data: str, description: str, *, is_last: bool) -> None:
         self._due_s = self._clock() + self._every_s
         try:
-            if self._artifact is None:
-                artifact = create()
-                if not isinstance(artifact, UUID):
-                    raise TypeError("artifacts are made in synchronous flows and tasks")
-                self._artifact = artifact
-            else:
-                with get_client(sync_client=True) as client:
-                    client.update_artifact(self._artifact, update)
+            if is_last:
+                report(lambda: self._send(kind, data, description))
+            elif not server_is_away():
+                self._send(kind, data, description)
         except Exception as error:  # noqa: BLE001 (whatever Prefect's client raises, the work goes on)
             self._due_s = self._clock() + _REST_S
             if not self._warned:
                 self._warn(f"artifact {self._key} cannot be written, the work goes on without: {error!r}")
             self._warned = True
+
+    def _send(self, kind: str, data: str, description: str) -> None:
+        if self._artifact is None:
+            self._artifact = _create(self._key, kind, data, description)
+        else:
+            _update(self._artifact, data, description)
 
 
 def _as_shown(text: str) -> str:
@@ -218,7 +232,7 @@ def artifact_progress(
             complete = one.pace.complete
             if complete:
                 del shown[label]
-            if now < resting_until_s or (not complete and now < one.due_s):
+            if not complete and now < max(resting_until_s, one.due_s):
                 return
             one.due_s = now + every_s
             percent = 100.0 * min(1.0, one.pace.n_done / one.pace.n_total) if one.pace.n_total > 0 else 100.0
@@ -231,7 +245,12 @@ def artifact_progress(
                 return
             one.over = complete
             # A context of its own: one context cannot be entered by two threads at once.
-            context.copy().run(_send, one, artifact_key("progress", label), percent, description)
+            inside = context.copy()
+            send = partial(_send, one, artifact_key("progress", label), percent, description)
+            if complete:
+                inside.run(report, send)
+            elif not inside.run(server_is_away):
+                inside.run(send)
         except Exception as error:  # noqa: BLE001 (whatever Prefect's client raises, the work goes on)
             with lock:
                 resting_until_s = clock() + _REST_S
@@ -257,9 +276,6 @@ class _Shown:
 
 def _send(one: _Shown, key: str, percent: float, description: str) -> None:
     if one.artifact is None:
-        artifact = create_progress_artifact(percent, key=key, description=description)
-        if not isinstance(artifact, UUID):
-            raise TypeError("progress artifacts are made in synchronous flows and tasks")
-        one.artifact = artifact
+        one.artifact = _create(key, "progress", percent, description)
     else:
-        update_progress_artifact(one.artifact, percent, description=description)
+        _update(one.artifact, percent, description)

@@ -7,6 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.reporting.run_logging import quiet_known_errors, run_progress
 from flows.reporting.score_artifacts import publish_scores
+from flows.watching import report
 from sensorium_data.frames import FramesProfile
 from sensorium_data.scoring import Bootstrap, ScoreTable, score_predictions
 
@@ -40,5 +41,5 @@ def score_task(
         progress=run_progress(),
         exclude=exclude or (),
     )
-    publish_scores(table, store)
+    report(lambda: publish_scores(table, store))
     return table

@@ -43,20 +43,20 @@ class TrainingArtifacts:
     def take_epoch(self, metrics: EpochMetrics) -> None:
         """Take in an epoch, and show it unless the last one was shown a moment ago."""
         self._epochs.append(metrics)
-        self._show(f"`{self._preset}`, in training", only_if_due=True)
+        self._show(f"`{self._preset}`, in training", is_last=False)
 
     def finish(self, report: TrainingReport) -> None:
         """Show all epochs of the run, those before it was continued too."""
         if self._epochs:
             self._epochs = load_run(report.run).metrics()
-            self._show(f"`{report.run}`", only_if_due=False)
+            self._show(f"`{report.run}`", is_last=True)
 
-    def _show(self, what: str, *, only_if_due: bool) -> None:
-        if self._table.is_due or not only_if_due:
-            self._table.write_table([_to_row(epoch) for epoch in self._epochs], f"Epochs of {what}")
+    def _show(self, what: str, *, is_last: bool) -> None:
+        if self._table.is_due or is_last:
+            self._table.write_table([_to_row(epoch) for epoch in self._epochs], f"Epochs of {what}", is_last=is_last)
         # A run that was continued tells its new epochs alone, and has curves at its end.
-        if self._epochs[0].epoch == 1 and (self._curves.is_due or not only_if_due):
-            self._curves.write_markdown(_draw(self._epochs, self._preset), f"Curves of {what}")
+        if self._epochs[0].epoch == 1 and (self._curves.is_due or is_last):
+            self._curves.write_markdown(_draw(self._epochs, self._preset), f"Curves of {what}", is_last=is_last)
 
 
 def publish_summary(report: TrainingReport, preset: str) -> None:

@@ -10,6 +10,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 
 from flows.reporting import log_line
+from flows.watching import wait_for_server
 from models.devices import choose_device
 
 __all__ = ["GPU_LIMIT", "gpu_slot", "slot_for"]
@@ -42,6 +43,14 @@ def gpu_slot() -> Iterator[None]:
         yield
         return
     log_line(f"asking for one of {limit.limit} slots of the concurrency limit {GPU_LIMIT}")
-    # A server that is away for a while must not end a training of days: the lock of the device holds all the same.
-    with concurrency(GPU_LIMIT, occupy=1, strict=True, raise_on_lease_renewal_failure=False):
-        yield
+    is_done = False
+    try:
+        # A server that is away for a while must not end a training of days: the lock of the device holds all the same.
+        with concurrency(GPU_LIMIT, occupy=1, strict=True, raise_on_lease_renewal_failure=False):
+            yield
+            is_done = True
+            wait_for_server()
+    except Exception as error:
+        if not is_done:
+            raise
+        log_line(f"the slot of the concurrency limit {GPU_LIMIT} cannot be given back, its lease runs out: {error!r}")

@@ -249,7 +249,8 @@ class Server:
         self.refuses = False
         self.descriptions: list[str] = []
 
-    def create(self, progress: float, key: str, description: str) -> UUID:
+    def create(self, key: str, kind: str, progress: float, description: str) -> UUID:
+        assert kind == "progress"
         artifact = uuid4()
         self.keys[artifact] = key
         self.update(artifact, progress, description)
@@ -265,8 +266,8 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
-    monkeypatch.setattr(flows.reporting.artifacts, "create_progress_artifact", server.create)
-    monkeypatch.setattr(flows.reporting.artifacts, "update_progress_artifact", server.update)
+    monkeypatch.setattr(flows.reporting.artifacts, "_create", server.create)
+    monkeypatch.setattr(flows.reporting.artifacts, "_update", server.update)
     return server
 
 
@@ -310,7 +311,7 @@ def test_work_does_not_wait_for_the_request_of_another_thread(
         assert answered.wait(30)
         server.update(artifact, progress, description)
 
-    monkeypatch.setattr(flows.reporting.artifacts, "update_progress_artifact", answer_late)
+    monkeypatch.setattr(flows.reporting.artifacts, "_update", answer_late)
     clock.now_s += 10
     waiting = threading.Thread(target=progress, args=("convert F", 1, 10))
     waiting.start()
