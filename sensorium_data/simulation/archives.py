@@ -137,8 +137,8 @@ def simulate(
     Raises
     ------
     UsageError
-        If a number makes no sense, or if the directory holds a simulation with other parameters, or an archive of one
-        of the sessions that no simulation wrote.
+        If a number makes no sense, if a session is none of the published ones, or if the directory holds a simulation
+        with other parameters, or an archive of one of the sessions that no simulation wrote.
     StoreError
         If the directory cannot be written.
     """
@@ -209,6 +209,14 @@ def simulate(
 def _check_arguments(sessions: Sequence[Session], *, seed: int, behavior_padding: str, **counts: int | None) -> None:
     if not sessions:
         raise UsageError("no session to simulate", remedy="name at least one, e.g. F")
+    unknown = [session.name for session in sessions if not session.is_described]
+    if unknown:
+        raise UsageError(
+            "only published sessions can be simulated",
+            found=", ".join(unknown),
+            expected="sessions of A to J, whose trials and neurons are known",
+            remedy="name one of them; --trials and --neurons make it small",
+        )
     for name, value in counts.items():
         if value is not None and value < 1:
             raise UsageError(

@@ -398,6 +398,14 @@ def test_other_parameters_need_another_directory(small: Path, changes: dict[str,
         simulate_small(small, **changes)
 
 
+def test_sessions_that_nobody_published_cannot_be_simulated(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match="only published sessions can be simulated: found mouseA, expected sessions of A"
+    ):
+        simulate_archives(tmp_path, [find_session("F"), find_session("mouseA")], n_trials=8, n_neurons=4)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_simulation_of_another_version_needs_another_directory(tmp_path: Path) -> None:
     (tmp_path / "simulation.json").write_text('{"parameters": {"simulator_version": 1, "seed": 5}, "sessions": {}}')
     with pytest.raises(UsageError, match="found simulator_version 1, expected simulator_version 3; choose"):
