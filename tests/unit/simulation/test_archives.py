@@ -400,7 +400,7 @@ def test_other_parameters_need_another_directory(small: Path, changes: dict[str,
 
 def test_sessions_that_nobody_published_cannot_be_simulated(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="only published sessions can be simulated: found mouseA, expected"):
-        simulate(tmp_path, [find_session("F"), find_session("mouseA")], n_trials=8, n_neurons=4)
+        simulate(tmp_path, sessions=find_sessions(["F", "mouseA"]), n_trials=8, n_neurons=4)
     assert not list(tmp_path.iterdir())
 
 
