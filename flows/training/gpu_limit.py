@@ -44,13 +44,21 @@ def gpu_slot() -> Iterator[None]:
         return
     log_line(f"asking for one of {limit.limit} slots of the concurrency limit {GPU_LIMIT}")
     is_done = False
+    failure: BaseException | None = None
     try:
         # A server that is away for a while must not end a training of days: the lock of the device holds all the same.
         with concurrency(GPU_LIMIT, occupy=1, strict=True, raise_on_lease_renewal_failure=False):
-            yield
+            try:
+                yield
+            except BaseException as error:
+                failure = error
+                raise
             is_done = True
             wait_for_server()
     except Exception as error:
+        if failure is not None:
+            # What the work failed of, and not what then became of its slot.
+            raise failure from None
         if not is_done:
             raise
         log_line(f"the slot of the concurrency limit {GPU_LIMIT} cannot be given back, its lease runs out: {error!r}")
