@@ -18,6 +18,8 @@ from sensorium_data.redaction import hide_secrets
 __all__ = ["deploy", "ui"]
 
 _POOLS = ("cpu", "gpu")
+# Without it, workers end when their server has been away for 20 minutes, and their runs with them.
+_PATIENT = "PREFECT_CLIENT_MAX_RETRIES=8"
 
 DeployedStore = Annotated[
     str | None,
@@ -107,7 +109,7 @@ def deploy(
         return EXIT_DONE
     print_table(console, f"On the server {url}", [asdict(one) for one in done], n_keys=2)
     commands = (
-        *((f"start a worker for the pool {pool}", f"prefect worker start --pool {pool}") for pool in _POOLS),
+        *((f"start a worker for the pool {pool}", f"{_PATIENT} prefect worker start --pool {pool}") for pool in _POOLS),
         ("run something", "prefect deployment run pipeline/pipeline --watch"),
         ("switch a schedule on", "prefect deployment schedule ls ingest/ingest"),
     )

@@ -11,9 +11,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect import flow, task
@@ -21,12 +23,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
-from prefect.context import TaskRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.settings import PREFECT_API_URL
+from prefect.states import Cancelling, Crashed
 
 from fixtures.command_line import run_command
 from fixtures.places import CHECKOUT
 from fixtures.simulation import SIZE
+from flows.watching import RunCanceled, watched
 from models.runs import load_run
 from sensorium_data.errors import SensoriumError
 from sensorium_data.sessions import find_session
@@ -209,6 +213,97 @@ def test_the_limit_on_gpu_tasks_is_kept_where_the_server_has_one(caplog: pytest.
 
     assert two_gpu_tasks() == [1, 0]
     assert sum("no concurrency limit gpu" in record.getMessage() for record in caplog.records) == 1
+
+
+def wait_for_state(run: UUID, name: str) -> None:
+    """Wait until the server has a flow run in a state."""
+    give_up_s = time.monotonic() + 60
+    with get_client(sync_client=True) as client:
+        while client.read_flow_run(run).state_name != name:
+            assert time.monotonic() < give_up_s, name
+            time.sleep(0.1)
+
+
+def own_run() -> UUID:
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    return context.flow_run.id
+
+
+@pytest.fixture
+def close_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs look at their state all the time."""
+    monkeypatch.setattr("flows.watching.run_watch._POLL_S", 0.2)
+
+
+@pytest.mark.usefixtures("close_watch")
+def test_a_run_that_was_taken_for_crashed_completes() -> None:
+    @watched
+    @flow
+    def work() -> str:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(own_run(), Crashed(message="nothing was heard"), force=True)
+        wait_for_state(own_run(), "Running")
+        return str(own_run())
+
+    run = UUID(work())
+    with get_client(sync_client=True) as client:
+        history = [state.name for state in client.read_flow_run_states(run)]
+    assert history[-3:] == ["Crashed", "Running", "Completed"]
+
+
+@pytest.mark.usefixtures("close_watch")
+def test_a_canceled_run_ends_with_its_parts_and_is_reported_so() -> None:
+    runs: list[UUID] = []
+    cleared: list[str] = []
+
+    @watched
+    @flow
+    def part() -> None:
+        runs.append(own_run())
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(runs[0], Cancelling(), force=True)
+        try:
+            time.sleep(60)
+        finally:
+            cleared.append("part")
+
+    @watched
+    @flow
+    def whole() -> None:
+        runs.append(own_run())
+        part()
+
+    with pytest.raises(RunCanceled):
+        whole()
+    assert cleared == ["part"]
+    with get_client(sync_client=True) as client:
+        assert [client.read_flow_run(run).state_name for run in runs] == ["Cancelled", "Cancelled"]
+
+
+@pytest.mark.usefixtures("close_watch")
+def test_a_run_fails_if_a_part_of_it_alone_is_canceled() -> None:
+    runs: list[UUID] = []
+
+    @watched
+    @flow
+    def part() -> None:
+        runs.append(own_run())
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(runs[1], Cancelling(), force=True)
+        time.sleep(60)
+
+    @watched
+    @flow
+    def whole() -> None:
+        runs.append(own_run())
+        part()
+
+    with pytest.raises(SensoriumError, match="a part of this run was canceled"):
+        whole()
+    with get_client(sync_client=True) as client:
+        assert [client.read_flow_run(run).state_name for run in runs] == ["Failed", "Cancelled"]
 
 
 def test_progress_told_by_threads_belongs_to_the_task_that_started_them() -> None:

@@ -4,7 +4,9 @@ import os
 
 import pytest
 
+import flows.cli.commands
 from flows.cli.entry import main
+from flows.watching import RunCanceled
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,16 @@ def test_a_system_that_cannot_run_the_commands_is_told_at_once(
         main(arguments)
     assert exit_.value.code == 2
     assert "they run on Linux and macOS, on Windows under WSL" in capsys.readouterr().err
+
+
+def test_a_flow_that_was_canceled_on_the_server_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cancel(*_: object, **__: object) -> None:
+        raise RunCanceled("the run was canceled on the server; run it again to go on")
+
+    monkeypatch.setattr(flows.cli.commands, "app", cancel)
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "x", "--store", "s"])
+    assert exit_.value.code == 130
+    assert capsys.readouterr().err == "sensorium: the run was canceled on the server; run it again to go on\n"

@@ -56,6 +56,21 @@ def test_lines_of_an_absence_are_sent_in_order_afterwards(sender: Sender) -> Non
     assert [line["message"] for line in sender.sent] == ["before", "first", "second", "after"]
 
 
+def test_others_who_take_lines_are_left_alone(sender: Sender) -> None:
+    theirs: list[dict[str, Any]] = []
+    kept = KeptLines()
+    kept.hold()
+    kept.release()
+    prefect.logging.handlers.set_api_log_sink(theirs.append)
+    try:
+        kept.release()
+        write("for them")
+    finally:
+        prefect.logging.handlers.set_api_log_sink(None)
+    assert [line["message"] for line in theirs] == ["for them"]
+    assert sender.sent == []
+
+
 def test_only_what_was_kept_is_waited_for(sender: Sender) -> None:
     kept = KeptLines()
     kept.wait_until_sent()
