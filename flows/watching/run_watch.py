@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.exceptions import Abort
 from prefect.flows import Flow
@@ -87,10 +88,10 @@ class RunWatch:
         self._away_since_s: float | None = None
         self._canceled_since_s: float | None = None
         self._ended = False
+        self._is_refused = False
         self._late: list[Callable[[], object]] = []
         self._over = threading.Event()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
 
     @property
     def is_away(self) -> bool:
@@ -105,34 +106,31 @@ class RunWatch:
     def __enter__(self) -> Self:
         """Watch in a thread of its own, and first clear up after earlier runs."""
         context = copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._watch,), name="run-watch", daemon=True)
-        self._thread.start()
+        threading.Thread(target=context.run, args=(self._watch,), name="run-watch", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Watch no longer; nothing is ended after this."""
+        """Watch no longer: after this, the thread neither ends the run nor changes its state."""
         with self._lock:
             self._over.set()
 
-    def look(self) -> None:
-        """Ask the server once what it takes the run for, and put that right or heed it."""
+    def look(self, *, is_last: bool = False) -> None:
+        """Ask the server once what it takes the run for, and put that right or heed it.
+
+        Parameters
+        ----------
+        is_last : bool
+            Whether this is the look after the watch, at the end of the run.
+        """
         try:
             with self._connect() as client:
                 state = client.read_flow_run(self._run.id).state
                 if state is not None and state.is_crashed():
-                    message = make_visible(hide_secrets(state.message or ""))
-                    client.set_flow_run_state(self._run.id, Running(message="It is alive after all."), force=True)
-                    self._write_line(f"the server took this run for crashed ({message}); it is alive and goes on")
+                    self._report_alive(client, state, is_last=is_last)
         except Exception as error:  # noqa: BLE001 (whatever Prefect's client raises, the work goes on)
-            if self._away_since_s is None:
-                self._away_since_s = self._clock()
-                KEPT_LINES.hold()
-                self._write_line(f"the Prefect server does not answer, the work goes on: {error!r}")
+            self._take_failure(error)
             return
-        if self._away_since_s is not None:
-            self._write_line(f"the Prefect server answers again after {self._clock() - self._away_since_s:.0f} s")
-            KEPT_LINES.release()
-            self._away_since_s = None
+        self._note_presence()
         if state is None or not (state.is_cancelling() or state.is_cancelled()):
             self._canceled_since_s = None
             return
@@ -147,11 +145,13 @@ class RunWatch:
 
     def finish(self) -> None:
         """Wait for the server, and report what was put off, and that the run is alive to report its end."""
-        if not wait_for_server(connect=self._connect):
-            KEPT_LINES.release()
-            return
         # First, so that what is sent is not put off once more.
-        self.look()
+        self.look(is_last=True)
+        if self.is_away:
+            if not wait_for_server(connect=self._connect):
+                KEPT_LINES.release()
+                return
+            self.look(is_last=True)
         late, self._late = self._late, []
         for send in late:
             try:
@@ -166,12 +166,41 @@ class RunWatch:
             with self._connect() as client:
                 client.set_flow_run_state(self._run.id, Cancelled(message=_CANCELED), force=True)
 
+    def _report_alive(self, client: SyncPrefectClient, state: State[Any], *, is_last: bool) -> None:
+        # The engine may have reported the end that this thread has not seen yet, and that is to stay.
+        with self._lock:
+            if self._over.is_set() and not is_last:
+                return
+            client.set_flow_run_state(self._run.id, Running(message="It is alive after all."), force=True)
+        message = make_visible(hide_secrets(state.message or ""))
+        self._write_line(f"the server took this run for crashed ({message}); it is alive and goes on")
+
+    def _take_failure(self, error: Exception) -> None:
+        if not is_absence(error):
+            # Somebody may have deleted the run: it is there, and does not know this one.
+            self._note_presence()
+            if not self._is_refused:
+                self._write_line(f"the state of this run cannot be read, the work goes on: {error!r}")
+            self._is_refused = True
+        elif self._away_since_s is None:
+            self._away_since_s = self._clock()
+            KEPT_LINES.hold()
+            self._write_line(f"the Prefect server does not answer, the work goes on: {error!r}")
+
+    def _note_presence(self) -> None:
+        if self._away_since_s is not None:
+            self._write_line(f"the Prefect server answers again after {self._clock() - self._away_since_s:.0f} s")
+            KEPT_LINES.release()
+            self._away_since_s = None
+
     def _watch(self) -> None:
         # It is nothing to the work if this fails.
         with suppress(Exception), self._connect() as client:
             n_closed = close_lost_runs(client, self._run)
             if n_closed:
-                self._write_line(f"reported {count_things(n_closed, 'run')} of earlier, crashed runs as crashed too")
+                self._write_line(
+                    f"closed {count_things(n_closed, 'run')} that earlier, crashed runs had left as running"
+                )
         while not self._over.wait(_POLL_S):
             self.look()
 

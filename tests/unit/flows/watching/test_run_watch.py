@@ -38,6 +38,7 @@ class Server:
     state: State[Any] = field(default_factory=Running)
     is_there: bool = True
     forced: list[bool] = field(default_factory=list)
+    refusal: Exception | None = None
 
     @contextmanager
     def connect(self) -> Iterator[Any]:
@@ -45,6 +46,8 @@ class Server:
 
     def read_flow_run(self, run: UUID) -> FlowRun:
         self.api_healthcheck(raises=True)
+        if self.refusal is not None:
+            raise self.refusal
         return FlowRun(id=run, flow_id=uuid4(), state=self.state)
 
     def set_flow_run_state(self, _run: UUID, state: State[Any], *, force: bool) -> None:
@@ -171,6 +174,29 @@ def test_nothing_is_ended_once_the_run_is_over(watched: Watched, server: Server)
     server.state = Cancelling()
     watch.look()
     assert watched.n_ended == 0
+
+
+def test_the_end_that_the_engine_reports_stays(watched: Watched, server: Server) -> None:
+    with watched.watch() as watch:
+        pass
+    server.state = Crashed(message="Execution was aborted by an interrupt signal.")
+    # In the watching thread, which the end has overtaken.
+    watch.look()
+    assert server.state.is_crashed()
+
+
+def test_a_run_that_the_server_does_not_know_goes_on_and_reports(watched: Watched, server: Server) -> None:
+    server.refusal = ValueError("404 Not Found")
+    watch = watched.watch()
+    watch.look()
+    watch.look()
+    assert not watch.is_away
+    (line,) = watched.lines
+    assert "404 Not Found" in line
+    reports = Reports()
+    with inside(watch):
+        report(reports.send)
+    assert reports.n_sent == 1
 
 
 def test_a_part_of_a_canceled_run_is_canceled(watched: Watched, server: Server) -> None:
