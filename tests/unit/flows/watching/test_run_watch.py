@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Running
 
 import flows.watching.run_watch
+from fixtures.places import CHECKOUT
 from flows.watching.run_watch import RunWatch, report, server_is_away
 from flows.watching.server import is_absence, wait_for_server
 
@@ -207,6 +208,13 @@ def test_a_part_of_a_canceled_run_is_canceled(watched: Watched, server: Server) 
     server.state = Cancelling()
     whole.look()
     assert part.is_canceled
+
+
+def test_every_flow_is_watched() -> None:
+    sources = {path.name: path.read_text(encoding="utf-8") for path in (CHECKOUT / "flows").glob("*.py")}
+    flows_in = {name: source.count("\n@flow(") for name, source in sources.items()}
+    assert sum(flows_in.values()) >= 9
+    assert {name: source.count("\n@watched\n@flow(") for name, source in sources.items()} == flows_in
 
 
 class Reports:
