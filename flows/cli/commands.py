@@ -13,6 +13,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from flows.cli.benchmark import benchmark
+from flows.cli.cleaning import clean
 from flows.cli.data import ingest, inspect, simulate, verify
 from flows.cli.lab import deploy, ui
 from flows.cli.model import leaderboard, predict, score, train
@@ -51,6 +52,7 @@ for command in (
     ingest,
     inspect,
     verify,
+    clean,
     train,
     predict,
     score,

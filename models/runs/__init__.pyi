@@ -1,6 +1,8 @@
 from .checkpoints import Checkpoint as Checkpoint
 from .checkpoints import Checkpoints as Checkpoints
 from .checkpoints import Position as Position
+from .cleaning import find_copies_leftovers as find_copies_leftovers
+from .cleaning import find_run_leftovers as find_run_leftovers
 from .data import RunData as RunData
 from .data import describe_data as describe_data
 from .data import require_model_inputs as require_model_inputs

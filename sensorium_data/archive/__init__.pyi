@@ -1,5 +1,6 @@
 from .archive import SessionArchive as SessionArchive
 from .archive import members_of_trial as members_of_trial
+from .cleaning import find_download_leftovers as find_download_leftovers
 from .layout import MODALITIES as MODALITIES
 from .locations import find_archive as find_archive
 from .locations import locate_archive as locate_archive

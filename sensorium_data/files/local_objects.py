@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from sensorium_data.errors import StoreError
 from sensorium_data.files.object_failures import describe_failure, require_key
 from sensorium_data.files.regular_file import IrregularFileError, describe_kind, read_regular, read_regular_into
+from sensorium_data.files.stored_object import ObjectStatus
 from sensorium_data.machine import share_threads
 
 if TYPE_CHECKING:
@@ -167,6 +169,15 @@ class LocalObjects:
             for folder, _, names in os.walk(self.root)
             for name in names
         )
+
+    def statuses(self) -> dict[str, ObjectStatus] | None:
+        found = {}
+        for key in self.keys() or ():
+            # Of a link, its own; what a writer has removed meanwhile is not there.
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(self.root / key)
+                found[key] = ObjectStatus(status.st_size, status.st_mtime)
+        return found
 
     def folders(self) -> list[str] | None:
         try:

@@ -27,7 +27,17 @@ try:
 except ImportError:  # Windows has none; one process at a time is the user's part there.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["HAS_LOCKS", "close_locked", "holder_of", "lock_folder", "open_locked", "open_shared", "try_lock"]
+__all__ = [
+    "HAS_LOCKS",
+    "close_locked",
+    "holder_of",
+    "lock_existing",
+    "lock_folder",
+    "lock_for_reading",
+    "open_locked",
+    "open_shared",
+    "try_lock",
+]
 
 #: Whether this platform has locks. Without them everything here behaves as if nobody else were there.
 HAS_LOCKS = fcntl is not None
@@ -109,6 +119,61 @@ def lock_folder(folder: Path) -> int | None:
     except BaseException:
         close_locked(descriptor)
         raise
+    return descriptor
+
+
+def lock_existing(path: Path) -> int | None:
+    """Lock a file for oneself without waiting, and without making it.
+
+    Returns
+    -------
+    int or None
+        A descriptor; the lock ends with :func:`close_locked`, or with the process. None if there is no such file, or no
+        lock on this platform.
+
+    Raises
+    ------
+    BlockingIOError
+        If somebody else holds the lock, for reading too.
+    OSError
+        If the file cannot be opened or locked.
+    """
+    if not HAS_LOCKS:
+        return None
+    try:
+        # NFS locks only what is open for writing.
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        if not try_lock(descriptor, path):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
+    except BaseException:
+        close_locked(descriptor)
+        raise
+    return descriptor
+
+
+def lock_for_reading(path: Path) -> int | None:
+    """Lock a file together with all others who read it, without waiting.
+
+    Returns
+    -------
+    int or None
+        A descriptor; the lock ends when it is closed, or with the process. None where it cannot be locked: readers go
+        on without.
+    """
+    if not HAS_LOCKS:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
     return descriptor
 
 

@@ -15,12 +15,12 @@ from sensorium_data.files.caches import cache_folder
 from sensorium_data.files.regular_file import IrregularFileError, read_regular
 from sensorium_data.files.stored_object import StoredObject
 
-__all__ = ["ObjectCache", "default_object_cache"]
+__all__ = ["CACHED_OBJECT", "ObjectCache", "default_object_cache"]
 
 _UNFINISHED = ".partial"
 
-# A digest below its first two digits, or what is yet to get that name.
-_OBJECT_NAME = re.compile(rf"([0-9a-f]{{2}})/\1[0-9a-f]{{62}}(\.[0-9a-f]{{32}}{re.escape(_UNFINISHED)})?")
+#: What the paths of its objects match: a digest below its first two digits, or what is yet to get that name.
+CACHED_OBJECT = re.compile(rf"([0-9a-f]{{2}})/\1[0-9a-f]{{62}}(\.[0-9a-f]{{32}}{re.escape(_UNFINISHED)})?")
 
 # Room made at a time, as a share of the bound, so that not every object has the whole folder looked through.
 _ROOM_SHARE = 0.05
@@ -115,7 +115,7 @@ class ObjectCache:
         found = []
         for path in self.folder.glob("*/*"):
             # Whatever else lies in the folder that a user chose is not ours to delete.
-            if not _OBJECT_NAME.fullmatch(f"{path.parent.name}/{path.name}"):
+            if not CACHED_OBJECT.fullmatch(f"{path.parent.name}/{path.name}"):
                 continue
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()

@@ -11,6 +11,7 @@ import fsspec.core
 from sensorium_data.files.byte_source import RetryPolicy
 from sensorium_data.files.local_objects import LocalObjects
 from sensorium_data.files.remote_objects import RemoteObjects
+from sensorium_data.files.stored_object import ObjectStatus
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
@@ -61,6 +62,9 @@ class Objects(Protocol):
 
     def keys(self) -> list[str] | None:
         """Return every key under the root, sorted; ``None`` where the root cannot be listed (HTTP)."""
+
+    def statuses(self) -> dict[str, ObjectStatus] | None:
+        """Return size and time of every object under the root, by key; ``None`` where the root cannot be listed."""
 
     def folders(self) -> list[str] | None:
         """Return the names of the folders directly under the root, sorted; ``None`` where it cannot be listed."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +17,7 @@ from sensorium_data.errors import StoreError
 from sensorium_data.files.byte_source import RetryPolicy
 from sensorium_data.files.object_failures import describe_failure, require_key
 from sensorium_data.files.remote_failures import is_remote_failure, is_transient, remedy_for, status_of
+from sensorium_data.files.stored_object import ObjectStatus
 from sensorium_data.machine import share_threads
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ _OBJECT_STORES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "s3", "s3
 
 # Another writer of the root is done in a second or so.
 _N_UPDATES = 30
+# How the file systems call the time of an object: S3, Azure, Google, SFTP, memory.
+_TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
+
 # A condition that does not hold, and two writes at the same time.
 _OVERTAKEN_STATUSES = frozenset({409, 412})
 
@@ -182,6 +187,20 @@ class RemoteObjects:
         root = self._fs._strip_protocol(self._path)
         return sorted(str(path)[len(root) :].lstrip("/") for path in found)
 
+    def statuses(self) -> dict[str, ObjectStatus] | None:
+        if "http" in self._url.partition("://")[0]:
+            return None
+        self._fs.invalidate_cache()
+        try:
+            found = self._insist("listed", "", lambda: self._fs.find(self._path, detail=True))
+        except FileNotFoundError:
+            return {}
+        root = self._fs._strip_protocol(self._path)
+        return {
+            str(path)[len(root) :].lstrip("/"): ObjectStatus(int(info.get("size") or 0), _time_of(info))
+            for path, info in sorted(found.items())
+        }
+
     def folders(self) -> list[str] | None:
         if "http" in self._url.partition("://")[0]:
             return None
@@ -247,6 +266,21 @@ class RemoteObjects:
                     raise describe_failure(action, path, error, remedy_for(error)) from error
                 time.sleep(self.policy.wait_s(attempt))
         raise AssertionError("a retry policy allows at least one attempt")
+
+
+def _time_of(info: Mapping[str, Any]) -> float | None:
+    """Return when an object was written, which each file system says in its own way."""
+    for name in _TIMES:
+        value = info.get(name)
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                value = datetime.datetime.fromisoformat(value)
+        if isinstance(value, datetime.datetime):
+            # Without a zone it is UTC: so do the object stores' clients.
+            return (value if value.tzinfo else value.replace(tzinfo=datetime.UTC)).timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return None
 
 
 def _is_overtaken(error: BaseException | None) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from isal import isal_zlib
 
-__all__ = ["StoredObject", "digest_bytes", "digest_file"]
+__all__ = ["ObjectStatus", "StoredObject", "digest_bytes", "digest_file"]
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -23,6 +23,22 @@ def digest_file(path: Path) -> str:
     """Return the digest of a file, whatever its size, as :func:`digest_bytes` does."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class ObjectStatus:
+    """What a disk or a server says of an object without reading it.
+
+    Attributes
+    ----------
+    size_bytes : int
+        Its size.
+    modified_s : float or None
+        When it was written, in seconds since the epoch; None where the server does not say.
+    """
+
+    size_bytes: int
+    modified_s: float | None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from .averaging import choose_weights as choose_weights
 from .averaging import parse_weights as parse_weights
+from .cleaning import find_predictions_leftovers as find_predictions_leftovers
 from .folder import from_folder as from_folder
 from .predictions import ArraysReport as ArraysReport
 from .predictions import create_predictions as create_predictions

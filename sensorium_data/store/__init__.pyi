@@ -1,6 +1,8 @@
 from .array_pool import ArrayPool as ArrayPool
 from .block_decoder import BlockDecoder as BlockDecoder
 from .checked_store import CheckedStore as CheckedStore
+from .cleaning import find_partial_leftovers as find_partial_leftovers
+from .cleaning import find_store_leftovers as find_store_leftovers
 from .describe import describe_session as describe_session
 from .describe import describe_store as describe_store
 from .describe import expand_tiers as expand_tiers
@@ -51,8 +53,10 @@ from .precision import Precision as Precision
 from .precision import cast_values as cast_values
 from .publishing import PARTIAL_FOLDER as PARTIAL_FOLDER
 from .publishing import ROOT_LOCK as ROOT_LOCK
+from .publishing import access_named as access_named
 from .publishing import exclusive_access as exclusive_access
 from .publishing import is_locked as is_locked
+from .publishing import list_published as list_published
 from .publishing import publish_root as publish_root
 from .template import METADATA_KEY as METADATA_KEY
 from .template import SessionTemplate as SessionTemplate

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
     from zarr.core.buffer import Buffer, BufferPrototype
 
+    from sensorium_data.store.reading import ReadingLease
+
 __all__ = ["CheckedStore"]
 
 _CRC32C_SIZE_BYTES = 4
@@ -47,6 +49,8 @@ class CheckedStore(WrapperStore[ZarrStore]):
         What is known of the objects, by key.
     describe : callable
         Takes a key and what is wrong with the object, and returns the error to raise; picklable.
+    lease : ReadingLease, optional
+        What keeps the group from being deleted while it is read.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class CheckedStore(WrapperStore[ZarrStore]):
         path: str,
         objects: Mapping[str, StoredObject],
         describe: Callable[[str, str], SensoriumError],
+        lease: ReadingLease | None = None,
     ) -> None:
         super().__init__(store)
         self._path = path
@@ -62,11 +67,12 @@ class CheckedStore(WrapperStore[ZarrStore]):
         self._objects = {key: stored for key, stored in objects.items() if key.startswith(prefix)}
         self._prefix = prefix
         self._describe = describe
+        self._lease = lease
         self._policy = RetryPolicy()
         self._sound: set[str] = set()
 
     def _with_store(self, store: ZarrStore) -> CheckedStore:
-        return CheckedStore(store, self._path, self._objects, self._describe)
+        return CheckedStore(store, self._path, self._objects, self._describe, self._lease)
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Return an object or a part of it; raise the error that says what is wrong with it."""

@@ -45,6 +45,7 @@ from sensorium_data.store.publishing import (
     read_root_metadata,
     refuse_other_root,
 )
+from sensorium_data.store.reading import hold_version
 from sensorium_data.store.template import METADATA_KEY
 from sensorium_data.store.versions import VERSIONS_KEY, read_root_versions, read_versions
 
@@ -80,6 +81,7 @@ class Store:
     The root's own objects are read at most once: which sessions there are and which version of each is current when the
     store is opened, and which movies they share when that is first asked for. A published session never changes, so a
     store stays valid when somebody publishes a new version. A store that is opened afterwards sees the new version.
+    While it is open, and what was opened from it, ``sensorium clean`` does not delete its versions from a local disk.
 
     A store may be used from several threads. It is pickled as its absolute URL with its sessions and their versions, so
     another process reads the same versions.
@@ -255,6 +257,7 @@ class Store:
         """
         found = find_session(session)
         group = self.require_group(found)
+        self._once("lease", group, lambda: hold_version(self.objects, group))
         return self._once("ledger", group, lambda: _frozen(read_ledger(self.objects, found, group)))
 
     def digest(self, session: str | Session) -> str:
@@ -370,7 +373,8 @@ class Store:
         group = self.require_group(found)
         describe = partial(damaged_object, self.objects, found, group)
         objects = self.objects.child(f"{group}/{path}" if path else group)
-        return CheckedStore(objects.zarr_store(), path, self.ledger(found).objects, describe)
+        ledger, lease = self.ledger(found), hold_version(self.objects, group)
+        return CheckedStore(objects.zarr_store(), path, ledger.objects, describe, lease)
 
     def _open_group(self, session: Session, path: str = "") -> xr.Dataset:
         import xarray as xr

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import StoreError, UnknownNameError, describe_os_error
 from sensorium_data.files import (
     HAS_LOCKS,
+    Access,
     LocalObjects,
     Objects,
     close_locked,
     describe_damage,
     open_locked,
     parse_json,
+    with_locked_file,
 )
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Session, find_session, is_full_name
@@ -36,6 +38,7 @@ __all__ = [
     "PARTIAL_FOLDER",
     "ROOT_LOCK",
     "ROOT_TITLE",
+    "access_named",
     "compose_root",
     "exclusive_access",
     "is_locked",
@@ -43,6 +46,7 @@ __all__ = [
     "parse_root",
     "publish_root",
     "read_root_metadata",
+    "recall_nodes",
     "refuse_other_root",
 ]
 
@@ -111,6 +115,48 @@ def exclusive_access(
         close_locked(descriptor)
         with contextlib.suppress(OSError):
             path.parent.rmdir()
+
+
+def access_named(objects: Objects, names: Iterable[str], holder: str) -> Access:
+    """Return the access, for a cleaning, to what locks of a local store protect.
+
+    Parameters
+    ----------
+    objects : Objects
+        The store's root.
+    names : iterable of str
+        The locks.
+    holder : str
+        Who holds one of them, as a clause.
+    """
+
+    @contextlib.contextmanager
+    def access(dry_run: bool) -> Iterator[str]:
+        obstacle = ""
+        with contextlib.ExitStack() as stack:
+            for name in names:
+                if obstacle or not isinstance(objects, LocalObjects):
+                    break
+                if dry_run:
+                    # Nothing is made, not even for a moment: the disk may be a read-only one.
+                    obstacle = stack.enter_context(with_locked_file(_lock_path(objects, name), holder)(dry_run))
+                    continue
+                try:
+                    stack.enter_context(exclusive_access(objects, name, progress=_refuse_to_wait))
+                except _HeldError:
+                    obstacle = holder
+            yield obstacle
+
+    return access
+
+
+class _HeldError(Exception):
+    """Somebody else holds a lock."""
+
+
+def _refuse_to_wait(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:
+    if not n_done:
+        raise _HeldError
 
 
 def is_locked(objects: Objects, name: str) -> bool:
@@ -287,7 +333,7 @@ def compose_root(
     nodes: dict[str, Mapping[str, Any]] = {}
     listed = []
     there = list_published(objects)
-    known_nodes = {} if before is None else _recall_nodes(before)
+    known_nodes = {} if before is None else recall_nodes(before)
     candidates = {*known, *(SESSIONS.values() if there is None else there)}
     for session in sorted(candidates):
         group = versions.get(session.name, session.name)
@@ -325,7 +371,7 @@ def _read_nodes(objects: Objects, session: Session, group: str) -> dict[str, Any
         ) from error
 
 
-def _recall_nodes(before: bytes) -> dict[str, dict[str, Any]]:
+def recall_nodes(before: bytes) -> dict[str, dict[str, Any]]:
     """Return what the root's metadata said, by group: the metadata of it and of all below it, by path."""
     groups: dict[str, dict[str, Any]] = {}
     try:

@@ -26,6 +26,7 @@ __all__ = [
     "read_versions",
     "repair_versions",
     "session_name_of",
+    "version_number",
     "write_versions",
 ]
 
@@ -65,7 +66,7 @@ def read_versions(objects: Objects, read_root: Callable[[], bytes | None] | None
         # Earlier versions wrote no digest. The root's metadata are written afterwards, and never ahead.
         known = {} if is_sealed else read_root_versions(objects, read_root or (lambda: objects.read(METADATA_KEY)))
         for name, group in known.items():
-            if _number_of(versions.get(name, name)) < _number_of(group):
+            if version_number(versions.get(name, name)) < version_number(group):
                 raise ValueError(f"the root's metadata name {group}")
     except FileNotFoundError:
         return read_root_versions(objects, read_root or (lambda: objects.read(METADATA_KEY)))
@@ -157,7 +158,14 @@ def next_group(group: str) -> str:
     return f"{group}.v2" if match is None else f"{match['name']}.v{int(match['number']) + 1}"
 
 
-def _number_of(group: str) -> int:
+def version_number(group: str) -> int:
+    """Return which version of its session a group is named as, from 1.
+
+    Examples
+    --------
+    >>> version_number("dynamic30001-2-5-Video-mylab"), version_number("dynamic30001-2-5-Video-mylab.v3")
+    (1, 3)
+    """
     match = _VERSION.fullmatch(group)
     return 1 if match is None else int(match["number"])
 

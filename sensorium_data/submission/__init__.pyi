@@ -1,3 +1,4 @@
+from .cleaning import find_submission_leftovers as find_submission_leftovers
 from .fetched import fetch_files as fetch_files
 from .findings import ValidationReport as ValidationReport
 from .manifest import verify_submission as verify_submission

@@ -39,10 +39,12 @@ from sensorium_data.submission.spool import RowSpool
 from sensorium_data.submission.validation import require_distinct, validate_files
 from sensorium_data.submission.writer import name_zips, write_zip
 
-__all__ = ["RepairReport", "repair_submission"]
+__all__ = ["REPAIR_LOCK", "SPOOL_FILE", "RepairReport", "repair_submission"]
 
-_SPOOL = "repair.partial"
-_LOCK = "repair"
+#: Where rows wait for their order.
+SPOOL_FILE = "repair.partial"
+#: The lock that whoever writes a corrected copy holds.
+REPAIR_LOCK = "repair"
 _RECORD = f"submission_{FIXED}.json"
 _RECORD_KEYS = {"identity", "files", "corrections", "left_out", "validation"}
 #: Raised when the same files give another copy.
@@ -142,8 +144,8 @@ def repair_submission(
         _refuse_own_names(place, files)
         make_folder(folder)
         with (
-            exclusive_access(place, _LOCK),
-            RowSpool(folder / _SPOOL) as spool,
+            exclusive_access(place, REPAIR_LOCK),
+            RowSpool(folder / SPOOL_FILE) as spool,
             parquet_reader() as reader,
         ):
             _require_no_zip(place, record)
@@ -217,7 +219,7 @@ def _write(
 def _is_done(place: LocalObjects, record: Mapping[str, Any]) -> bool:
     is_whole = holds_files(place, record["files"]) and holds_manifest(place, FIXED, record["files"])
     # What a killed run left is removed under its lock.
-    return is_whole and not is_locked(place, _LOCK)
+    return is_whole and not is_locked(place, REPAIR_LOCK)
 
 
 def _identify(path: Path) -> list[str]:
@@ -237,7 +239,7 @@ def _report(folder: Path, status: str, record: Mapping[str, Any]) -> RepairRepor
 
 def _refuse_own_names(place: LocalObjects, files: Sequence[Path]) -> None:
     """Refuse files to correct that would be replaced, and a record that is none."""
-    for name in (_SPOOL, _RECORD, *(f"{name}.partial" for name in sorted(_ZIPS))):
+    for name in (SPOOL_FILE, _RECORD, *(f"{name}.partial" for name in sorted(_ZIPS))):
         path = place.root / name
         if path.exists() and any(path.samefile(file) for file in files):
             raise SubmissionError(

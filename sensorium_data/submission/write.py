@@ -52,7 +52,7 @@ from sensorium_data.submission.sources import open_entry
 from sensorium_data.submission.validation import validate_files
 from sensorium_data.submission.writer import name_zips, require_uploadable, write_zip
 
-__all__ = ["FramesProfile", "SubmissionFile", "SubmissionReport", "write_submission"]
+__all__ = ["FramesProfile", "SubmissionFile", "SubmissionReport", "lock_name", "write_submission"]
 
 # An estimate from a few rows may err by so much. What comes out too large all the same is noticed while it is written.
 _ESTIMATE_ERROR = 0.05
@@ -195,14 +195,14 @@ def write_submission(
         and _has_card(place, plan, write_card(record, known_runs).encode())
         and holds_manifest(place, plan.track, record["files"])
         # What a killed writer left is removed under its lock.
-        and not is_locked(place, _lock_name(plan))
+        and not is_locked(place, lock_name(plan.track))
     ):
         # Nothing has to be written, so the disk may be a read-only one.
         return _report(place, plan, "already done", record, place.locate(_card_name(plan)))
     try:
         make_folder(folder)
         # Who waits for another writer of the same submission finds it done.
-        with exclusive_access(place, _lock_name(plan)):
+        with exclusive_access(place, lock_name(plan.track)):
             for leftover in folder.glob(f".submission_{track}.*.tmp"):  # Of a killed writer.
                 leftover.unlink()
             record = _read_done(place, plan)
@@ -246,8 +246,9 @@ def _write_remotely(
     return _report(place, plan, status, record, card)
 
 
-def _lock_name(plan: SubmissionPlan) -> str:
-    return f"submission_{plan.track}"
+def lock_name(track: Track) -> str:
+    """Return the name of the lock that the writer of a track's submission holds."""
+    return f"submission_{track}"
 
 
 def _record_name(plan: SubmissionPlan) -> str:

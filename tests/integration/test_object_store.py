@@ -70,6 +70,24 @@ def test_a_session_on_an_object_store_is_as_in_the_archive(store: str, recording
     assert [session.alias for session in open_store(store)] == ["F"]
 
 
+def test_a_store_says_when_its_objects_were_written(store: str) -> None:
+    statuses = open_objects(store).statuses() or {}
+    # Of this century, in seconds.
+    assert all(946684800 < (status.modified_s or 0) < 4102444800 for status in statuses.values())
+    assert statuses["zarr.json"].size_bytes == len(open_objects(store).read("zarr.json"))
+
+
+def test_an_object_store_is_cleaned_of_what_is_old_alone(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    objects = open_objects(store)
+    objects.write(".partial/dynamic1-2-3-Video-x/trials/0.npz", b"1")
+    try:
+        outcome = run_command(capsys, "clean", store, "--older-than", 0)
+        assert "nothing to delete" in outcome.out
+        assert "ago; it stays for 1 day" in outcome.err
+    finally:
+        objects.child(".partial").delete_all()
+
+
 def test_refusals_are_waited_for(s3: ObjectStore, store: str) -> None:
     s3.n_refusals = 3
     assert open_objects(store).read("zarr.json")

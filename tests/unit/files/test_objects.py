@@ -34,6 +34,17 @@ def test_what_is_written_is_read_sized_and_listed(objects: Objects) -> None:
     assert objects.locate("a").endswith("/a")
 
 
+def test_sizes_and_times_are_listed(objects: Objects) -> None:
+    objects.write("b/c/0", b"123")
+    objects.write("a", b"4567")
+    statuses = objects.statuses()
+    assert statuses is not None
+    assert {key: status.size_bytes for key, status in statuses.items()} == {"a": 4, "b/c/0": 3}
+    # Of this century, in seconds.
+    assert all(946684800 < (status.modified_s or 0) < 4102444800 for status in statuses.values())
+    assert objects.child("nowhere").statuses() == {}
+
+
 def test_what_is_not_there_is_said_so(objects: Objects) -> None:
     objects.write("a", b"1")
     for key in ("b", "a/b"):

@@ -1,0 +1,381 @@
+"""What interrupted work left behind: what it is, whether anybody works on it, and how it is deleted.
+
+Two things keep something from being deleted: somebody holds its lock, or it was written not long ago. Locks are seen
+where the file system has them, on one machine or over NFS. The time is looked at everywhere. It also protects what is
+written from another machine, what lies in an object store, and work that somebody wants to continue tomorrow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from sensorium_data.errors import UsageError
+from sensorium_data.files.local_objects import LocalObjects
+from sensorium_data.files.locks import close_locked, lock_existing, lock_folder
+from sensorium_data.files.object_failures import describe_failure
+from sensorium_data.files.objects import Objects
+from sensorium_data.files.removal import DISCARDED, remove_tree
+from sensorium_data.progress import Progress, ignore_progress
+
+__all__ = [
+    "DEFAULT_AGE_DAYS",
+    "Access",
+    "CleanedItem",
+    "Extent",
+    "Kept",
+    "Leftover",
+    "clean_up",
+    "find_discarded",
+    "measure_file",
+    "measure_objects",
+    "old_files",
+    "temporary_file",
+    "temporary_of",
+    "unlocked",
+    "with_locked_file",
+    "with_locked_folder",
+]
+
+#: How long ago something was written that is taken for abandoned.
+DEFAULT_AGE_DAYS = 7.0
+
+# What files are called until they are whole: by LocalObjects.write, and by OutputFile.replace.
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.([0-9a-f]{32}\.tmp|[a-z0-9_]{8}\.partial)")
+
+# What has no lock could be at work though it looks left behind.
+_LEAST_AGE_WITHOUT_LOCK_DAYS = 1.0
+_DAY_S = 24 * 3600.0
+
+#: Holds what keeps others away while its block runs, and gives the reason why it must not be deleted; empty if none.
+#: Told True, it changes nothing.
+Access = Callable[[bool], AbstractContextManager[str]]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How large something is, and when it was last written.
+
+    Attributes
+    ----------
+    size_bytes : int
+        Of all its files.
+    modified_s : float or None
+        When the newest of them was written, in seconds since the epoch; None if that is not known.
+    """
+
+    size_bytes: int
+    modified_s: float | None
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that may be deleted.
+
+    Attributes
+    ----------
+    kind : str
+        What it is, in a few words.
+    place : str
+        Its path or URL.
+    why : str
+        Why nobody needs it, as a clause.
+    measure : callable
+        Returns its :class:`Extent` as it is now; None if it is gone.
+    access : Access
+        Keeps others away.
+    discard : callable
+        Deletes it. A kill in the middle leaves nothing that could be taken for whole.
+    has_lock : bool
+        Whether who works on it holds a lock that ``access`` sees.
+    is_certain : bool
+        Its age does not matter: nobody can be at work on it if it is not locked.
+    event : str
+        What happened at the time that its extent gives, as a participle.
+    """
+
+    kind: str
+    place: str
+    why: str
+    measure: Callable[[], Extent | None]
+    access: Access
+    discard: Callable[[], None]
+    has_lock: bool = True
+    is_certain: bool = False
+    event: str = "written"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Something that is not deleted whatever its age.
+
+    Attributes
+    ----------
+    kind : str
+        What it is, in a few words.
+    place : str
+        Its path or URL.
+    why : str
+        Why it stays, as a clause.
+    """
+
+    kind: str
+    place: str
+    why: str
+
+
+@dataclass(frozen=True)
+class CleanedItem:
+    """What became of something.
+
+    Attributes
+    ----------
+    kind, place : str
+        As :class:`Leftover` has them.
+    size_bytes : int
+        How large it was.
+    removed : bool
+        Whether it is deleted, or would be.
+    why : str
+        Why it is deleted, or why not.
+    """
+
+    kind: str
+    place: str
+    size_bytes: int
+    removed: bool
+    why: str
+
+
+def clean_up(
+    found: Iterable[Leftover | Kept],
+    *,
+    min_age_days: float = DEFAULT_AGE_DAYS,
+    dry_run: bool = False,
+    progress: Progress = ignore_progress,
+) -> tuple[CleanedItem, ...]:
+    """Delete what was left behind, if nobody works on it and it is old enough.
+
+    Parameters
+    ----------
+    found : iterable of Leftover or Kept
+        What was found.
+    min_age_days : float
+        How long ago it has to have been written. What no lock protects has to be a day old at least.
+    dry_run : bool
+        Delete nothing, and return what would be deleted.
+    progress : Progress
+        Told after each.
+
+    Returns
+    -------
+    tuple of CleanedItem
+        In the order of ``found``.
+
+    Raises
+    ------
+    UsageError
+        If the age is no number from 0 up.
+    SensoriumError
+        If something cannot be deleted.
+    """
+    if not min_age_days >= 0:
+        raise UsageError("--older-than", found=min_age_days, expected="a number of days from 0 up")
+    all_found = list(found)
+    items = []
+    for n_done, one in enumerate(all_found, start=1):
+        if isinstance(one, Kept):
+            items.append(CleanedItem(one.kind, one.place, 0, removed=False, why=one.why))
+        elif (item := _clean(one, min_age_days, dry_run)) is not None:
+            items.append(item)
+        progress("clean", n_done, len(all_found))
+    return tuple(items)
+
+
+def _clean(leftover: Leftover, min_age_days: float, dry_run: bool) -> CleanedItem | None:
+    def describe(extent: Extent, obstacle: str = "") -> CleanedItem:
+        return CleanedItem(
+            leftover.kind, leftover.place, extent.size_bytes, removed=not obstacle, why=obstacle or leftover.why
+        )
+
+    extent = leftover.measure()
+    if extent is None:
+        return None
+    # Before anything is locked, which would make others wait.
+    if young := _find_youth(leftover, extent, min_age_days):
+        return describe(extent, young)
+    with leftover.access(dry_run) as obstacle:
+        # Somebody may have taken it up, and ended, since it was looked at.
+        again = leftover.measure()
+        if again is None:
+            return None
+        obstacle = obstacle or _find_youth(leftover, again, min_age_days)
+        if not obstacle and not dry_run:
+            try:
+                leftover.discard()
+            except OSError as error:
+                raise describe_failure("deleted", leftover.place, error) from error
+        return describe(again, obstacle)
+
+
+def _find_youth(leftover: Leftover, extent: Extent, min_age_days: float) -> str:
+    """Return why something is too young to be deleted; empty if it is not."""
+    if leftover.is_certain:
+        return ""
+    least = min_age_days if leftover.has_lock else max(min_age_days, _LEAST_AGE_WITHOUT_LOCK_DAYS)
+    if extent.modified_s is None:
+        return f"nothing says when it was {leftover.event}"
+    age_s = time.time() - extent.modified_s
+    if age_s >= least * _DAY_S:
+        return ""
+    return f"{leftover.event} {_describe_age(age_s)} ago; it stays for {least:g} {'day' if least == 1 else 'days'}"
+
+
+def _describe_age(age_s: float) -> str:
+    for unit, seconds in (("days", _DAY_S), ("hours", 3600.0), ("minutes", 60.0)):
+        if age_s >= 2 * seconds:
+            return f"{age_s / seconds:.0f} {unit}"
+    return "less than two minutes"
+
+
+def measure_objects(objects: Objects) -> Extent | None:
+    """Return the extent of everything under a root; None if nothing is there, or it cannot be listed."""
+    statuses = objects.statuses()
+    is_there = bool(statuses) or (isinstance(objects, LocalObjects) and objects.root.is_dir())
+    if statuses is None or not is_there:
+        return None
+    times = [status.modified_s for status in statuses.values()]
+    if isinstance(objects, LocalObjects):
+        with contextlib.suppress(FileNotFoundError):
+            times.append(objects.root.lstat().st_mtime)
+    known = [time_s for time_s in times if time_s is not None]
+    # If one is not known, it may be the newest.
+    newest = max(known) if known and len(known) == len(times) else None
+    return Extent(sum(status.size_bytes for status in statuses.values()), newest)
+
+
+def measure_file(path: Path) -> Extent | None:
+    """Return the extent of a file; None if it is gone."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return Extent(status.st_size, status.st_mtime)
+
+
+@contextlib.contextmanager
+def unlocked(_dry_run: bool) -> Iterator[str]:
+    """Keep nobody away: the access to what has no lock."""
+    yield ""
+
+
+def with_locked_folder(folder: Path, holder: str) -> Access:
+    """Return the access to a folder that is locked by who works in it; ``holder`` says who, as a clause."""
+    return _access(lambda: lock_folder(folder), holder)
+
+
+def with_locked_file(path: Path, holder: str) -> Access:
+    """Return the access to what is locked by a file; ``holder`` says who holds it, as a clause."""
+    return _access(lambda: lock_existing(path), holder)
+
+
+def _access(lock: Callable[[], int | None], holder: str) -> Access:
+    @contextlib.contextmanager
+    def access(_dry_run: bool) -> Iterator[str]:
+        try:
+            descriptor = lock()
+        except BlockingIOError:
+            yield holder
+            return
+        except OSError as error:
+            yield f"it cannot be locked: {error.strerror}"
+            return
+        try:
+            yield ""
+        finally:
+            if descriptor is not None:
+                close_locked(descriptor)
+
+    return access
+
+
+def temporary_of(name: str) -> str | None:
+    """Return the name of the file that a temporary file was to become; None if it is none.
+
+    Examples
+    --------
+    >>> temporary_of(f".zarr.json.{'0' * 32}.tmp"), temporary_of("zarr.json")
+    ('zarr.json', None)
+    """
+    match = _TEMPORARY.fullmatch(name)
+    return match and match["name"]
+
+
+def temporary_file(path: Path) -> Leftover:
+    """Return a file that was to get another name, and that no lock protects."""
+    return Leftover(
+        kind="temporary file",
+        place=str(path),
+        why="its writer was interrupted",
+        measure=partial(measure_file, path),
+        access=unlocked,
+        discard=partial(path.unlink, missing_ok=True),
+        has_lock=False,
+    )
+
+
+def old_files(kind: str, folder: Path, name: re.Pattern[str], *, why: str, min_age_days: float) -> Leftover:
+    """Return the files of a folder for caches that were not written for some days, together.
+
+    Parameters
+    ----------
+    kind : str
+        What they are.
+    folder : Path
+        Where they are.
+    name : re.Pattern
+        What their paths, relative to the folder, match; whatever else lies there stays.
+    why : str
+        Why nobody needs them.
+    min_age_days : float
+        So long ago they were written, or used, at least.
+    """
+
+    def find() -> Iterator[tuple[Path, Extent]]:
+        latest_s = time.time() - max(min_age_days, _LEAST_AGE_WITHOUT_LOCK_DAYS) * _DAY_S
+        for path in sorted(folder.rglob("*")):
+            if name.fullmatch(path.relative_to(folder).as_posix()) and path.is_file() and not path.is_symlink():
+                extent = measure_file(path)
+                if extent is not None and (extent.modified_s or 0) <= latest_s:
+                    yield path, extent
+
+    def measure() -> Extent | None:
+        extents = [extent for _, extent in find()]
+        return Extent(sum(one.size_bytes for one in extents), None) if extents else None
+
+    def discard() -> None:
+        for path, _ in find():
+            path.unlink(missing_ok=True)
+
+    return Leftover(kind, str(folder), why, measure, unlocked, discard, has_lock=False, is_certain=True)
+
+
+def find_discarded(folder: Path) -> Iterator[Leftover]:
+    """Yield what an interrupted deletion left in a folder."""
+    for path in sorted(folder.glob(".*.removed")):
+        if DISCARDED.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            yield Leftover(
+                kind="half-deleted folder",
+                place=str(path),
+                why="its deletion was interrupted",
+                measure=partial(measure_objects, LocalObjects(path)),
+                access=unlocked,
+                discard=partial(remove_tree, path),
+                is_certain=True,
+            )
