@@ -58,6 +58,13 @@ def deploy(
     notify: Annotated[
         str | None, Parameter(help="Webhook, e.g. Slack's, that is told when a run fails. Default: none is.")
     ] = None,
+    file: Annotated[
+        Path | None,
+        LOCAL_ONLY,
+        Parameter(
+            help="What describes the deployments, e.g. deploy/prefect.docker.yaml. Default: prefect.yaml of the clone."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, Parameter(negative="", help="Change nothing; show what would change on the server.")
     ] = False,
@@ -87,7 +94,7 @@ def deploy(
         # Before the half minute that deploying takes, not after it.
         find_host(notify)
     parameters = _parameters(store, out, runs, source, sessions, preset)
-    deployment = deploy_flows(parameters, find_checkout(), dry_run=dry_run)
+    deployment = deploy_flows(parameters, find_checkout(), file=file, dry_run=dry_run)
     done, changes = list(deployment.done), [asdict(one) for one in deployment.changes]
     if notify is not None and not dry_run:
         done.append(notify_of_failures(notify))

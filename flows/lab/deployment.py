@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from flows.lab.descriptions import (
 )
 from flows.training import GPU_LIMIT
 from sensorium_data.errors import UsageError
+from sensorium_data.files import describe_damage
 
 __all__ = [
     "FAILURES_AUTOMATION",
@@ -137,7 +139,9 @@ def find_checkout() -> Path:
     return folder
 
 
-def deploy(parameters: Mapping[str, Any], checkout: Path, *, dry_run: bool = False) -> Deployment:
+def deploy(
+    parameters: Mapping[str, Any], checkout: Path, *, file: Path | None = None, dry_run: bool = False
+) -> Deployment:
     """Put the deployments on the server that ``PREFECT_API_URL`` names, with all that they need there.
 
     May be repeated: what ``prefect.yaml`` describes is brought up to date, and what people set on the server stays as
@@ -149,6 +153,10 @@ def deploy(parameters: Mapping[str, Any], checkout: Path, *, dry_run: bool = Fal
         Parameters to set in each deployment whose flow takes one of that name and type, whatever it had.
     checkout : Path
         The folder of ``prefect.yaml``.
+    file : Path, optional
+        What describes the deployments in the place of ``prefect.yaml``. Its ``definitions.pools`` may say the ``type``
+        of pools that do not exist yet, and the file of their ``base_job_template``, relative to ``checkout``; pools of
+        another type are refused then.
     dry_run : bool
         Change nothing, and return what would change.
 
@@ -160,9 +168,11 @@ def deploy(parameters: Mapping[str, Any], checkout: Path, *, dry_run: bool = Fal
     Raises
     ------
     UsageError
-        If Prefect refuses the deployments.
+        If a file cannot be read, a pool is of another type, or Prefect refuses the deployments.
     """
-    document = yaml.safe_load((checkout / _FILE).read_text(encoding="utf-8"))
+    file = file or checkout / _FILE
+    document = _read_description(file)
+    kind = _PoolKind.read(document, checkout, file)
     entries = {_name(one): one for one in document["deployments"]}
     with get_client(sync_client=True) as client:
         bases = _read_bases(client)
@@ -176,13 +186,15 @@ def deploy(parameters: Mapping[str, Any], checkout: Path, *, dry_run: bool = Fal
             asked = _choose_parameters(checkout, entry, parameters)
             settings[name] = merge(described, deployed, bases.get(name), asked)
             changes += compare(name, deployed, settings[name])
+        pools = dict.fromkeys(one["work_pool"]["name"] for one in settings.values())
+        for name in pools:
+            kind.require_fitting(client, name)
         if dry_run:
             return Deployment((), tuple(changes))
-        pools = dict.fromkeys(one["work_pool"]["name"] for one in settings.values())
-        done = [_make_pool(client, name) for name in pools]
+        done = [_make_pool(client, name, kind) for name in pools]
         done += [_make_limit(client), _make_automation(client)]
         _run_prefect_deploy(
-            checkout, {**document, "deployments": [entry | settings[name] for name, entry in entries.items()]}
+            checkout, file, {**document, "deployments": [entry | settings[name] for name, entry in entries.items()]}
         )
         _write_bases(client, {name: read_described(entry) for name, entry in entries.items()})
         changed = {change.deployment for change in changes}
@@ -250,12 +262,83 @@ def notify_of_failures(url: str) -> Deployed:
     return Deployed("automation", FAILURES_AUTOMATION, "made", f"posts to {host}")
 
 
-def _make_pool(client: SyncPrefectClient, name: str) -> Deployed:
+@dataclass(frozen=True)
+class _PoolKind:
+    """What kind of work pool is made where there is none.
+
+    Attributes
+    ----------
+    type : str
+        Prefect's name for it.
+    template : mapping
+        Its base job template; empty for Prefect's own.
+    is_required : bool
+        Whether the deployments fit no pool of another type.
+    """
+
+    type: str = _POOL_TYPE
+    template: Mapping[str, Any] = field(default_factory=dict)
+    is_required: bool = False
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any], checkout: Path, file: Path) -> _PoolKind:
+        described = (document.get("definitions") or {}).get("pools")
+        if described is None:
+            return cls()
+        try:
+            template = described.get("base_job_template")
+            return cls(
+                type=str(described["type"]),
+                template={} if template is None else json.loads((checkout / template).read_text(encoding="utf-8")),
+                is_required=True,
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(
+                "definitions.pools cannot be used",
+                path=file,
+                found=describe_damage(error),
+                expected="a type, and the file of a base_job_template if it is not Prefect's own",
+            ) from error
+
+    def require_fitting(self, client: SyncPrefectClient, name: str) -> None:
+        """Raise a :class:`UsageError` if there is a pool of this name on which the deployments could not run."""
+        try:
+            found = client.read_work_pool(name).type
+        except ObjectNotFound:
+            return
+        if self.is_required and found != self.type:
+            raise UsageError(
+                f"the work pool {name} is of another type",
+                found=found,
+                expected=self.type,
+                remedy=f"delete it with `prefect work-pool delete {name}`, or give the pools in the file other names",
+            )
+
+
+def _read_description(file: Path) -> dict[str, Any]:
+    """Return what a file like ``prefect.yaml`` describes."""
     try:
-        client.create_work_pool(WorkPoolCreate(name=name, type=_POOL_TYPE))
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not document["deployments"]:
+            raise ValueError("no deployments")
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        found = error.strerror if isinstance(error, OSError) else describe_damage(error)
+        raise UsageError(
+            "the file does not describe deployments",
+            path=file,
+            found=found,
+            expected="YAML as prefect.yaml has it",
+            remedy="name another file",
+        ) from error
+    return dict(document)
+
+
+def _make_pool(client: SyncPrefectClient, name: str, kind: _PoolKind) -> Deployed:
+    try:
+        client.create_work_pool(WorkPoolCreate(name=name, type=kind.type, base_job_template=dict(kind.template)))
     except ObjectAlreadyExists:
         return Deployed("work pool", name, "already there", client.read_work_pool(name).type)
-    return Deployed("work pool", name, "made", _POOL_TYPE)
+    return Deployed("work pool", name, "made", kind.type)
 
 
 def _make_limit(client: SyncPrefectClient) -> Deployed:
@@ -327,7 +410,7 @@ def _write_bases(client: SyncPrefectClient, bases: Mapping[str, Any]) -> None:
         client.update_variable(VariableUpdate(name=_BASES_VARIABLE, value=dict(bases)))
 
 
-def _run_prefect_deploy(checkout: Path, document: Mapping[str, Any]) -> None:
+def _run_prefect_deploy(checkout: Path, described_in: Path, document: Mapping[str, Any]) -> None:
     """Have Prefect deploy what a file like ``prefect.yaml`` describes."""
     with tempfile.TemporaryDirectory(prefix="sensorium-deploy-") as folder:
         file = Path(folder, _FILE)
@@ -337,7 +420,7 @@ def _run_prefect_deploy(checkout: Path, document: Mapping[str, Any]) -> None:
     if done.returncode:
         raise UsageError(
             "Prefect refused the deployments",
-            path=checkout / _FILE,
+            path=described_in,
             found=" ".join((done.stderr or done.stdout).split())[-500:],
-            remedy=f"try `prefect deploy --all` in {checkout}",
+            remedy=f"try `prefect deploy --all --prefect-file {described_in}` in {checkout}",
         )

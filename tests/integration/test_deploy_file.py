@@ -1,0 +1,105 @@
+"""``sensorium deploy --file``: the deployments for containers, on a server of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fixtures.lab import Lab
+from fixtures.places import CHECKOUT
+
+pytestmark = [pytest.mark.flows, pytest.mark.slow]
+
+KUBERNETES = CHECKOUT / "deploy" / "prefect.kubernetes.yaml"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A server on which nothing is deployed yet."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    from flows.lab import run_server
+    from flows.lab.local_server import find_free_port
+
+    folder = tmp_path_factory.mktemp("lab")
+    with run_server(folder, find_free_port()) as server, SyncPrefectClient(f"{server.url}/api") as client:
+        yield Lab(server, client)
+
+
+@pytest.fixture(scope="module")
+def rows(lab: Lab) -> list[dict[str, str]]:
+    """What deploying for Kubernetes said."""
+    return lab.deploy("--file", KUBERNETES, "--runs", "s3://lab/runs")
+
+
+def test_pools_of_the_type_are_made(lab: Lab, rows: list[dict[str, str]]) -> None:
+    assert [(row["name"], row["detail"]) for row in rows if row["kind"] == "work pool"] == [
+        ("cpu", "kubernetes"),
+        ("gpu", "kubernetes"),
+    ]
+    template = json.loads((CHECKOUT / "deploy" / "kubernetes-job.json").read_text())
+    for name in ("cpu", "gpu"):
+        pool = lab.client.read_work_pool(name)
+        assert pool.type == "kubernetes"
+        assert pool.base_job_template["job_configuration"] == template["job_configuration"]
+
+
+@pytest.mark.usefixtures("rows")
+def test_the_deployments_run_in_the_image(lab: Lab) -> None:
+    train = lab.client.read_deployment_by_name("train/train")
+    assert train.work_pool_name == "gpu"
+    assert train.job_variables["gpus"] == 1
+    assert train.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": "/opt/sensorium"}}]
+    assert (train.entrypoint, train.parameters["store"], train.parameters["runs"]) == (
+        "flows/train.py:train",
+        "/data/store",
+        "s3://lab/runs",
+    )
+
+
+@pytest.mark.usefixtures("rows")
+def test_deploying_again_changes_nothing(lab: Lab) -> None:
+    assert lab.deploy("--file", KUBERNETES, "--dry-run") == []
+
+
+@pytest.mark.usefixtures("rows")
+def test_pools_of_another_type_are_refused(lab: Lab) -> None:
+    done = lab.run_command("deploy", "--file", CHECKOUT / "deploy" / "prefect.docker.yaml")
+    assert done.returncode == 2
+    assert "the work pool cpu is of another type: found kubernetes, expected docker; delete it" in done.stderr
+    assert lab.client.read_deployment_by_name("train/train").job_variables["gpus"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "No such file"),
+        ("a: [", "does not describe deployments"),
+        ("name: x\n", "found no deployments"),
+        ("deployments: [{}]\ndefinitions: {pools: {base_job_template: nowhere.json}}\n", "definitions.pools"),
+        ("deployments: [{}]\ndefinitions: {pools: {type: docker, base_job_template: LICENSE}}\n", "definitions.pools"),
+    ],
+)
+def test_a_file_that_describes_nothing_is_told(content: str | None, said: str, lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "deployments.yaml"
+    if content is not None:
+        path.write_text(content)
+    done = lab.run_command("deploy", "--file", path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert said in done.stderr
+    assert str(path) in done.stderr
+
+
+def test_docker_pools_are_made_too(lab: Lab, tmp_path: Path) -> None:
+    text = (CHECKOUT / "deploy" / "prefect.docker.yaml").read_text()
+    described = yaml.safe_load(text.replace("name: cpu", "name: containers").replace("name: gpu", "name: gpus"))
+    described["deployments"] = described["deployments"][1:3]
+    (tmp_path / "deployments.yaml").write_text(yaml.safe_dump(described))
+    rows = lab.deploy("--file", tmp_path / "deployments.yaml")
+    assert ("containers", "docker") in [(row["name"], row["detail"]) for row in rows]
+    assert lab.client.read_deployment_by_name("quality/quality").job_variables["auto_remove"] is True
