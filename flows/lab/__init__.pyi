@@ -1,5 +1,5 @@
+from .checkout import find_checkout as find_checkout
 from .deployment import deploy as deploy
-from .deployment import find_checkout as find_checkout
 from .deployment import find_host as find_host
 from .deployment import notify_of_failures as notify_of_failures
 from .embedded import require_server as require_server

@@ -30,6 +30,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
+from flows.lab.checkout import DEPLOYMENTS_FILE, ENTER_CHECKOUT
 from flows.lab.descriptions import (
     Change,
     accepts,
@@ -50,7 +51,6 @@ __all__ = [
     "Deployed",
     "Deployment",
     "deploy",
-    "find_checkout",
     "find_host",
     "notify_of_failures",
 ]
@@ -62,7 +62,6 @@ LOST_RUNS_AUTOMATION = "sensorium: runs that nothing is heard of have crashed"
 #: The name of the automation that tells of failures.
 FAILURES_AUTOMATION = "sensorium: tell of failures"
 
-_FILE = "prefect.yaml"
 # The variable on the server that keeps what was described when the deployments were last made.
 _BASES_VARIABLE = "sensorium-described"
 _WEBHOOK_BLOCK = "sensorium-failures"
@@ -120,25 +119,6 @@ class Deployment:
     changes: tuple[Change, ...]
 
 
-def find_checkout() -> Path:
-    """Return the folder of ``prefect.yaml``, in which deployed flows run.
-
-    Raises
-    ------
-    UsageError
-        If the package was installed without it.
-    """
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / _FILE).is_file():
-        raise UsageError(
-            "the deployments are not described here",
-            path=folder / _FILE,
-            found="no such file",
-            remedy="run it from a clone of the repository, installed with `pip install --editable .`",
-        )
-    return folder
-
-
 def deploy(
     parameters: Mapping[str, Any], checkout: Path, *, file: Path | None = None, dry_run: bool = False
 ) -> Deployment:
@@ -170,7 +150,7 @@ def deploy(
     UsageError
         If a file cannot be read, a pool is of another type, or Prefect refuses the deployments.
     """
-    file = file or checkout / _FILE
+    file = file or checkout / DEPLOYMENTS_FILE
     document = _read_description(file)
     kind = _PoolKind.read(document, checkout, file)
     entries = {_name(one): one for one in document["deployments"]}
@@ -193,8 +173,12 @@ def deploy(
             return Deployment((), tuple(changes))
         done = [_make_pool(client, name, kind) for name in pools]
         done += [_make_limit(client), _make_automation(client)]
+        # A worker on another machine has its clone elsewhere.
+        pull = document.get("pull") or [{ENTER_CHECKOUT: {"directory": str(checkout)}}]
         _run_prefect_deploy(
-            checkout, file, {**document, "deployments": [entry | settings[name] for name, entry in entries.items()]}
+            checkout,
+            file,
+            {**document, "pull": pull, "deployments": [entry | settings[name] for name, entry in entries.items()]},
         )
         _write_bases(client, {name: read_described(entry) for name, entry in entries.items()})
         changed = {change.deployment for change in changes}
@@ -413,7 +397,7 @@ def _write_bases(client: SyncPrefectClient, bases: Mapping[str, Any]) -> None:
 def _run_prefect_deploy(checkout: Path, described_in: Path, document: Mapping[str, Any]) -> None:
     """Have Prefect deploy what a file like ``prefect.yaml`` describes."""
     with tempfile.TemporaryDirectory(prefix="sensorium-deploy-") as folder:
-        file = Path(folder, _FILE)
+        file = Path(folder, DEPLOYMENTS_FILE)
         file.write_text(yaml.safe_dump(dict(document), sort_keys=False), encoding="utf-8")
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
         done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)  # noqa: S603 (our own)
