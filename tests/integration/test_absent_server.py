@@ -58,7 +58,7 @@ def training(store: Path, runs: Path, n_epochs: int) -> dict[str, Any]:
     }
 
 
-def wait_until(happened: Callable[[], bool], what: str, timeout_s: float = 180.0) -> None:
+def wait_until(happened: Callable[[], bool], what: str, timeout_s: float = 600.0) -> None:
     give_up_s = time.monotonic() + timeout_s
     while not happened():
         assert time.monotonic() < give_up_s, what
