@@ -41,7 +41,7 @@ from flows.lab.descriptions import (
     read_described,
 )
 from flows.training import GPU_LIMIT
-from sensorium_data.errors import UsageError
+from sensorium_data.errors import UsageError, describe_os_error
 from sensorium_data.files import describe_damage
 
 __all__ = [
@@ -280,7 +280,7 @@ class _PoolKind:
             raise UsageError(
                 "definitions.pools cannot be used",
                 path=file,
-                found=describe_damage(error),
+                found=describe_os_error(error) if isinstance(error, OSError) else describe_damage(error),
                 expected="a type, and the file of a base_job_template if it is not Prefect's own",
             ) from error
 
@@ -306,7 +306,7 @@ def _read_description(file: Path) -> dict[str, Any]:
         if not document["deployments"]:
             raise ValueError("no deployments")
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        found = error.strerror if isinstance(error, OSError) else describe_damage(error)
+        found = describe_os_error(error) if isinstance(error, OSError) else describe_damage(error)
         raise UsageError(
             "the file does not describe deployments",
             path=file,
