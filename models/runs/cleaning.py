@@ -58,7 +58,6 @@ def find_run_leftovers(objects: Objects, name: str) -> Iterator[Leftover | Kept]
             # Who has just finished the run is deleting them, too.
             access=unlocked,
             discard=partial(_discard, checkpoints),
-            has_lock=False,
         )
 
 
@@ -77,7 +76,6 @@ def find_copies_leftovers() -> Iterator[Leftover]:
                 measure=partial(measure_objects, place),
                 access=unlocked,
                 discard=partial(_discard, place),
-                has_lock=False,
             )
 
 
@@ -93,7 +91,6 @@ def _unfinished(objects: Objects, name: str) -> Leftover:
         measure=partial(measure_objects, place),
         access=with_locked_folder(place.root, "a training is at work on it") if is_local else unlocked,
         discard=partial(_discard, place),
-        has_lock=is_local,
     )
 
 

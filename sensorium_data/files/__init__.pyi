@@ -19,6 +19,7 @@ from .leftovers import DEFAULT_AGE_DAYS as DEFAULT_AGE_DAYS
 from .leftovers import Access as Access
 from .leftovers import CleanedItem as CleanedItem
 from .leftovers import Extent as Extent
+from .leftovers import Hold as Hold
 from .leftovers import Kept as Kept
 from .leftovers import Leftover as Leftover
 from .leftovers import clean_up as clean_up
@@ -37,6 +38,7 @@ from .local_objects import sync_path as sync_path
 from .locks import HAS_LOCKS as HAS_LOCKS
 from .locks import close_locked as close_locked
 from .locks import holder_of as holder_of
+from .locks import is_stand_in as is_stand_in
 from .locks import lock_existing as lock_existing
 from .locks import lock_folder as lock_folder
 from .locks import lock_for_reading as lock_for_reading

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sensorium_data.errors import UsageError
+from sensorium_data.errors import UsageError, describe_os_error
 from sensorium_data.files.local_objects import LocalObjects
-from sensorium_data.files.locks import close_locked, lock_existing, lock_folder
+from sensorium_data.files.locks import HAS_LOCKS, close_locked, holder_of, lock_existing, lock_folder
 from sensorium_data.files.object_failures import describe_failure
 from sensorium_data.files.objects import Objects
 from sensorium_data.files.removal import DISCARDED, remove_tree
@@ -29,6 +29,7 @@ __all__ = [
     "Access",
     "CleanedItem",
     "Extent",
+    "Hold",
     "Kept",
     "Leftover",
     "clean_up",
@@ -53,9 +54,25 @@ _TEMPORARY = re.compile(r"\.(?P<name>.+)\.([0-9a-f]{32}\.tmp|[a-z0-9_]{8}\.parti
 _LEAST_AGE_WITHOUT_LOCK_DAYS = 1.0
 _DAY_S = 24 * 3600.0
 
-#: Holds what keeps others away while its block runs, and gives the reason why it must not be deleted; empty if none.
-#: Told True, it changes nothing.
-Access = Callable[[bool], AbstractContextManager[str]]
+
+@dataclass(frozen=True)
+class Hold:
+    """What the access to something found.
+
+    Attributes
+    ----------
+    obstacle : str
+        Why it must not be deleted, whatever its age, as a clause; empty if it may.
+    is_exclusive : bool
+        Whether nobody else can be at work on it. False where there are no locks, or locks of this machine alone.
+    """
+
+    obstacle: str = ""
+    is_exclusive: bool = True
+
+
+#: Keeps others away while its block runs. Told True, it changes nothing.
+Access = Callable[[bool], AbstractContextManager[Hold]]
 
 
 @dataclass(frozen=True)
@@ -92,8 +109,6 @@ class Leftover:
         Keeps others away.
     discard : callable
         Deletes it. A kill in the middle leaves nothing that could be taken for whole.
-    has_lock : bool
-        Whether who works on it holds a lock that ``access`` sees.
     is_certain : bool
         Its age does not matter: nobody can be at work on it if it is not locked.
     event : str
@@ -106,7 +121,6 @@ class Leftover:
     measure: Callable[[], Extent | None]
     access: Access
     discard: Callable[[], None]
-    has_lock: bool = True
     is_certain: bool = False
     event: str = "written"
 
@@ -210,12 +224,13 @@ def _clean(leftover: Leftover, min_age_days: float, dry_run: bool) -> CleanedIte
     # Before anything is locked, which would make others wait.
     if young := _find_youth(leftover, extent, min_age_days):
         return describe(extent, young)
-    with leftover.access(dry_run) as obstacle:
+    with leftover.access(dry_run) as hold:
         # Somebody may have taken it up, and ended, since it was looked at.
         again = leftover.measure()
         if again is None:
             return None
-        obstacle = obstacle or _find_youth(leftover, again, min_age_days)
+        least_days = min_age_days if hold.is_exclusive else max(min_age_days, _LEAST_AGE_WITHOUT_LOCK_DAYS)
+        obstacle = hold.obstacle or _find_youth(leftover, again, least_days)
         if not obstacle and not dry_run:
             try:
                 leftover.discard()
@@ -224,17 +239,17 @@ def _clean(leftover: Leftover, min_age_days: float, dry_run: bool) -> CleanedIte
         return describe(again, obstacle)
 
 
-def _find_youth(leftover: Leftover, extent: Extent, min_age_days: float) -> str:
+def _find_youth(leftover: Leftover, extent: Extent, least_days: float) -> str:
     """Return why something is too young to be deleted; empty if it is not."""
     if leftover.is_certain:
         return ""
-    least = min_age_days if leftover.has_lock else max(min_age_days, _LEAST_AGE_WITHOUT_LOCK_DAYS)
     if extent.modified_s is None:
         return f"nothing says when it was {leftover.event}"
     age_s = time.time() - extent.modified_s
-    if age_s >= least * _DAY_S:
+    if age_s >= least_days * _DAY_S:
         return ""
-    return f"{leftover.event} {_describe_age(age_s)} ago; it stays for {least:g} {'day' if least == 1 else 'days'}"
+    days = f"{least_days:g} {'day' if least_days == 1 else 'days'}"
+    return f"{leftover.event} {_describe_age(age_s)} ago; it stays for {days}"
 
 
 def _describe_age(age_s: float) -> str:
@@ -270,9 +285,9 @@ def measure_file(path: Path) -> Extent | None:
 
 
 @contextlib.contextmanager
-def unlocked(_dry_run: bool) -> Iterator[str]:
+def unlocked(_dry_run: bool) -> Iterator[Hold]:
     """Keep nobody away: the access to what has no lock."""
-    yield ""
+    yield Hold(is_exclusive=False)
 
 
 def with_locked_folder(folder: Path, holder: str) -> Access:
@@ -287,17 +302,17 @@ def with_locked_file(path: Path, holder: str) -> Access:
 
 def _access(lock: Callable[[], int | None], holder: str) -> Access:
     @contextlib.contextmanager
-    def access(_dry_run: bool) -> Iterator[str]:
+    def access(_dry_run: bool) -> Iterator[Hold]:
         try:
             descriptor = lock()
         except BlockingIOError:
-            yield holder
+            yield Hold(holder)
             return
         except OSError as error:
-            yield f"it cannot be locked: {error.strerror}"
+            yield Hold(f"it cannot be locked: {describe_os_error(error)}")
             return
         try:
-            yield ""
+            yield Hold(is_exclusive=HAS_LOCKS and (descriptor is None or holder_of(descriptor) == descriptor))
         finally:
             if descriptor is not None:
                 close_locked(descriptor)
@@ -326,7 +341,6 @@ def temporary_file(path: Path) -> Leftover:
         measure=partial(measure_file, path),
         access=unlocked,
         discard=partial(path.unlink, missing_ok=True),
-        has_lock=False,
     )
 
 
@@ -363,7 +377,7 @@ def old_files(kind: str, folder: Path, name: re.Pattern[str], *, why: str, min_a
         for path, _ in find():
             path.unlink(missing_ok=True)
 
-    return Leftover(kind, str(folder), why, measure, unlocked, discard, has_lock=False, is_certain=True)
+    return Leftover(kind, str(folder), why, measure, unlocked, discard, is_certain=True)
 
 
 def find_discarded(folder: Path) -> Iterator[Leftover]:

@@ -31,6 +31,7 @@ __all__ = [
     "HAS_LOCKS",
     "close_locked",
     "holder_of",
+    "is_stand_in",
     "lock_existing",
     "lock_folder",
     "lock_for_reading",
@@ -202,6 +203,11 @@ def close_locked(descriptor: int) -> None:
 def holder_of(descriptor: int) -> int:
     """Return the descriptor that holds the lock of a locked file: whoever inherits it holds the lock too."""
     return _stand_ins.get(descriptor, descriptor)
+
+
+def is_stand_in(path: Path) -> bool:
+    """Whether this process holds the lock of a file through one in the temporary folder, which others do not see."""
+    return any(_is_at(path, descriptor) for descriptor in [*_stand_ins])
 
 
 def open_shared(path: Path) -> int:

@@ -55,7 +55,6 @@ def find_predictions_leftovers(objects: Objects, name: str) -> Iterator[Leftover
             measure=partial(measure_objects, place),
             access=unlocked,
             discard=place.delete_all,
-            has_lock=False,
         )
 
 

@@ -17,6 +17,7 @@ from sensorium_data.counting import count_things
 from sensorium_data.errors import SensoriumError, StoreError, UnknownNameError, UsageError
 from sensorium_data.files import (
     Extent,
+    Hold,
     IrregularFileError,
     Kept,
     Leftover,
@@ -30,7 +31,7 @@ from sensorium_data.files import (
     temporary_of,
 )
 from sensorium_data.sessions import Session, find_session, is_full_name
-from sensorium_data.store.groups import read_attributes, read_ledger, read_sound_attributes
+from sensorium_data.store.groups import read_attributes, read_ledger, read_sound_attributes, recall_attributes
 from sensorium_data.store.ledger import LEDGER_KEY
 from sensorium_data.store.movie_ids import LINKS_KEY
 from sensorium_data.store.open import Store, StoreLike, open_store
@@ -77,19 +78,16 @@ def find_store_leftovers(store: StoreLike, *, keep: int = 0) -> Iterator[Leftove
         session = _session_of(name)
         if name in _OWN_FILES or name == PARTIAL_FOLDER:
             continue
-        if session is not None and _is_group(objects, name):
+        if session is not None and _size_of(objects, f"{name}/{LEDGER_KEY}") is not None:
             groups.setdefault(session, []).append(name)
+        elif session is not None and recall_attributes(objects, name):
+            yield Kept("damaged version", objects.locate(name), f"it has no {LEDGER_KEY}")
         elif session is not None and _is_unfinished(objects, name):
             yield _unfinished(objects, session, name)
         elif temporary_of(name) in _OWN_FILES and isinstance(objects, LocalObjects):
             yield temporary_file(objects.root / name)
         else:
-            is_damaged = session is not None and _size_of(objects, f"{name}/{LEDGER_KEY}") is not None
-            yield Kept(
-                "damaged version" if is_damaged else "not of the store",
-                objects.locate(name),
-                f"it has no {METADATA_KEY}" if is_damaged else _FOREIGN,
-            )
+            yield Kept("not of the store", objects.locate(name), _FOREIGN)
     for session, found in groups.items():
         yield from _find_old_versions(opened, session, sorted(found, key=version_number), keep)
     yield from find_partial_leftovers(objects)
@@ -179,13 +177,14 @@ class _OldVersion:
         return ""
 
     @contextlib.contextmanager
-    def access(self, dry_run: bool) -> Iterator[str]:
+    def access(self, dry_run: bool) -> Iterator[Hold]:
         """Keep writers of the session and readers of the version away."""
         with contextlib.ExitStack() as stack:
-            obstacle = stack.enter_context(access_named(self.objects, (self.session.name,), _AT_WORK)(dry_run))
-            if not obstacle and isinstance(self.objects, LocalObjects):
-                obstacle = stack.enter_context(keep_readers_away(self.objects.root / self.group))
-            yield obstacle or self.find_objection()
+            hold = stack.enter_context(access_named(self.objects, (self.session.name,), _AT_WORK)(dry_run))
+            if not hold.obstacle and isinstance(self.objects, LocalObjects):
+                readers = stack.enter_context(keep_readers_away(self.objects.root / self.group)(dry_run))
+                hold = Hold(readers.obstacle, hold.is_exclusive and readers.is_exclusive)
+            yield replace(hold, obstacle=hold.obstacle or self.find_objection())
 
     def discard(self) -> None:
         """Delete it; nobody ever finds a part of it that looks whole."""
@@ -207,7 +206,7 @@ def _find_old_versions(store: Store, session: Session, groups: list[str], keep: 
         if isinstance(objects, LocalObjects) and (objects.root / group).is_symlink():
             yield Kept("old version", objects.locate(group), "it is a link")
         elif len(old) - number <= keep:
-            yield Kept("old version", objects.locate(group), f"the newest {keep} are kept")
+            yield Kept("old version", objects.locate(group), f"it is among the newest {keep}")
         else:
             following = groups[groups.index(group) + 1] if group != groups[-1] else current
             version = _OldVersion(store, session, group, following, current)
@@ -218,7 +217,6 @@ def _find_old_versions(store: Store, session: Session, groups: list[str], keep: 
                 measure=version.measure,
                 access=version.access,
                 discard=version.discard,
-                has_lock=isinstance(objects, LocalObjects),
                 event="replaced",
             )
     for group in groups:
@@ -229,7 +227,7 @@ def _find_old_versions(store: Store, session: Session, groups: list[str], keep: 
 def _unfinished(objects: Objects, session: Session, group: str) -> Leftover:
     """Return what an interrupted conversion into a group left."""
     records = objects.child(f"{PARTIAL_FOLDER}/{group}")
-    is_published = _is_group(objects, group)
+    is_published = _was_published(objects, group)
     # In object stores the objects lie where they would stay.
     places = [records] if isinstance(objects, LocalObjects) or is_published else [objects.child(group), records]
 
@@ -256,7 +254,6 @@ def _unfinished(objects: Objects, session: Session, group: str) -> Leftover:
         measure=measure,
         access=access_named(objects, (session.name,), _AT_WORK),
         discard=discard,
-        has_lock=isinstance(objects, LocalObjects),
     )
 
 
@@ -297,9 +294,9 @@ def _session_of(name: str) -> Session | None:
         return None
 
 
-def _is_group(objects: Objects, name: str) -> bool:
-    """Whether a published group lies there, of this software: a user's own Zarr groups have no ledger."""
-    return all(_size_of(objects, f"{name}/{key}") is not None for key in (LEDGER_KEY, METADATA_KEY))
+def _was_published(objects: Objects, group: str) -> bool:
+    """Whether a group is a published one, though some of it may be lost."""
+    return _size_of(objects, f"{group}/{LEDGER_KEY}") is not None or bool(recall_attributes(objects, group))
 
 
 def _size_of(objects: Objects, key: str) -> int | None:
@@ -307,7 +304,7 @@ def _size_of(objects: Objects, key: str) -> int | None:
     try:
         return objects.size(key)
     except StoreError as error:
-        if isinstance(error.__cause__, IrregularFileError | NotADirectoryError) or error.__cause__ is None:
+        if isinstance(error.__cause__, IrregularFileError | NotADirectoryError):
             return None
         raise
 

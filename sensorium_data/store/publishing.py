@@ -12,10 +12,12 @@ from sensorium_data.errors import StoreError, UnknownNameError, describe_os_erro
 from sensorium_data.files import (
     HAS_LOCKS,
     Access,
+    Hold,
     LocalObjects,
     Objects,
     close_locked,
     describe_damage,
+    is_stand_in,
     open_locked,
     parse_json,
     with_locked_file,
@@ -131,21 +133,27 @@ def access_named(objects: Objects, names: Iterable[str], holder: str) -> Access:
     """
 
     @contextlib.contextmanager
-    def access(dry_run: bool) -> Iterator[str]:
-        obstacle = ""
+    def access(dry_run: bool) -> Iterator[Hold]:
+        if not isinstance(objects, LocalObjects):
+            yield Hold(is_exclusive=False)
+            return
+        hold = Hold(is_exclusive=HAS_LOCKS)
         with contextlib.ExitStack() as stack:
             for name in names:
-                if obstacle or not isinstance(objects, LocalObjects):
+                if hold.obstacle:
                     break
+                path = _lock_path(objects, name)
                 if dry_run:
                     # Nothing is made, not even for a moment: the disk may be a read-only one.
-                    obstacle = stack.enter_context(with_locked_file(_lock_path(objects, name), holder)(dry_run))
+                    one = stack.enter_context(with_locked_file(path, holder)(dry_run))
+                    hold = Hold(one.obstacle, hold.is_exclusive and one.is_exclusive)
                     continue
                 try:
                     stack.enter_context(exclusive_access(objects, name, progress=_refuse_to_wait))
+                    hold = Hold(is_exclusive=hold.is_exclusive and not is_stand_in(path))
                 except _HeldError:
-                    obstacle = holder
-            yield obstacle
+                    hold = Hold(holder)
+            yield hold
 
     return access
 

@@ -7,13 +7,12 @@ replaced not long ago is not deleted.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from sensorium_data.files import LocalObjects, Objects, close_locked, lock_existing, lock_for_reading
+from sensorium_data.files import Access, LocalObjects, Objects, lock_for_reading, with_locked_file
 from sensorium_data.store.ledger import LEDGER_KEY
 
 __all__ = ["ReadingLease", "hold_version", "keep_readers_away"]
@@ -63,19 +62,6 @@ def _hold(folder: str) -> ReadingLease:
     return lease
 
 
-@contextlib.contextmanager
-def keep_readers_away(folder: Path) -> Iterator[str]:
-    """Lock a version against readers to come while the block runs; give why that cannot be, empty if it can."""
-    try:
-        descriptor = lock_existing(folder / LEDGER_KEY)
-    except BlockingIOError:
-        yield "somebody has it open"
-        return
-    except OSError as error:
-        yield f"it cannot be locked: {error.strerror}"
-        return
-    try:
-        yield ""
-    finally:
-        if descriptor is not None:
-            close_locked(descriptor)
+def keep_readers_away(folder: Path) -> Access:
+    """Return the access, for a cleaning, to a version that others may be reading."""
+    return with_locked_file(folder / LEDGER_KEY, "somebody has it open")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +19,9 @@ import pytest
 from fixtures.ages import age
 from fixtures.stores import read_files
 from sensorium_data.errors import UsageError
-from sensorium_data.files import CleanedItem, clean_up
+from sensorium_data.files import CleanedItem, clean_up, locks
 from sensorium_data.ingest import convert_session
+from sensorium_data.sessions import find_session
 from sensorium_data.store import exclusive_access, find_store_leftovers, open_session, open_store, verify_root
 from sensorium_data.testing import Recording
 from sensorium_data.testing.recordings import make_recording
@@ -95,7 +98,7 @@ def test_the_newest_old_versions_are_kept(store: Path, versions: list[Recording]
     name = versions[0].session.name
     items = clean(store, keep=1)
     assert removed(items) == [name]
-    assert kept(items) == {f"{name}.v2": "the newest 1 are kept"}
+    assert kept(items) == {f"{name}.v2": "it is among the newest 1"}
     with pytest.raises(UsageError, match="--keep"):
         clean(store, keep=-1)
 
@@ -172,6 +175,7 @@ def test_an_old_version_stays_if_the_current_one_is_damaged(store: Path, version
     items = clean(store)
     assert removed(items) == []
     assert "no ledger" in kept(items)[name]
+    assert kept(items)[f"{name}.v3"] == "it has no ledger.json"
     (store / f"{name}.v3").rename(store.parent / "lost")
     assert removed(clean(store)) == []
 
@@ -222,6 +226,28 @@ def test_what_is_not_of_the_store_stays_and_is_named(store: Path, versions: list
         name: "it holds 1 file that its ledger does not list: fit.csv",
     }
     assert (store / name / "fit.csv").exists()
+
+
+@pytest.mark.parametrize("where", [".partial", ""])
+def test_locks_that_other_machines_do_not_see_protect_for_a_day_alone(
+    where: str, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def flock(descriptor: int) -> None:
+        # Of the file systems, that of the temporary files alone has locks.
+        if not os.readlink(f"/proc/self/fd/{descriptor}").startswith(tempfile.gettempdir()):
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(locks, "_flock", flock)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    name = find_session("F").name
+    group = store / where / (f"{name}.v9" if where else f"{name}.v3")
+    (group / "trials").mkdir(parents=True, exist_ok=True)
+    age(group, days=0.5)
+    place = f"{name}.v9" if where else f"{name}.v2"
+    assert "it stays for 1 day" in kept(clean(store, min_age_days=0))[place]
+    age(group, days=2)
+    assert place in removed(clean(store, min_age_days=0))
 
 
 # Interrupted work
@@ -359,3 +385,37 @@ def test_an_unfinished_conversion_is_deleted_from_an_object_store(
     assert removed(items) == [other.session.name]
     assert not [path for path in fsspec.filesystem("memory").store if other.session.name in path]
     assert open_session(remote, "F").sizes["trial"] == len(TIERS)
+
+
+@pytest.mark.parametrize("lost", [("zarr.json",), ("ledger.json",), ("zarr.json", "ledger.json")])
+def test_a_damaged_session_of_an_object_store_stays(
+    lost: tuple[str, ...], remote: str, versions: list[Recording], tmp_path: Path
+) -> None:
+    convert(versions[0], tmp_path, remote)
+    name = versions[0].session.name
+    memory = fsspec.filesystem("memory")
+    (path,) = [path for path in memory.store if path.endswith(f"/{name}/zarr.json")]
+    for key in lost:
+        memory.rm_file(f"{path.removesuffix('zarr.json')}{key}")
+    # As a kill after the publication leaves it.
+    memory.pipe_file(f"{path.partition(name)[0]}.partial/{name}/trials/0.npz", b"1")
+    age_remote(remote, 30)
+    n_before = len([path for path in memory.store if f"store/{name}/" in path])
+    clean(remote)
+    assert len([path for path in memory.store if f"store/{name}/" in path]) == n_before > 10
+
+
+def test_an_interrupted_deletion_from_an_object_store_is_ended(
+    remote: str, versions: list[Recording], tmp_path: Path
+) -> None:
+    for version in versions[:2]:
+        convert(version, tmp_path, remote)
+    name = versions[0].session.name
+    memory = fsspec.filesystem("memory")
+    (path,) = [path for path in memory.store if path.endswith(f"/{name}/zarr.json")]
+    for key in ("zarr.json", "ledger.json"):
+        memory.rm_file(f"{path.removesuffix('zarr.json')}{key}")
+        age_remote(remote, 30)
+        assert removed(clean(remote, dry_run=True)) == [name]
+    assert removed(clean(remote)) == [name]
+    assert not [path for path in memory.store if f"/{name}/" in path]

@@ -23,8 +23,8 @@ def store(tmp_path: Path) -> Path:
 
 
 def is_read(store: Path) -> bool:
-    with keep_readers_away(store / GROUP) as obstacle:
-        return obstacle == "somebody has it open"
+    with keep_readers_away(store / GROUP)(False) as hold:
+        return hold.obstacle == "somebody has it open"
 
 
 def test_a_version_is_held_as_long_as_something_of_it_is_open(store: Path) -> None:
@@ -65,6 +65,6 @@ def test_readers_need_no_permission_to_write(store: Path) -> None:
 
 
 def test_a_reader_that_comes_while_a_version_is_deleted_is_not_held_up(store: Path) -> None:
-    with keep_readers_away(store / GROUP) as obstacle:
-        assert obstacle == ""
+    with keep_readers_away(store / GROUP)(False) as hold:
+        assert hold.obstacle == ""
         assert open_session(str(store), "F").responses.load().sizes["trial"] == 1
