@@ -16,12 +16,11 @@ first: where every pixel differs by at most 1.0, so does every mean over pixels.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from sensorium_data.movies.joining import PairComparer, TrialGroups
 from sensorium_data.sessions import Session
 
 __all__ = [
@@ -29,6 +28,7 @@ __all__ = [
     "LARGEST_DIFFERENCE",
     "LEAST_SHARE_EQUAL",
     "LEAST_SHARE_OF_LENGTH",
+    "ROUNDING",
     "group_movies",
     "join_groups",
     "name_movie",
@@ -44,6 +44,8 @@ LEAST_SHARE_EQUAL = 0.56
 LEAST_SHARE_OF_LENGTH = 0.85
 #: Frames are equal when no pixel differs by more than this (luminance, 0-255).
 LARGEST_DIFFERENCE = 1.0
+#: Means of float32 pixels are off by rounding; no filter must lose a pair over that.
+ROUNDING = 1e-2
 
 _BLOCKS_HIGH, _BLOCKS_WIDE = 4, 8
 _N_BLOCKS = _BLOCKS_HIGH * _BLOCKS_WIDE
@@ -63,9 +65,6 @@ FEATURES = (
 # width, so that every column is looked at.
 _BACKGROUND_EVERY = 3
 _N_LUMINANCES = 256
-
-# Means of float32 pixels are off by rounding; the filter must not lose a pair over that.
-_ROUNDING = 1e-2
 
 
 def sign_video(video: np.ndarray) -> np.ndarray:
@@ -213,36 +212,21 @@ def join_groups(
     list of int
         For each trial the position of the first trial of its group.
     """
-    joined = _Groups(groups)
+    joined = TrialGroups(groups)
     screen = _Screen(signatures, largest_errors)
-    videos = _RecentVideos(read_video)
-    pending: list[tuple[int, int]] = []
 
-    def compare(pair: tuple[int, int]) -> bool:
-        first, second = pair
-        return same_movie(videos[first], videos[second], screen.limit(first, second))
+    def is_same(one: int, other: int, video: np.ndarray, other_video: np.ndarray) -> bool:
+        return same_movie(video, other_video, screen.limit(one, other))
 
-    with ThreadPoolExecutor(max(1, jobs), thread_name_prefix="movies") as pool:
-
-        def settle() -> None:
-            for pair, is_same in zip(pending, pool.map(compare, pending), strict=True):
-                if is_same:
-                    joined.join(*pair)
-            pending.clear()
-
+    with PairComparer(joined, read_video, is_same, jobs) as comparer:
         start = 0
         for position in range(len(signatures)):
             if position and batches[position] != batches[position - 1]:
                 start = position
             for candidate in screen.find_candidates(position, start):
-                # The videos of trials already joined need not be looked at.
-                if not joined.are_joined(candidate, position):
-                    pending.append((candidate, position))
-                    if len(pending) >= jobs:
-                        settle()
+                comparer.offer(candidate, position)
             if progress is not None:
                 progress(position + 1)
-        settle()
     return joined.firsts()
 
 
@@ -256,52 +240,6 @@ def name_movie(session: Session, trial: int) -> str:
     '29515-10-12:17'
     """
     return f"{session.scan}:{trial}"
-
-
-class _Groups:
-    """Trials in groups that are joined: a union-find forest whose roots are the groups' first trials."""
-
-    def __init__(self, labels: Sequence[Hashable]) -> None:
-        first: dict[Hashable, int] = {}
-        self._parents = [first.setdefault(label, position) for position, label in enumerate(labels)]
-
-    def join(self, one: int, other: int) -> None:
-        root, root_of_other = self._find_root(one), self._find_root(other)
-        self._parents[max(root, root_of_other)] = min(root, root_of_other)
-
-    def are_joined(self, one: int, other: int) -> bool:
-        return self._find_root(one) == self._find_root(other)
-
-    def firsts(self) -> list[int]:
-        return [self._find_root(position) for position in range(len(self._parents))]
-
-    def _find_root(self, position: int) -> int:
-        while self._parents[position] != position:
-            self._parents[position] = self._parents[self._parents[position]]
-            position = self._parents[position]
-        return position
-
-
-class _RecentVideos:
-    """The videos read last, so that a movie's first trial is not read again for every repeat."""
-
-    _LIMIT = 48
-
-    def __init__(self, read_video: Callable[[int], np.ndarray]) -> None:
-        self._read_video = read_video
-        self._videos: dict[int, np.ndarray] = {}
-        self._lock = threading.Lock()
-
-    def __getitem__(self, position: int) -> np.ndarray:
-        with self._lock:
-            video = self._videos.pop(position, None)
-        if video is None:
-            video = self._read_video(position)
-        with self._lock:
-            self._videos[position] = video
-            if len(self._videos) > self._LIMIT:
-                del self._videos[next(iter(self._videos))]
-        return video
 
 
 class _Screen:
@@ -334,7 +272,7 @@ class _Screen:
         lengths = self._n_frames[:end]
         n_common = np.minimum(lengths, n_frames)
         candidates = np.flatnonzero((n_common > 0) & (n_common > LEAST_SHARE_OF_LENGTH * np.maximum(lengths, n_frames)))
-        limits = LARGEST_DIFFERENCE + _ROUNDING + self._errors[:end] + self._errors[position]
+        limits = LARGEST_DIFFERENCE + ROUNDING + self._errors[:end] + self._errors[position]
         for probe in self._probes:
             if len(candidates) == 0:
                 return []

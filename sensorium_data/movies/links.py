@@ -6,27 +6,30 @@ saw as oracle. Splits and leakage go by ids that tell this.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from sensorium_data.errors import StoreError
 from sensorium_data.files import LocalObjects
-from sensorium_data.movies.grouping import join_groups
+from sensorium_data.movies.screens import screen_trials
+from sensorium_data.movies.session_joining import ScreenedSession, SessionTrials, join_sessions
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS
 from sensorium_data.store import (
     LINKS_KEY,
     MovieLinks,
+    MovieScreen,
     SessionLinks,
     Store,
     StoreLike,
     digest_movies,
     exclusive_access,
+    keep_screens_of,
     open_store,
-    read_movie_groups,
     read_movies_digest,
 )
 
@@ -47,7 +50,9 @@ def link_movies(store: StoreLike, *, jobs: int = 4, progress: Progress = ignore_
     ``movie``, stay as they are.
 
     Sessions that were compared before are not compared with each other again, and where nothing is new
-    nothing is read and nothing is written. Two runs at once do no harm on a local disk.
+    nothing is read and nothing is written. Of each session so much is kept beside the sessions that a new one is
+    compared with all others by 600 bytes a trial, and by the videos only of trials that may show one movie. Two runs at
+    once do no harm on a local disk.
 
     Parameters
     ----------
@@ -81,19 +86,9 @@ def link_movies(store: StoreLike, *, jobs: int = 4, progress: Progress = ignore_
         opened = Store(objects)
         links = _read_links(opened)
         if not _covers_all(links, opened):
-            links = _compare(opened, _open_recordings(opened), links, jobs=jobs, progress=progress)
-            links = MovieLinks(
-                {name: replace(one, content=opened.digest(name)) for name, one in links.sessions.items()}
-            )
+            links = _compare(opened, links, jobs=jobs, progress=progress)
             objects.write_durably(LINKS_KEY, links.to_bytes())
     return links
-
-
-def _open_recordings(store: Store) -> dict[str, xr.Dataset]:
-    """Open the store's sessions by their full names, in the order in which they give movies their ids."""
-    order = {name: position for position, name in enumerate(SESSIONS)}
-    names = sorted((session.name for session in store), key=lambda n: (order.get(n, len(order)), n))
-    return {name: store.as_stored(name) for name in names}
 
 
 def _read_links(store: Store) -> MovieLinks:
@@ -114,71 +109,94 @@ def _covers_all(links: MovieLinks, store: Store) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class _Trials:
-    """The trials to compare, one after the other, sessions that were compared before first.
-
-    Attributes
-    ----------
-    sessions : list of str
-        Each trial's session.
-    positions : list of int
-        Its place in that session.
-    groups : list of (str, str)
-        What is known of its movie: equal for trials that show the same.
-    batches : list of int
-        The sessions that were compared before make one batch, the others one each.
-    """
-
-    sessions: list[str]
-    positions: list[int]
-    groups: list[tuple[str, str]]
-    batches: list[int]
-
-
-def _compare(
-    store: Store, recordings: Mapping[str, xr.Dataset], links: MovieLinks, *, jobs: int, progress: Progress
-) -> MovieLinks:
-    trials = _list_trials(recordings, links)
-    position_of: dict[tuple[str, str], int] = {}
-    firsts = [position_of.setdefault(group, position) for position, group in enumerate(trials.groups)]
-    if len(set(trials.batches)) > 1:
-        signatures: list[np.ndarray] = []
-        # By how much a stored pixel may differ from the archive's.
-        errors = {name: float(ds.videos.attrs["largest_absolute_error"]) for name, ds in recordings.items()}
-        # In the order of the trials.
-        for name in dict.fromkeys(trials.sessions):
-            signatures += _read_signatures(store, name, recordings[name])
-
-        def read_video(index: int) -> np.ndarray:
-            return _read_video(recordings[trials.sessions[index]], trials.positions[index])
-
-        firsts = join_groups(
-            signatures,
-            read_video,
-            groups=trials.groups,
-            batches=trials.batches,
-            largest_errors=[errors[name] for name in trials.sessions],
-            jobs=jobs,
-            progress=lambda n_done: progress("link movies", n_done, len(signatures)),
-        )
-    return _name_movies(recordings, trials, firsts)
-
-
-def _list_trials(recordings: Mapping[str, xr.Dataset], links: MovieLinks) -> _Trials:
+def _compare(store: Store, links: MovieLinks, *, jobs: int, progress: Progress) -> MovieLinks:
+    order = {name: position for position, name in enumerate(SESSIONS)}
+    names = sorted((session.name for session in store), key=lambda name: (order.get(name, len(order)), name))
+    with ThreadPoolExecutor(max(1, jobs), thread_name_prefix="screens") as pool:
+        screens = {}
+        for screen in pool.map(lambda name: _screen_session(store, name), names):
+            screens[screen.session] = screen
+            progress("screen movies", len(screens), len(names))
     # Sessions may have been joined through one that is gone or was converted anew: then all is compared again.
-    is_extended = all(name in recordings and links.covers(recordings[name]) for name in links.sessions)
-    known = [name for name in recordings if is_extended and name in links.sessions]
-    trials = _Trials([], [], [], [])
-    for batch, name in enumerate([*known, *(name for name in recordings if name not in known)]):
-        is_known = name in known
-        dataset = recordings[name]
-        movies = read_movie_groups(links.apply(dataset)).tolist() if is_known else dataset.movie.values.tolist()
-        trials.sessions.extend([name] * len(movies))
-        trials.positions.extend(range(len(movies)))
-        trials.groups.extend(("" if is_known else name, movie) for movie in movies)
-        trials.batches.extend([0 if is_known else batch] * len(movies))
-    return trials
+    is_extended = all(name in screens and one.digest == screens[name].digest for name, one in links.sessions.items())
+    known = [name for name in names if is_extended and name in links.sessions]
+    ids = {name: links.sessions[name].ids if name in known else {} for name in names}
+    # Those that were compared before come first.
+    trials = SessionTrials(
+        [
+            ScreenedSession(
+                name=name,
+                is_known=name in known,
+                groups=[("" if name in known else name, ids[name].get(own, own)) for own in screens[name].movies],
+                n_frames=screens[name].n_frames,
+                cells=screens[name].cells,
+                largest_error=screens[name].largest_error,
+            )
+            for name in sorted(names, key=lambda name: name not in known)
+        ]
+    )
+    with _OpenSessions(store) as opened:
+        firsts = join_sessions(trials, opened.read_signatures, opened.read_video, jobs=jobs, progress=progress)
+    keep_screens_of(store.objects, {store.group(name) for name in names})
+    return _name_movies(screens, dict(zip(trials.names, trials.split(firsts), strict=True)))
+
+
+def _screen_session(store: Store, name: str) -> MovieScreen:
+    """Return what is kept of a session's movies; make it and keep it, if it is missing or outdated."""
+    group, ledger = store.group(name), store.ledger_digest(name)
+    screen = MovieScreen.read(store.objects, group, session=name, ledger=ledger)
+    if screen is None:
+        dataset = store.as_stored(name)
+        screen = MovieScreen(
+            session=name,
+            ledger=ledger,
+            content=store.digest(name),
+            digest=digest_movies(dataset),
+            # By how much a stored pixel may differ from the archive's.
+            largest_error=float(dataset.videos.attrs["largest_absolute_error"]),
+            movies=tuple(dataset.movie.values.tolist()),
+            n_frames=dataset.n_frames.values,
+            cells=screen_trials(_read_signatures(store, name, dataset)),
+        )
+        screen.write(store.objects, group)
+        store.release(name)
+    return screen
+
+
+class _OpenSessions:
+    """The sessions whose videos were read last: an opened one takes some megabytes."""
+
+    _LIMIT = 8
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._opened: dict[str, xr.Dataset] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in self._opened:
+            self._store.release(name)
+
+    def read_signatures(self, name: str) -> list[np.ndarray]:
+        return _read_signatures(self._store, name, self._open(name))
+
+    def read_video(self, name: str, position: int) -> np.ndarray:
+        return _read_video(self._open(name), position)
+
+    def _open(self, name: str) -> xr.Dataset:
+        with self._lock:
+            dataset = self._opened.pop(name, None)
+            if dataset is None:
+                dataset = self._store.as_stored(name)
+            self._opened[name] = dataset
+            if len(self._opened) > self._LIMIT:
+                oldest = next(iter(self._opened))
+                del self._opened[oldest]
+                self._store.release(oldest)
+        return dataset
 
 
 def _read_signatures(store: Store, name: str, dataset: xr.Dataset) -> list[np.ndarray]:
@@ -193,23 +211,19 @@ def _read_video(dataset: xr.Dataset, position: int) -> np.ndarray:
     return video
 
 
-def _name_movies(recordings: Mapping[str, xr.Dataset], trials: _Trials, firsts: Sequence[int]) -> MovieLinks:
+def _name_movies(screens: Mapping[str, MovieScreen], firsts: Mapping[str, Sequence[int]]) -> MovieLinks:
     """Give each group the id that it has in the first session that shows it."""
-    group_of = {
-        (name, position): first for name, position, first in zip(trials.sessions, trials.positions, firsts, strict=True)
-    }
     common: dict[int, str] = {}
     taken: set[str] = set()
     sessions = {}
-    for name, dataset in recordings.items():
+    for name, screen in screens.items():
         ids: dict[str, str] = {}
-        for position, own in enumerate(dataset.movie.values.tolist()):
-            group = group_of[name, position]
+        for own, group in zip(screen.movies, firsts[name], strict=True):
             if group not in common:
                 # Two sessions of one scan would name their movies alike.
                 common[group] = own if own not in taken else f"{name}:{own.rpartition(':')[2]}"
                 taken.add(common[group])
             if common[group] != own:
                 ids[own] = common[group]
-        sessions[name] = SessionLinks(digest_movies(dataset), ids)
+        sessions[name] = SessionLinks(screen.digest, ids, screen.content)
     return MovieLinks(sessions)

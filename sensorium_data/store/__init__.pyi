@@ -38,6 +38,9 @@ from .movie_ids import SessionLinks as SessionLinks
 from .movie_ids import digest_movies as digest_movies
 from .movie_ids import read_movie_groups as read_movie_groups
 from .movie_ids import read_movies_digest as read_movies_digest
+from .movie_screens import MovieScreen as MovieScreen
+from .movie_screens import keep_screens_of as keep_screens_of
+from .movie_screens import locate_screen as locate_screen
 from .open import Store as Store
 from .open import StoreLike as StoreLike
 from .open import find_absent as find_absent

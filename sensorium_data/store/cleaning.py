@@ -34,6 +34,7 @@ from sensorium_data.sessions import Session, find_session, is_full_name
 from sensorium_data.store.groups import read_attributes, read_ledger, read_sound_attributes, recall_attributes
 from sensorium_data.store.ledger import LEDGER_KEY
 from sensorium_data.store.movie_ids import LINKS_KEY
+from sensorium_data.store.movie_screens import SCREENS_FOLDER
 from sensorium_data.store.open import Store, StoreLike, open_store
 from sensorium_data.store.publishing import PARTIAL_FOLDER, access_named, recall_nodes
 from sensorium_data.store.reading import keep_readers_away
@@ -76,7 +77,8 @@ def find_store_leftovers(store: StoreLike, *, keep: int = 0) -> Iterator[Leftove
     groups: dict[Session, list[str]] = {}
     for name in names:
         session = _session_of(name)
-        if name in _OWN_FILES or name == PARTIAL_FOLDER:
+        # Linking deletes the screens of old versions, and what killed writers of screens left.
+        if name in _OWN_FILES or name in (PARTIAL_FOLDER, SCREENS_FOLDER):
             continue
         if session is not None and _size_of(objects, f"{name}/{LEDGER_KEY}") is not None:
             groups.setdefault(session, []).append(name)

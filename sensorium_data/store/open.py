@@ -19,7 +19,7 @@ import numpy as np
 
 from sensorium_data.commands import quote_command
 from sensorium_data.errors import StoreError, UnknownNameError
-from sensorium_data.files import LocalObjects, Objects, open_objects
+from sensorium_data.files import LocalObjects, Objects, digest_bytes, open_objects
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.schema import COORDINATES, SIGNATURE, VARIABLES, Field
 from sensorium_data.sessions import Session, find_session
@@ -34,7 +34,7 @@ from sensorium_data.store.groups import (
     require_schema,
     require_sound,
 )
-from sensorium_data.store.ledger import Ledger
+from sensorium_data.store.ledger import LEDGER_KEY, Ledger
 from sensorium_data.store.movie_ids import MovieLinks
 from sensorium_data.store.portable import make_portable, read_list
 from sensorium_data.store.publishing import (
@@ -271,6 +271,32 @@ class Store:
             If the session is not there or its ledger is damaged.
         """
         return self.ledger(session).content_digest
+
+    def ledger_digest(self, session: str | Session) -> str:
+        """Return the SHA-256 of the bytes of a session's ledger: what tells at little cost that nothing has changed.
+
+        Unlike :meth:`digest` it also depends on where the archive was read from.
+
+        Raises
+        ------
+        StoreError
+            If the session has no ledger, or the disk does not give it.
+        """
+        found = find_session(session)
+        try:
+            return digest_bytes(self.objects.read(f"{self.group(found)}/{LEDGER_KEY}"))
+        except FileNotFoundError:
+            # Says whether it is the session or its ledger that is not there.
+            self.require_group(found)
+            raise damaged(self.objects, found, self.group(found), "no ledger") from None
+
+    def release(self, session: str | Session) -> None:
+        """Forget what was read of a session, which takes some megabytes; it is read again when it is next asked for."""
+        found = find_session(session)
+        group = self.group(found)
+        with self._lock:
+            for key in [("dataset", found.name), *((kind, group) for kind in ("lease", "ledger", "attributes"))]:
+                self._known.pop(key, None)
 
     def tree(self, sessions: Iterable[str | Session] | None = None) -> xr.DataTree:
         """Open sessions as one tree, a node a session under its full name; as :func:`open_sessions` does."""

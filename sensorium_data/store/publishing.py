@@ -26,6 +26,7 @@ from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Session, find_session, is_full_name
 from sensorium_data.store.groups import damaged_object, read_attributes, repair_command
 from sensorium_data.store.ledger import LEDGER_KEY
+from sensorium_data.store.movie_screens import delete_damaged_screens
 from sensorium_data.store.template import METADATA_KEY, consolidate
 from sensorium_data.store.versions import (
     VERSIONS_KEY,
@@ -188,8 +189,9 @@ def publish_root(
     group : str, optional
         The group to point to as its current version.
     rereads : bool
-        Read the metadata of all groups again. Elsewhere than on a local disk those that the root has are kept
-        otherwise: a published group never changes, and reading each takes a request.
+        Read the metadata of all groups again, and delete damaged screens of movies. Elsewhere than on a local disk the
+        metadata that the root has are kept otherwise: a published group never changes, and reading each takes a
+        request.
     """
     with exclusive_access(objects, ROOT_LOCK):
         if isinstance(objects, LocalObjects):
@@ -209,6 +211,8 @@ def publish_root(
             return compose_root(objects, known, read_versions(objects), before=before, fresh=fresh)
 
         objects.update(METADATA_KEY, compose)
+        if rereads:
+            delete_damaged_screens(objects)
 
 
 def read_root_metadata(objects: Objects) -> bytes | None:

@@ -14,6 +14,7 @@ from sensorium_data.sessions import Session
 from sensorium_data.store.groups import repair_command
 from sensorium_data.store.ledger import LEDGER_KEY, ObjectLedger
 from sensorium_data.store.movie_ids import LINKS_KEY
+from sensorium_data.store.movie_screens import find_screen_problems
 from sensorium_data.store.open import Store
 from sensorium_data.store.publishing import compose_root
 from sensorium_data.store.template import METADATA_KEY
@@ -157,7 +158,7 @@ def verify_objects(
 
 
 def verify_root(store: Store) -> VerificationReport:
-    """Compare a store's own files with its sessions: the list of them, their versions, and the ids of movies.
+    """Compare a store's own files with its sessions: the list of them, their versions, and what is known of movies.
 
     Returns
     -------
@@ -175,6 +176,8 @@ def verify_root(store: Store) -> VerificationReport:
     except StoreError as error:
         problems.append(f"{VERSIONS_KEY}: {error}")
     problems += [f"{LINKS_KEY}: {problem}" for problem in _find_link_problems(store)]
+    screens = find_screen_problems(store.objects, {_group_of(store, session) for session in store.sessions})
+    problems += [f"{key}: {problem}" for key, problem in screens.items()]
     metadata = store.root_metadata
     lost: list[Session] = []
     try:

@@ -9,6 +9,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +26,17 @@ from sensorium_data.movies import links as movie_links
 from sensorium_data.movies.leakage import find_leaks
 from sensorium_data.schema import MOVIE_GROUP
 from sensorium_data.sessions import find_session
-from sensorium_data.store import LINKS_KEY, MovieLinks, SessionLinks, Store, open_session, open_store
+from sensorium_data.store import (
+    LINKS_KEY,
+    MovieLinks,
+    MovieScreen,
+    SessionLinks,
+    Store,
+    locate_screen,
+    open_session,
+    open_store,
+    verify_root,
+)
 from sensorium_data.store.open import open_sessions
 from sensorium_data.testing import Recording, make_movie, serve_directory
 from sensorium_data.testing.recordings import make_recording
@@ -114,10 +125,12 @@ def test_the_id_is_the_first_sessions(linked: str) -> None:
 
 
 def test_a_session_itself_never_changes(linked: str, store: str) -> None:
+    shutil.rmtree(Path(store, "movies"))
     before = read_files(Path(store))
     link_movies(store)
     after = read_files(Path(store))
-    assert after.pop(LINKS_KEY)
+    made = {key: after.pop(key) for key in after.keys() - before.keys()}
+    assert made.keys() == {LINKS_KEY, *(locate_screen(find_session(alias).name) for alias in "AFJ")}
     assert after == before
     assert open_store(store).as_stored("F").movie.values.tolist() == [
         "29515-10-12:0", "29515-10-12:1", "29515-10-12:2", "29515-10-12:3", "29515-10-12:2",
@@ -287,6 +300,7 @@ def test_sessions_of_no_catalogue_come_last_by_name_and_scans_of_one_number_keep
             np.stack([sign_video(video) for video in recordings[name].videos.values]), dims=("trial", "time", "feature")
         ),
         "digest": lambda store, name: name,
+        "ledger_digest": lambda store, name: name,
     }
     for name, function in patched.items():
         monkeypatch.setattr(Store, name, function)
@@ -345,7 +359,7 @@ def test_a_second_run_reads_no_video_and_writes_nothing(store: str, monkeypatch:
     link_movies(store)
     path = Path(store, LINKS_KEY)
     before = path.stat()
-    monkeypatch.setattr("sensorium_data.movies.links.join_groups", None)
+    monkeypatch.setattr("sensorium_data.movies.links.join_sessions", None)
     links = link_movies(store)
     assert links == MovieLinks.from_bytes(path.read_bytes())
     assert path.stat().st_mtime_ns == before.st_mtime_ns
@@ -373,7 +387,7 @@ def test_only_a_new_session_is_compared(store: str, tmp_path: Path, monkeypatch:
         compared.append((video, other))
         return same_movie(video, other, largest_difference)
 
-    monkeypatch.setattr("sensorium_data.movies.grouping.same_movie", counted)
+    monkeypatch.setattr("sensorium_data.movies.session_joining.same_movie", counted)
     link_movies(store, jobs=1)
     # Movie 1 and movie 4 of J, once each.
     assert len(compared) == 2
@@ -393,6 +407,123 @@ def test_what_a_killed_run_left_is_cleared(store: str) -> None:
     leftover.write_bytes(b"half")
     link_movies(store)
     assert not leftover.exists()
+
+
+def note_signatures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that is told whose signatures are read."""
+    read: list[str] = []
+    signatures = Store.signatures
+
+    def note(store: Store, session: str) -> xr.DataArray:
+        read.append(find_session(session).alias)
+        return signatures(store, session)
+
+    monkeypatch.setattr(Store, "signatures", note)
+    return read
+
+
+def set_aside(store: str, alias: str) -> Path:
+    """Move a session out of a store."""
+    group = Path(store, find_session(alias).name)
+    return group.rename(Path(store).parent / "aside")
+
+
+def put_back(store: str, aside: Path, alias: str) -> None:
+    aside.rename(Path(store, find_session(alias).name))
+
+
+def locate_screens(store: str, aliases: str) -> dict[str, Path]:
+    return {alias: Path(store, locate_screen(find_session(alias).name)) for alias in aliases}
+
+
+def test_of_sessions_that_were_compared_only_screens_are_read(
+    store: str, linked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aside = set_aside(store, "J")
+    link_movies(store)
+    put_back(store, aside, "J")
+    read = note_signatures(monkeypatch)
+    link_movies(store)
+    assert set(read) == {"J"}
+    assert Path(store, LINKS_KEY).read_bytes() == Path(linked, LINKS_KEY).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut short", "of another conversion"])
+def test_a_screen_that_cannot_be_used_is_made_anew(
+    damage: str, store: str, linked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aside = set_aside(store, "J")
+    link_movies(store)
+    put_back(store, aside, "J")
+    screens, sound = locate_screens(store, "AF"), locate_screens(linked, "AF")
+    match damage:
+        case "missing":
+            screens["A"].unlink()
+        case "cut short":
+            screens["A"].write_bytes(screens["A"].read_bytes()[:-1])
+        case _:
+            screen = MovieScreen.from_bytes(screens["A"].read_bytes())
+            cells = np.zeros_like(screen.cells)
+            screens["A"].write_bytes(replace(screen, ledger="0" * 64, cells=cells).to_bytes())
+    read = note_signatures(monkeypatch)
+    link_movies(store)
+    assert set(read) == {"A", "J"}
+    assert Path(store, LINKS_KEY).read_bytes() == Path(linked, LINKS_KEY).read_bytes()
+    assert screens["A"].read_bytes() == sound["A"].read_bytes()
+
+
+def test_screens_are_kept_of_the_sessions_that_are_there(store: str) -> None:
+    shutil.rmtree(Path(store, "movies"))
+    link_movies(store)
+    screens = locate_screens(store, "AFJ")
+    assert set(Path(store, "movies").iterdir()) == set(screens.values())
+    set_aside(store, "A")
+    link_movies(store)
+    assert set(Path(store, "movies").iterdir()) == {screens["F"], screens["J"]}
+
+
+def test_what_a_killed_writer_of_a_screen_left_is_cleared(store: str) -> None:
+    screen = locate_screens(store, "A")["A"]
+    screen.unlink()
+    leftover = screen.with_name(f".{screen.name}.1-1.tmp")
+    leftover.write_bytes(b"half")
+    link_movies(store)
+    assert not leftover.exists()
+
+
+def test_a_damaged_screen_is_found_and_repaired(store: str) -> None:
+    link_movies(store)
+    screen = locate_screens(store, "F")["F"]
+    screen.write_bytes(screen.read_bytes()[::-1])
+    report = verify_root(open_store(store))
+    assert [problem.partition(": ")[0] for problem in report.problems] == [f"movies/{screen.name}"]
+    assert "--repair" in report.remedy
+    recording = record("A")
+    recording.write(Path(store).parent / "archives")
+    convert_session(recording.session, store, source=str(Path(store).parent / "archives"), repairs=True)
+    assert verify_root(open_store(store)).passed
+
+
+def test_pixels_with_large_errors_are_compared_by_all_of_their_signatures(tmp_path: Path) -> None:
+    video = make_movie(N_FRAMES, seed=77)
+    recordings = [show(record("A"), 3, video), show(record("F"), 3, video + 30)]
+    store = ingest(tmp_path / "store", recordings)
+    state_error_of_videos(Path(store, find_session("F").name), 29.5)
+    link_movies(store)
+    movies = {alias: open_session(store, alias).movie_group.values[3] for alias in "AF"}
+    assert movies["A"] == movies["F"]
+
+
+def test_few_sessions_are_held_open(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(movie_links._OpenSessions, "_LIMIT", 1)
+    opened, released = [], []
+    release, as_stored = Store.release, Store.as_stored
+    monkeypatch.setattr(Store, "as_stored", lambda s, name: (opened.append(name), as_stored(s, name))[1])
+    monkeypatch.setattr(Store, "release", lambda s, name: (released.append(name), release(s, name))[1])
+    link_movies(store, jobs=1)
+    assert shown_together(store, "AFJ") == expect_together(MOVIES)
+    assert len(released) >= 3
+    assert set(released) == {find_session(alias).name for alias in "AFJ"}
 
 
 def test_a_store_behind_a_url_is_linked(linked: str, tmp_path: Path) -> None:

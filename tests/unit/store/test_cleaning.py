@@ -21,6 +21,7 @@ from fixtures.stores import read_files
 from sensorium_data.errors import UsageError
 from sensorium_data.files import CleanedItem, clean_up, locks
 from sensorium_data.ingest import convert_session
+from sensorium_data.movies import link_movies
 from sensorium_data.sessions import find_session
 from sensorium_data.store import exclusive_access, find_store_leftovers, open_session, open_store, verify_root
 from sensorium_data.testing import Recording
@@ -92,6 +93,16 @@ def test_old_versions_are_deleted_and_the_current_one_stays(store: Path, version
     assert read_files(store / f"{name}.v3") == before
     assert_current_is_sound(store, versions)
     assert clean(store) == []
+
+
+def test_what_is_known_of_movies_is_the_stores_and_stays(store: Path, versions: list[Recording]) -> None:
+    link_movies(str(store))
+    age(store)
+    name = versions[0].session.name
+    assert sorted(removed(clean(store))) == [name, f"{name}.v2"]
+    assert clean(store) == []
+    assert sorted(os.listdir(store)) == [f"{name}.v3", "movies", "movies.json", "versions.json", "zarr.json"]
+    assert os.listdir(store / "movies") == [f"{name}.v3.screen"]
 
 
 def test_the_newest_old_versions_are_kept(store: Path, versions: list[Recording]) -> None:
