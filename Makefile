@@ -57,6 +57,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/simulation.py
 	$(BIN)/python benchmarks/orchestration.py --work $(BENCH)
 	$(BIN)/python benchmarks/cluster.py --work $(BENCH)
+	$(BIN)/python benchmarks/linking.py --work $(BENCH)
 	$(BIN)/python benchmarks/ingest.py --work $(BENCH)
 	$(BIN)/python benchmarks/scoring.py --work $(BENCH) --sessions 5
 	$(BIN)/python benchmarks/submission.py --work $(BENCH)

@@ -154,3 +154,11 @@ def test_simulation_says_which_values_are_the_recordings(work: Path, tmp_path: P
     assert {row["holds"] for row in compared} <= {"yes", "no", "–"}
     assert document["measured"]["failing"] == [f"F: {row['value']}" for row in compared if row["holds"] == "no"]
     assert timed["CPU s"] > 0
+
+
+def test_linking_compares_screens_with_all_pairs(work: Path, tmp_path: Path) -> None:
+    document = run_benchmark("linking", work, tmp_path, "--sizes", "3", "5", "--plain", "5", "--plain-all", "3")
+    (rows,) = document["tables"].values()
+    assert [row["sessions"] for row in rows] == [3, 5]
+    assert all(row["plain / ours"] == pytest.approx(row["plain, CPU s"] / row["one more, CPU s"]) for row in rows)
+    assert rows[1]["plain: all, CPU s"] == ""
