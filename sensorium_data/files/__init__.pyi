@@ -45,6 +45,7 @@ from .locks import lock_for_reading as lock_for_reading
 from .locks import open_locked as open_locked
 from .locks import open_shared as open_shared
 from .locks import try_lock as try_lock
+from .locks import try_lock_shared as try_lock_shared
 from .object_cache import CACHED_OBJECT as CACHED_OBJECT
 from .object_cache import ObjectCache as ObjectCache
 from .object_cache import default_object_cache as default_object_cache

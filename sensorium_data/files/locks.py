@@ -38,6 +38,7 @@ __all__ = [
     "open_locked",
     "open_shared",
     "try_lock",
+    "try_lock_shared",
 ]
 
 #: Whether this platform has locks. Without them everything here behaves as if nobody else were there.
@@ -192,6 +193,11 @@ def try_lock(descriptor: int, path: Path) -> bool:
     return _try_flock(descriptor, path) and _is_at(path, descriptor)
 
 
+def try_lock_shared(descriptor: int, path: Path) -> bool:
+    """Lock an open file together with others that do the same, and keep out :func:`try_lock`; else like that."""
+    return _try_flock(descriptor, path, is_shared=True) and _is_at(path, descriptor)
+
+
 def close_locked(descriptor: int) -> None:
     """Close a file that was locked or that could not be, and so end its lock."""
     stand_in = _stand_ins.pop(descriptor, None)
@@ -226,27 +232,27 @@ def open_shared(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
 
 
-def _try_flock(descriptor: int, path: Path) -> bool:
+def _try_flock(descriptor: int, path: Path, *, is_shared: bool = False) -> bool:
     if not HAS_LOCKS:
         return True
     try:
-        _flock(descriptor)
+        _flock(descriptor, is_shared)
     except BlockingIOError:
         return False
     except OSError as error:
         if error.errno not in _UNLOCKABLE:
             raise
-        return _try_stand_in(descriptor, path, error.strerror)
+        return _try_stand_in(descriptor, path, is_shared, error.strerror)
     return True
 
 
-def _try_stand_in(descriptor: int, path: Path, reason: str | None) -> bool:
+def _try_stand_in(descriptor: int, path: Path, is_shared: bool, reason: str | None) -> bool:
     """Lock a file of the temporary folder for one whose file system has no locks, and say so once."""
     status = os.fstat(descriptor)
     # By what it is, not by its name: whoever renames it keeps its lock.
     name = Path(tempfile.gettempdir(), f"sensorium-{status.st_dev:x}-{status.st_ino:x}.lock")
     try:
-        _stand_ins[descriptor] = _open_flocked(name)
+        _stand_ins[descriptor] = _open_flocked(name, is_shared)
         kept = f"a file in {name.parent} keeps processes of this machine apart, and nothing those of others"
     except BlockingIOError:
         return False
@@ -259,18 +265,18 @@ def _try_stand_in(descriptor: int, path: Path, reason: str | None) -> bool:
     return True
 
 
-def _open_flocked(path: Path) -> int:
+def _open_flocked(path: Path, is_shared: bool) -> int:
     descriptor = open_shared(path)
     try:
-        _flock(descriptor)
+        _flock(descriptor, is_shared)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _flock(descriptor: int) -> None:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _flock(descriptor: int, is_shared: bool) -> None:
+    fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sensorium_data.files import close_locked, holder_of, lock_folder, open_locked, try_lock
+from sensorium_data.files import close_locked, holder_of, lock_folder, open_locked, try_lock, try_lock_shared
 from sensorium_data.files import locks as locks_module
 
 
@@ -158,3 +158,18 @@ def test_another_error_is_none_of_the_locks(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="Input/output error"):
         lock_folder(tmp_path)
     assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.usefixtures("file_system")
+def test_a_lock_that_is_shared_keeps_out_those_who_want_it_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    first, second, third, fourth = (open_at(path)() for _ in range(4))
+    assert try_lock_shared(first, path)
+    assert try_lock_shared(second, path)
+    close_locked(first)
+    assert not try_lock(third, path)
+    close_locked(second)
+    assert try_lock(third, path)
+    assert not try_lock_shared(fourth, path)
+    for descriptor in (third, fourth):
+        close_locked(descriptor)
