@@ -33,7 +33,7 @@ class Settings(BaseSettings):
             raise UsageError(
                 f"the environment's SENSORIUM_{str(first['loc'][0]).upper()} cannot be used",
                 found=repr(first["input"]),
-                expected="a whole number from 1 up",
+                expected="a whole number from 1 up" if first["loc"][0] == "jobs" else "a number from 0 up",
                 remedy="set it to one, or unset it",
             ) from error
 
@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     locks: str = Field(
         default_factory=tempfile.gettempdir,
         description="Folder of the GPUs' lock files, the same for all who share them. Unset: the temporary folder.",
+    )
+    keep_server_minutes: float = Field(
+        10.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Minutes that the Prefect server of --flow stays without use. 0: it ends with the command.",
     )
 
     server_wait_s: int = Field(

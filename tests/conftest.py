@@ -87,6 +87,8 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("SENSORIUM_", "PREFECT_API_")):
             monkeypatch.delenv(name)
+    # Nor does it leave a server behind.
+    monkeypatch.setenv("SENSORIUM_KEEP_SERVER_MINUTES", "0")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,6 +18,7 @@ from flows.cli.data import ingest, inspect, simulate, verify
 from flows.cli.lab import deploy, ui
 from flows.cli.model import leaderboard, predict, score, train
 from flows.cli.options import EXIT_DONE, LOCAL_ONLY
+from flows.cli.server import server
 from flows.cli.submission import from_arrays, submit, validate
 
 __all__ = ["app"]
@@ -63,5 +64,6 @@ for command in (
     validate,
     deploy,
     ui,
+    server,
 ):
     app.command(command)

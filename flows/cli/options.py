@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from sensorium_data.errors import UsageError
 from sensorium_data.machine import bound_jobs, count_cores
 from sensorium_data.visible_text import make_lines_visible, make_visible
+
+if TYPE_CHECKING:
+    from flows.lab import LastingServer, LocalServer
 
 __all__ = [
     "EXIT_DONE",
@@ -136,16 +140,37 @@ def count_jobs(jobs: int | None) -> int:
 
 def runs_as_flow(asked: bool, module: str) -> bool:
     """Whether to run a flow of a module, with the embedded server running if no server is named."""
-    from flows.lab import require_server, server_is_configured, start_embedded_server
+    from flows.lab import require_server, server_is_configured
 
     if server_is_configured():
         require_server()
         return True
     if asked:
-        server = start_embedded_server()
+        server = _start_server()
+        # Nothing that is imported is garbage, and looking for some takes a tenth of the time.
+        gc.disable()
         importlib.import_module(module)
+        gc.freeze()
+        gc.enable()
         server.wait_until_healthy()
     return asked
+
+
+def _start_server() -> LastingServer | LocalServer:
+    from flows.lab import ServerError, start_embedded_server, use_lasting_server
+    from flows.settings import Settings
+
+    minutes = Settings().keep_server_minutes
+    if minutes:
+        try:
+            server = use_lasting_server(idle_s=60 * minutes)
+        except ServerError as error:
+            complain(str(error), "; a server starts that ends with this command")
+        else:
+            if server.is_new:
+                say(f"→ a Prefect server starts; it stays for other commands, until {minutes:g} min without any")
+            return server
+    return start_embedded_server()
 
 
 def key_values(settings: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The embedded server: Prefect's, for one command that runs a flow on it."""
+"""The server for a command that runs a flow: the one that the environment names, one that stays, or one of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -13,11 +14,12 @@ from typing import NoReturn
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from flows.lab.local_server import LocalServer, default_home, find_free_port, start_server
+from flows.lab.lasting_server import LastingServer, join_lasting_server
+from flows.lab.local_server import EMBEDDED, LocalServer, default_home, start_server
 from flows.lab.loopback import bypass_proxies_for_loopback, describe_route
 from sensorium_data.errors import UsageError
 
-__all__ = ["require_server", "server_is_configured", "start_embedded_server"]
+__all__ = ["require_server", "server_is_configured", "start_embedded_server", "use_lasting_server"]
 
 
 _ANSWER_TIMEOUT_S = 10.0
@@ -77,22 +79,53 @@ def start_embedded_server(home: Path | None = None, *, log_level: str | None = N
     RuntimeError
         If Prefect has been imported already.
     """
-    if "prefect" in sys.modules:
-        raise RuntimeError("Prefect has been imported already: its settings are fixed")
+    _require_unread_settings()
     if log_level is not None:
         os.environ["PREFECT_LOGGING_LEVEL"] = log_level
-    # Nobody looks at its pages, and no worker asks it for runs.
-    without = {f"PREFECT_SERVER_{name}_ENABLED": "false" for name in ("UI", "SERVICES_SCHEDULER", "SERVICES_LATE_RUNS")}
     stack = ExitStack()
     # Prefect's own farewells come before it: they are registered later, and so called earlier.
     atexit.register(stack.close)
-    server = stack.enter_context(start_server(home or default_home(), find_free_port(), settings=without))
-    os.environ.update(server.environment)
-    # It ends with this process, and nobody starts it again.
+    server = stack.enter_context(start_server(home or default_home(), 0, settings=EMBEDDED))
+    _prepare_process(server.environment)
+    return server
+
+
+def use_lasting_server(home: Path | None = None, *, idle_s: float) -> LastingServer:
+    """Use the server that stays between commands for flows of this process; one is started if there is none.
+
+    Called as :func:`start_embedded_server` is.
+
+    Parameters
+    ----------
+    home : Path, optional
+        Where Prefect keeps its database, and the server its log; Prefect's own default if not given.
+    idle_s : float
+        After so long without use a server that is started here ends.
+
+    Raises
+    ------
+    ServerError
+        If there is a server that does not fit and is in use, or a new one does not start.
+    RuntimeError
+        If Prefect has been imported already.
+    """
+    _require_unread_settings()
+    server = join_lasting_server(home, idle_s=idle_s)
+    _prepare_process(server.environment)
+    return server
+
+
+def _require_unread_settings() -> None:
+    if "prefect" in sys.modules:
+        raise RuntimeError("Prefect has been imported already: its settings are fixed")
+
+
+def _prepare_process(environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)
+    # If it ends, nobody starts it again.
     os.environ.setdefault("SENSORIUM_SERVER_WAIT_S", "1")
     # Flows tell the server that they were interrupted.
     signal.signal(signal.SIGTERM, _exit_orderly)
-    return server
 
 
 def _exit_orderly(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType, MappingProxyType
@@ -16,20 +16,29 @@ from typing import NoReturn
 from urllib.request import urlopen
 
 from flows.lab.loopback import bypass_proxies_for_loopback, describe_route
+from flows.lab.server_record import SERVER_MODULE
 from flows.training import bound_command
 from sensorium_data.errors import SensoriumError, UsageError
 
 __all__ = [
+    "EMBEDDED",
     "LocalServer",
     "ServerError",
     "default_home",
-    "find_free_port",
+    "listen",
+    "read_last_line",
     "require_free_port",
     "run_server",
+    "server_environment",
     "start_server",
     "start_worker",
     "wait_for_end",
 ]
+
+#: Settings of a server for commands: nobody looks at its pages, and no worker asks it for runs.
+EMBEDDED: Mapping[str, str] = MappingProxyType(
+    {f"PREFECT_SERVER_{name}_ENABLED": "false" for name in ("UI", "SERVICES_SCHEDULER", "SERVICES_LATE_RUNS")}
+)
 
 _HOST = "127.0.0.1"
 _START_TIMEOUT_S = 180.0
@@ -61,24 +70,22 @@ class LocalServer:
         bypass_proxies_for_loopback()
         self.url = f"http://{_HOST}:{port}"
         self.home = home
-        self.environment = {
-            "PREFECT_HOME": str(home.absolute()),
-            "PREFECT_PROFILES_PATH": str(home.absolute() / "profiles.toml"),
-            "PREFECT_API_URL": f"{self.url}/api",
-            "PREFECT_UI_API_URL": f"{self.url}/api",
-            "PREFECT_SERVER_API_HOST": _HOST,
-            "PREFECT_SERVER_API_PORT": str(port),
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            # In memory, the leases would be forgotten by a restart, and the slots of the limit `gpu` taken for ever.
-            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-            "DO_NOT_TRACK": "1",
-            **settings,
-        }
+        self.environment = {**server_environment(home, port), **settings}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stack = stack
 
-    def start(self, name: str, command: list[str]) -> None:
-        """Start a program that ends with this one, and before those that were started earlier."""
+    def start(self, name: str, command: list[str], *, descriptors: Sequence[int] = ()) -> None:
+        """Start a program that ends with this one, and before those that were started earlier.
+
+        Parameters
+        ----------
+        name : str
+            What it is called here, and its log.
+        command : list of str
+            The program and its arguments.
+        descriptors : sequence of int
+            What it inherits.
+        """
         with self.log(name).open("ab") as output:
             process = subprocess.Popen(  # noqa: S603 (our own)
                 bound_command(*command),
@@ -86,6 +93,7 @@ class LocalServer:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                pass_fds=descriptors,
                 # Ctrl-C is for this process, which then ends the others in order.
                 start_new_session=True,
             )
@@ -132,12 +140,10 @@ class LocalServer:
         """
         for name, process in self.processes.items():
             if process.poll() is not None:
-                lines = self.log(name).read_text(encoding="utf-8", errors="replace").split("\n")
-                last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing in its log")
                 raise ServerError(
                     f"the {name} has ended",
                     path=self.log(name),
-                    found=f"status {process.returncode}: {last}",
+                    found=f"status {process.returncode}: {read_last_line(self.log(name))}",
                     remedy="read its log, and start again",
                 )
 
@@ -151,7 +157,7 @@ def run_server(home: Path, port: int) -> Iterator[LocalServer]:
     home : Path
         Where its database and the logs go.
     port : int
-        Its port.
+        Its port; 0 for one that nobody has.
 
     Raises
     ------
@@ -181,11 +187,12 @@ def start_server(home: Path, port: int, *, settings: Mapping[str, str] = Mapping
     UsageError
         If the port is taken.
     """
-    require_free_port(port)
-    home.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        server = LocalServer(home, port, stack, settings)
-        server.start("server", [sys.executable, "-m", "prefect", "server", "start"])
+        with listen(port) as listener:
+            home.mkdir(parents=True, exist_ok=True)
+            server = LocalServer(home, listener.getsockname()[1], stack, settings)
+            command = [sys.executable, "-m", SERVER_MODULE, str(listener.fileno())]
+            server.start("server", command, descriptors=[listener.fileno()])
         yield server
 
 
@@ -220,12 +227,57 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def find_free_port() -> int:
-    """Return a port on loopback that nobody has at this moment."""
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def server_environment(home: Path, port: int) -> dict[str, str]:
+    """Return what a server, and those who talk to it, have in their environment.
+
+    Parameters
+    ----------
+    home : Path
+        Where its database and the logs are.
+    port : int
+        On loopback.
+    """
+    url = f"http://{_HOST}:{port}/api"
+    return {
+        "PREFECT_HOME": str(home.absolute()),
+        "PREFECT_PROFILES_PATH": str(home.absolute() / "profiles.toml"),
+        "PREFECT_API_URL": url,
+        "PREFECT_UI_API_URL": url,
+        "PREFECT_SERVER_API_HOST": _HOST,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # In memory, the leases would be forgotten by a restart, and the slots of the limit `gpu` taken for ever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def listen(port: int) -> socket.socket:
+    """Return a socket that listens on loopback, for a server to take over.
+
+    Parameters
+    ----------
+    port : int
+        Its port; 0 for one that nobody has.
+
+    Raises
+    ------
+    UsageError
+        If somebody else listens there.
+    """
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((_HOST, port))
+        listener.listen()
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise UsageError(
+            "the server cannot have this port",
+            found=f"{_HOST}:{port}, {error}",
+            remedy="end what listens there, or take another: --port 4201",
+        ) from error
+    return listener
 
 
 def require_free_port(port: int) -> None:
@@ -236,16 +288,13 @@ def require_free_port(port: int) -> None:
     UsageError
         If somebody listens there.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except (OSError, OverflowError) as error:
-            raise UsageError(
-                "the server cannot have this port",
-                found=f"{_HOST}:{port}, {error}",
-                remedy="end what listens there, or take another: --port 4201",
-            ) from error
+    listen(port).close()
+
+
+def read_last_line(log: Path) -> str:
+    """Return the last line of a log that says something."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing in its log")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

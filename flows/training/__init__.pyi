@@ -1,6 +1,7 @@
 from .artifacts import TrainingArtifacts as TrainingArtifacts
 from .artifacts import publish_summary as publish_summary
 from .bound_process import bound_command as bound_command
+from .bound_process import package_environment as package_environment
 from .gpu_limit import GPU_LIMIT as GPU_LIMIT
 from .gpu_limit import slot_for as slot_for
 from .job import Cache as Cache

@@ -9,8 +9,11 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
-__all__ = ["bind_to_parent", "bound_command"]
+__all__ = ["bind_to_parent", "bound_command", "package_environment"]
+
+_CHECKOUT = Path(__file__).parents[2]
 
 # From <linux/prctl.h>.
 _PR_SET_PDEATHSIG = 1
@@ -31,6 +34,16 @@ def bind_to_parent(parent: int) -> bool:
 def bound_command(*command: str) -> list[str]:
     """Return the command that runs another one bound to this process."""
     return [sys.executable, "-m", __name__, str(os.getpid()), *command]
+
+
+def package_environment() -> dict[str, str]:
+    """Return an environment in which Python finds this very package, wherever the caller was started."""
+    paths = [str(_CHECKOUT), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        # The working folder may be a project of the user's with a `flows` of its own.
+        "PYTHONSAFEPATH": "1",
+    }
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.reporting import ignore_note
+from flows.training.bound_process import package_environment
 from flows.training.job import TrainingJob
 from flows.training.messages import Listener
 from flows.training.process import GRACE_S
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["supervise_training"]
 
-_CHECKOUT = Path(__file__).parents[2]
 _POLL_S = 0.5
 _N_LAST_LINES = 20
 
@@ -73,7 +72,7 @@ def supervise_training(
             stdin=description,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(),
+            env=package_environment(),
             # Ctrl-C on a terminal reaches the caller alone, and what the process starts can be ended with it.
             start_new_session=True,
         )
@@ -185,16 +184,6 @@ class _Output:
         self._rests[descriptor] = rest
         texts = (line.decode(errors="replace").rstrip() for line in lines)
         return [text for text in texts if text]
-
-
-def _environment() -> dict[str, str]:
-    """Return an environment in which Python finds this very package, wherever the caller was started."""
-    paths = [str(_CHECKOUT), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        # The working folder may be a project of the user's with a `flows` of its own.
-        "PYTHONSAFEPATH": "1",
-    }
 
 
 def _explain(status: int, last_error_lines: deque[str]) -> RunError:

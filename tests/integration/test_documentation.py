@@ -41,7 +41,7 @@ _ELSEWHERE = {"benchmarks_training.ipynb", "models_demo.ipynb", "__init__.py", "
 _MADE_BY_USE = re.compile(
     r"""(?x)
     /.* | \.venv/.* | demo/.* | ~/.* | .*\.npy | SESSION/.* | <session>\..* | submission_<track>\.md
-    | submission_fixed\.json | versions\.json | movies\.json | server\.log | ingest/ingest
+    | submission_fixed\.json | versions\.json | movies\.json | server\.log | server-<machine>\.json | ingest/ingest
     """
 )
 

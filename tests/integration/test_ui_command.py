@@ -18,7 +18,6 @@ import yaml
 
 from fixtures.command_line import Outcome
 from fixtures.lab import COMMAND
-from flows.lab.local_server import find_free_port
 
 pytestmark = pytest.mark.flows
 
@@ -27,7 +26,7 @@ Command = Callable[..., Outcome]
 
 @pytest.mark.slow  # starts a server and two workers, and deploys
 def test_ui_serves_until_ctrl_c_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", COMMAND, "ui", "--home", str(tmp_path / "home"), "--port", str(find_free_port())]
+    command = [sys.executable, "-c", COMMAND, "ui", "--home", str(tmp_path / "home"), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stdout is not None
         assert process.stderr is not None
