@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,15 +15,18 @@ from flows.parameters import Jobs, Names
 from flows.reporting import quiet_known_errors
 from flows.submit import submit
 from flows.train import train
+from flows.training import ready_process
 from flows.watching import watched
 from models.training import TrainingReport
+from sensorium_data.errors import SensoriumError
 from sensorium_data.frames import FramesProfile
 from sensorium_data.ingest import ConversionReport
 from sensorium_data.scoring import ScoreTable
-from sensorium_data.sessions import Tier, Track
+from sensorium_data.sessions import Tier, Track, find_sessions
+from sensorium_data.store import stored_sessions
 from sensorium_data.submission import SubmissionReport
 
-__all__ = ["PipelineReport", "pipeline"]
+__all__ = ["PipelineReport", "pipeline", "will_convert"]
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,10 @@ def pipeline(
         nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the preset.
     """
     quiet_known_errors()
-    ingested = ingest(sessions, store, source, jobs)
-    trained = train(preset, store, [report.session for report in ingested], runs, overrides, exclude=exclude, nan=nan)
+    with ready_process() if will_convert(sessions, store) else nullcontext():
+        ingested = ingest(sessions, store, source, jobs)
+        names = [report.session for report in ingested]
+        trained = train(preset, store, names, runs, overrides, exclude=exclude, nan=nan)
     tiers = [str(tier) for tier in Tier if tier is not Tier.TRAIN]
     # A predictions store belongs to one run: another run's predictions get another name.
     predictions = f"{out.rstrip('/')}/predictions-{Path(trained.run).name}"
@@ -83,3 +90,14 @@ def pipeline(
         score=False,
     )
     return PipelineReport(ingested, trained, scores, submissions)
+
+
+def will_convert(sessions: Sequence[str], store: str) -> bool:
+    """Whether there are sessions to convert for certain, so that it takes a while until there is something to train."""
+    try:
+        stored = {session.name for session in stored_sessions(store)}
+        wanted = find_sessions(name for name in sessions if name.lower() != "all")
+    except SensoriumError:
+        # There is no store, or the flow is about to say what is wrong.
+        return True
+    return not stored.issuperset(session.name for session in wanted)

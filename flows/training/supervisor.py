@@ -9,10 +9,10 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from flows.reporting import ignore_note
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from models.runs import EpochMetrics
     from models.training import TrainingReport
 
-__all__ = ["supervise_training"]
+__all__ = ["ready_process", "supervise_training"]
+
+# Of the block around it; a list, since whoever takes the process out of it may run in a copy of the context.
+_waiting: ContextVar[list[subprocess.Popen[bytes]]] = ContextVar("waiting")
 
 _POLL_S = 0.5
 _N_LAST_LINES = 20
@@ -63,20 +66,10 @@ def supervise_training(
         If the process died, or failed of something else.
     """
     listener = Listener(progress, on_epoch, write_line)
-    # A file and no pipe: with several devices, each of their processes reads it.
-    with tempfile.TemporaryFile() as description:
-        description.write(job.model_dump_json().encode())
-        description.flush()
-        process = subprocess.Popen(  # noqa: S603 (this module, by this interpreter)
-            [sys.executable, "-m", "flows.training.process", str(os.getpid())],
-            stdin=description,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=package_environment(),
-            # Ctrl-C on a terminal reaches the caller alone, and what the process starts can be ended with it.
-            start_new_session=True,
-        )
+    waiting = _waiting.get(None)
+    process = waiting.pop() if waiting else _start_process()
     with process, _ended(process):
+        _give_job(process, job)
         write_line(f"training in process {process.pid}")
         output = _Output(process)
 
@@ -106,6 +99,43 @@ def supervise_training(
     if process.returncode != 0 or listener.report is None:
         raise _explain(process.returncode, output.last_error_lines)
     return listener.report
+
+
+@contextlib.contextmanager
+def ready_process() -> Iterator[None]:
+    """Keep a process ready, while the block runs, that imports what a training needs before it is known what to train.
+
+    The first :func:`supervise_training` in the block takes it. If none does, it is ended with the block.
+    """
+    waiting = [_start_process()]
+    token = _waiting.set(waiting)
+    try:
+        yield
+    finally:
+        _waiting.reset(token)
+        for process in waiting:
+            with process, _ended(process):
+                pass
+
+
+def _start_process() -> subprocess.Popen[bytes]:
+    """Start a process that waits for its job."""
+    return subprocess.Popen(  # noqa: S603 (this module, by this interpreter)
+        [sys.executable, "-m", "flows.training.process", str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=package_environment(),
+        # Ctrl-C on a terminal reaches the caller alone, and what the process starts can be ended with it.
+        start_new_session=True,
+    )
+
+
+def _give_job(process: subprocess.Popen[bytes], job: TrainingJob) -> None:
+    """Tell a process what to train; one that has died is noticed when it is waited for."""
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+            pipe.write(job.model_dump_json().encode())
 
 
 def _ignore_line(_line: str) -> None:

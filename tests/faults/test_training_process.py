@@ -15,7 +15,7 @@ import pytest
 import flows.training.supervisor
 from fixtures.recorded_stores import record_session
 from flows.reporting import ignore_note
-from flows.training import TrainingJob, supervise_training, train_here
+from flows.training import TrainingJob, ready_process, supervise_training, train_here
 from models.runs import EpochMetrics
 from sensorium_data.errors import RunError, UsageError
 
@@ -95,19 +95,34 @@ def test_it_trains_as_in_this_process_and_leaves_nothing_behind(store: Path, tmp
     lines: list[str] = []
     apart: list[EpochMetrics] = []
     here: list[EpochMetrics] = []
-    report = supervise_training(
-        tiny_job(store, tmp_path / "apart", max_epochs=2),
-        progress=ignore_note,
-        on_epoch=apart.append,
-        write_line=lines.append,
-    )
+    with ready_process():
+        (waiting,) = flows.training.supervisor._waiting.get()
+        report = supervise_training(
+            tiny_job(store, tmp_path / "apart", max_epochs=2),
+            progress=ignore_note,
+            on_epoch=apart.append,
+            write_line=lines.append,
+        )
     same = train_here(tiny_job(store, tmp_path / "here", max_epochs=2), progress=ignore_note, on_epoch=here.append)
     assert report.status == same.status == "trained"
     assert Path(report.run).name == Path(same.run).name
     assert [epoch.correlation for epoch in apart] == [epoch.correlation for epoch in here]
     pids = pids_in("\n".join(lines))
     assert len(pids) == 2
+    assert waiting.pid in pids
     wait_until_gone(*pids)
+
+
+def test_a_process_that_was_ready_for_nothing_is_gone_with_the_block() -> None:
+    with pytest.raises(KeyboardInterrupt), ready_process():
+        (waiting,) = flows.training.supervisor._waiting.get()
+        assert is_alive(waiting.pid)
+        raise KeyboardInterrupt
+    assert not is_alive(waiting.pid)
+    # If the one that started it ends without a word, too.
+    command = [sys.executable, "-m", "flows.training.process", str(os.getpid())]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    assert done.stdout == done.stderr == b""
 
 
 def test_a_known_error_arrives_in_the_same_words(store: Path, tmp_path: Path) -> None:
