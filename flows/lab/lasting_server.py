@@ -128,7 +128,7 @@ def join_lasting_server(home: Path | None = None, *, idle_s: float) -> LastingSe
         If a server does not fit and cannot be ended, or a new one does not start.
     """
     bypass_proxies_for_loopback()
-    files = ServerFiles((home or default_home()).absolute())
+    files = ServerFiles((home or default_home()).resolve())
     make_folder(files.home)
     settings = digest_settings(os.environ, {**server_environment(files.home, 0), **EMBEDDED})
     while True:
@@ -154,7 +154,7 @@ def join_lasting_server(home: Path | None = None, *, idle_s: float) -> LastingSe
 
 def find_lasting_server(home: Path | None = None) -> ServerRecord | None:
     """Return what the server of a home says of itself if one runs, whether it answers or not, else None."""
-    files = ServerFiles((home or default_home()).absolute())
+    files = ServerFiles((home or default_home()).resolve())
     return _wait_for_record(files) if files.is_held() else None
 
 
@@ -176,7 +176,7 @@ def stop_lasting_server(home: Path | None = None) -> ServerRecord | None:
     ServerError
         If a command uses it, or the process cannot be told to be the server.
     """
-    files = ServerFiles((home or default_home()).absolute())
+    files = ServerFiles((home or default_home()).resolve())
     if not files.is_held():
         return None
     record = _wait_for_record(files)

@@ -146,21 +146,28 @@ class _Lasting:
 
     async def _end_when_unused(self, server: Any) -> None:
         poll_s = min(_MAX_POLL_S, self._record.idle_s / _POLLS_PER_IDLE_TIME)
-        while True:
-            await asyncio.sleep(poll_s)
-            if self._files.read() != self._record:
-                _logger.warning("the server's record is gone: it ends")
-                break
-            is_unused = not self._n_open and time.monotonic() - self._used_s >= self._record.idle_s
-            users = self._files.open_users()
-            if not try_lock(users, self._files.users):
-                self._used_s = time.monotonic()
-            elif is_unused or not self._is_sound():
-                # Kept until the process is gone: whoever wants a server waits for that, and starts another.
-                _logger.info("nobody has used the server for %.0f s: it ends", self._record.idle_s)
-                break
-            close_locked(users)
+        try:
+            while not (reason := self._find_reason_to_end()):
+                await asyncio.sleep(poll_s)
+        except OSError as error:
+            reason = f"its home cannot be read: {error}"
+        _logger.warning("the server ends: %s", reason)
         server.should_exit = True
+
+    def _find_reason_to_end(self) -> str:
+        """Return why the server should end now, or nothing."""
+        if self._files.read() != self._record:
+            return "its record is gone"
+        users = self._files.open_users()
+        if not try_lock(users, self._files.users):
+            self._used_s = time.monotonic()
+        elif not self._is_sound():
+            return "its database is gone"
+        elif not self._n_open and time.monotonic() - self._used_s >= self._record.idle_s:
+            # The lock is kept until the process is gone: whoever wants a server waits for that, and starts another.
+            return f"it was not used for {self._record.idle_s / 60:g} min"
+        close_locked(users)
+        return ""
 
 
 def _prepared(app: App, prepare: Callable[[], Awaitable[None]]) -> App:
