@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,10 +40,18 @@ def store(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prefect_server() -> Iterator[None]:
     """A server that flows of this process run on."""
     # Most tests need no Prefect, which takes seconds to import.
-    from prefect.testing.utilities import prefect_test_harness
+    from prefect.testing import utilities
 
-    with prefect_test_harness(server_startup_timeout=90):
-        yield
+    from flows.lab.database_template import find_template
+
+    # Prefect removes it when the interpreter ends.
+    folder = Path(tempfile.mkdtemp(dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
+    # As servers of commands do, which leave a template when there is none.
+    find_template().install(folder / "prefect-test.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utilities, "mkdtemp", lambda: str(folder))
+        with utilities.prefect_test_harness(server_startup_timeout=90):
+            yield
 
 
 @pytest.fixture(scope="module")
