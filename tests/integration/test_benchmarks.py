@@ -129,7 +129,7 @@ def test_orchestration_compares_the_pipeline_with_the_plain_functions(work: Path
     document = run_benchmark("orchestration", work, tmp_path, "--epochs", "1", "--rerun-trials", str(N_TRIALS))
     rows, (added,) = document["tables"].values()
     whole = {row["what"]: row["whole, s"] for row in rows}
-    assert len(whole) == 5
+    assert len(whole) == 7
     assert all(seconds > 0 for seconds in whole.values())
     assert added["added by Prefect, s"] == pytest.approx(whole["flow"] - whole["plain functions"])
 
