@@ -12,6 +12,7 @@ from typing import Any
 
 from sensorium_data.files import digest_bytes
 from sensorium_data.frames import OFFICIAL_FRAMES_NOTE
+from sensorium_data.markdown import write_table
 from sensorium_data.predictions import RunRecord
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.sessions import find_session
@@ -80,7 +81,7 @@ def write_card(record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
         "divided by their standard deviation over trials, frame by frame).",
         *([f"Note: {OFFICIAL_FRAMES_NOTE}."] if identity["frames"] == "official" else []),
         "## Files",
-        _table(
+        write_table(
             ["zip", "bytes", "SHA-256", "rows", "holds"],
             [[f["path"], f["size_bytes"], f["sha256"], f["n_rows"], ", ".join(f["members"])] for f in record["files"]],
         ),
@@ -89,7 +90,7 @@ def write_card(record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
         *_describe_mean(predictions),
         *(part for one in predictions for part in _describe_member(one)),
         "## Data",
-        _table(
+        write_table(
             ["session", "name", "digest of the session store"],
             [[find_session(name).alias, name, digest] for name, digest in sorted(identity["stores"].items())],
         ),
@@ -98,7 +99,7 @@ def write_card(record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
         *([] if digests else ["None: the predictions come from outside this package. Add how they were made."]),
         *(part for digest in digests for part in _describe_run(digest, runs.get(digest))),
         "## Software that wrote the zips",
-        _table(["package", "version"], list(record["software"].items())),
+        write_table(["package", "version"], list(record["software"].items())),
         "## To do it again",
         _fence(_commands(record, digests, runs), "sh"),
     ]
@@ -139,7 +140,7 @@ def _describe_member(one: Mapping[str, Any]) -> Iterable[str]:
         ["runs", ", ".join(one["runs"]) or "none"],
     ]
     yield f"### `{make_visible(one['url'])}`"
-    yield _table(["what", "value"], rows)
+    yield write_table(["what", "value"], rows)
     if one["attributes"]:
         yield _fence(json.dumps(one["attributes"], indent=2, sort_keys=True, ensure_ascii=False), "json")
 
@@ -163,7 +164,7 @@ def _describe_run(digest: str, run: RunRecord | None) -> Iterable[str]:
         return
     yield f"### `{Path(run.path).name}`"
     yield f"Weights (`model.safetensors`): SHA-256 {digest}. Trained on:"
-    yield _table(
+    yield write_table(
         ["session", "digest of the session store"],
         [[find_session(name).alias, of] for name, of in sorted(run.sessions.items())],
     )
@@ -201,13 +202,6 @@ def _weights(weights: Sequence[float]) -> str:
     if len(set(weights)) < 2:
         return ""
     return " --weights " + ",".join(repr(weight).removesuffix(".0") for weight in weights)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(
-        f"| {' | '.join(make_visible(str(cell)).replace('|', '&#124;') for cell in line)} |" for line in lines
-    )
 
 
 def _fence(text: str, language: str) -> str:
