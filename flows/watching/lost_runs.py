@@ -1,4 +1,4 @@
-"""What earlier runs that crashed have left on the server: task runs and subflow runs that are shown as running."""
+"""What runs that are over have left on the server: task runs and subflow runs shown as running, and progress."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterType,
     FlowFilter,
     FlowFilterId,
     FlowRunFilter,
@@ -23,7 +25,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Crashed
 
-__all__ = ["close_lost_runs"]
+__all__ = ["close_lost_runs", "delete_progress"]
 
 # Two runs of a flow that agree in these do the same work.
 _SAME = ("store", "sessions", "preset", "runs", "overrides", "folds", "fold", "predictions", "tiers", "out")
@@ -36,6 +38,7 @@ _MESSAGE = "Its flow run has crashed. The same work was started again."
 def close_lost_runs(client: SyncPrefectClient, run: FlowRun) -> int:
     """Report as crashed what is below earlier flow runs of the same work that have crashed, and return how many.
 
+    Their progress artifacts are deleted.
     Whoever is killed cannot tell the server what becomes of its tasks. The run of a process that was taken for
     crashed and is alive reports again by itself.
 
@@ -56,7 +59,18 @@ def close_lost_runs(client: SyncPrefectClient, run: FlowRun) -> int:
     return _close_below(client, same) if same else 0
 
 
+def delete_progress(client: SyncPrefectClient, runs: Sequence[UUID]) -> None:
+    """Delete the progress artifacts of flow runs that are over."""
+    left = client.read_artifacts(
+        artifact_filter=ArtifactFilter(type=ArtifactFilterType(any_=["progress"])),
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(runs))),
+    )
+    for artifact in left:
+        client.delete_artifact(artifact.id)
+
+
 def _close_below(client: SyncPrefectClient, runs: Sequence[UUID]) -> int:
+    delete_progress(client, runs)
     tasks = client.read_task_runs(
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(runs))),
         task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_UNFINISHED))),

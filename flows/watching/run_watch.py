@@ -27,7 +27,7 @@ from prefect.states import Cancelled, Running
 
 from flows.watching.kept_lines import KEPT_LINES
 from flows.watching.lease import outlives_its_lease
-from flows.watching.lost_runs import close_lost_runs
+from flows.watching.lost_runs import close_lost_runs, delete_progress
 from flows.watching.server import Connect, is_absence, quick_client, wait_for_server, warn
 from sensorium_data.counting import count_things
 from sensorium_data.errors import RunError
@@ -152,7 +152,7 @@ class RunWatch:
                 KEPT_LINES.release()
                 return
             self.look(is_last=True)
-        late, self._late = self._late, []
+        late, self._late = [*self._late, self._clear_progress], []
         for send in late:
             try:
                 send()
@@ -165,6 +165,13 @@ class RunWatch:
         if wait_for_server(connect=self._connect):
             with self._connect() as client:
                 client.set_flow_run_state(self._run.id, Cancelled(message=_CANCELED), force=True)
+                with suppress(Exception):
+                    delete_progress(client, [self._run.id])
+
+    def _clear_progress(self) -> None:
+        """Delete the progress of work that ended early: what was completed has deleted its own."""
+        with self._connect() as client:
+            delete_progress(client, [self._run.id])
 
     def _report_alive(self, client: SyncPrefectClient, state: State[Any], *, is_last: bool) -> None:
         # The engine may have reported the end that this thread has not seen yet, and that is to stay.

@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.schemas.filters import FlowFilter, FlowRunFilter, TaskRunFilter
-from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.client.schemas.filters import ArtifactFilter, FlowFilter, FlowRunFilter, TaskRunFilter
+from prefect.client.schemas.objects import Artifact, FlowRun, State, TaskRun
 from prefect.states import Completed, Crashed, Running
 
 from flows.watching.lost_runs import close_lost_runs
@@ -25,6 +25,7 @@ class Server:
 
     flow_runs: list[tuple[FlowRun, UUID | None]] = field(default_factory=list)
     task_runs: list[TaskRun] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)
 
     def add(self, state: State[Any], *, parent: UUID | None = None, flow: UUID = FLOW, **parameters: object) -> FlowRun:
         run = FlowRun(id=uuid4(), flow_id=flow, state=state, state_type=state.type, parameters=WORK | parameters)
@@ -61,6 +62,15 @@ class Server:
         types: Sequence[object] = task_run_filter.state.type.any_ or ()
         runs = flow_run_filter.id.any_ or ()
         return [one for one in self.task_runs if one.flow_run_id in runs and one.state_type in types]
+
+    def read_artifacts(self, *, artifact_filter: ArtifactFilter, flow_run_filter: FlowRunFilter) -> list[Artifact]:
+        assert artifact_filter.type
+        assert flow_run_filter.id
+        kinds, runs = artifact_filter.type.any_ or (), flow_run_filter.id.any_ or ()
+        return [one for one in self.artifacts if one.type in kinds and one.flow_run_id in runs]
+
+    def delete_artifact(self, artifact: UUID) -> None:
+        self.artifacts = [one for one in self.artifacts if one.id != artifact]
 
     def set_flow_run_state(self, run: UUID, state: State[Any], *, force: bool) -> None:
         assert force
@@ -116,3 +126,14 @@ def test_parts_of_a_run_that_crashed_are_closed_with_their_tasks(server: Server)
     assert lost.state is not None
     assert lost.state.is_crashed()
     assert all(one.state is not None and one.state.is_crashed() for one in tasks)
+
+
+def test_the_progress_of_what_crashed_is_deleted_and_what_it_found_stays(server: Server) -> None:
+    whole = server.add(Crashed())
+    part = server.add(Running(), parent=whole.id, flow=OTHER_FLOW, store="")
+    other = server.add(Crashed(), store="/other/store")
+    for run in (whole, part, other):
+        server.artifacts += [Artifact(flow_run_id=run.id, type=kind, key="k") for kind in ("progress", "table")]
+    close(server)
+    left = [(one.flow_run_id, one.type) for one in server.artifacts]
+    assert left == [(whole.id, "table"), (part.id, "table"), (other.id, "progress"), (other.id, "table")]

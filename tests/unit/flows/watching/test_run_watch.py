@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import Artifact, FlowRun, State
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Running
 
 import flows.watching.run_watch
@@ -40,6 +40,7 @@ class Server:
     is_there: bool = True
     forced: list[bool] = field(default_factory=list)
     refusal: Exception | None = None
+    progress: list[Artifact] = field(default_factory=list)
 
     @contextmanager
     def connect(self) -> Iterator[Any]:
@@ -54,6 +55,12 @@ class Server:
     def set_flow_run_state(self, _run: UUID, state: State[Any], *, force: bool) -> None:
         self.state = state
         self.forced.append(force)
+
+    def read_artifacts(self, **_: object) -> list[Artifact]:
+        return list(self.progress)
+
+    def delete_artifact(self, artifact: UUID) -> None:
+        self.progress = [one for one in self.progress if one.id != artifact]
 
     def api_healthcheck(self, *, raises: bool = False) -> Exception | None:
         if self.is_there:
@@ -272,6 +279,13 @@ def test_a_run_that_has_crashed_meanwhile_is_alive_at_its_end(watched: Watched, 
     server.state = Crashed()
     watched.watch().finish()
     assert server.state.is_running()
+
+
+def test_progress_that_is_left_at_the_end_is_deleted(watched: Watched, server: Server) -> None:
+    for end in (RunWatch.finish, RunWatch.report_canceled):
+        server.progress = [Artifact(type="progress", key="progress-convert-f")]
+        end(watched.watch())
+        assert server.progress == []
 
 
 def test_the_end_waits_for_the_server(server: Server, clock: Clock) -> None:
