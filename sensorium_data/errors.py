@@ -38,7 +38,6 @@ _FOUND = MappingProxyType(
         errno.ENOTDIR: "a file where a folder is expected",
         errno.ENOTEMPTY: "a folder that is not empty",
         errno.ENAMETOOLONG: "a name that is too long for the file system",
-        errno.ELOOP: "links that lead to each other",
     }
 )
 

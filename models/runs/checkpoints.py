@@ -24,12 +24,13 @@ from sensorium_data.errors import RunError, describe_os_error
 from sensorium_data.files import digest_file, parse_json, read_regular, require_own_folder, sync_path
 from sensorium_data.names import find_name_problem
 
-__all__ = ["Checkpoint", "Checkpoints", "Position"]
+__all__ = ["Checkpoint", "Checkpoints", "Position", "list_checkpoint_files"]
 
 #: Raised whenever a checkpoint's files change their meaning.
 FORMAT_VERSION = 1
 
 _NAME = re.compile(r"epoch-\d{5}-step-\d{9}\.json")
+_OWN_NAME = re.compile(r"(epoch-\d{5}-step-\d{9}\.(json|safetensors)|best-epoch-\d{5}\.safetensors)(\.partial)?")
 
 
 class Position(pydantic.BaseModel):
@@ -252,9 +253,14 @@ class Checkpoints:
             except _DamagedError:
                 continue  # Nothing of it can be used; load() says so if it comes to that.
             kept |= {record.tensors.name, record.best_weights.name}
-        for path in self._folder.iterdir():
+        for path in list_checkpoint_files(self._folder):
             if path.name not in kept:
                 path.unlink()
+
+
+def list_checkpoint_files(folder: Path) -> list[Path]:
+    """Return the files in a folder of checkpoints that were written as such; whatever else lies there is left alone."""
+    return [path for path in folder.iterdir() if _OWN_NAME.fullmatch(path.name) and not path.is_dir()]
 
 
 class _DamagedError(Exception):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import platform
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ import torch
 from models.config import TrainingConfig, list_settings
 from models.registry import get_preset, preset_names
 from models.response_model import ResponseModel
-from models.runs.checkpoints import Checkpoints
+from models.runs.checkpoints import Checkpoints, list_checkpoint_files
 from models.runs.data import RunData
 from models.runs.files import CHECKPOINTS_FOLDER, MODEL_FILE, UNFINISHED
 from models.runs.location import RunsFolder
@@ -202,9 +202,13 @@ def has_checkpoint(partial: Path) -> bool:
 
 
 def remove_checkpoints(path: Path) -> None:
-    """Remove the checkpoints of a finished run, if there are any."""
-    if (path / CHECKPOINTS_FOLDER).is_dir():
-        shutil.rmtree(path / CHECKPOINTS_FOLDER)
+    """Remove the checkpoints of a finished run, if there are any; what else lies there stays."""
+    folder = path / CHECKPOINTS_FOLDER
+    if folder.is_dir():
+        for file in list_checkpoint_files(folder):
+            file.unlink()
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def describe_given(config: TrainingConfig) -> dict[str, Any]:

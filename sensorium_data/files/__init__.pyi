@@ -53,6 +53,7 @@ from .object_failures import describe_failure as describe_failure
 from .objects import Objects as Objects
 from .objects import open_objects as open_objects
 from .output_file import OutputFile as OutputFile
+from .output_file import refuse_owned_folder as refuse_owned_folder
 from .part_file import FileVersion as FileVersion
 from .part_file import PartFile as PartFile
 from .part_file import disk_errors as disk_errors
@@ -76,6 +77,8 @@ from .removal import require_own_folder as require_own_folder
 from .sealed_json import read_sealed as read_sealed
 from .sealed_json import seal as seal
 from .sealed_json import seal_text as seal_text
+from .sealed_text import has_own_seal as has_own_seal
+from .sealed_text import seal_end as seal_end
 from .stored_object import ObjectStatus as ObjectStatus
 from .stored_object import StoredObject as StoredObject
 from .stored_object import digest_bytes as digest_bytes

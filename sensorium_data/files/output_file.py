@@ -12,13 +12,24 @@ from pathlib import Path
 from sensorium_data.errors import UsageError, describe_os_error
 from sensorium_data.files.regular_file import open_regular
 
-__all__ = ["OutputFile"]
+__all__ = ["OutputFile", "refuse_owned_folder"]
 
-# As much of a file's beginning and of its end as tells what it is; Parquet says that at its end.
-_HEAD_SIZE_BYTES = 4096
-_TAIL_SIZE_BYTES = 65_536
+# What is written so is smaller.
+_MAX_SIZE_BYTES = 2**28
 # A folder with this is a session's, predictions' or a run's, and holds nothing else.
 _LEDGER = "ledger.json"
+
+
+def refuse_owned_folder(folder: Path, what: str) -> None:
+    """Raise a :class:`UsageError` if a folder belongs to a stored session, predictions or a run, or lies in one."""
+    owner = next((one for one in (folder, *folder.parents) if (one / _LEDGER).is_file()), None)
+    if owner is not None:
+        raise UsageError(
+            f"{what} cannot be written into a stored session, predictions or a run",
+            path=folder,
+            found=f"{owner}, which has a list of what belongs to it",
+            remedy="name another folder",
+        )
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class OutputFile:
     endings : tuple of str
         How its name may end, with the dot, in small letters; the usual one first.
     is_one : callable
-        Whether a file is of this kind that begins and ends with these bytes; between them something may be left out.
+        Whether a file that holds these bytes is of this kind, and as it was written.
     """
 
     what: str
@@ -61,21 +72,14 @@ class OutputFile:
             )
         with self._refuse_unwritable(path):
             target = _follow(path)
-            if target.exists() and not self.is_one(_read_ends(target)):
+            if target.exists() and not self._may_replace(target):
                 raise UsageError(
                     f"another file lies where {self.what} is to be written",
                     path=path,
-                    expected=f"an earlier {self.what.removeprefix('the ')}, or nothing",
+                    expected=f"an earlier {self.what.removeprefix('the ')} that nobody changed, or nothing",
                     remedy="choose another name, or move the file",
                 )
-            owner = next((one for one in target.parents if (one / _LEDGER).is_file()), None)
-            if owner is not None:
-                raise UsageError(
-                    f"{self.what} cannot be written into a stored session, predictions or a run",
-                    path=path,
-                    found=f"{owner}, which has a list of what belongs to it",
-                    remedy="name a file in another folder",
-                )
+            refuse_owned_folder(target.parent, self.what)
             with tempfile.TemporaryFile(dir=target.parent if target.parent.exists() else target.parent.parent):
                 pass
 
@@ -105,6 +109,11 @@ class OutputFile:
                 partial.unlink(missing_ok=True)
                 raise
 
+    def _may_replace(self, path: Path) -> bool:
+        """Whether an earlier file of this kind lies there, as it was written."""
+        with open(open_regular(path), "rb") as file:
+            return os.fstat(file.fileno()).st_size <= _MAX_SIZE_BYTES and self.is_one(file.read())
+
     @contextmanager
     def _refuse_unwritable(self, path: Path) -> Iterator[None]:
         try:
@@ -121,11 +130,3 @@ class OutputFile:
 def _follow(path: Path) -> Path:
     """Return the file that a path means: what a link names, or the path itself."""
     return Path(os.path.realpath(path))
-
-
-def _read_ends(path: Path) -> bytes:
-    """Return the first and the last bytes of a file."""
-    with open(open_regular(path), "rb") as file:
-        head = file.read(_HEAD_SIZE_BYTES)
-        file.seek(max(len(head), file.seek(0, os.SEEK_END) - _TAIL_SIZE_BYTES))
-        return head + file.read()

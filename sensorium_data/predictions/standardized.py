@@ -211,9 +211,9 @@ class StandardizedPredictions:
                 "the predictions are of other neurons than the recording",
                 session=self.session,
                 path=self._path,
-                found=count_things(predicted.size, "neuron"),
-                expected=f"the {recorded.size} of {self._store}, or some of them, in their order",
-                remedy="give the store that was predicted",
+                found=f"{count_things(predicted.size, 'neuron')}, {len(rows)} of them the recording's",
+                expected=f"the {recorded.size} in {self._store.url}, or some of them, in their order",
+                remedy="give the store that was predicted, or predict again if the session has a newer version",
             )
         return rows
 

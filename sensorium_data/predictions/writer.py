@@ -450,13 +450,32 @@ def _claim_folder(folder: Path) -> int | None:
 
 
 def _empty_folder(folder: Path) -> None:
-    """Remove what an interrupted writer left."""
-    entries = list(folder.iterdir())
-    if entries and not any(entry.name == METADATA_KEY for entry in entries):
-        raise PredictionsError(
-            "a folder of something else is in the way", path=folder, remedy="remove it, or choose another name"
-        )
+    """Remove what an interrupted writer left, unless it holds finished trials or is something else."""
+    place = LocalObjects(folder)
+    if any(folder.iterdir()):
+        if not _is_unfinished(place):
+            raise PredictionsError(
+                "a folder of something else is in the way", path=folder, remedy="move it, or choose another name"
+            )
+        n_trials = sum(len(WrittenTrials(place.child(name)).read()) for name in place.folders() or ())
+        if n_trials:
+            raise PredictionsError(
+                "an interrupted prediction of something else is there",
+                path=folder,
+                found=f"{count_things(n_trials, 'finished trial')} of other runs, tiers, sessions or settings",
+                remedy="finish it with the arguments that it had, remove the folder, or choose another name",
+            )
     empty_folder(folder)
+
+
+def _is_unfinished(place: LocalObjects) -> bool:
+    """Whether a folder holds nothing but what an interrupted writer of predictions left."""
+    try:
+        attributes = parse_json(place.read(METADATA_KEY))["attributes"]
+        is_begun = attributes["kind"] == PREDICTIONS_KIND and "content_digest" not in attributes
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+    return is_begun and not place.exists(LEDGER_KEY)
 
 
 def _pad(

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from sensorium_data.counting import count_things
-from sensorium_data.files import OutputFile
+from sensorium_data.files import OutputFile, has_own_seal, seal_end
 from sensorium_data.quality.pictures import (
     CellMap,
     DepthChart,
@@ -38,8 +38,8 @@ _MISSING = "–"
 _SYMBOLS = {Outcome.FAILED: "✕", Outcome.NOTED: "○", Outcome.PASSED: "✓"}
 
 
-def _is_report(ends: bytes) -> bool:
-    return ends.lstrip().startswith(b"<!doctype html>") and b"<title>Quality of " in ends
+def _is_report(data: bytes) -> bool:
+    return b"<title>Quality of " in data and has_own_seal(data) is True
 
 
 #: The report as a file: what its name ends with, and what it may replace.
@@ -56,7 +56,7 @@ def write_report(path: Path, quality: StoreQuality) -> None:
     """
     page = render_report(quality)
     with REPORT_FILE.replace(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(seal_end(page), encoding="utf-8")
 
 
 def render_report(quality: StoreQuality) -> str:

@@ -13,7 +13,15 @@ from importlib.resources import files
 from typing import Any
 
 from sensorium_data.counting import count_things
-from sensorium_data.files import LocalObjects, Objects, OutputFile
+from sensorium_data.files import (
+    LocalObjects,
+    Objects,
+    OutputFile,
+    has_own_seal,
+    read_sealed,
+    seal_end,
+    seal_text,
+)
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.scoring.benchmark import TIERS, BenchmarkReport
 from sensorium_data.scoring.table import AGGREGATIONS, ALL_STIMULI
@@ -23,12 +31,8 @@ from sensorium_data.visible_text import show_value
 __all__ = ["ClassChart", "draw_classes", "render_benchmark", "require_benchmark_writable", "write_benchmark"]
 
 _FILES = {
-    "benchmark.html": OutputFile(
-        "the benchmark's page", (".html",), lambda ends: b"<title>Open benchmark on the old mice</title>" in ends
-    ),
-    "benchmark.json": OutputFile(
-        "the benchmark's JSON", (".json",), lambda ends: ends.startswith(b'{\n  "kind": "benchmark",')
-    ),
+    "benchmark.html": OutputFile("the benchmark's page", (".html",), lambda data: _is_page(data)),
+    "benchmark.json": OutputFile("the benchmark's JSON", (".json",), lambda data: _is_json(data)),
 }
 _TEMPLATE = "benchmark.html.j2"
 _MISSING = "–"
@@ -94,8 +98,9 @@ def write_benchmark(report: BenchmarkReport, folder: Objects) -> str:
         If the folder cannot be written.
     """
     require_benchmark_writable(folder)
-    folder.write("benchmark.json", report.to_json().encode() + b"\n")
-    folder.write("benchmark.html", render_benchmark(report).encode())
+    document = report.to_json().replace("{", '{\n  "digest": "",', 1)
+    folder.write("benchmark.json", seal_text(f"{document}\n"))
+    folder.write("benchmark.html", seal_end(render_benchmark(report)).encode())
     return folder.locate("benchmark.html")
 
 
@@ -110,6 +115,18 @@ def require_benchmark_writable(folder: Objects) -> None:
     if isinstance(folder, LocalObjects) and folder.root.exists():
         for name, kind in _FILES.items():
             kind.require_writable(folder.root / name)
+
+
+def _is_page(data: bytes) -> bool:
+    return b"<title>Open benchmark on the old mice</title>" in data and has_own_seal(data) is True
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        document, is_sealed = read_sealed(data)
+    except ValueError:
+        return False
+    return is_sealed and document.get("kind") == "benchmark"
 
 
 def render_benchmark(report: BenchmarkReport) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +14,7 @@ import pandas as pd
 
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
-from sensorium_data.files import OutputFile
+from sensorium_data.files import OutputFile, digest_bytes
 from sensorium_data.schema import FRAME_RATE_HZ
 from sensorium_data.scoring.table import ALL_STIMULI, ScoreTable
 from sensorium_data.scoring.trials import ScoredSession
@@ -25,9 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["PICTURE_FILE", "choose_tier", "draw_scores"]
 
 #: The picture as a file: what its name ends with, and what it may replace.
-PICTURE_FILE = OutputFile("the picture of scores", (".png",), lambda ends: _is_picture(ends))
-# What the picture says of itself.
+PICTURE_FILE = OutputFile("the picture of scores", (".png",), lambda data: _is_picture(data))
+# The keyword of a text in the picture, and the size of a PNG's last chunk.
 _TITLE = "Scores by sensorium-pipeline"
+_PNG_END_SIZE_BYTES = 12
 
 _BLUE, _ORANGE, _GRAY = "#2b6cb0", "#dd6b20", "#718096"
 _SCORE = "single_trial_correlation"
@@ -126,12 +130,24 @@ def draw_scores(
     _draw_maps(middle, scores)
     best = max(scores, key=lambda session: scores[session][_SCORE].mean())
     _draw_traces(below, table, open_store(store), truth, chosen, best)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
     with PICTURE_FILE.replace(Path(path)) as partial:
-        figure.savefig(partial, dpi=110, format="png", metadata={"Title": _TITLE})
+        partial.write_bytes(_seal_picture(picture.getvalue()))
 
 
-def _is_picture(ends: bytes) -> bool:
-    return ends.startswith(b"\x89PNG\r\n\x1a\n") and f"Title\0{_TITLE}".encode() in ends
+def _seal_picture(data: bytes) -> bytes:
+    """Return a PNG with a last text before its end that holds the digest of what stands above."""
+    body, end = data[:-_PNG_END_SIZE_BYTES], data[-_PNG_END_SIZE_BYTES:]
+    text = b"tEXt" + f"{_TITLE}\0{digest_bytes(body)}".encode()
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    return body + chunk + end
+
+
+def _is_picture(data: bytes) -> bool:
+    size_bytes = len(_seal_picture(data)) - len(data)
+    unsealed = data[: -_PNG_END_SIZE_BYTES - size_bytes] + data[-_PNG_END_SIZE_BYTES:]
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and data == _seal_picture(unsealed)
 
 
 def _draw_distributions(axes: Axes, scores: dict[str, pd.DataFrame]) -> None:

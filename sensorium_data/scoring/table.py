@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sensorium_data.errors import PredictionsError, UsageError
-from sensorium_data.files import OutputFile
+from sensorium_data.files import OutputFile, digest_bytes
 from sensorium_data.frames import PARQUET_MAGIC, FramesProfile
 from sensorium_data.scoring.bootstrap import Bootstrap, Resampled
 from sensorium_data.scoring.depth import tabulate_depths
@@ -34,13 +34,13 @@ __all__ = [
     "session_weights",
 ]
 
-# In the metadata of the Parquet file, which stand at its end.
-_NEURONS_MARK = b"scores of neurons by sensorium-pipeline"
+# In the metadata of the Parquet file: the digest of its values.
+_NEURONS_KEY = b"sensorium_scores_of_neurons"
 #: The scores of every neuron as a file: what its name ends with, and what it may replace.
 NEURONS_FILE = OutputFile(
     "the Parquet file of scores",
     (".parquet",),
-    lambda ends: ends.startswith(PARQUET_MAGIC) and _NEURONS_MARK in ends,
+    lambda data: _is_neurons_file(data),
 )
 
 #: In the column ``stimulus``: whatever the trials show.
@@ -272,10 +272,10 @@ class ScoreTable:
 
         self.require_scores()
         with NEURONS_FILE.replace(Path(path)) as partial:
-            table = pa.Table.from_pandas(self.to_neuron_frame(), preserve_index=False)
-            pq.write_table(
-                table.replace_schema_metadata({**table.schema.metadata, "sensorium": _NEURONS_MARK}), partial
-            )
+            frame = self.to_neuron_frame()
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            metadata = {**table.schema.metadata, _NEURONS_KEY: _digest_neurons(frame)}
+            pq.write_table(table.replace_schema_metadata(metadata), partial)
 
     def _describe(self) -> dict[str, Any]:
         return {
@@ -286,6 +286,26 @@ class ScoreTable:
             "confidence": self.bootstrap.confidence,
             "simulated": list(self.simulated),
         }
+
+
+def _is_neurons_file(data: bytes) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not data.startswith(PARQUET_MAGIC):
+        return False
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError):
+        return False
+    mark = (table.schema.metadata or {}).get(_NEURONS_KEY)
+    return mark is not None and mark == _digest_neurons(table.to_pandas())
+
+
+def _digest_neurons(frame: pd.DataFrame) -> bytes:
+    """Return a digest of a table's columns and values, by which a changed file is known."""
+    rows = pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()
+    return digest_bytes(json.dumps([str(name) for name in frame.columns]).encode() + rows).encode()
 
 
 def make_score_table(

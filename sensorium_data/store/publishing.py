@@ -19,6 +19,7 @@ from sensorium_data.files import (
     describe_damage,
     is_stand_in,
     open_locked,
+    open_regular,
     parse_json,
     with_locked_file,
 )
@@ -61,6 +62,9 @@ ROOT_LOCK = "root"
 N_LOCK_FOLDER_TRIES = 1000
 #: The title of a store's root group.
 ROOT_TITLE = "SENSORIUM session stores"
+
+# Runs and predictions say in the beginning of their ledgers what they are.
+_LEDGER_HEAD_SIZE_BYTES = 256
 
 
 @contextlib.contextmanager
@@ -309,8 +313,17 @@ def list_published(objects: Objects) -> tuple[Session, ...] | None:
 
 def _is_group(objects: LocalObjects, session: Session, folder: str) -> bool:
     # A group whose metadata were lost is damaged, and not gone. The user's own Zarr groups have no ledger.
-    has_ledger = (objects.root / folder / LEDGER_KEY).is_file()
-    return has_ledger or (session.is_described and (objects.root / folder / METADATA_KEY).is_file())
+    is_ledgered = (objects.root / folder / LEDGER_KEY).is_file() and not _is_other_kind(objects, folder)
+    return is_ledgered or (session.is_described and (objects.root / folder / METADATA_KEY).is_file())
+
+
+def _is_other_kind(objects: LocalObjects, folder: str) -> bool:
+    """Whether a folder with a ledger is a run or predictions, whose ledgers say so where they begin."""
+    try:
+        with open(open_regular(objects.root / folder / LEDGER_KEY), "rb") as file:
+            return b'"kind": ' in file.read(_LEDGER_HEAD_SIZE_BYTES)
+    except OSError:
+        return False
 
 
 def compose_root(

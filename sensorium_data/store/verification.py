@@ -11,7 +11,7 @@ from sensorium_data.errors import StoreError
 from sensorium_data.files import Objects
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
-from sensorium_data.store.groups import repair_command
+from sensorium_data.store.groups import ingest_command, repair_command
 from sensorium_data.store.ledger import LEDGER_KEY, ObjectLedger
 from sensorium_data.store.movie_ids import LINKS_KEY
 from sensorium_data.store.movie_screens import find_screen_problems
@@ -19,7 +19,7 @@ from sensorium_data.store.open import Store
 from sensorium_data.store.publishing import compose_root
 from sensorium_data.store.template import METADATA_KEY
 from sensorium_data.store.verified_objects import VerifiedObjects
-from sensorium_data.store.versions import VERSIONS_KEY
+from sensorium_data.store.versions import VERSIONS_KEY, find_newer_groups
 
 __all__ = ["VerificationReport", "find_object_problems", "verify_objects", "verify_root"]
 
@@ -178,6 +178,11 @@ def verify_root(store: Store) -> VerificationReport:
     problems += [f"{LINKS_KEY}: {problem}" for problem in _find_link_problems(store)]
     screens = find_screen_problems(store.objects, {_group_of(store, session) for session in store.sessions})
     problems += [f"{key}: {problem}" for key, problem in screens.items()]
+    overlooked = find_newer_groups(store.objects, store.sessions, store.versions)
+    problems += [
+        f"{group}: newer than {store.group(session)}, which counts as the current version"
+        for session, group in overlooked
+    ]
     metadata = store.root_metadata
     lost: list[Session] = []
     try:
@@ -195,6 +200,9 @@ def verify_root(store: Store) -> VerificationReport:
     remedy = f"{' and '.join(commands)} {'write' if lost[1:] else 'writes'} these files again"
     if not commands:
         remedy = "ingest into it"
+    if overlooked:
+        taken_up = " and ".join(f"`{ingest_command(store.objects, *one)}`" for one in overlooked)
+        remedy = f"{taken_up} takes up the newer version, if its archive is still there; then {remedy}"
     return VerificationReport("", "sessions", len(names), len(metadata or b""), tuple(problems), remedy)
 
 

@@ -10,7 +10,7 @@ session does. The root's metadata are written afterwards and name the groups too
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from sensorium_data.errors import StoreError
 from sensorium_data.files import Objects, parse_json, read_sealed, seal
@@ -20,6 +20,7 @@ from sensorium_data.store.template import METADATA_KEY
 __all__ = [
     "VERSIONS_KEY",
     "current_group",
+    "find_newer_groups",
     "next_group",
     "point_to",
     "read_root_versions",
@@ -139,6 +140,27 @@ def _names_others(objects: Objects) -> bool:
     except ValueError:
         return True
     return False
+
+
+def find_newer_groups(
+    objects: Objects, sessions: Iterable[Session], versions: Mapping[str, str]
+) -> list[tuple[Session, str]]:
+    """Return the versions of sessions that are newer than those that count, with their groups, the newest of each.
+
+    A killed writer leaves one until it goes on. Otherwise what said that it counts was lost.
+    """
+    known = {session.name: session for session in sessions}
+    newer: dict[str, str] = {}
+    for group in objects.folders() or ():
+        name = session_name_of(group)
+        current = newer.get(name, versions.get(name, name))
+        if (
+            name in known
+            and version_number(group) > version_number(current)
+            and objects.exists(f"{group}/{METADATA_KEY}")
+        ):
+            newer[name] = group
+    return [(known[name], group) for name, group in sorted(newer.items())]
 
 
 def write_versions(objects: Objects, versions: Mapping[str, str]) -> None:

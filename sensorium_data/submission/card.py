@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sensorium_data.files import digest_bytes
+from sensorium_data.files import seal_end
 from sensorium_data.frames import OFFICIAL_FRAMES_NOTE
 from sensorium_data.markdown import write_table
 from sensorium_data.predictions import RunRecord
@@ -19,10 +19,8 @@ from sensorium_data.sessions import find_session
 from sensorium_data.submission.sources import Entry
 from sensorium_data.visible_text import make_lines_visible, make_visible
 
-__all__ = ["card_title", "describe_predictions", "describe_software", "is_written_card", "write_card"]
+__all__ = ["card_title", "describe_predictions", "describe_software", "write_card"]
 
-# A comment in Markdown.
-_SEAL = "<!-- SHA-256 of the text above:"
 _PACKAGES = ("sensorium-pipeline", "numpy", "pyarrow", "zarr", "xarray")
 # What a predictions store says of itself under other headings of the card.
 _SHOWN_ELSEWHERE = frozenset(
@@ -103,20 +101,7 @@ def write_card(record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
         "## To do it again",
         _fence(_commands(record, digests, runs), "sh"),
     ]
-    body = make_lines_visible("\n\n".join(parts)) + "\n\n"
-    return body + _seal_line(body.encode())
-
-
-def is_written_card(data: bytes) -> bool | None:
-    """Whether bytes are a model card as :func:`write_card` wrote it; None if an earlier version wrote no digest."""
-    body, found, _ = data.rpartition(_SEAL.encode())
-    if not found:
-        return None
-    return data == body + _seal_line(body).encode()
-
-
-def _seal_line(body: bytes) -> str:
-    return f"{_SEAL} {digest_bytes(body)} -->\n"
+    return seal_end(make_lines_visible("\n\n".join(parts)) + "\n\n")
 
 
 def _describe_simulated(predictions: Sequence[Mapping[str, Any]]) -> Iterable[str]:

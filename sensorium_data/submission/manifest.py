@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from sensorium_data.errors import SubmissionError
+from sensorium_data.errors import StoreError, SubmissionError
 from sensorium_data.files import (
     LocalObjects,
     Objects,
@@ -69,10 +69,12 @@ def is_changed(place: Objects, stem: str, name: str, data: bytes) -> bool:
 
 
 def is_manifest(place: Objects, stem: str) -> bool:
-    """Whether the file that has the name of a list of digests is one."""
+    """Whether what has the name of a list of digests is one, or nothing has it."""
     try:
         _read_manifest(place, stem)
-    except SubmissionError:
+    except FileNotFoundError:
+        return True
+    except (StoreError, SubmissionError):
         return False
     return True
 

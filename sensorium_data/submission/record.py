@@ -73,7 +73,7 @@ def read_own_digests(place: LocalObjects, name: str, keys: Set[str]) -> tuple[di
             path=place.locate(name),
             found=describe_damage(error),
             expected="a free name, or the record that was written here",
-            remedy="move it and the files beside it, or name another folder with --out",
+            remedy="move it and the files beside it, or name another folder",
         ) from error
     return digests, is_sealed
 

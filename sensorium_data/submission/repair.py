@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from sensorium_data.errors import SubmissionError, describe_os_error
-from sensorium_data.files import LocalObjects, digest_file, make_folder
+from sensorium_data.files import LocalObjects, digest_file, make_folder, refuse_owned_folder
 from sensorium_data.frames import FramesProfile, zip_members
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
@@ -24,7 +24,7 @@ from sensorium_data.store import Store, StoreLike, exclusive_access, is_locked, 
 from sensorium_data.submission.corrected_rows import CorrectedRows
 from sensorium_data.submission.expectation import read_expectation
 from sensorium_data.submission.findings import ValidationReport
-from sensorium_data.submission.manifest import holds_manifest, update_manifest
+from sensorium_data.submission.manifest import holds_manifest, is_manifest, update_manifest
 from sensorium_data.submission.reader import parquet_reader
 from sensorium_data.submission.record import (
     FIXED,
@@ -142,6 +142,7 @@ def repair_submission(
         if record is not None and _is_done(place, record):
             return _report(folder, "already done", record)
         _refuse_own_names(place, files)
+        refuse_owned_folder(folder, "a corrected copy")
         make_folder(folder)
         with (
             exclusive_access(place, REPAIR_LOCK),
@@ -248,6 +249,13 @@ def _refuse_own_names(place: LocalObjects, files: Sequence[Path]) -> None:
                 remedy="rename it, or name another folder",
             )
     read_own_digests(place, _RECORD, _RECORD_KEYS)
+    if not is_manifest(place, FIXED):
+        raise SubmissionError(
+            "another file has the name of the list of digests",
+            path=place.locate(f"submission_{FIXED}.sha256"),
+            expected="a free name, or the list that was written here",
+            remedy="move it, or name another folder",
+        )
 
 
 def _require_no_zip(place: LocalObjects, record: Mapping[str, Any] | None) -> None:

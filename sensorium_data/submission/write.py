@@ -16,8 +16,11 @@ from sensorium_data.files import (
     RemoteObjects,
     digest_bytes,
     digest_file,
+    has_own_seal,
     make_folder,
     open_objects,
+    refuse_owned_folder,
+    temporary_of,
 )
 from sensorium_data.frames import MEMBER_NAMES, FloatType, FramesProfile, parse_float_type, parse_frames_profile
 from sensorium_data.predictions import RunRecord, find_runs
@@ -28,7 +31,6 @@ from sensorium_data.submission.card import (
     card_title,
     describe_predictions,
     describe_software,
-    is_written_card,
     write_card,
 )
 from sensorium_data.submission.findings import ValidationReport
@@ -199,12 +201,14 @@ def write_submission(
     ):
         # Nothing has to be written, so the disk may be a read-only one.
         return _report(place, plan, "already done", record, place.locate(_card_name(plan)))
+    refuse_owned_folder(folder, "a submission")
     try:
         make_folder(folder)
         # Who waits for another writer of the same submission finds it done.
         with exclusive_access(place, lock_name(plan.track)):
             for leftover in folder.glob(f".submission_{track}.*.tmp"):  # Of a killed writer.
-                leftover.unlink()
+                if temporary_of(leftover.name) is not None:
+                    leftover.unlink()
             record = _read_done(place, plan)
             status = "already done" if record is not None else "written"
             if record is None:
@@ -350,7 +354,7 @@ def _refuse_foreign(place: LocalObjects, plan: SubmissionPlan) -> dict[str, str]
                 raise _not_replaced(place, name, "the zip is not the one that was written here")
             there[name] = digest
     manifest = f"submission_{plan.track}.sha256"
-    if place.exists(manifest) and not is_manifest(place, plan.track):
+    if not is_manifest(place, plan.track):
         raise _not_replaced(place, manifest, "another file has the name of one of the submission's")
     # Before anything is written; a card of an earlier submission differs from what this one's will be.
     _refuse_foreign_card(place, plan, b"")
@@ -365,7 +369,7 @@ def _refuse_foreign_card(place: LocalObjects, plan: SubmissionPlan, text: bytes)
     data = place.read(name)
     if not data.startswith(card_title(plan.track).encode()):
         raise _not_replaced(place, name, "another file has the name of one of the submission's")
-    is_written = is_written_card(data)
+    is_written = has_own_seal(data)
     if is_written is None:
         is_written = digest_bytes(data) in manifest_digests(place, plan.track, name)
     if not is_written:

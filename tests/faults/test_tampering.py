@@ -30,7 +30,7 @@ from sensorium_data.predictions import (
 from sensorium_data.progress import ignore_progress
 from sensorium_data.scoring import compare_predictions, score_predictions
 from sensorium_data.sessions import find_session
-from sensorium_data.store import describe_store, open_session, open_store, verify_root
+from sensorium_data.store import ObjectLedger, describe_store, open_session, open_store, verify_root
 from sensorium_data.submission import write_submission
 from sensorium_data.testing.recordings import make_recording
 
@@ -571,3 +571,34 @@ def test_foreign_files_are_to_be_moved_and_nothing_is_to_be_removed(
     ((report,), failures) = verify_path(str(place), (), source=None, jobs=1, progress=ignore_progress)
     assert (report.problems, failures) == (("notes.txt: not in the ledger",), [])
     assert report.remedy == "move what is not in the ledger to another place"
+
+
+@pytest.mark.parametrize("root", ["lost", "older"])
+def test_a_newer_version_that_nothing_names_is_found(root: str, sound: Path, tmp_path: Path) -> None:
+    store, archives = shutil.copytree(sound, tmp_path / "store"), str(sound.parent / "archives")
+    (store / "versions.json").unlink()
+    if root == "lost":
+        (store / "zarr.json").unlink()
+    else:
+        metadata = (store / "zarr.json").read_bytes()
+        (store / "zarr.json").write_bytes(metadata.replace(f"{F.name}.v2".encode(), F.name.encode()))
+    convert_session(A, str(store), source=archives, repairs=True)
+    report = verify_root(open_store(store))
+    assert f"{F.name}.v2: newer than {F.name}, which counts as the current version" in report.problems
+    assert report.remedy.startswith(f"`sensorium ingest F --store {store} --source ")
+    convert_session(F, str(store), source=archives)
+    link_movies(str(store))
+    assert find_problems(store) == []
+    assert open_store(store).group("F") == f"{F.name}.v2"
+
+
+def test_a_run_or_predictions_in_a_store_are_no_sessions(
+    predicted: PredictedSessions, sound: Path, tmp_path: Path
+) -> None:
+    store = shutil.copytree(sound, tmp_path / "store")
+    shutil.copytree(predicted.root / "sound", store / "predictions")
+    run = store / "factorized3d-debug-71d9075b"
+    run.mkdir()
+    (run / "ledger.json").write_bytes(ObjectLedger({}).write("run"))
+    assert [session.alias for session in open_store(store)] == ["A", "F"]
+    assert find_problems(store) == []

@@ -297,16 +297,44 @@ def test_lost_trial_is_an_error_rather_than_nan(recorded: tuple[str, HandMadeSes
         open_predictions(str(tmp_path / "p"), "J")
 
 
-def test_interrupted_predictions_of_something_else_start_anew(
+def test_interrupted_predictions_of_something_else_are_kept(
     recorded: tuple[str, HandMadeSession], tmp_path: Path
 ) -> None:
     store, _ = recorded
     with pytest.raises(KeyboardInterrupt):
         write_one_and_raise(tmp_path / "p", store, KeyboardInterrupt(), identity="i")
+    told = r"p\.partial: an interrupted prediction of something else is there: found 1 finished trial of other runs"
+    with pytest.raises(PredictionsError, match=told), begin(tmp_path / "p", store, identity="another"):
+        pass
+    with begin(tmp_path / "p", store, identity="i") as writer:
+        assert writer.missing_trials("J") == (4,)
+        writer.write_trial("J", 4, random_trial(4, 60), first_frame=5)
+
+
+def test_interrupted_predictions_without_a_finished_trial_give_way(
+    recorded: tuple[str, HandMadeSession], tmp_path: Path
+) -> None:
+    store, _ = recorded
+    with pytest.raises(KeyboardInterrupt), begin(tmp_path / "p", store, identity="i"):
+        raise KeyboardInterrupt
     with begin(tmp_path / "p", store, identity="another") as writer:
         assert writer.missing_trials("J") == (4, 2)
         for trial, n_frames in ((4, 60), (2, 57)):
             writer.write_trial("J", trial, random_trial(trial, n_frames), first_frame=5)
+
+
+@pytest.mark.parametrize("kind", ["store", "predictions"])
+def test_other_stores_under_the_name_of_a_working_folder_are_kept(
+    recorded: tuple[str, HandMadeSession], tmp_path: Path, kind: str
+) -> None:
+    store, _ = recorded
+    if kind == "predictions":
+        write_oracle(tmp_path / "finished", store)
+    partial = shutil.copytree(store if kind == "store" else tmp_path / "finished", tmp_path / "p.partial")
+    before = sorted(partial.rglob("*"))
+    with pytest.raises(PredictionsError, match="a folder of something else is in the way"):
+        write_oracle(tmp_path / "p", store, identity="i")
+    assert sorted(partial.rglob("*")) == before
 
 
 def test_two_writers_of_one_store_are_kept_apart(recorded: tuple[str, HandMadeSession], tmp_path: Path) -> None:

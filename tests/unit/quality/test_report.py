@@ -257,6 +257,7 @@ def test_an_unwritable_path_is_refused_before_anything_is_read(
         ("archive.zip", b"PK", ("archive.zip", "found .zip, expected .html or .htm; name it archive.html")),
         ("ledger", None, ("found none, expected .html or .htm",)),
         ("page.html", b"<!doctype html><title>Mine</title>", ("another file lies where the quality report is",)),
+        ("page.html", b"<!doctype html><title>Quality of my notes</title>", ("another file lies where the quality",)),
         ("empty.htm", b"", ("another file lies where", "choose another name")),
     ],
 )
@@ -278,6 +279,11 @@ def test_an_earlier_report_is_replaced(quality: StoreQuality, tmp_path: Path) ->
         REPORT_FILE.require_writable(path)
         write_report(path, quality)
     assert [entry.name for entry in path.parent.iterdir()] == ["report.HTML"]
+    edited = path.read_bytes().replace(b"</body>", b"<p>my notes</p></body>", 1)
+    path.write_bytes(edited)
+    with pytest.raises(UsageError, match="another file lies where the quality report is to be written"):
+        write_report(path, quality)
+    assert path.read_bytes() == edited
 
 
 def test_command_writes_the_report_and_exits_with_1_if_a_check_failed(

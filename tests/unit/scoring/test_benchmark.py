@@ -260,10 +260,11 @@ def test_json_beside_the_page_has_the_same_numbers(report: BenchmarkReport, tmp_
     write_benchmark(report, open_objects(str(tmp_path)))
     for name in ("benchmark.html", "benchmark.json"):
         kept = (tmp_path / name).read_bytes()
-        (tmp_path / name).write_text("mine")
-        with pytest.raises(UsageError, match=f"{name}: another file lies where the benchmark's"):
-            write_benchmark(report, open_objects(str(tmp_path)))
-        assert (tmp_path / name).read_text() == "mine"
+        for mine in (b"mine", kept.replace(b"yours", b"other", 1), kept + b"<p>notes</p>"):
+            (tmp_path / name).write_bytes(mine)
+            with pytest.raises(UsageError, match=f"{name}: another file lies where the benchmark's"):
+                write_benchmark(report, open_objects(str(tmp_path)))
+            assert (tmp_path / name).read_bytes() == mine
         (tmp_path / name).write_bytes(kept)
 
 

@@ -243,7 +243,7 @@ def test_what_is_not_of_the_store_stays_and_is_named(store: Path, versions: list
 def test_locks_that_other_machines_do_not_see_protect_for_a_day_alone(
     where: str, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def flock(descriptor: int) -> None:
+    def flock(descriptor: int, is_shared: bool) -> None:
         # Of the file systems, that of the temporary files alone has locks.
         if not os.readlink(f"/proc/self/fd/{descriptor}").startswith(tempfile.gettempdir()):
             raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -270,9 +270,23 @@ def test_a_file_with_a_name_of_the_writer_is_not_replaced(recorded: Recorded, tm
     with pytest.raises(SubmissionError, match=rf"{name}: the file has the name of one that is written"):
         repair_submission([path], recorded.store, out=tmp_path)
     assert path.read_bytes() == before
-    with pytest.raises(SubmissionError, match=r"nothing: cannot be opened|another file has the name of the record"):
+    with pytest.raises(SubmissionError, match=r"nothing: cannot be opened|another file has the name of"):
         repair_submission([tmp_path / "nothing"], recorded.store, out=tmp_path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["text", "folder"])
+def test_another_file_in_the_place_of_the_digests_is_kept(recorded: Recorded, tmp_path: Path, kind: str) -> None:
+    path, out = make_zip(recorded, tmp_path, FINAL_BONUS), tmp_path / "out"
+    mine = out / "submission_fixed.sha256"
+    if kind == "folder":
+        mine.mkdir(parents=True)
+    else:
+        out.mkdir()
+        mine.write_text("my own notes")
+    with pytest.raises(SubmissionError, match=r"submission_fixed\.sha256: another file has the name of"):
+        repair_submission([path], recorded.store, out=out)
+    assert list(out.iterdir()) == [mine]
 
 
 def test_a_changed_zip_of_a_copy_is_told(recorded: Recorded, tmp_path: Path) -> None:

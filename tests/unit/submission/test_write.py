@@ -17,7 +17,7 @@ import sensorium_data.submission.write as submission_module
 import sensorium_data.submission.writer as writer_module
 from fixtures.session_stores import TrialFacts, write_session_store
 from fixtures.submissions import FINAL, FINAL_BONUS, LIVE, LIVE_BONUS, PREDICTED_TRIALS, Predicted, read_member, submit
-from sensorium_data.errors import PredictionsError, SubmissionError, UnknownNameError
+from sensorium_data.errors import PredictionsError, SubmissionError, UnknownNameError, UsageError
 from sensorium_data.frames import FRAMES_PROFILES, frames_of
 from sensorium_data.predictions import from_arrays
 from sensorium_data.sessions import Tier, Track
@@ -219,6 +219,20 @@ def test_damaged_record_is_told_and_not_replaced(predicted: Predicted, tmp_path:
     for path in tmp_path.iterdir():
         path.unlink()
     assert submit(predicted, tmp_path).status == "written"
+
+
+def test_temporary_files_of_somebody_else_stay(predicted: Predicted, tmp_path: Path) -> None:
+    mine, left = tmp_path / ".submission_main.backup.tmp", tmp_path / f".submission_main.json.{'0' * 32}.tmp"
+    mine.write_text("mine")
+    left.write_text("of a killed writer")
+    submit(predicted, tmp_path)
+    assert (mine.read_text(), left.exists()) == ("mine", False)
+
+
+def test_nothing_is_written_into_predictions(predicted: Predicted, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a submission cannot be written into a stored session, predictions or a run"):
+        submit(predicted, predicted.path)
+    assert not list(Path(predicted.path).glob("submission*"))
 
 
 def test_digests_of_files_that_somebody_added_are_kept(predicted: Predicted, tmp_path: Path) -> None:

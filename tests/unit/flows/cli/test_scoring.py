@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from matplotlib.image import imread
 
@@ -129,9 +131,20 @@ def test_scores_are_not_written_into_predictions_and_replace_only_scores(
     # A link is followed, and stays.
     assert table.is_symlink()
     assert pd.read_parquet(there)["neuron"].size > 0
-    pd.DataFrame({"mine": [1]}).to_parquet(there)
-    sensorium(*words, "--parquet", table).assert_refused("another file lies where the Parquet file of scores is")
-    assert pd.read_parquet(there).columns.tolist() == ["mine"]
+    written = pq.read_table(there)
+    shown = picture.read_bytes()
+    for mine in (
+        pa.table({"mine": ["sensorium_scores_of_neurons"]}),
+        written.append_column("mine", pa.nulls(len(written))),
+        written.slice(1),
+    ):
+        pq.write_table(mine, there)
+        sensorium(*words, "--parquet", table).assert_refused("another file lies where the Parquet file of scores is")
+        assert pq.read_table(there).equals(mine)
+    for changed in (shown[:-1], shown + b"mine", shown.replace(b"IDAT", b"IDAX", 1)):
+        picture.write_bytes(changed)
+        sensorium(*words, "--picture", picture).assert_refused("another file lies where the picture of scores is")
+        assert picture.read_bytes() == changed
 
 
 def test_leaderboard_shows_the_best_first_with_its_lead(sensorium: Command, recorded: PredictedSessions) -> None:
