@@ -47,9 +47,8 @@ class KeptLines:
         if not self._has_sent:
             return
         self._has_sent = False
-        sender = threading.Thread(target=APILogWorker.instance().wait_until_empty, daemon=True)
-        sender.start()
-        sender.join(_SENT_TIMEOUT_S)
+        # Ends the sender, too: the next line gets another.
+        APILogWorker.drain_all(timeout=_SENT_TIMEOUT_S)
 
 
 #: Prefect has one sender in a process.

@@ -24,7 +24,8 @@ class Sender:
     def send(self, line: dict[str, Any]) -> None:
         self.sent.append(line)
 
-    def wait_until_empty(self) -> None:
+    def drain_all(self, timeout: float) -> None:
+        assert timeout <= 90
         self.n_waited += 1
 
 
