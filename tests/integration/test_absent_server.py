@@ -30,7 +30,7 @@ LONGER_THAN_WORKERS_S = 45.0
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with run_lab(tmp_path_factory.mktemp("lab"), pools=("gpu",)) as lab:
+    with run_lab(tmp_path_factory.mktemp("lab")) as lab:
         yield lab
 
 
@@ -91,15 +91,15 @@ def test_a_training_ends_while_the_server_is_away(lab: Lab, small_store: Path, t
     wait_until(lambda: any(not path.suffix for path in tmp_path.iterdir()), "the run is finished", 600)
     time.sleep(max(0.0, away_from_s + LONGER_THAN_CLIENTS_S - time.monotonic()))
     lab.restart_server()
-    state = lab.wait_for(run).state
-    assert state is not None
-    assert state.is_completed(), (state, lab.log(run))
+    # The server may take it for crashed for some seconds, until the run says that it is not.
+    wait_until(lambda: lab.read(run).state_name == "Completed", "the end is reported")
     (folder,) = tmp_path.iterdir()
     artifacts = read_artifacts(lab, run)
     rows = json.loads(artifacts["training-factorized3d-debug"])
     assert [row["epoch"] for row in rows] == [one.epoch for one in load_run(folder).metrics()]
     assert {"curves-factorized3d-debug", "run-factorized3d-debug"} <= artifacts.keys()
-    assert artifacts["progress-training-windows"] == 100
+    # It goes when it is complete.
+    assert "progress-training-windows" not in artifacts
     wait_until(lambda: lab.task_states(run) == ["Completed"], "the task is reported", 60)
     assert "the Prefect server does not answer, the work goes on" in lab.log(run)
 
