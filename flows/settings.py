@@ -29,11 +29,12 @@ class Settings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             first = error.errors()[0]
+            is_count = first["loc"][0] != "keep_server_minutes"
             # All others are text, and text is all that an environment has.
             raise UsageError(
                 f"the environment's SENSORIUM_{str(first['loc'][0]).upper()} cannot be used",
                 found=repr(first["input"]),
-                expected="a whole number from 1 up" if first["loc"][0] == "jobs" else "a number from 0 up",
+                expected="a whole number from 1 up" if is_count else "a number from 0 up",
                 remedy="set it to one, or unset it",
             ) from error
 

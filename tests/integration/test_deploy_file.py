@@ -23,10 +23,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     from prefect.client.orchestration import SyncPrefectClient
 
     from flows.lab import run_server
-    from flows.lab.local_server import find_free_port
 
     folder = tmp_path_factory.mktemp("lab")
-    with run_server(folder, find_free_port()) as server, SyncPrefectClient(f"{server.url}/api") as client:
+    with run_server(folder, 0) as server, SyncPrefectClient(f"{server.url}/api") as client:
         yield Lab(server, client)
 
 

@@ -31,15 +31,23 @@ def test_usage_errors_use_the_names_of_the_help(command: str, said: str, capsys:
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "found", "expected"),
+    [
+        ("JOBS", "many", "a whole number from 1 up"),
+        ("SERVER_WAIT_S", "0", "a whole number from 1 up"),
+        ("KEEP_SERVER_MINUTES", "-1", "a number from 0 up"),
+    ],
+)
 def test_a_wrong_setting_of_the_environment_is_told_in_a_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, found: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SENSORIUM_JOBS", "many")
+    monkeypatch.setenv(f"SENSORIUM_{name}", found)
     with pytest.raises(SystemExit) as exit_:
         main(["ingest", "F", "--store", "s"])
     assert exit_.value.code == 2
     assert capsys.readouterr().err == (
-        "sensorium: the environment's SENSORIUM_JOBS cannot be used: found 'many', expected a whole number from 1 up; "
+        f"sensorium: the environment's SENSORIUM_{name} cannot be used: found '{found}', expected {expected}; "
         "set it to one, or unset it\n"
     )
 
