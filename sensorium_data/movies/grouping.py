@@ -157,7 +157,11 @@ def same_movie(video: np.ndarray, other: np.ndarray, largest_difference: float =
 
 
 def group_movies(
-    signatures: Sequence[np.ndarray], read_video: Callable[[int], np.ndarray], *, largest_error: float = 0.0
+    signatures: Sequence[np.ndarray],
+    read_video: Callable[[int], np.ndarray],
+    *,
+    largest_error: float = 0.0,
+    jobs: int = 1,
 ) -> list[int]:
     """Group trials that show the same movie.
 
@@ -170,6 +174,8 @@ def group_movies(
         signatures agree with another's.
     largest_error : float
         Largest error of a pixel as it is read; that much more may two repeats differ, each.
+    jobs : int
+        Pairs of videos compared at once; with several ``read_video`` is called from as many threads.
 
     Returns
     -------
@@ -177,7 +183,8 @@ def group_movies(
         For each trial the position of the first trial of its group.
     """
     each = range(len(signatures))
-    return join_groups(signatures, read_video, groups=each, batches=each, largest_errors=[largest_error] * len(each))
+    errors = [largest_error] * len(each)
+    return join_groups(signatures, read_video, groups=each, batches=each, largest_errors=errors, jobs=jobs)
 
 
 def join_groups(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
@@ -34,6 +34,10 @@ class TrialGroups:
     def are_joined(self, one: int, other: int) -> bool:
         """Whether two trials are in one group."""
         return self._find_root(one) == self._find_root(other)
+
+    def first_of(self, position: int) -> int:
+        """Return the position of the first trial of a trial's group."""
+        return self._find_root(position)
 
     def firsts(self, start: int = 0, end: int | None = None) -> list[int]:
         """Return for each trial, from ``start`` to before ``end``, the position of the first trial of its group."""
@@ -75,6 +79,9 @@ class PairComparer:
         self._jobs = max(1, jobs)
         self._pool = ThreadPoolExecutor(self._jobs, thread_name_prefix="movies")
         self._pending: list[tuple[int, int]] = []
+        # Whoever shows the same as one of a group need not be compared with the others, which are often many.
+        self._deferred: list[tuple[int, int]] = []
+        self._pending_groups: set[tuple[int, int]] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -92,17 +99,21 @@ class PairComparer:
         """Compare two trials, now or when as many pairs wait as there are jobs."""
         if self._groups.are_joined(one, other):
             return
-        self._pending.append((one, other))
+        groups = (self._groups.first_of(one), self._groups.first_of(other))
+        (self._deferred if groups in self._pending_groups else self._pending).append((one, other))
+        self._pending_groups.add(groups)
         if len(self._pending) >= self._jobs:
             self.settle()
 
     def settle(self) -> None:
         """Compare the pairs that wait."""
-        # Pairs of the same two groups are offered in a row: most of them are joined by the first.
-        for pair, is_same in zip(self._pending, self._pool.map(self._compare, self._pending), strict=True):
-            if is_same:
-                self._groups.join(*pair)
-        self._pending.clear()
+        while self._pending:
+            for pair, is_same in zip(self._pending, self._pool.map(self._compare, self._pending), strict=True):
+                if is_same:
+                    self._groups.join(*pair)
+            self._pending = [pair for pair in self._deferred if not self._groups.are_joined(*pair)]
+            self._deferred = []
+        self._pending_groups.clear()
 
     def _compare(self, pair: tuple[int, int]) -> bool:
         one, other = pair
@@ -116,16 +127,19 @@ class _RecentVideos:
 
     def __init__(self, read_video: Callable[[int], np.ndarray]) -> None:
         self._read_video = read_video
-        self._videos: dict[int, np.ndarray] = {}
+        self._videos: dict[int, Future[np.ndarray]] = {}
         self._lock = threading.Lock()
 
     def __getitem__(self, position: int) -> np.ndarray:
         with self._lock:
-            video = self._videos.pop(position, None)
-        if video is None:
-            video = self._read_video(position)
-        with self._lock:
-            self._videos[position] = video
+            known = self._videos.pop(position, None)
+            video = self._videos[position] = Future() if known is None else known
             if len(self._videos) > self._LIMIT:
                 del self._videos[next(iter(self._videos))]
-        return video
+        if known is None:
+            # Whoever wants the same video meanwhile waits for this.
+            try:
+                video.set_result(self._read_video(position))
+            except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+                video.set_exception(error)
+        return video.result()

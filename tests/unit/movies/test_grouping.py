@@ -228,3 +228,34 @@ def test_groups_do_not_depend_on_the_jobs(jobs: int) -> None:
 
 def test_movie_is_named_by_scan_and_first_trial() -> None:
     assert name_movie(find_session("J"), 156) == "29755-2-8:156"
+
+
+def test_with_several_at_once_a_trial_is_compared_with_few_of_those_that_show_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sensorium_data.movies import grouping
+
+    n_trials, jobs = 40, 8
+    compared: list[float] = []
+
+    def count(video: np.ndarray, other: np.ndarray, limit: float) -> bool:
+        compared.append(limit)
+        return same_movie(video, other, limit)
+
+    monkeypatch.setattr(grouping, "same_movie", count)
+    signatures, video = [sign_video(smooth_movie(1))] * n_trials, smooth_movie(1)
+    assert group_movies(signatures, lambda position: video, jobs=jobs) == [0] * n_trials
+    # Of those that are compared at once nothing is known of each other. All pairs would be 780.
+    assert len(compared) <= 3 * n_trials
+
+
+def test_a_video_that_several_want_at_once_is_read_once() -> None:
+    videos = [smooth_movie(1)] * 12
+    read: list[int] = []
+
+    def read_video(position: int) -> np.ndarray:
+        read.append(position)
+        return videos[position]
+
+    group_movies([sign_video(video) for video in videos], read_video, jobs=12)
+    assert sorted(read) == list(range(12))
