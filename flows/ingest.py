@@ -56,6 +56,7 @@ def ingest(
     repair: bool = False,
     dask: str | None = None,
     quality_report: str | None = None,
+    no_lock: bool = False,
 ) -> list[ConversionReport]:
     """Convert archives into session stores; sessions whose store is finished are left alone.
 
@@ -74,6 +75,7 @@ def ingest(
         repair: Read every object of finished stores, and convert anew what is damaged.
         dask: Address of a Dask scheduler whose workers convert. Unset: this process does.
         quality_report: HTML file for the quality report, with pictures; an earlier one is replaced. Unset: none.
+        no_lock: Do not lock the sessions in an object store, for stores that cannot be locked.
     """
     quiet_known_errors()
     require_writable_report(quality_report)
@@ -92,6 +94,7 @@ def ingest(
         "tier_map": tier_map,
         "repairs": repair,
         "dask": dask,
+        "lock": not no_lock,
     }
     reports: list[ConversionReport] = []
     failures: list[SensoriumError] = []

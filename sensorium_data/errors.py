@@ -16,6 +16,7 @@ from sensorium_data.visible_text import make_visible, shorten
 __all__ = [
     "ArchiveError",
     "DownloadError",
+    "LockedError",
     "PredictionsError",
     "RangesRefusedError",
     "RunError",
@@ -181,6 +182,10 @@ class TrialError(SensoriumError):
 
 class StoreError(SensoriumError):
     """A session store that is missing, unfinished, damaged or of another schema version."""
+
+
+class LockedError(StoreError):
+    """Something in an object store that another process is working on."""
 
 
 class RunError(SensoriumError):

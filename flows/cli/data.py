@@ -130,6 +130,14 @@ def ingest(
     dask: Annotated[
         str | None, Parameter(help="Address of a Dask scheduler whose workers convert, e.g. tcp://host:8786.")
     ] = None,
+    no_lock: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Do not lock sessions in an object store: for stores that cannot be locked. Nothing then keeps two "
+            "machines apart.",
+        ),
+    ] = False,
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -164,7 +172,9 @@ def ingest(
 
         names = [s.name for s in chosen]
         kept = None if precision is None else Precision(precision)
-        reports = ingest_flow(names, store, sources, jobs, Mode(mode), downloads, kept, resize, tier_map, repair, dask)
+        reports = ingest_flow(
+            names, store, sources, jobs, Mode(mode), downloads, kept, resize, tier_map, repair, dask, no_lock=no_lock
+        )
         failures: list[SensoriumError] = []
     else:
         with terminal_progress() as progress:
@@ -181,6 +191,7 @@ def ingest(
                 repairs=repair,
                 jobs=jobs,
                 dask=dask,
+                lock=not no_lock,
                 progress=progress,
             )
             reports, failures = list(done.sessions), list(done.failures)

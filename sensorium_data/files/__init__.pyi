@@ -15,6 +15,10 @@ from .http_stream import read_head as read_head
 from .http_stream import stream_whole as stream_whole
 from .json_document import describe_damage as describe_damage
 from .json_document import parse_json as parse_json
+from .leases import LEASE_S as LEASE_S
+from .leases import Lease as Lease
+from .leases import hold_lease as hold_lease
+from .leases import no_conditions as no_conditions
 from .leftovers import DEFAULT_AGE_DAYS as DEFAULT_AGE_DAYS
 from .leftovers import Access as Access
 from .leftovers import CleanedItem as CleanedItem
@@ -52,6 +56,7 @@ from .object_cache import default_object_cache as default_object_cache
 from .object_failures import describe_failure as describe_failure
 from .objects import Objects as Objects
 from .objects import open_objects as open_objects
+from .objects import write_object as write_object
 from .output_file import OutputFile as OutputFile
 from .output_file import refuse_owned_folder as refuse_owned_folder
 from .part_file import FileVersion as FileVersion
@@ -66,6 +71,7 @@ from .regular_file import describe_kind as describe_kind
 from .regular_file import open_appending as open_appending
 from .regular_file import open_regular as open_regular
 from .regular_file import read_regular as read_regular
+from .remote_failures import is_damage as is_damage
 from .remote_failures import is_remote_failure as is_remote_failure
 from .remote_failures import is_transient as is_transient
 from .remote_failures import remedy_for as remedy_for

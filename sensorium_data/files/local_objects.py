@@ -41,6 +41,8 @@ class LocalObjects:
         If it is a path that no file system can have.
     """
 
+    n_requests_at_once = 1
+
     def __init__(self, root: str | Path) -> None:
         try:
             os.fsencode(root)
@@ -88,13 +90,15 @@ class LocalObjects:
         except OSError as error:
             raise describe_failure("read", str(path), error) from error
 
-    def write(self, key: str, data: bytes | memoryview) -> None:
+    def write(self, key: str, data: bytes | memoryview) -> str | None:
         self._write(key, data, lambda temporary: None)
+        return None
 
-    def write_durably(self, key: str, data: bytes) -> None:
+    def write_durably(self, key: str, data: bytes) -> str | None:
         # Synced under its temporary name: a file that has the right name has the right bytes.
         self._write(key, data, sync_path)
         sync_folder(self._path(key).parent)
+        return None
 
     def _write(self, key: str, data: bytes | memoryview, before_naming: Callable[[Path], None]) -> None:
         path = self.path_to_change(key)

@@ -11,12 +11,12 @@ import fsspec.core
 from sensorium_data.files.byte_source import RetryPolicy
 from sensorium_data.files.local_objects import LocalObjects
 from sensorium_data.files.remote_objects import RemoteObjects
-from sensorium_data.files.stored_object import ObjectStatus
+from sensorium_data.files.stored_object import ObjectStatus, StoredObject
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
 
-__all__ = ["Objects", "open_objects"]
+__all__ = ["Objects", "open_objects", "write_object"]
 
 
 class Objects(Protocol):
@@ -27,6 +27,9 @@ class Objects(Protocol):
     ``read``, ``size`` and ``exists`` say that an object is missing with :class:`FileNotFoundError`,
     ``None`` and ``False``; every other failure is a :class:`StoreError` that names the object.
     """
+
+    #: How many requests at once pay: one on a local disk, which has nothing to wait for.
+    n_requests_at_once: int
 
     @property
     def url(self) -> str:
@@ -41,11 +44,18 @@ class Objects(Protocol):
     def read(self, key: str) -> bytes:
         """Return the bytes of an object."""
 
-    def write(self, key: str, data: bytes | memoryview) -> None:
-        """Write an object; a reader sees it whole or not at all."""
+    def write(self, key: str, data: bytes | memoryview) -> str | None:
+        """Write an object; a reader sees it whole or not at all.
 
-    def write_durably(self, key: str, data: bytes) -> None:
-        """Write an object, and return when not even a power cut would undo it."""
+        Returns
+        -------
+        str or None
+            The object's tag, if the store has confirmed by it that it has these very bytes. Otherwise they have to be
+            read back for that.
+        """
+
+    def write_durably(self, key: str, data: bytes) -> str | None:
+        """Write an object, and return as :meth:`write` does when not even a power cut would undo it."""
 
     def update(self, key: str, make: Callable[[bytes | None], bytes]) -> None:
         """Replace an object durably by what ``make`` returns of its bytes; None stands for an object that is not there.
@@ -100,3 +110,8 @@ def open_objects(url: str | os.PathLike[str], policy: RetryPolicy | None = None)
     if "://" in url:
         return RemoteObjects(url, policy)
     return LocalObjects(url)
+
+
+def write_object(objects: Objects, key: str, data: bytes | memoryview) -> StoredObject:
+    """Write an object, and return what is known of it."""
+    return StoredObject.of(data, objects.write(key, data))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-__all__ = ["is_remote_failure", "is_transient", "remedy_for", "status_of"]
+__all__ = ["is_damage", "is_remote_failure", "is_transient", "remedy_for", "status_of"]
 
 # The packages whose errors say that a server, a network or a login failed.
 _CLIENTS = frozenset(
@@ -16,6 +16,7 @@ _TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 _TRANSIENT_CODES = frozenset({errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE})
 # Bases of botocore's and aiohttp's errors of connections that were refused, cut or too slow.
 _TRANSIENT_NAMES = frozenset({"ConnectionError", "HTTPClientError", "ClientConnectionError", "ClientPayloadError"})
+_DAMAGES = frozenset({"ChecksumError", "FlexibleChecksumError"})
 _NO_LOGIN = frozenset(
     {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "TokenRetrievalError"}
 )
@@ -38,6 +39,11 @@ def is_transient(error: BaseException) -> bool:
         if status is not None:
             return status in _TRANSIENT_STATUSES
     return isinstance(error, OSError) and error.errno in _TRANSIENT_CODES
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether a client found that an object's bytes are not those of the checksum that the store has of them."""
+    return error is not None and _is_named(error, _DAMAGES)
 
 
 def remedy_for(error: BaseException) -> str | None:

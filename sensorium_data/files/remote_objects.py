@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import fsspec.asyn
 import fsspec.core
 
 from sensorium_data.errors import StoreError
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["RemoteObjects"]
 
+_S3_PROTOCOLS = frozenset({"s3", "s3a"})
 _OBJECT_STORES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "s3", "s3a"})
+# Others are refused: of paramiko's SFTP, used from several threads, a request never ended, sshfs's cannot be opened by
+# Zarr, and webdav4 takes its server from a setting.
+_SUPPORTED = _OBJECT_STORES | {"file", "http", "https", "local", "memory"}
 
 # Another writer of the root is done in a second or so.
 _N_UPDATES = 30
@@ -52,9 +57,21 @@ class RemoteObjects:
         How long to insist on a request of a server that has answered before.
     """
 
+    #: As many as the clients keep connections.
+    n_requests_at_once = 10
+
     def __init__(self, url: str, policy: RetryPolicy | None = None) -> None:
         self.policy = policy or RetryPolicy()
         self._url = url.rstrip("/")
+        protocol = url.partition("://")[0]
+        if protocol not in _SUPPORTED:
+            raise StoreError(
+                "URLs of this kind are not supported",
+                path=url,
+                found=f"{protocol}://",
+                expected="a path, a URL of s3://, gs://, az:// or abfs://, or one of http:// or https:// to read from",
+                remedy="mount the place as a folder, with sshfs or `rclone mount`, and give the folder's path",
+            )
         try:
             file_system, path = fsspec.core.url_to_fs(self._url)
         except (ValueError, ImportError) as error:
@@ -71,6 +88,16 @@ class RemoteObjects:
     def url(self) -> str:
         return self._url
 
+    @property
+    def file_system(self) -> Any:
+        """The fsspec file system that serves the URL: the same one for all objects of a server."""
+        return self._fs
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the objects lie in this process's memory, so that no other process can reach them."""
+        return "memory" in self._protocols
+
     def child(self, key: str) -> RemoteObjects:
         require_key(key, self._url)
         return RemoteObjects(f"{self._url}/{key}", self.policy)
@@ -86,28 +113,27 @@ class RemoteObjects:
         path = self._full(key)
         return self._insist("read", key, lambda: bytes(self._fs.cat_file(path, **self._in_one_request)))
 
-    def write(self, key: str, data: bytes | memoryview) -> None:
+    def write(self, key: str, data: bytes | memoryview) -> str | None:
         # An object store shows an object only when its upload is complete.
         content = bytes(data)
-        self._put(key, lambda path: self._fs.pipe_file(path, content))
+        return _confirmed_tag(self._put(key, lambda path: self._fs.pipe_file(path, content)), content)
 
-    def write_durably(self, key: str, data: bytes) -> None:
-        self.write(key, data)
+    def write_durably(self, key: str, data: bytes) -> str | None:
+        return self.write(key, data)
 
     def update(self, key: str, make: Callable[[bytes | None], bytes]) -> None:
         for attempt in range(1, _N_UPDATES + 1):
-            before, condition = self._read_with_condition(key)
+            before, tag = self.read_tagged(key)
             after = make(before)
             if after == before:
                 return
-            try:
-                self._put(key, partial(self._write_if, after, condition))
-            except StoreError as error:
-                if not condition or not _is_overtaken(error.__cause__):
-                    raise
+            if self.has_conditions:
+                if self.write_if(key, after, tag) is not None:
+                    return
             else:
-                # Without conditions, somebody who wrote at the same time is noticed afterwards.
-                if condition or self._read_with_condition(key)[0] == after:
+                self.write(key, after)
+                # Somebody who wrote at the same time is noticed afterwards.
+                if self.read_tagged(key)[0] == after:
                     return
             time.sleep(self.policy.wait_s(min(attempt, 3)))
         raise StoreError(
@@ -117,40 +143,79 @@ class RemoteObjects:
             remedy="run it again: what is finished is kept",
         )
 
-    def _write_if(self, data: bytes, condition: dict[str, Any], path: str) -> None:
-        self._fs.pipe_file(path, data, **condition)
+    @property
+    def has_conditions(self) -> bool:
+        """Whether the store writes and deletes under the condition that nobody else has written."""
+        return bool(self._protocols & _S3_PROTOCOLS)
 
-    def _read_with_condition(self, key: str) -> tuple[bytes | None, dict[str, Any]]:
-        """Return an object's bytes, and what makes a write fail if they have changed since; nothing where none does."""
-        conditional = bool(self._protocols & {"s3", "s3a"})
+    def read_tagged(self, key: str) -> tuple[bytes | None, str | None]:
+        """Return an object's bytes and the tag of this version of it; None and None if it is not there.
+
+        There are tags where :attr:`has_conditions` is true.
+        """
         path = self._full(key)
         try:
-            # The tag first: if somebody writes in between, it is older than the bytes, and the write fails.
-            self._fs.invalidate_cache()
-            tag = self._insist("read", key, lambda: self._fs.info(path))["ETag"] if conditional else None
-            return self.read(key), {} if tag is None else {"IfMatch": tag}
+            if not self.has_conditions:
+                return self.read(key), None
+            # Both of one answer: what is asked for in two requests may be of two versions.
+            data, tag = self._insist("read", key, lambda: fsspec.asyn.sync(self._fs.loop, _get_tagged, self._fs, path))
+            return bytes(data), str(tag)
         except FileNotFoundError:
-            return None, {"mode": "create"} if conditional else {}
+            return None, None
+
+    def write_if(self, key: str, data: bytes, tag: str | None) -> str | None:
+        """Write an object if its tag is still this one; if there is no such object, where it is None.
+
+        Returns
+        -------
+        str or None
+            The new tag; None if somebody else has written or deleted the object.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written for another reason.
+        """
+        condition = {"mode": "create"} if tag is None else {"IfMatch": tag}
+        try:
+            answer = self._put(key, lambda path: self._fs.pipe_file(path, data, **condition))
+        except StoreError as error:
+            is_gone = tag is not None and isinstance(error.__cause__, FileNotFoundError)
+            if is_gone or _is_overtaken(error.__cause__):
+                return None
+            raise
+        return str(answer["ETag"])
+
+    def delete_if(self, key: str, tag: str) -> None:
+        """Delete an object if its tag is still this one, where the store knows that condition, else as it is."""
+        bucket, name, _ = self._fs.split_path(self._full(key))
+        try:
+            self._insist(
+                "deleted", key, lambda: self._fs.call_s3("delete_object", Bucket=bucket, Key=name, IfMatch=tag)
+            )
+        except (FileNotFoundError, StoreError) as error:
+            if isinstance(error, StoreError) and not _is_overtaken(error.__cause__):
+                raise
 
     def upload(self, path: Path, key: str) -> None:
         """Make an object of a local file, whatever its size."""
         self._put(key, lambda target: self._fs.put_file(str(path), target))
 
-    def _put(self, key: str, put: Callable[[str], object]) -> None:
+    def _put(self, key: str, put: Callable[[str], _Value]) -> _Value:
         path = self._full(key)
 
-        def attempt() -> None:
+        def attempt() -> _Value:
             try:
-                put(path)
+                return put(path)
             except FileNotFoundError:
                 # Object stores have no folders, but servers of files do. A bucket is not made: its name was mistyped.
                 if self._is_object_store:
                     raise
                 self._fs.makedirs(self._fs._parent(path), exist_ok=True)
-                put(path)
+                return put(path)
 
         try:
-            self._insist("written", key, attempt)
+            return self._insist("written", key, attempt)
         except (FileNotFoundError, NotImplementedError) as error:
             raise describe_failure("written", self.locate(key), error, remedy_for(error)) from error
 
@@ -175,31 +240,31 @@ class RemoteObjects:
             return False
         return True
 
-    def keys(self) -> list[str] | None:
+    def statuses(self) -> dict[str, ObjectStatus] | None:
         # HTTP servers show folders as web pages, if at all.
         if "http" in self._url.partition("://")[0]:
             return None
         self._fs.invalidate_cache()
+        parent, _, name = self._path.rpartition("/")
         try:
-            found = self._insist("listed", "", lambda: self._fs.find(self._path))
-        except FileNotFoundError:
-            return []
-        root = self._fs._strip_protocol(self._path)
-        return sorted(str(path)[len(root) :].lstrip("/") for path in found)
-
-    def statuses(self) -> dict[str, ObjectStatus] | None:
-        if "http" in self._url.partition("://")[0]:
-            return None
-        self._fs.invalidate_cache()
-        try:
-            found = self._insist("listed", "", lambda: self._fs.find(self._path, detail=True))
+            if parent and self._protocols & _S3_PROTOCOLS:
+                # In this form s3fs asks no further when there is nothing.
+                found = self._insist("listed", "", lambda: self._fs.find(parent, prefix=f"{name}/", detail=True))
+            else:
+                found = self._insist("listed", "", lambda: self._fs.find(self._path, detail=True))
         except FileNotFoundError:
             return {}
         root = self._fs._strip_protocol(self._path)
         return {
-            str(path)[len(root) :].lstrip("/"): ObjectStatus(int(info.get("size") or 0), _time_of(info))
+            str(path)[len(root) :].lstrip("/"): ObjectStatus(
+                int(info.get("size") or 0), _time_of(info), info.get("ETag") if self.has_conditions else None
+            )
             for path, info in sorted(found.items())
         }
+
+    def keys(self) -> list[str] | None:
+        statuses = self.statuses()
+        return None if statuses is None else list(statuses)
 
     def folders(self) -> list[str] | None:
         if "http" in self._url.partition("://")[0]:
@@ -231,7 +296,7 @@ class RemoteObjects:
     @property
     def _in_one_request(self) -> dict[str, Any]:
         """Options of a read: s3fs would first ask for the size, to read large objects in parts."""
-        return {"max_concurrency": 1} if self._protocols & {"s3", "s3a"} else {}
+        return {"max_concurrency": 1} if self._protocols & _S3_PROTOCOLS else {}
 
     @property
     def _protocols(self) -> set[str]:
@@ -281,6 +346,24 @@ def _time_of(info: Mapping[str, Any]) -> float | None:
         if isinstance(value, int | float):
             return float(value)
     return None
+
+
+async def _get_tagged(file_system: Any, path: str) -> tuple[bytes, str]:
+    bucket, name, _ = file_system.split_path(path)
+    answer = await file_system._call_s3("get_object", Bucket=bucket, Key=name)
+    async with answer["Body"] as body:
+        return bytes(await body.read()), str(answer["ETag"])
+
+
+def _confirmed_tag(answer: object, content: bytes) -> str | None:
+    """Return the tag in an answer to a write, if it says that the store has these very bytes.
+
+    Of an object that was sent whole the tag is the MD5 of what has arrived. It is none where the store encrypts with a
+    key of the user's, or puts parts together.
+    """
+    tag = answer.get("ETag") if isinstance(answer, dict) else None
+    is_confirmed = tag is not None and tag.strip('"') == hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return tag if is_confirmed else None
 
 
 def _is_overtaken(error: BaseException | None) -> bool:

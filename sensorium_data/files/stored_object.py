@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from isal import isal_zlib
@@ -35,10 +35,13 @@ class ObjectStatus:
         Its size.
     modified_s : float or None
         When it was written, in seconds since the epoch; None where the server does not say.
+    tag : str or None
+        Its tag, which changes with its bytes; None where there are none.
     """
 
     size_bytes: int
     modified_s: float | None
+    tag: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,15 @@ class StoredObject:
         SHA-256 of its bytes, in hexadecimal: what :command:`sensorium verify` recomputes.
     crc32 : int
         CRC-32 of its bytes. It costs next to nothing, and finds what a disk or a memory does to bytes just written.
+    tag : str or None
+        What the object store lists as the tag of these bytes, which it has confirmed; None where nothing confirms what
+        was written. It says nothing of the content: the same bytes elsewhere have another tag or none.
     """
 
     size_bytes: int
     digest: str
     crc32: int
+    tag: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         # Local caches name files by digests, and ledgers are read from files and servers.
@@ -65,9 +72,9 @@ class StoredObject:
             raise ValueError(f"impossible size, digest or CRC of an object: {self.size_bytes}, {self.digest!r}")
 
     @classmethod
-    def of(cls, data: bytes | memoryview) -> StoredObject:
+    def of(cls, data: bytes | memoryview, tag: str | None = None) -> StoredObject:
         """Describe the bytes of an object."""
-        return cls(memoryview(data).nbytes, digest_bytes(data), isal_zlib.crc32(data))
+        return cls(memoryview(data).nbytes, digest_bytes(data), isal_zlib.crc32(data), tag)
 
     def find_difference(self, data: bytes) -> str | None:
         """Return what is wrong with ``data`` as a clause, ``None`` if nothing is."""
@@ -87,4 +94,17 @@ class StoredObject:
             return f"{len(data)} bytes in place of {self.size_bytes}"
         if isal_zlib.crc32(data) != self.crc32:
             return "the CRC of its bytes differs"
+        return None
+
+    def find_listed_difference(self, listed: ObjectStatus | None) -> str | None:
+        """Return what a listing says is wrong with the object, as a clause; ``None`` if nothing is.
+
+        A listed tag that is the confirmed one means that the store has the bytes that were written.
+        """
+        if listed is None:
+            return "missing"
+        if listed.size_bytes != self.size_bytes:
+            return f"{listed.size_bytes} bytes in place of {self.size_bytes}"
+        if self.tag is not None and listed.tag is not None and listed.tag != self.tag:
+            return "others have written it since"
         return None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from sensorium_data.archive import SessionArchive
 from sensorium_data.errors import ArchiveError, StoreError, TrialError
-from sensorium_data.files import StoredObject
+from sensorium_data.files import StoredObject, write_object
 from sensorium_data.ingest.assembly import STATISTICS_GROUP, declare_statistics
 from sensorium_data.ingest.computed_statistics import ComputedStatistics
 from sensorium_data.ingest.previous_version import PreviousVersion
@@ -31,6 +32,9 @@ __all__ = [
     "start_computed_statistics",
     "write_computed_statistics",
 ]
+
+# What :func:`describe_statistics` looks at.
+_DESCRIBED_BY = ("mean", "std")
 
 
 def find_given_statistics(archive: SessionArchive, contents: SessionContents) -> tuple[str, ...]:
@@ -113,14 +117,14 @@ def write_computed_statistics(
         Of the store.
     """
     template = declare_statistics(contents, record.n_frames_padded, precision)
-    objects = dict(record.objects)
-    for variable in computed.variables:
-        path = f"{STATISTICS_GROUP}/{variable}"
-        for position, statistic in enumerate(STATISTICS):
-            key, data = template.encode_block(path, position, computed.of(variable, statistic, precision.dtype))
-            workspace.group.write(key, data)
-            objects[key] = StoredObject.of(data)
-    return replace(record, objects=objects)
+    encoded = dict(
+        template.encode_block(
+            f"{STATISTICS_GROUP}/{variable}", position, computed.of(variable, statistic, precision.dtype)
+        )
+        for variable in computed.variables
+        for position, statistic in enumerate(STATISTICS)
+    )
+    return replace(record, objects={**record.objects, **workspace.write_all(encoded)})
 
 
 def convert_statistics(
@@ -186,8 +190,9 @@ def convert_statistics(
         block = _pad_frames(block, variable, n_frames_padded)
         path, position = f"{STATISTICS_GROUP}/{variable}", STATISTICS.index(statistic)
         key, data = template.encode_block(path, position, block)
-        workspace.group.write(key, data)
-        return key, StoredObject.of(data), error
+        is_read_again = statistic in _DESCRIBED_BY
+        write = workspace.write_and_keep if is_read_again else partial(write_object, workspace.group)
+        return key, write(key, data), error
 
     objects: dict[str, StoredObject] = {}
     errors = dict.fromkeys(VARIABLES, 0.0)
@@ -240,7 +245,7 @@ def describe_statistics(
         path, position = f"{STATISTICS_GROUP}/{variable}", STATISTICS.index(statistic)
         key = template.block_key(path, position)
         try:
-            data = workspace.group.read(key)
+            data = workspace.read_kept(key)
             damage = record.objects[key].find_damage(data)
         except FileNotFoundError:
             damage = "missing"
@@ -254,11 +259,16 @@ def describe_statistics(
             )
         return template.decode_block(path, position, data)
 
-    return describe_coverage(
-        measure_coverage(variable, read(variable, "mean"), read(variable, "std"), n_frames)
-        for variable in contents.variables
-        if variable in variables
-    )
+    described = [variable for variable in contents.variables if variable in variables]
+    pool = ThreadPoolExecutor(workspace.group.n_requests_at_once, thread_name_prefix="statistics")
+    try:
+        means, stds = (pool.map(partial(read, statistic=statistic), described) for statistic in _DESCRIBED_BY)
+        return describe_coverage(
+            measure_coverage(variable, mean, std, n_frames)
+            for variable, mean, std in zip(described, means, stds, strict=True)
+        )
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def read_statistic(

@@ -22,8 +22,8 @@ from typing import TypeVar
 import numpy as np
 
 from sensorium_data.archive import Mode, SessionArchive, members_of_trial, open_archive
-from sensorium_data.errors import SourceChangedError, StoreError
-from sensorium_data.files import Objects, RetryPolicy, StoredObject
+from sensorium_data.errors import LockedError, SourceChangedError, StoreError
+from sensorium_data.files import Objects, ObjectStatus, RetryPolicy, StoredObject
 from sensorium_data.ingest.adaptation import parse_frame_size, parse_tier_map
 from sensorium_data.ingest.archived_statistics import (
     convert_statistics,
@@ -56,7 +56,7 @@ from sensorium_data.ingest.trial_conversion import (
 )
 from sensorium_data.ingest.workspace import Workspace
 from sensorium_data.movies import group_movies
-from sensorium_data.ordered_map import as_finished, drop
+from sensorium_data.ordered_map import as_finished, drop, map_ahead
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import SCHEMA_VERSION
 from sensorium_data.sessions import Session
@@ -71,6 +71,7 @@ from sensorium_data.store import (
     StoreLike,
     TrialRecord,
     exclusive_access,
+    hold_session,
     is_locked,
     merge_objects,
     next_group,
@@ -157,11 +158,14 @@ def convert_session(
     executor: Executor | None = None,
     stopping: threading.Event | None = None,
     policy: RetryPolicy | None = None,
+    lock: bool = True,
+    publish: Callable[[Session, str], None] | None = None,
     progress: Progress = ignore_progress,
 ) -> ConversionReport:
     """Convert a session's archive into a store; do nothing if the store already holds it.
 
-    Two runs at once do no harm on a local disk: the second waits, and finds the work done.
+    Two runs at once do no harm: on a local disk the second waits, and finds the work done. In an object store it says
+    who is at work, and ends.
 
     Parameters
     ----------
@@ -195,6 +199,12 @@ def convert_session(
         Once set, no further trial is begun.
     policy : RetryPolicy, optional
         How long to insist where a server does not deliver.
+    lock : bool
+        Whether to lock the session in an object store, so that no other machine converts it meanwhile. A store that
+        cannot be locked is refused otherwise. A local disk is always locked.
+    publish : callable, optional
+        Takes the session and its group, and sees to it that the store's root lists them. By default they are listed at
+        once.
     progress : Progress
         Told after each trial, and after each group of objects when the result is verified.
 
@@ -206,8 +216,11 @@ def convert_session(
         If an array in it has the wrong dtype or shape.
     UsageError
         If ``resize`` or ``tier_map`` cannot be read, or a tier to be renamed is not there.
+    LockedError
+        If another process is converting the session into the same object store.
     StoreError
-        If the store cannot be written, holds the session in another precision, or is damaged and not to be repaired.
+        If the store cannot be written or locked, holds the session in another precision, or is damaged and not to be
+        repaired.
     """
     started = time.monotonic()
     stopping = stopping or threading.Event()
@@ -236,6 +249,8 @@ def convert_session(
                         jobs,
                         stopping,
                         policy,
+                        lock,
+                        publish,
                         progress,
                     )
                     return conversion.run(precision, resize, tier_map, repairs, started)
@@ -267,6 +282,8 @@ class _Conversion:
     jobs: int
     stopping: threading.Event
     policy: RetryPolicy | None
+    lock: bool
+    publish: Callable[[Session, str], None] | None
     progress: Progress
 
     @property
@@ -292,24 +309,37 @@ class _Conversion:
         # A finished store may lie on a read-only disk: where nothing is to be done nothing is written, not even a lock.
         target = find(self.store)
         # An interrupted run leaves work at the current group, or at the next if the archive changed and changed back.
+        left: tuple[str, ...] = ()
         leftovers = [Workspace(objects, session, group) for group in (target.group, next_group(target.group))]
         if not target.done or any(one.has_leftovers() for one in leftovers) or is_locked(objects, session.name):
-            waiting = f"wait for another run to finish {session.alias}"
-            with exclusive_access(objects, session.name, waiting=waiting, progress=self.progress):
-                # As it is now, whatever was known of it before the wait.
-                target = find(Store(objects))
+            try:
+                with hold_session(objects, session, lock=self.lock, progress=self.progress) as require_lock:
+                    # As it is now, whatever was known of it before the wait.
+                    target = find(Store(objects))
+                    if not target.done:
+                        workspace = Workspace(objects, session, target.group)
+                        report = self._convert(target, workspace, require_lock, started)
+                        left = _tidy_up([workspace])
+                        self._list(target.group, repairs)
+                        return replace(report, notes=(*report.notes, *left))
+                    left = _tidy_up(leftovers)
+            except LockedError:
+                # Whoever has just finished it is tidying up.
                 if not target.done:
-                    report = self._convert(target, Workspace(objects, session, target.group), started)
-                    publish_root(objects, session=session, group=target.group, rereads=repairs)
-                    return report
-                for one in leftovers:
-                    one.tidy_up()
+                    raise
         is_to_be_listed = (
             repairs or target.is_to_be_pointed_to or self.store.lacks_versions_file or session not in self.store.listed
         )
         if is_to_be_listed or is_locked(objects, ROOT_LOCK):
-            publish_root(objects, session=session, group=target.group, rereads=repairs)
-        return self._report_done(target, started)
+            self._list(target.group, repairs)
+        report = self._report_done(target, started)
+        return replace(report, notes=(*report.notes, *left))
+
+    def _list(self, group: str, repairs: bool) -> None:
+        if self.publish is None:
+            publish_root(self.objects, {self.session: group}, rereads=repairs)
+        else:
+            self.publish(self.session, group)
 
     def _report_done(self, target: Target, started: float) -> ConversionReport:
         ledger = read_ledger(self.objects, self.session, target.group)
@@ -329,7 +359,9 @@ class _Conversion:
             notes=tuple(target.attributes.get("notes", ())),
         )
 
-    def _convert(self, target: Target, workspace: Workspace, started: float) -> ConversionReport:
+    def _convert(
+        self, target: Target, workspace: Workspace, require_lock: Callable[[], None], started: float
+    ) -> ConversionReport:
         session, archive, precision = self.session, self.archive, target.precision
         adaptation = target.adaptation
         workspace.begin(
@@ -362,10 +394,10 @@ class _Conversion:
             precision=precision,
             policy=self.policy,
         )
-        resources = Resources.of(plan, archive)
+        resources = Resources.of(plan, archive, workspace)
         done = _read_records(plan, contents, resources)
         n_resumed = len(done)
-        converted = self._convert_trials(plan, contents, resources, done)
+        converted = self._convert_trials(plan, contents, resources, done, require_lock)
         records = [(converted[trial].record if trial in converted else done[trial]) for trial in contents.trials]
         computed = self._compute_statistics(
             start_computed_statistics(archive, contents, form), contents, records, resources.template, workspace
@@ -395,10 +427,12 @@ class _Conversion:
             absent=contents.absent,
             computed_statistics=computed.known_variables,
         )
+        require_lock()
         movies = _find_movies(records, resources.template, workspace)
         finished = encode_rest(contents, statistics, records, movies, presentation, attributes, precision)
         ledger = _write_rest(finished, statistics, records, workspace)
-        self._verify(plan, ledger, records, workspace)
+        self._verify(plan, ledger, records, workspace, workspace.keep_only(ledger.objects))
+        require_lock()
         workspace.publish(ledger, finished[METADATA_KEY])
         return ConversionReport(
             session=session.name,
@@ -428,16 +462,25 @@ class _Conversion:
         if not computed:
             return computed
         label = f"statistics of {self.session.alias}"
-        for position, (record, tier) in enumerate(zip(records, contents.tiers, strict=True)):
-            if not computed.counts(tier, valid=record.valid, responses_withheld=record.responses_withheld):
-                continue
-            arrays = {"behavior": record.behavior, "pupil_center": record.pupil_center}
+        counted = [
+            position
+            for position, (record, tier) in enumerate(zip(records, contents.tiers, strict=True))
+            if computed.counts(tier, valid=record.valid, responses_withheld=record.responses_withheld)
+        ]
+
+        def read(position: int) -> dict[str, np.ndarray]:
+            arrays = {"behavior": records[position].behavior, "pupil_center": records[position].pupil_center}
             for variable in BLOCK_VARIABLES:
                 if variable in computed.variables:
                     data = workspace.group.read(template.block_key(variable, position))
                     arrays[variable] = template.decode_block(variable, position, data)
-            computed.add(arrays)
-            self.progress(label, position + 1, len(records))
+            return arrays
+
+        n_ahead = workspace.group.n_requests_at_once
+        with ThreadPoolExecutor(n_ahead, thread_name_prefix="statistics") as pool:
+            for position, arrays in map_ahead(pool, read, counted, n_ahead):
+                computed.add(arrays)
+                self.progress(label, position + 1, len(records))
         return computed
 
     def _convert_trials(
@@ -446,6 +489,7 @@ class _Conversion:
         contents: SessionContents,
         resources: Resources,
         done: Mapping[int, TrialRecord],
+        require_lock: Callable[[], None],
     ) -> dict[int, ConvertedTrial]:
         """Convert the trials that are not done."""
         label = f"convert {self.session.alias}"
@@ -458,12 +502,20 @@ class _Conversion:
         try:
             for future in as_finished(futures):
                 one = future.result()
+                require_lock()
+                resources.workspace.records.add(one.record)
                 converted[one.record.trial] = one
                 n_bytes += one.n_bytes_read
                 self.progress(label, len(done) + len(converted), contents.n_trials, n_bytes=n_bytes)
         finally:
             # The trials under way are finished, so that nothing is written once the lock is gone.
             drop(futures)
+            for future in futures:
+                if not future.cancelled() and future.exception() is None:
+                    one = future.result()
+                    if one.record.trial not in converted:
+                        resources.workspace.records.add(one.record)
+            resources.workspace.records.flush()
         return converted
 
     @property
@@ -482,15 +534,26 @@ class _Conversion:
         return self.executor.submit(run)
 
     def _verify(
-        self, plan: ConversionPlan, ledger: Ledger, records: Iterable[TrialRecord], workspace: Workspace
+        self,
+        plan: ConversionPlan,
+        ledger: Ledger,
+        records: Iterable[TrialRecord],
+        workspace: Workspace,
+        listed: Mapping[str, ObjectStatus],
     ) -> None:
-        """Read every object back; forget the trials whose objects are not as they were written."""
+        """Read every object back, or compare its tag, which the store confirmed when it was written.
+
+        The trials whose objects are not as they were written are forgotten.
+        """
         label = f"verify {self.session.alias}"
-        written = [(key, stored) for key, stored in ledger.objects.items() if key != METADATA_KEY]
-        batches = [written[start : start + _CHECKED_AT_ONCE] for start in range(0, len(written), _CHECKED_AT_ONCE)]
+        written = {key: stored for key, stored in ledger.objects.items() if key != METADATA_KEY}
+        problems, n_bytes = _compare_listed(written, listed)
+        unread = [(key, stored) for key, stored in written.items() if key not in problems and stored.tag is None]
+        n_done = len(written) - len(unread)
+        if n_done:
+            self.progress(label, n_done, len(written), n_bytes=n_bytes)
+        batches = [unread[start : start + _CHECKED_AT_ONCE] for start in range(0, len(unread), _CHECKED_AT_ONCE)]
         futures = {self._submit(check_written, plan, batch): batch for batch in batches}
-        problems: dict[str, str] = {}
-        n_done = n_bytes = 0
         try:
             for future in as_finished(futures):
                 problems.update(future.result())
@@ -501,9 +564,7 @@ class _Conversion:
             drop(futures)
         if not problems:
             return
-        for record in records:
-            if not problems.keys().isdisjoint(record.objects):
-                workspace.forget_trial(record.trial)
+        workspace.records.forget([record.trial for record in records if not problems.keys().isdisjoint(record.objects)])
         if any(key.startswith(f"{STATISTICS_GROUP}/") for key in problems):
             workspace.forget_statistics()
         key, problem = min(problems.items())
@@ -514,6 +575,17 @@ class _Conversion:
             path=workspace.group.locate(key),
             remedy="check the disk, and run it again: only what is damaged is converted again",
         )
+
+
+def _tidy_up(workspaces: Iterable[Workspace]) -> tuple[str, ...]:
+    """Delete what is left of work that is published, and return a sentence for what cannot be deleted."""
+    left = []
+    for workspace in workspaces:
+        try:
+            workspace.tidy_up()
+        except StoreError as error:
+            left.append(f"the session is whole, and the records of its conversion are left: {error}")
+    return tuple(left)
 
 
 def _list_published(session: Session, store: Store) -> tuple[str, ...]:
@@ -534,16 +606,18 @@ def _list_published(session: Session, store: Store) -> tuple[str, ...]:
 def _read_records(plan: ConversionPlan, contents: SessionContents, resources: Resources) -> dict[int, TrialRecord]:
     """Return the records of the trials that an interrupted run finished and that still are what they were, by trial."""
     archive = resources.archive
+    positions = {trial: position for position, trial in enumerate(contents.trials)}
     done = {}
-    for position, trial in enumerate(contents.trials):
-        record = resources.workspace.read_trial_record(trial)
-        if record is None:
+    for record in resources.workspace.read_trial_records():
+        trial = record.trial
+        if trial not in positions:
             continue
         recall_trials(archive, [record])
+        keys = {resources.template.block_key(name, positions[trial]) for name in BLOCK_VARIABLES}
         if (
             record.members == archive.fingerprint_trial(trial)
             and record.behavior.shape[-1] == plan.form.n_frames_padded
-            and record.objects.keys() == {resources.template.block_key(name, position) for name in BLOCK_VARIABLES}
+            and record.objects.keys() == keys
         ):
             done[trial] = replace(record, stamps=archive.stamp_members(members_of_trial(trial)))
     return done
@@ -559,8 +633,26 @@ def _find_movies(records: Sequence[TrialRecord], template: SessionTemplate, work
         return video.astype(np.float32, copy=False)
 
     largest_error = max(record.largest_absolute_error["videos"] for record in records)
-    groups = group_movies([record.signature for record in records], read_video, largest_error=largest_error)
+    groups = group_movies(
+        [record.signature for record in records],
+        read_video,
+        largest_error=largest_error,
+        jobs=workspace.group.n_requests_at_once,
+    )
     return [records[first].trial for first in groups]
+
+
+def _compare_listed(
+    written: Mapping[str, StoredObject], listed: Mapping[str, ObjectStatus]
+) -> tuple[dict[str, str], int]:
+    """Return what a listing says is wrong with objects that have tags, by key, and the size of those that are right.
+
+    The store confirmed each tag when the object was written. The same tag now means the same bytes.
+    """
+    tagged = {key: stored for key, stored in written.items() if stored.tag is not None}
+    found = {key: stored.find_listed_difference(listed.get(key)) for key, stored in tagged.items()}
+    problems = {key: problem for key, problem in found.items() if problem is not None}
+    return problems, sum(stored.size_bytes for key, stored in tagged.items() if key not in problems)
 
 
 def _write_rest(
@@ -570,17 +662,10 @@ def _write_rest(
     workspace: Workspace,
 ) -> Ledger:
     """Write everything but the group's own metadata, whose appearance publishes the session; return the ledger."""
-    stored = {key: StoredObject.of(data) for key, data in finished.items()}
-    ledger = Ledger(
+    rest: dict[str, bytes | memoryview] = {key: data for key, data in finished.items() if key != METADATA_KEY}
+    stored = {**workspace.write_all(rest), METADATA_KEY: StoredObject.of(finished[METADATA_KEY])}
+    return Ledger(
         objects=merge_objects([statistics.objects, *(record.objects for record in records), stored]),
         trials={record.trial: record for record in records},
         statistics=statistics,
     )
-    for key, data in finished.items():
-        if key != METADATA_KEY:
-            workspace.group.write(key, data)
-    for key in workspace.group.keys() or ():
-        # A process killed while writing leaves a temporary file, an archive that changed leaves trials it lacks.
-        if key not in ledger.objects:
-            workspace.group.delete(key)
-    return ledger

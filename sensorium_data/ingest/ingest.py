@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,15 +19,17 @@ from sensorium_data.machine import bound_jobs, count_cores
 from sensorium_data.ordered_map import as_finished
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSION_NAME_RULE, Session, find_session, find_sessions
-from sensorium_data.store import Precision, Store, StoreLike
+from sensorium_data.store import Precision, Store, StoreLike, publish_root
 
 __all__ = ["IngestReport", "choose_sessions", "default_jobs", "ingest_sessions"]
 
 # Two sessions at once: while one reads its index or is read back, the other keeps the threads busy.
 _SESSIONS_AT_ONCE = 2
-# A server that gives each connection little gives several more; a local disk does not.
+# A server that gives each connection little, or lets every request wait, gives several more; a local disk does not.
 _LEAST_JOBS_OVER_A_NETWORK = 8
 _N_NAMED = 3
+# Listing sessions in an object store's root takes a handful of requests, one after the other.
+_PUBLISHING_INTERVAL_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -128,13 +131,20 @@ def _list_sources(sources: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def default_jobs(sources: Sequence[str] = ()) -> int:
-    """Return how many trials to convert at once: one a core, and at least 8 where archives come over a network.
+def default_jobs(sources: Sequence[str] = (), store: str = "") -> int:
+    """Return how many trials to convert at once: one a core, and at least 8 where bytes travel over a network.
 
     They are fewer where memory is short.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Where archives are; by default where the sessions are published.
+    store : str
+        Where the store is.
     """
     n_cores = count_cores()
-    are_local = bool(sources) and all("://" not in source or source.startswith("file:") for source in sources)
+    are_local = bool(sources) and all("://" not in place or place.startswith("file:") for place in (*sources, store))
     return bound_jobs(n_cores if are_local else max(n_cores, _LEAST_JOBS_OVER_A_NETWORK))
 
 
@@ -152,11 +162,13 @@ def ingest_sessions(
     jobs: int | None = None,
     dask: str | None = None,
     policy: RetryPolicy | None = None,
+    lock: bool = True,
     progress: Progress = ignore_progress,
 ) -> IngestReport:
     """Convert the archives of sessions into a store; sessions that it holds already are left alone.
 
-    One session's failure does not keep the others from being converted.
+    One session's failure does not keep the others from being converted. The store's root lists new sessions at the end,
+    and of an ingest that takes longer every minute or so.
 
     Parameters
     ----------
@@ -166,7 +178,7 @@ def ingest_sessions(
         The store, or the path or fsspec URL of its root; made if it does not exist.
     sources : sequence of str
         Folders, URLs or archives to read from, tried in this order; by default where the sessions are published.
-    mode, downloads, precision, resize, tier_map, repairs, policy
+    mode, downloads, precision, resize, tier_map, repairs, policy, lock
         As :func:`~sensorium_data.ingest.convert_session` takes them.
     jobs : int, optional
         Trials converted at once, of all sessions together; by default :func:`default_jobs`. Each needs about 100 MB.
@@ -182,8 +194,8 @@ def ingest_sessions(
     UsageError
         If no Dask scheduler answers at the address.
     """
-    n_jobs = jobs if jobs is not None else default_jobs(sources)
     known = Store.at(store)
+    n_jobs = jobs if jobs is not None else default_jobs(sources, known.url)
     if dask is not None:
         # Workers have folders of their own.
         known = Store.at(name_for_workers(known.url))
@@ -192,6 +204,18 @@ def ingest_sessions(
     stopping = threading.Event()
     reports: dict[Session, ConversionReport] = {}
     failures: dict[Session, SensoriumError] = {}
+    # By session the group to list in the root; converting threads add to it.
+    finished: dict[Session, str] = {}
+
+    def publish(ended: Iterable[Session]) -> None:
+        groups = {session: finished.pop(session) for session in tuple(ended) if session in finished}
+        try:
+            if groups:
+                publish_root(known.objects, groups, rereads=repairs)
+        except SensoriumError as error:
+            for session in groups:
+                reports.pop(session, None)
+                failures[session] = error
 
     def go_on(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:
         # Downloads, and waits for another run, end here after Ctrl-C.
@@ -216,22 +240,29 @@ def ingest_sessions(
                 executor=executor,
                 stopping=stopping,
                 policy=policy,
+                lock=lock,
+                publish=finished.__setitem__,
                 progress=go_on,
             )
 
         pool = ThreadPoolExecutor(_SESSIONS_AT_ONCE, thread_name_prefix="session")
         try:
             futures = {pool.submit(convert, session): session for session in sessions}
+            published_s = time.monotonic()
             for future in as_finished(futures):
                 session = futures[future]
                 try:
                     reports[session] = future.result()
                 except SensoriumError as error:
                     failures[session] = error
+                if time.monotonic() - published_s >= _PUBLISHING_INTERVAL_S:
+                    publish(reports)
+                    published_s = time.monotonic()
         finally:
             # After Ctrl-C, trials that have begun are finished and the others are not begun.
             stopping.set()
             pool.shutdown(wait=True, cancel_futures=True)
+            publish(finished)
     return IngestReport(
         tuple(reports[session] for session in sessions if session in reports),
         tuple(failures[session] for session in sessions if session in failures),

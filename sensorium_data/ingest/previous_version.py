@@ -86,8 +86,7 @@ class PreviousVersion:
             if data is None:
                 return None
             key = keys[old_key.partition("/")[0]]
-            group.write(key, data)
-            copied[key] = stored
+            copied[key] = replace(stored, tag=group.write(key, data))
         row = self._rows[trial]
         return TrialRecord(
             trial=trial,
@@ -132,7 +131,7 @@ class PreviousVersion:
             data = self._read_sound(key, stored)
             if data is None:
                 return None
-            group.write(key, data)
+            copied[key] = replace(stored, tag=group.write(key, data))
         return replace(record, stamps=stamps, objects=copied)
 
     @cached_property

@@ -16,8 +16,16 @@ from typing import Self
 import numpy as np
 
 from sensorium_data.archive import SessionArchive, members_of_trial
-from sensorium_data.errors import SourceChangedError
-from sensorium_data.files import LocalObjects, Objects, RetryPolicy, StoredObject, open_objects
+from sensorium_data.errors import SourceChangedError, StoreError
+from sensorium_data.files import (
+    LocalObjects,
+    Objects,
+    RetryPolicy,
+    StoredObject,
+    is_damage,
+    open_objects,
+    write_object,
+)
 from sensorium_data.ingest.assembly import BLOCK_VARIABLES, declare_variables
 from sensorium_data.ingest.previous_version import PreviousVersion
 from sensorium_data.ingest.recollection import recall_trials
@@ -80,15 +88,15 @@ class Resources:
     previous: PreviousVersion | None
 
     @classmethod
-    def of(cls, plan: ConversionPlan, archive: SessionArchive) -> Self:
-        """Open what the plan names beside the archive."""
+    def of(cls, plan: ConversionPlan, archive: SessionArchive, workspace: Workspace | None = None) -> Self:
+        """Open what the plan names beside the archive and, if it is given, the workspace."""
         objects = open_objects(plan.store)
         template = declare_variables(plan.n_trials, plan.form, plan.precision)
         previous = None
         if plan.previous is not None:
             ledger = read_ledger(objects, plan.session, plan.previous)
             previous = PreviousVersion(objects.child(plan.previous), ledger)
-        return cls(archive, Workspace(objects, plan.session, plan.group), template, previous)
+        return cls(archive, workspace or Workspace(objects, plan.session, plan.group), template, previous)
 
     @classmethod
     def open(cls, plan: ConversionPlan) -> Self:
@@ -132,7 +140,7 @@ class ConvertedTrial:
 def convert_trial(
     plan: ConversionPlan, trial: int, position: int, resources: Resources | None = None
 ) -> ConvertedTrial:
-    """Convert one trial, write it, and write the record of it.
+    """Convert one trial and write it. It is finished when its record, which is returned, is written too.
 
     Parameters
     ----------
@@ -166,7 +174,6 @@ def convert_trial(
         members = archive.fingerprint_trial(trial)
         record = write_trial_block(block, position, template, workspace.group, members, stamps)
         n_bytes_read = archive.compressed_size_bytes(trial)
-    workspace.write_trial_record(record)
     return ConvertedTrial(record, n_bytes_read)
 
 
@@ -198,8 +205,7 @@ def write_trial_block(
     stored: dict[str, StoredObject] = {}
     for variable, values in (("videos", block.videos), ("responses", block.responses)):
         key, data = template.encode_block(variable, position, values)
-        group.write(key, data)
-        stored[key] = StoredObject.of(data)
+        stored[key] = write_object(group, key, data)
     record = TrialRecord(
         trial=block.trial,
         n_frames=block.n_frames,
@@ -243,6 +249,10 @@ def check_written(plan: ConversionPlan, objects: Iterable[tuple[str, StoredObjec
             problem = stored.find_damage(group.read(key))
         except FileNotFoundError:
             problem = "missing"
+        except StoreError as error:
+            if not is_damage(error.__cause__):
+                raise
+            problem = "its bytes do not have the checksum that the store has of them"
         if problem is not None:
             problems[key] = problem
     return problems

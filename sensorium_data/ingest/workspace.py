@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sensorium_data.errors import StoreError, describe_os_error
-from sensorium_data.files import LocalObjects, Objects, StoredObject, sync_folder
+from sensorium_data.files import (
+    LocalObjects,
+    Objects,
+    ObjectStatus,
+    RemoteObjects,
+    StoredObject,
+    sync_folder,
+    write_object,
+)
+from sensorium_data.ingest.trial_records import TrialRecords
 from sensorium_data.sessions import Session
 from sensorium_data.store import LEDGER_KEY, METADATA_KEY, PARTIAL_FOLDER, Ledger, StatisticsRecord, TrialRecord
 
@@ -34,6 +44,8 @@ class Workspace:
     ----------
     group : Objects
         Where the session's own objects go.
+    records : TrialRecords
+        Of the trials that are finished.
     """
 
     def __init__(self, store: Objects, session: Session, name: str) -> None:
@@ -43,6 +55,11 @@ class Workspace:
         # A local folder is renamed when it is whole. Object stores cannot rename: there the objects are written
         # where they stay, and the group's metadata, without which nobody finds them, come last.
         self.group: Objects = self._records.child("group") if isinstance(store, LocalObjects) else self._published
+        self.records = TrialRecords(self._records.child("trials"))
+        self._is_new = False
+        # What a listing says of the group's objects, where a look at each would take a request.
+        self._listed: Mapping[str, ObjectStatus] | None = None
+        self._kept: dict[str, bytes] = {}
 
     def begin(self, identity: Mapping[str, Any]) -> None:
         """Keep what an interrupted run finished if it had this identity; start over otherwise.
@@ -53,13 +70,19 @@ class Workspace:
             What every trial depends on beside its members: schema, converter, precision.
         """
         wanted = json.dumps(dict(identity), sort_keys=True, indent=1).encode()
+        records = group = None
+        if isinstance(self._records, RemoteObjects) and isinstance(self.group, RemoteObjects):
+            records, group = self._records.statuses(), self.group.statuses()
+        self._listed = group
         try:
-            if self._records.read(_IDENTITY_KEY) == wanted:
+            if (records is None or _IDENTITY_KEY in records) and self._records.read(_IDENTITY_KEY) == wanted:
                 return
         except FileNotFoundError:
             pass
-        self._records.delete_all()
-        self.group.delete_all()
+        self._is_new = True
+        for place, entries in ((self._records, records), (self.group, group)):
+            if entries is None or entries:
+                place.delete_all()
         self._records.write(_IDENTITY_KEY, wanted)
 
     def has_leftovers(self) -> bool:
@@ -70,24 +93,14 @@ class Workspace:
         """Delete what is left of work that is published."""
         self._records.delete_all()
 
-    def read_trial_record(self, trial: int) -> TrialRecord | None:
-        """Return the record of a finished trial, ``None`` if it has to be converted (again)."""
-        try:
-            record = TrialRecord.from_bytes(self._records.read(_trial_key(trial)))
-        except (FileNotFoundError, ValueError):
-            return None
-        return record if record.trial == trial and self._are_there(record.objects) else None
-
-    def write_trial_record(self, record: TrialRecord) -> None:
-        """Mark a trial as finished."""
-        self._records.write(_trial_key(record.trial), record.to_bytes())
-
-    def forget_trial(self, trial: int) -> None:
-        """Have a trial converted again."""
-        self._records.delete(_trial_key(trial))
+    def read_trial_records(self) -> list[TrialRecord]:
+        """Return the records of the finished trials whose objects are there."""
+        return [] if self._is_new else [one for one in self.records.read() if self._are_there(one.objects)]
 
     def read_statistics_record(self) -> StatisticsRecord | None:
         """Return the record of the finished statistics, ``None`` if they have to be converted (again)."""
+        if self._is_new:
+            return None
         try:
             record = StatisticsRecord.from_bytes(self._records.read(_STATISTICS_KEY))
         except (FileNotFoundError, ValueError):
@@ -102,8 +115,46 @@ class Workspace:
         """Have the statistics converted again."""
         self._records.delete(_STATISTICS_KEY)
 
+    def write_all(self, objects: Mapping[str, bytes | memoryview]) -> dict[str, StoredObject]:
+        """Write objects of the session, several at once where each has to be waited for."""
+        pool = ThreadPoolExecutor(self.group.n_requests_at_once, thread_name_prefix="write")
+        try:
+            return dict(zip(objects, pool.map(self._write, *zip(*objects.items(), strict=True)), strict=True))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def write_and_keep(self, key: str, data: bytes | memoryview) -> StoredObject:
+        """Write an object that :meth:`read_kept` is to return, in memory if the store confirms what it has."""
+        stored = write_object(self.group, key, data)
+        if stored.tag is not None:
+            self._kept[key] = bytes(data)
+        return stored
+
+    def read_kept(self, key: str) -> bytes:
+        """Return an object for the last time; raises what :meth:`~sensorium_data.files.Objects.read` raises."""
+        return self._kept.pop(key, None) or self.group.read(key)
+
+    def _write(self, key: str, data: bytes | memoryview) -> StoredObject:
+        return write_object(self.group, key, data)
+
+    def keep_only(self, wanted: Collection[str]) -> Mapping[str, ObjectStatus]:
+        """Delete what else lies in the session's group.
+
+        A process killed while writing leaves a temporary file, an archive that changed leaves trials it lacks.
+
+        Returns
+        -------
+        mapping of str to ObjectStatus
+            What a listing says of the others; nothing on a local disk, which has no tags.
+        """
+        listed = (self.group.statuses() or {}) if isinstance(self.group, RemoteObjects) else {}
+        for key in (self.group.keys() or ()) if isinstance(self.group, LocalObjects) else listed:
+            if key not in wanted:
+                self.group.delete(key)
+        return listed
+
     def publish(self, ledger: Ledger, metadata: bytes) -> None:
-        """Make the session visible under its name, whole, and delete the records.
+        """Make the session visible under its name, whole. What is left of the work is to be tidied up.
 
         Parameters
         ----------
@@ -114,8 +165,7 @@ class Workspace:
         """
         last = {LEDGER_KEY: ledger.to_bytes(), METADATA_KEY: metadata}
         for key, data in last.items():
-            self.group.write_durably(key, data)
-            if self.group.read(key) != data:
+            if self.group.write_durably(key, data) is None and self.group.read(key) != data:
                 raise StoreError(
                     "what was written reads back differently",
                     session=self._session,
@@ -137,11 +187,8 @@ class Workspace:
                     found=describe_os_error(error),
                     remedy="move what is there out of the way, and run it again: nothing is converted twice",
                 ) from error
-        self.tidy_up()
 
     def _are_there(self, objects: Mapping[str, StoredObject]) -> bool:
-        return all(self.group.size(key) == stored.size_bytes for key, stored in objects.items())
-
-
-def _trial_key(trial: int) -> str:
-    return f"trials/{trial}.npz"
+        if self._listed is None:
+            return all(self.group.size(key) == stored.size_bytes for key, stored in objects.items())
+        return all(stored.find_listed_difference(self._listed.get(key)) is None for key, stored in objects.items())

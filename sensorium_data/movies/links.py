@@ -6,6 +6,7 @@ saw as oracle. Splits and leakage go by ids that tell this.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +53,7 @@ def link_movies(store: StoreLike, *, jobs: int = 4, progress: Progress = ignore_
     Sessions that were compared before are not compared with each other again, and where nothing is new
     nothing is read and nothing is written. Of each session so much is kept beside the sessions that a new one is
     compared with all others by 600 bytes a trial, and by the videos only of trials that may show one movie. Two runs at
-    once do no harm on a local disk.
+    once do no harm on a local disk and on S3.
 
     Parameters
     ----------
@@ -75,19 +76,29 @@ def link_movies(store: StoreLike, *, jobs: int = 4, progress: Progress = ignore_
     """
     opened = open_store(store)
     objects = opened.objects
-    # Without opening the sessions, which takes longer than all else where nothing is to be done.
-    links = _read_links(opened)
-    if _covers_all(links, opened):
-        return links
+    links = MovieLinks()
+    if isinstance(objects, LocalObjects):
+        # Without the lock, and without opening the sessions, which takes longer than all else if nothing is to be done.
+        links = _read_links(opened)
+        if _covers_all(links, opened):
+            return links
+    # Nothing was waited for elsewhere.
+    fresh = [] if isinstance(objects, LocalObjects) else [opened]
+
+    def compose(before: bytes | None) -> bytes:
+        nonlocal links
+        # As it is now: somebody may have linked or published while this waited, or before it could write.
+        current = fresh.pop() if fresh else Store(objects)
+        links = _parse_links(before)
+        if before is not None and _covers_all(links, current):
+            return before
+        links = _compare(current, links, jobs=jobs, progress=progress)
+        return links.to_bytes()
+
     with exclusive_access(objects, _LOCK, waiting="wait for another run to link movies", progress=progress):
         if isinstance(objects, LocalObjects):
             objects.clear_unfinished(LINKS_KEY)
-        # As it is now: somebody may have linked or published while this waited.
-        opened = Store(objects)
-        links = _read_links(opened)
-        if not _covers_all(links, opened):
-            links = _compare(opened, links, jobs=jobs, progress=progress)
-            objects.write_durably(LINKS_KEY, links.to_bytes())
+        objects.update(LINKS_KEY, compose)
     return links
 
 
@@ -99,6 +110,13 @@ def _read_links(store: Store) -> MovieLinks:
         if not isinstance(error.__cause__, ValueError):
             raise
         return MovieLinks()
+
+
+def _parse_links(data: bytes | None) -> MovieLinks:
+    """Return what the file says; nothing if there is none, or a damaged one: it is made anew."""
+    with contextlib.suppress(ValueError):
+        return MovieLinks() if data is None else MovieLinks.from_bytes(data)
+    return MovieLinks()
 
 
 def _covers_all(links: MovieLinks, store: Store) -> bool:
@@ -146,7 +164,7 @@ def _screen_session(store: Store, name: str) -> MovieScreen:
     group, ledger = store.group(name), store.ledger_digest(name)
     screen = MovieScreen.read(store.objects, group, session=name, ledger=ledger)
     if screen is None:
-        dataset = store.as_stored(name)
+        dataset = store.movies(name)
         screen = MovieScreen(
             session=name,
             ledger=ledger,
@@ -190,7 +208,7 @@ class _OpenSessions:
         with self._lock:
             dataset = self._opened.pop(name, None)
             if dataset is None:
-                dataset = self._store.as_stored(name)
+                dataset = self._store.movies(name)
             self._opened[name] = dataset
             if len(self._opened) > self._LIMIT:
                 oldest = next(iter(self._opened))

@@ -61,6 +61,7 @@ from .publishing import exclusive_access as exclusive_access
 from .publishing import is_locked as is_locked
 from .publishing import list_published as list_published
 from .publishing import publish_root as publish_root
+from .session_locks import hold_session as hold_session
 from .template import METADATA_KEY as METADATA_KEY
 from .template import SessionTemplate as SessionTemplate
 from .template import consolidate as consolidate

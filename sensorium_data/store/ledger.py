@@ -111,7 +111,7 @@ class TrialRecord(TrialFacts):
 
     def to_bytes(self) -> bytes:
         """Return the record as the bytes of an ``.npz`` file."""
-        facts = {"trial": self.trial, "objects": _to_lists(self.objects), **self._to_json()}
+        facts = {"trial": self.trial, "objects": _to_lists(self.objects, with_tags=True), **self._to_json()}
         buffer = io.BytesIO()
         np.savez(
             buffer,
@@ -172,7 +172,8 @@ class StatisticsRecord:
 
     def to_bytes(self) -> bytes:
         """Return the record as JSON."""
-        return json.dumps({**self._to_json(), "objects": _to_lists(self.objects)}, sort_keys=True).encode()
+        objects = _to_lists(self.objects, with_tags=True)
+        return json.dumps({**self._to_json(), "objects": objects}, sort_keys=True).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> StatisticsRecord:
@@ -334,8 +335,12 @@ def _write_stamps(stamps: Mapping[str, str]) -> dict[str, Any]:
     return {"stamps": dict(stamps)} if stamps else {}
 
 
-def _to_lists(objects: Mapping[str, StoredObject]) -> dict[str, list[Any]]:
-    return {key: [stored.size_bytes, stored.digest, stored.crc32] for key, stored in objects.items()}
+def _to_lists(objects: Mapping[str, StoredObject], *, with_tags: bool = False) -> dict[str, list[Any]]:
+    """Return what is known of objects, with their tags where somebody goes on with these very objects."""
+    return {
+        key: [stored.size_bytes, stored.digest, stored.crc32, *([stored.tag] if with_tags and stored.tag else [])]
+        for key, stored in objects.items()
+    }
 
 
 def _from_lists(objects: Mapping[str, Any]) -> dict[str, StoredObject]:
@@ -343,4 +348,7 @@ def _from_lists(objects: Mapping[str, Any]) -> dict[str, StoredObject]:
         problem = find_name_problem(key)
         if problem is not None:
             raise ValueError(f"the name of an object leads out of the session's group: {key!r}: {problem}")
-    return {key: StoredObject(int(size), str(digest), int(crc32)) for key, (size, digest, crc32) in objects.items()}
+    return {
+        key: StoredObject(int(size), str(digest), int(crc32), *map(str, tag))
+        for key, (size, digest, crc32, *tag) in objects.items()
+    }

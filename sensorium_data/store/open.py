@@ -69,6 +69,7 @@ __all__ = [
 
 _STATISTICS_GROUP = "statistics"
 _MOVIES_GROUP = "movies"
+_MOVIE_ARRAYS = ("videos", "trial", "n_frames", "movie")
 # The other variables are stored in one chunk each.
 _CHUNKED_VARIABLES = ("videos", "responses")
 
@@ -180,10 +181,7 @@ class Store:
         """
         found = find_session(session)
         group = self.group(found)
-        if (
-            found not in self.sessions
-            or self._once("attributes", group, lambda: read_attributes(self.objects, found, group)) is None
-        ):
+        if found not in self.sessions or self._attributes(found, group) is None:
             raise self._not_there(found)
         return group
 
@@ -210,6 +208,28 @@ class Store:
         opened: xr.Dataset = self._once("dataset", found.name, lambda: self._open_dataset(found))
         # Deep: labels are in memory, and what the caller does to them must stay the caller's.
         return opened.copy(deep=True)
+
+    def movies(self, session: str | Session) -> xr.Dataset:
+        """Open what says which movies a session shows, and nothing else: of a remote store each label takes a request.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``videos``, and the labels ``trial``, ``n_frames`` and ``movie``, as the session names its own.
+
+        Raises
+        ------
+        StoreError
+            As :func:`open_session` does.
+        """
+        found = find_session(session)
+        self._require_sound_group(found)
+        others = [name for name in (*VARIABLES, *COORDINATES) if name not in _MOVIE_ARRAYS]
+        dataset = self._open_group(found, drop_variables=others)
+        missing = [name for name in _MOVIE_ARRAYS if name not in dataset.variables]
+        if missing:
+            raise damaged(self.objects, found, self.group(found), f"no array {', '.join(missing)}")
+        return _load_coordinates(dataset, "trial")
 
     def statistics(self, session: str | Session) -> xr.Dataset:
         """Open the archive's own statistics of a session.
@@ -319,7 +339,7 @@ class Store:
         """
         found = find_session(session)
         group = self.require_group(found)
-        attributes = self._once("attributes", group, lambda: read_attributes(self.objects, found, group)) or {}
+        attributes = self._attributes(found, group) or {}
         return bool(attributes.get("simulated", False))
 
     def __repr__(self) -> str:
@@ -359,13 +379,8 @@ class Store:
         return self._root
 
     def _open_dataset(self, session: Session) -> xr.Dataset:
-        objects, group = self.objects, self.group(session)
-        attributes = None if session not in self.sessions else read_attributes(objects, session, group)
-        if attributes is None:
-            raise self._not_there(session)
-        require_schema(objects, session, group, attributes)
-        require_sound(objects, session, group, self.ledger(session))
-        version = int(attributes["schema_version"])
+        objects = self.objects
+        version = int(self._require_sound_group(session)["schema_version"])
         dataset = self._open_group(session)
         absent = find_absent(dataset.attrs)
         missing = [name for name in VARIABLES if name not in dataset and name not in absent] + [
@@ -377,12 +392,23 @@ class Store:
             and name not in absent
         ]
         if missing:
-            raise damaged(objects, session, group, f"no array {', '.join(missing)}")
+            raise damaged(objects, session, self.group(session), f"no array {', '.join(missing)}")
         # What a session of an earlier version does not say is unknown, so that sessions of all versions look alike.
         unsaid = [field for field in COORDINATES.values() if field.since > version]
         return _load_coordinates(dataset, "trial").assign_coords(
             {field.name: _fill_unknown(field, dataset.sizes["trial"]) for field in unsaid}
         )
+
+    def _require_sound_group(self, session: Session) -> Mapping[str, Any]:
+        """Return the attributes of a session's group; raise a :class:`StoreError` if it is not there or not sound."""
+        objects, group = self.objects, self.require_group(session)
+        attributes = self._attributes(session, group) or {}
+        require_schema(objects, session, group, attributes)
+        require_sound(objects, session, group, self.ledger(session))
+        return attributes
+
+    def _attributes(self, session: Session, group: str) -> dict[str, Any] | None:
+        return self._once("attributes", group, lambda: read_attributes(self.objects, session, group))
 
     def zarr_store(self, session: str | Session, path: str = "") -> CheckedStore:
         """Return the Zarr store of a session's group, or of one below it, which compares what is read with the ledger.
@@ -402,12 +428,19 @@ class Store:
         ledger, lease = self.ledger(found), hold_version(self.objects, group)
         return CheckedStore(objects.zarr_store(), path, ledger.objects, describe, lease)
 
-    def _open_group(self, session: Session, path: str = "") -> xr.Dataset:
+    def _open_group(self, session: Session, path: str = "", drop_variables: Iterable[str] = ()) -> xr.Dataset:
         import xarray as xr
 
         group = self.group(session)
         try:
-            dataset: xr.Dataset = xr.open_zarr(self.zarr_store(session, path), consolidated=True, chunks=None)
+            # Without the format Zarr also asks for the metadata of the other one.
+            dataset: xr.Dataset = xr.open_zarr(
+                self.zarr_store(session, path),
+                consolidated=True,
+                chunks=None,
+                zarr_format=3,
+                drop_variables=[*drop_variables],
+            )
         except FileNotFoundError as error:
             raise damaged(
                 self.objects, session, self.group(session), f"no group {path or self.group(session)}"

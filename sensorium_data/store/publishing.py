@@ -31,7 +31,6 @@ from sensorium_data.store.movie_screens import delete_damaged_screens
 from sensorium_data.store.template import METADATA_KEY, consolidate
 from sensorium_data.store.versions import (
     VERSIONS_KEY,
-    current_group,
     point_to,
     read_versions,
     session_name_of,
@@ -177,9 +176,7 @@ def is_locked(objects: Objects, name: str) -> bool:
     return isinstance(objects, LocalObjects) and _lock_path(objects, name).exists()
 
 
-def publish_root(
-    objects: Objects, *, session: Session | None = None, group: str | None = None, rereads: bool = False
-) -> None:
+def publish_root(objects: Objects, published: Mapping[Session, str] = {}, *, rereads: bool = False) -> None:
     """Write the root group's metadata, which list the published sessions and carry all their arrays'.
 
     Readers that cannot list a folder (HTTP) find the sessions by them.
@@ -188,10 +185,8 @@ def publish_root(
     ----------
     objects : Objects
         The store's root.
-    session : Session, optional
-        A session that has just been published.
-    group : str, optional
-        The group to point to as its current version.
+    published : mapping of Session to str
+        Sessions that have just been published, and the groups to point to as their current versions.
     rereads : bool
         Read the metadata of all groups again, and delete damaged screens of movies. Elsewhere than on a local disk the
         metadata that the root has are kept otherwise: a published group never changes, and reading each takes a
@@ -201,18 +196,20 @@ def publish_root(
         if isinstance(objects, LocalObjects):
             objects.clear_unfinished(METADATA_KEY)
             objects.clear_unfinished(VERSIONS_KEY)
-        if session is not None and group is not None and current_group(objects, session) != group:
-            point_to(objects, session, group)
-        if not objects.exists(VERSIONS_KEY) and (versions := read_versions(objects)):
-            # Lost. The root's metadata, which say the same, are about to be written anew.
-            write_versions(objects, versions)
 
         def compose(before: bytes | None) -> bytes:
-            # Listed again whenever somebody else published meanwhile.
-            known = {*_list_again(objects, before), *(() if session is None else (session,))}
-            own = frozenset(() if session is None else (session,))
-            fresh = None if rereads or isinstance(objects, LocalObjects) else own
-            return compose_root(objects, known, read_versions(objects), before=before, fresh=fresh)
+            # All of it again whenever somebody else published meanwhile.
+            versions = read_versions(objects, lambda: before)
+            moved = {one: group for one, group in published.items() if versions.get(one.name, one.name) != group}
+            for session, group in moved.items():
+                point_to(objects, session, group)
+            if versions and not moved and not objects.exists(VERSIONS_KEY):
+                # Lost. The root's metadata, which say the same, are about to be written anew.
+                write_versions(objects, versions)
+            current = {**versions, **{session.name: group for session, group in moved.items()}}
+            known = {*_list_again(objects, before), *published}
+            fresh = None if rereads or isinstance(objects, LocalObjects) else published.keys()
+            return compose_root(objects, known, current, before=before, fresh=fresh)
 
         objects.update(METADATA_KEY, compose)
         if rereads:

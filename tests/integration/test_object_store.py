@@ -36,7 +36,7 @@ def s3() -> Iterator[ObjectStore]:
 @pytest.fixture(autouse=True)
 def _undisturbed(s3: ObjectStore) -> Iterator[None]:
     yield
-    s3.latency_s, s3.n_refusals, s3.is_away = 0.0, 0, False
+    s3.behave()
 
 
 @pytest.fixture(scope="module")

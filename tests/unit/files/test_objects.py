@@ -149,3 +149,12 @@ def test_files_go_to_remote_folders_that_are_not_there_yet_and_back(tmp_path: Pa
         remote.download("nothing", tmp_path / "nothing")
     with pytest.raises(StoreError, match="server/a/b/sent/x: cannot be written"):
         remote.upload(tmp_path / "sent", "a/b/sent/x")
+
+
+@pytest.mark.parametrize("url", ["sftp://me:secret@host/store", "webdav://host/store", "nonsense://x", "s3::x://a"])
+def test_urls_that_are_not_supported_say_what_is(url: str) -> None:
+    with pytest.raises(
+        StoreError, match=r"not supported: found .*://, expected a path, a URL of s3://.*; mount"
+    ) as told:
+        open_objects(url)
+    assert "secret" not in str(told.value)

@@ -295,7 +295,7 @@ def test_sessions_of_no_catalogue_come_last_by_name_and_scans_of_one_number_keep
     }
     patched = {
         "sessions": property(lambda store: [SimpleNamespace(name=name) for name in recordings]),
-        "as_stored": lambda store, name: recordings[name],
+        "movies": lambda store, name: recordings[name],
         "signatures": lambda store, name: xr.DataArray(
             np.stack([sign_video(video) for video in recordings[name].videos.values]), dims=("trial", "time", "feature")
         ),
@@ -517,8 +517,8 @@ def test_pixels_with_large_errors_are_compared_by_all_of_their_signatures(tmp_pa
 def test_few_sessions_are_held_open(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(movie_links._OpenSessions, "_LIMIT", 1)
     opened, released = [], []
-    release, as_stored = Store.release, Store.as_stored
-    monkeypatch.setattr(Store, "as_stored", lambda s, name: (opened.append(name), as_stored(s, name))[1])
+    release, movies = Store.release, Store.movies
+    monkeypatch.setattr(Store, "movies", lambda s, name: (opened.append(name), movies(s, name))[1])
     monkeypatch.setattr(Store, "release", lambda s, name: (released.append(name), release(s, name))[1])
     link_movies(store, jobs=1)
     assert shown_together(store, "AFJ") == expect_together(MOVIES)

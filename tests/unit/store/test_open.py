@@ -215,7 +215,7 @@ class TestRefusals:
             open_it(server.url, "F")
 
     def test_a_url_that_nothing_serves(self, open_it: Callable[[str, str], object]) -> None:
-        with pytest.raises(StoreError, match="no file system for this URL"):
+        with pytest.raises(StoreError, match="URLs of this kind are not supported"):
             open_it("carrier-pigeon://loft/store", "F")
 
 
