@@ -6,14 +6,14 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.parameters import Count, Names, Resamples, Seed, SeveralNames
-from flows.reporting import log_line, publish_table, quiet_known_errors, run_progress, score_task
+from flows.reporting import log_line, order_columns, publish_table, quiet_known_errors, run_progress, score_task
 from flows.training import Device, slot_for
 from flows.watching import watched
 from models.prediction import PredictionReport
 from models.prediction import predict as predict_tiers
 from sensorium_data.counting import count_things
 from sensorium_data.frames import FramesProfile
-from sensorium_data.scoring import Bootstrap, Leaderboard, Reference, ScoreTable, compare_predictions
+from sensorium_data.scoring import SCORES, Bootstrap, Leaderboard, Reference, ScoreTable, compare_predictions
 
 __all__ = ["evaluate", "leaderboard", "predict", "score"]
 
@@ -76,7 +76,8 @@ def leaderboard_task(
         jobs=jobs,
         progress=run_progress(),
     )
-    publish_table("leaderboard", board.rows, f"Differences are to the {against} entry, on the same resampled trials")
+    rows = order_columns(board.rows, ("rank", "entry", "tier", "stimulus", "aggregation", *SCORES))
+    publish_table("leaderboard", rows, f"Differences are to the {against} entry, on the same resampled trials")
     return board
 
 

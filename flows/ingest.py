@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.parameters import Jobs, Names
 from flows.quality import link_task, quality_task, report_quality_task, require_writable_report
-from flows.reporting import log_line, publish_table, quiet_known_errors, run_progress
+from flows.reporting import log_line, order_columns, publish_table, quiet_known_errors, run_progress
 from flows.settings import Settings
 from flows.watching import watched
 from sensorium_data.archive import Mode
@@ -25,6 +26,10 @@ from sensorium_data.sessions import find_session
 from sensorium_data.store import Precision
 
 __all__ = ["ingest"]
+
+# Of a conversion's report, what the page of the table shows without moving it, and what is long.
+_FIRST = ("alias", "status", "n_trials", "n_trials_resumed", "n_trials_copied", "store_size_bytes", "duration_s")
+_LAST = ("notes", "source", "path", "session")
 
 
 # The store's own ledger says what is done; a cached task result would outlive a deleted store.
@@ -104,7 +109,8 @@ def ingest(
         except SensoriumError as error:
             failures.append(error)
     if reports:
-        publish_table("ingest", [asdict(report) for report in reports], f"Sessions in `{store}`: what was done")
+        rows = order_columns(pd.DataFrame(map(asdict, reports)), _FIRST, _LAST)
+        publish_table("ingest", rows, f"Sessions in `{store}`: what was done")
         leakage = link_task(store)
         # What was checked and has not changed since need not be read again.
         new = [one for one in reports if one.status != "already done" or quality_report is not None]

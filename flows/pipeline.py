@@ -12,7 +12,7 @@ from prefect import flow
 from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.parameters import Jobs, Names
-from flows.reporting import quiet_known_errors
+from flows.reporting import publish_result, quiet_known_errors
 from flows.submit import submit
 from flows.train import train
 from flows.training import ready_process
@@ -88,6 +88,14 @@ def pipeline(
         frames,
         runs=runs,
         score=False,
+    )
+    publish_result(
+        store=store,
+        predictions=predictions,
+        ingested=ingested,
+        trained=trained,
+        scores=scores,
+        submissions=submissions,
     )
     return PipelineReport(ingested, trained, scores, submissions)
 

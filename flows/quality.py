@@ -9,7 +9,14 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.parameters import Names
-from flows.reporting import log_line, publish_link, publish_markdown, publish_table, quiet_known_errors, run_progress
+from flows.reporting import (
+    log_line,
+    publish_checks,
+    publish_quality,
+    publish_table,
+    quiet_known_errors,
+    run_progress,
+)
 from flows.watching import watched
 from sensorium_data.commands import quote_command
 from sensorium_data.counting import count_things
@@ -27,7 +34,7 @@ def quality_task(session: str, store: str) -> QualityReport:
     """Check one published session and publish the report as a table."""
     quiet_known_errors()
     report = check_session(store, session, progress=run_progress())
-    publish_table(f"quality-{report.alias}", report.to_table(), f"Quality of session {report.alias} in `{store}`")
+    publish_checks(report, store)
     for check in report.failed:
         log_line(f"session {report.alias}: {check.check} failed: found {check.found}, expected {check.expected}")
     return report
@@ -37,7 +44,7 @@ def quality_task(session: str, store: str) -> QualityReport:
 def report_quality_task(
     store: str, reports: list[QualityReport], leakage: pd.DataFrame | None, html: str | None
 ) -> StoreQuality:
-    """Publish the sessions side by side as Markdown, and write the whole report where it is asked for."""
+    """Publish the store's sessions side by side as Markdown, and write the whole report where it is asked for."""
     quiet_known_errors()
     quality = StoreQuality(store, tuple(reports), leakage)
     if html is not None:
@@ -45,8 +52,7 @@ def report_quality_task(
 
         write_report(Path(html), quality)
         log_line(f"quality report: {html}")
-        publish_link("quality-report", Path(html).resolve().as_uri(), Path(html).name, f"Quality report of `{store}`")
-    publish_markdown("quality", quality.to_markdown(html=html), f"Quality of the sessions in `{store}`")
+    publish_quality(quality, html)
     log_line(quality.describe())
     return quality
 

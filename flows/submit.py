@@ -12,7 +12,8 @@ from pydantic import Field
 from flows.parameters import Names
 from flows.reporting import (
     log_line,
-    publish_link,
+    order_columns,
+    publish_file,
     publish_markdown,
     publish_table,
     quiet_known_errors,
@@ -55,17 +56,16 @@ def submission_task(
         runs=runs,
         progress=run_progress(),
     )
-    publish_table(
-        f"submission-checks-{track}", report.validation.to_frame(), f"Checks of the {track} submission in `{out}`"
-    )
+    checks = order_columns(report.validation.to_frame(), ("check", "passed", "finding"), ("file",))
+    publish_table(f"submission-checks-{track}", checks, f"Checks of the {track} submission in `{out}`")
     publish_table(
         f"submission-files-{track}",
         [
             {
                 "zip": Path(file.path).name,
                 "bytes": file.size_bytes,
-                "sha256": file.sha256,
                 "rows": file.n_rows,
+                "sha256": file.sha256,
                 "holds": ", ".join(file.members),
             }
             for file in report.files
@@ -76,12 +76,8 @@ def submission_task(
         log_line(f"{track}: {note}")
     for file in report.files:
         log_line(f"{track}: {report.status}, {file.path} ({file.size_bytes:,} bytes)")
-        publish_link(
-            Path(file.path).stem,
-            file.path if "://" in file.path else Path(file.path).resolve().as_uri(),
-            Path(file.path).name,
-            f"{file.size_bytes:,} bytes, SHA-256 {file.sha256}",
-        )
+        name = Path(file.path)
+        publish_file(name.stem, file.path, f"`{name.name}`, {file.size_bytes:,} bytes, SHA-256 {file.sha256}")
     publish_markdown(
         f"submission-card-{track}",
         open_objects(out).read(Path(report.card).name).decode(),

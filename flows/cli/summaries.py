@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from flows.cli.tables import print_table
-from flows.reporting import describe_report, format_size
+from flows.reporting import describe_report, format_size, join_ends
 from sensorium_data.counting import count_things
 from sensorium_data.sessions import find_session
 
@@ -37,7 +37,7 @@ def print_scores(console: Console, table: ScoreTable) -> None:
     """Print scores by session and tier, their intervals, and the ceilings where they are known."""
     frame = table.to_frame()
     for score in ("single_trial_correlation", "correlation_to_average"):
-        frame[f"{score}_interval"] = _join_ends(frame, score)
+        frame[f"{score}_interval"] = join_ends(frame, score)
     confidence = f"{table.bootstrap.confidence:.0%}"
     columns = {
         "alias": "session",
@@ -113,7 +113,7 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
         if several[group.index].any():
             shown = shown[several[group.index]]
         for name in ("single_trial_correlation", "single_trial_correlation_difference", "correlation_to_average"):
-            shown[f"{name}_interval"] = _join_ends(shown, name)
+            shown[f"{name}_interval"] = join_ends(shown, name)
         columns = {
             "aggregation": "aggregation",
             "rank": "rank",
@@ -153,7 +153,7 @@ def print_benchmark(console: Console, report: BenchmarkReport) -> None:
     by_tier: dict[str, list[dict[str, object]]] = {}
     for entry in report.entries:
         summary = entry.table.summary.query("aggregation == 'mean over neurons' and stimulus == 'all'").copy()
-        summary["single_trial_correlation_interval"] = _join_ends(summary, "single_trial_correlation")
+        summary["single_trial_correlation_interval"] = join_ends(summary, "single_trial_correlation")
         for row in summary.to_dict(orient="records"):
             _, n_leaked = entry.count_leaks(row["tier"])
             known = f"at least {n_leaked}" if n_leaked else "unknown"
@@ -166,13 +166,6 @@ def print_benchmark(console: Console, report: BenchmarkReport) -> None:
 
 def _intervals(columns: Iterable[str]) -> list[str]:
     return [name for name in columns if name.endswith("_interval")]
-
-
-def _join_ends(frame: pd.DataFrame, name: str) -> list[str | None]:
-    """Return an interval's ends in one cell, empty where they are not known."""
-    ends = zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
-    shown = [None if low != low else (f"{low:z.3f}", f"{high:z.3f}") for low, high in ends]
-    return [None if pair is None else (" to " if pair[0].startswith("-") else "–").join(pair) for pair in shown]
 
 
 def print_submission(console: Console, report: SubmissionReport) -> None:

@@ -1,11 +1,15 @@
 from .artifacts import LiveArtifact as LiveArtifact
-from .artifacts import publish_link as publish_link
+from .artifacts import order_columns as order_columns
 from .artifacts import publish_markdown as publish_markdown
 from .artifacts import publish_table as publish_table
+from .file_links import publish_file as publish_file
 from .pace import format_size as format_size
+from .pipeline_result import publish_result as publish_result
 from .progress import NotedProgress as NotedProgress
 from .progress import ignore_note as ignore_note
 from .progress import show_progress as show_progress
+from .quality_artifacts import publish_checks as publish_checks
+from .quality_artifacts import publish_quality as publish_quality
 from .run_logging import log_line as log_line
 from .run_logging import quiet_known_errors as quiet_known_errors
 from .run_logging import run_progress as run_progress
@@ -13,4 +17,5 @@ from .scoring import score_task as score_task
 from .summaries import describe_epoch as describe_epoch
 from .summaries import describe_report as describe_report
 from .summaries import describe_submission as describe_submission
+from .summaries import join_ends as join_ends
 from .summaries import read_summary as read_summary

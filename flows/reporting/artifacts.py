@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextvars import copy_context
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pandas as pd
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, ArtifactFilterType
+from prefect.client.schemas.sorting import ArtifactSort
+from prefect.exceptions import ObjectNotFound
 from prefect.utilities.context import get_task_and_flow_run_ids
 
-from flows.reporting.pace import Pace, describe_pace
-from flows.reporting.progress import NotedProgress
 from flows.watching import quick_client, report, server_is_away
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.visible_text import make_lines_visible, make_visible
 
 __all__ = [
     "LiveArtifact",
+    "PublishedTable",
     "artifact_key",
-    "artifact_progress",
-    "publish_link",
+    "create_artifact",
+    "delete_artifact",
+    "order_columns",
     "publish_markdown",
     "publish_table",
-    "read_latest_table",
+    "read_tables",
+    "show_text",
+    "update_artifact",
 ]
 
 # A server that did not take an artifact is left alone for so long.
@@ -64,36 +67,79 @@ def publish_table(key: str, rows: pd.DataFrame | Iterable[Mapping[str, Any]], de
     _publish(key, "table", json.dumps(_to_json_rows(rows)), description)
 
 
-def read_latest_table(key: str) -> tuple[pd.DataFrame, str] | None:
-    """Return the newest table that was published under a key, and its description; None if there is none."""
+def order_columns(rows: pd.DataFrame, first: Sequence[str], last: Sequence[str] = ()) -> pd.DataFrame:
+    """Return a table with some of its columns first and some last; the page of a table shows the first without moving.
+
+    Columns that the table does not have are passed over.
+    """
+    names = [*(name for name in first if name in rows), *(n for n in rows if n not in first and n not in last)]
+    return rows[[*names, *(name for name in last if name in rows)]]
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A table that was published before.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        The table.
+    description : str
+        What stands above it.
+    published : datetime or None
+        When.
+    """
+
+    rows: pd.DataFrame
+    description: str
+    published: datetime | None
+
+
+def read_tables(key: str, *, limit: int = 1) -> list[PublishedTable]:
+    """Return the tables that were published under a key, the newest first."""
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[artifact_key(key)]), type=ArtifactFilterType(any_=["table"]))
     with quick_client() as client:
-        found = client.read_latest_artifacts(
-            artifact_filter=ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[artifact_key(key)]))
+        found = client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=limit)
+    return [
+        PublishedTable(
+            pd.DataFrame(json.loads(one.data) if isinstance(one.data, str) else one.data),
+            one.description or "",
+            one.created,
         )
-    tables = [one for one in found if one.type == "table"]
-    if not tables:
-        return None
-    (table,) = tables
-    rows = json.loads(table.data) if isinstance(table.data, str) else table.data
-    return pd.DataFrame(rows), table.description or ""
+        for one in found
+    ]
 
 
-def publish_markdown(key: str, text: str, description: str) -> None:
-    """Publish a text in Markdown."""
-    _publish(key, "markdown", _as_shown(text), description)
+def publish_markdown(key: str, text: str, description: str, *, signed: Iterable[str] = ()) -> None:
+    """Publish a text in Markdown.
 
-
-def publish_link(key: str, link: str, text: str, description: str) -> None:
-    """Publish a link to a file or page."""
-    _publish(key, "markdown", f"[{_as_shown(text)}]({_as_shown(link)})", description)
+    Parameters
+    ----------
+    key : str
+        The artifact's key.
+    text : str
+        The text, in which secrets in URLs are hidden.
+    description : str
+        Markdown shown above it.
+    signed : iterable of str
+        Links in the text that are shown with their signatures, since they are there to be followed and expire.
+    """
+    links = {f"signed-link-{uuid4().hex}": link for link in signed}
+    for mark, link in links.items():
+        text = text.replace(f"({link})", f"({mark})")
+    shown = show_text(text)
+    for mark, link in links.items():
+        shown = shown.replace(mark, link)
+    _publish(key, "markdown", shown, description)
 
 
 def _publish(key: str, kind: str, data: Any, description: str) -> None:
     """Make an artifact of the present run, at the run's end if the server is away."""
-    report(lambda: _create(artifact_key(key), kind, data, _as_shown(description)))
+    report(lambda: create_artifact(artifact_key(key), kind, data, show_text(description)))
 
 
-def _create(key: str, kind: str, data: Any, description: str) -> UUID:
+def create_artifact(key: str, kind: str, data: Any, description: str) -> UUID:
+    """Make an artifact of the present run, of what may be shown, and return its id."""
     task_run, flow_run = get_task_and_flow_run_ids()
     with quick_client() as client:
         return client.create_artifact(
@@ -108,9 +154,16 @@ def _create(key: str, kind: str, data: Any, description: str) -> UUID:
         ).id
 
 
-def _update(artifact: UUID, data: Any, description: str) -> None:
+def update_artifact(artifact: UUID, data: Any, description: str) -> None:
+    """Put other content, which may be shown, into an artifact."""
     with quick_client() as client:
         client.update_artifact(artifact, ArtifactUpdate(data=data, description=description))
+
+
+def delete_artifact(artifact: UUID) -> None:
+    """Delete an artifact, if it is there."""
+    with quick_client() as client, suppress(ObjectNotFound):
+        client.delete_artifact(artifact)
 
 
 class LiveArtifact:
@@ -155,11 +208,11 @@ class LiveArtifact:
         self, rows: pd.DataFrame | Iterable[Mapping[str, Any]], description: str, *, is_last: bool = False
     ) -> None:
         """Write a table, as :func:`publish_table` does; the last one is kept until the server takes it."""
-        self._write("table", json.dumps(_to_json_rows(rows)), _as_shown(description), is_last=is_last)
+        self._write("table", json.dumps(_to_json_rows(rows)), show_text(description), is_last=is_last)
 
     def write_markdown(self, text: str, description: str, *, is_last: bool = False) -> None:
         """Write a text in Markdown; the last one is kept until the server takes it."""
-        self._write("markdown", _as_shown(text), _as_shown(description), is_last=is_last)
+        self._write("markdown", show_text(text), show_text(description), is_last=is_last)
 
     def _write(self, kind: str, data: str, description: str, *, is_last: bool) -> None:
         self._due_s = self._clock() + self._every_s
@@ -176,106 +229,22 @@ class LiveArtifact:
 
     def _send(self, kind: str, data: str, description: str) -> None:
         if self._artifact is None:
-            self._artifact = _create(self._key, kind, data, description)
+            self._artifact = create_artifact(self._key, kind, data, description)
         else:
-            _update(self._artifact, data, description)
+            update_artifact(self._artifact, data, description)
 
 
-def _as_shown(text: str) -> str:
+def show_text(text: str) -> str:
     """Return Markdown without the secrets in its URLs, its control characters written out."""
     return hide_secrets(make_lines_visible(text))
 
 
-def _cell_as_shown(value: Any) -> Any:
+def _show_cell(value: Any) -> Any:
     return hide_secrets(make_visible(value)) if isinstance(value, str) else value
 
 
 def _to_json_rows(rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     records = rows.to_dict(orient="records") if isinstance(rows, pd.DataFrame) else rows
-    shown = pd.DataFrame([{_cell_as_shown(k): _cell_as_shown(v) for k, v in row.items()} for row in records])
+    shown = pd.DataFrame([{_show_cell(k): _show_cell(v) for k, v in row.items()} for row in records])
     table: list[dict[str, Any]] = json.loads(shown.to_json(orient="records", double_precision=6))
     return table
-
-
-def artifact_progress(
-    warn: Callable[[str], None], *, every_s: float = 5.0, clock: Callable[[], float] = time.monotonic
-) -> NotedProgress:
-    """Return a progress that keeps a progress artifact of the present flow or task run for each label.
-
-    Called inside the run; the progress may be called from any thread, and writes into that run. Work never waits for
-    another thread's request, and a server that refuses or is away costs it nothing but the artifact.
-
-    Parameters
-    ----------
-    warn : callable
-        Takes a line, the first time that an artifact cannot be written.
-    every_s : float
-        Least time between two requests for one label, in seconds; what is complete is always told.
-    clock : callable
-        Returns seconds, and never goes back.
-    """
-    context = copy_context()
-    lock = threading.Lock()
-    shown: dict[str, _Shown] = {}
-    resting_until_s = float("-inf")
-    warned = False
-
-    def progress(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None, note: str = "") -> None:
-        nonlocal resting_until_s, warned
-        now = clock()
-        with lock:
-            one = shown.get(label)
-            if one is None:
-                one = shown[label] = _Shown(Pace(n_done, n_total, n_bytes, now))
-            else:
-                one.pace.update(n_done, n_total, n_bytes, now)
-            complete = one.pace.complete
-            if complete:
-                del shown[label]
-            if not complete and now < max(resting_until_s, one.due_s):
-                return
-            one.due_s = now + every_s
-            percent = 100.0 * min(1.0, one.pace.n_done / one.pace.n_total) if one.pace.n_total > 0 else 100.0
-            description = _as_shown(f"{label}: {describe_pace(one.pace, now, note)}")
-        # What is complete has to be told, also where a request of another thread is under way.
-        if not one.request.acquire(blocking=complete):
-            return
-        try:
-            if one.over:
-                return
-            one.over = complete
-            # A context of its own: one context cannot be entered by two threads at once.
-            inside = context.copy()
-            send = partial(_send, one, artifact_key("progress", label), percent, description)
-            if complete:
-                inside.run(report, send)
-            elif not inside.run(server_is_away):
-                inside.run(send)
-        except Exception as error:  # noqa: BLE001 (whatever Prefect's client raises, the work goes on)
-            with lock:
-                resting_until_s = clock() + _REST_S
-                first, warned = not warned, True
-            if first:
-                warn(f"progress cannot be shown as an artifact, the work goes on without: {error!r}")
-        finally:
-            one.request.release()
-
-    return progress
-
-
-@dataclass
-class _Shown:
-    """A label's artifact, once it has one."""
-
-    pace: Pace
-    due_s: float = float("-inf")
-    artifact: UUID | None = None
-    over: bool = False
-    request: threading.Lock = field(default_factory=threading.Lock)
-
-
-def _send(one: _Shown, key: str, percent: float, description: str) -> None:
-    if one.artifact is None:
-        one.artifact = _create(key, "progress", percent, description)
-    else:
-        _update(one.artifact, percent, description)

@@ -8,8 +8,8 @@ from weakref import WeakSet
 
 from prefect.logging import get_run_logger
 
-from flows.reporting.artifacts import artifact_progress
 from flows.reporting.progress import NotedProgress, join_progress, listening_progress, throttled_lines
+from flows.reporting.progress_artifacts import artifact_progress
 from sensorium_data.errors import SensoriumError
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.visible_text import make_visible

@@ -7,7 +7,7 @@ import re
 
 import pandas as pd
 
-from flows.reporting.artifacts import publish_table, read_latest_table
+from flows.reporting.artifacts import order_columns, publish_table, read_tables
 from flows.reporting.run_logging import log_line
 from sensorium_data.scoring import SCORES, ScoreTable
 
@@ -15,6 +15,9 @@ __all__ = ["publish_scores"]
 
 _KEY = "scores"
 _SAME = ["alias", "tier", "stimulus"]
+# The page shows about so many without moving the table to the side.
+_FIRST = (*_SAME, "n_trials", *SCORES)
+_LAST = ("n_neurons", "session")
 
 
 def publish_scores(table: ScoreTable, store: str) -> None:
@@ -28,10 +31,10 @@ def publish_scores(table: ScoreTable, store: str) -> None:
         Root of the session stores that they were scored on.
     """
     frame = table.to_frame()
-    last = read_latest_table(_KEY)
-    against = "" if last is None else _find_predictions(last[1], store, table.frames)
+    last = next(iter(read_tables(_KEY)), None)
+    against = "" if last is None else _find_predictions(last.description, store, table.frames)
     if last is not None and against:
-        frame = add_changes(frame, last[0])
+        frame = add_changes(frame, last.rows)
         _log_changes(frame, against)
     notes = [
         *([f"changes are since `{against}`"] if against else []),
@@ -41,7 +44,9 @@ def publish_scores(table: ScoreTable, store: str) -> None:
         *(f"doubtful: {doubt}" for doubt in table.doubts),
     ]
     lines = "".join(f"\n- {note}" for note in notes)
-    publish_table(_KEY, frame, f"{_describe(table.predictions, store, table.frames)}{lines}")
+    publish_table(
+        _KEY, order_columns(frame, _FIRST, _LAST), f"{_describe(table.predictions, store, table.frames)}{lines}"
+    )
 
 
 def add_changes(frame: pd.DataFrame, last: pd.DataFrame) -> pd.DataFrame:

@@ -9,11 +9,13 @@ from flows.reporting.pace import format_size
 from sensorium_data.sessions import find_session
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from models.runs import EpochMetrics
     from models.training import TrainingReport
     from sensorium_data.submission import SubmissionReport
 
-__all__ = ["describe_epoch", "describe_report", "describe_submission", "read_summary"]
+__all__ = ["describe_epoch", "describe_report", "describe_submission", "join_ends", "read_summary"]
 
 
 def describe_epoch(epoch: EpochMetrics) -> str:
@@ -55,3 +57,10 @@ def describe_submission(report: SubmissionReport) -> dict[str, object]:
         "notes": list(report.notes),
         **report.validation.to_dict(),
     }
+
+
+def join_ends(frame: pd.DataFrame, name: str) -> list[str | None]:
+    """Return each interval's ends, the columns ``<name>_low`` and ``<name>_high``, in one text; None if unknown."""
+    ends = zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
+    shown = [None if low != low else (f"{low:z.3f}", f"{high:z.3f}") for low, high in ends]
+    return [None if pair is None else (" to " if pair[0].startswith("-") else "–").join(pair) for pair in shown]

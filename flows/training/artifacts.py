@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from flows.reporting import LiveArtifact, publish_markdown, read_summary
 from models.runs import EpochMetrics, load_run
 from models.training import TrainingReport, draw_curves
+from sensorium_data.markdown import quote_code
 from sensorium_data.sessions import find_session
 
 __all__ = ["TrainingArtifacts", "publish_summary"]
@@ -20,7 +22,7 @@ __all__ = ["TrainingArtifacts", "publish_summary"]
 _LARGEST_PICTURE_BYTES = 300_000
 _CURVES_EVERY_S = 30.0
 # How summaries show their picture, which lies beside them.
-_PICTURE = "(curves.png)"
+_PICTURE = re.compile(r"!\[[^\]]*\]\(curves\.png\)")
 
 
 class TrainingArtifacts:
@@ -63,8 +65,11 @@ def publish_summary(report: TrainingReport, preset: str) -> None:
     """Publish a run's summary, with its curves, as ``run-<preset>``."""
     text = read_summary(report)
     curves = load_run(report.run).path / "curves.png"
-    if _PICTURE in text and curves.is_file():
-        text = text.replace(_PICTURE, f"({_to_data_uri(curves) or curves.resolve().as_uri()})")
+    if curves.is_file():
+        uri = _to_data_uri(curves)
+        # A browser does not follow a link to a file from the server's page.
+        shown = "Curves: " + quote_code(str(curves.resolve())) if uri is None else f"![Curves]({uri})"
+        text = _PICTURE.sub(lambda _: shown, text)
     if report.status == "already done":
         text = f"Already done: a run of this configuration on this data is finished, nothing was trained.\n\n{text}"
     publish_markdown(f"run-{preset}", text, f"Run `{report.run}`: {report.status}")

@@ -224,6 +224,17 @@ class RemoteObjects:
         source = self._full(key)
         self._insist("read", key, lambda: self._fs.get_file(source, str(path)))
 
+    def sign(self, key: str, valid_s: int) -> str | None:
+        """Return a URL under which anybody who has it can read an object for so long, in seconds.
+
+        None where the file system makes no such URLs. Whether there is the object is not looked up.
+        """
+        path = self._full(key)
+        try:
+            return str(self._insist("signed", key, lambda: self._fs.sign(path, expiration=valid_s)))
+        except NotImplementedError:
+            return None
+
     def size(self, key: str) -> int | None:
         self._fs.invalidate_cache()
         path = self._full(key)

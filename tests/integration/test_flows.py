@@ -14,7 +14,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
@@ -22,7 +22,15 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
+from prefect.client.schemas.filters import (
+    ArtifactCollectionFilter,
+    ArtifactCollectionFilterKey,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Crashed
@@ -35,6 +43,9 @@ from models.runs import load_run
 from sensorium_data.errors import SensoriumError
 from sensorium_data.sessions import find_session
 from sensorium_data.simulation import simulate
+
+if TYPE_CHECKING:
+    from flows.pipeline import PipelineReport
 
 pytestmark = [pytest.mark.flows, pytest.mark.usefixtures("prefect_server")]
 
@@ -80,9 +91,11 @@ def test_pipeline_end_to_end_and_again(archives: Path, tmp_path: Path) -> None:
     assert names == {"submission_main.zip", "submission_bonus_live.zip", "submission_bonus_final.zip"}
     keys = {"ingest", "quality", "quality-f", "leakage", "training-factorized3d-debug", "scores"}
     assert keys <= artifact_keys()
-    keys = {"submission-checks-main", "progress-convert-d", "progress-convert-f", "progress-training-windows"}
-    keys |= {"curves-factorized3d-debug", "run-factorized3d-debug", "progress-score"}
+    keys = {"submission-checks-main", "curves-factorized3d-debug", "run-factorized3d-debug"}
     assert keys <= artifact_keys()
+    # What is over is not in work any more.
+    assert not {key for key in artifact_keys() if key.startswith("progress")}
+    page = read_result(first)
 
     before = contents(tmp_path)
     second = pipeline(**arguments)
@@ -90,6 +103,41 @@ def test_pipeline_end_to_end_and_again(archives: Path, tmp_path: Path) -> None:
     assert second.trained.status == "already done"
     assert [submission.status for submission in second.submissions] == ["already done", "already done"]
     assert contents(tmp_path) == before
+    assert read_result(second) == page.replace("training run, trained", "training run, already done")
+
+
+def read_result(report: PipelineReport) -> str:
+    """The only artifact of the newest pipeline's own run, which says what there is to know of it."""
+    with get_client(sync_client=True) as client:
+        (run,) = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=["pipeline"])),
+            sort=FlowRunSort.START_TIME_DESC,
+            limit=1,
+        )
+        (artifact,) = client.read_artifacts(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+    assert artifact.key == "pipeline-result"
+    assert artifact.task_run_id is None
+    page = str(artifact.data)
+    assert page.startswith("**3 zips to upload, no violation found by the validator**")
+    places = [report.trained.run, report.scores.predictions]
+    for submission in report.submissions:
+        places += [submission.card, *(file.path for file in submission.files)]
+        assert all(file.sha256 in page for file in submission.files)
+        assert (
+            f"| {submission.track} | {len(submission.validation.checks)} | 0 | {len(submission.validation.warnings)} |"
+            in page
+        )
+    assert all(f"`{place}`" in page for place in places)
+    whole = report.scores.to_frame().query("stimulus == 'all'")
+    for row in whole.to_dict(orient="records"):
+        score, low, high = (row[f"single_trial_correlation{end}"] for end in ("", "_low", "_high"))
+        start = f"| {row['alias']} | {row['tier']} | {row['n_trials']} | {score:z.3f}"
+        assert f"{start} ({low:z.3f}" in page
+        assert f"{high:z.3f})" in page
+    assert "Share of the ceiling" in page
+    for session in report.ingested:
+        assert re.search(rf"\| {session.alias} \| 0 \| \d+ \| \d+ \| 20\d\d-", page), "the session's checks"
+    return page
 
 
 @pytest.mark.slow  # runs three whole pipelines
@@ -122,6 +170,17 @@ def test_a_changed_archive_alone_is_converted_and_only_then_is_trained_again(arc
     third = pipeline(**arguments)
     assert [report.status for report in third.ingested] == ["already done", "already done"]
     assert (third.trained.status, third.trained.run) == ("already done", second.trained.run)
+
+
+@pytest.mark.slow  # reads two sessions
+def test_the_quality_of_a_store_names_the_sessions_that_were_not_checked_anew(store: Path) -> None:
+    from flows.quality import quality
+
+    quality(str(store), ["F"])
+    assert latest_artifact("quality").endswith("| D |  |  |  | never, as it is now |")
+    quality(str(store), ["D"])
+    page = latest_artifact("quality")
+    assert re.search(r"Not checked anew:\n\n.*\n.*\n\| F \| 0 \| \d+ \| \d+ \| 20\d\d-\S+ \S+ UTC \|$", page)
 
 
 def tiny_training(store: Path, runs: Path, **overrides: object) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from fixtures.command_line import Outcome, run_command
 from fixtures.lab import COMMAND
 from fixtures.object_store import ObjectStore, run_object_store
 from fixtures.submissions import Recorded, make_zip
+from flows.reporting.file_links import FileLinks
 from sensorium_data.errors import StoreError
 from sensorium_data.files import RemoteObjects, RetryPolicy, open_objects
 from sensorium_data.ingest import convert_session
@@ -86,6 +88,15 @@ def test_an_object_store_is_cleaned_of_what_is_old_alone(store: str, capsys: pyt
         assert "ago; it stays for 1 day" in outcome.err
     finally:
         objects.child(".partial").delete_all()
+
+
+def test_a_signed_link_opens_without_credentials(store: str) -> None:
+    links = FileLinks(signed_s=60)
+    shown = links.show(f"{store}/zarr.json")
+    (link,) = links.signed
+    assert f"([open]({link}) until " in shown
+    with urlopen(link, timeout=30) as answer:  # noqa: S310 (loopback)
+        assert answer.read() == open_objects(store).read("zarr.json")
 
 
 def test_refusals_are_waited_for(s3: ObjectStore, store: str) -> None:

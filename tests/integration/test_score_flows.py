@@ -24,7 +24,7 @@ def read_table(key: str) -> list[dict[str, object]]:
 
 def test_flows_find_what_the_plain_functions_find_and_publish_it(tmp_path: Path) -> None:
     from flows.evaluate import leaderboard, score
-    from flows.reporting.artifacts import read_latest_table
+    from flows.reporting.artifacts import read_tables
 
     recorded = PredictedSessions(tmp_path)
     noisy = {a: p + 20 * np.random.default_rng(0).random(p.shape) for a, p in recorded.predictions.items()}
@@ -38,15 +38,15 @@ def test_flows_find_what_the_plain_functions_find_and_publish_it(tmp_path: Path)
 
     # The next scores on the same frames say what has changed; those on other frames are not compared.
     score(other, recorded.store, frames="51-299", resamples=200, seed=3)
-    rows, description = read_latest_table("scores")
-    assert f"changes are since `{good}`" in description
-    changes = rows["single_trial_correlation_change"].to_numpy(float)
+    (last,) = read_tables("scores")
+    assert f"changes are since `{good}`" in last.description
+    changes = last.rows["single_trial_correlation_change"].to_numpy(float)
     noisy_scores = score_predictions(other, recorded.store, frames="51-299", bootstrap=how).to_frame()
     expected = noisy_scores["single_trial_correlation"] - table.to_frame()["single_trial_correlation"]
     np.testing.assert_allclose(changes, expected, atol=1e-6)
     assert (changes < 0).all()
     score(good, recorded.store, resamples=200, seed=3)
-    assert "single_trial_correlation_change" not in read_latest_table("scores")[0]
+    assert "single_trial_correlation_change" not in read_tables("scores")[0].rows
 
     board = leaderboard([other, good], recorded.store, resamples=200, seed=3)
     assert board.to_json() == compare_predictions([other, good], recorded.store, bootstrap=how).to_json()

@@ -22,9 +22,12 @@ def read_artifacts() -> dict[str, list[Any]]:
         return artifacts
 
 
-def test_artifacts_hold_checks_sizes_digests_links_scores_and_the_card(tmp_path: Path) -> None:
+def test_artifacts_hold_checks_sizes_digests_links_scores_and_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from flows.submit import submit
 
+    monkeypatch.setenv("SENSORIUM_LINKS", f"{tmp_path}=https://files.lab/")
     predicted = Predicted(tmp_path)
     other = predicted.write("other", first=17)
     reports = submit([predicted.path, other], predicted.store, str(tmp_path / "out"), weights=[1, 3])
@@ -41,11 +44,17 @@ def test_artifacts_hold_checks_sizes_digests_links_scores_and_the_card(tmp_path:
         assert card.data == Path(report.card).read_text()
         for file in report.files:
             (link,) = artifacts[Path(file.path).stem.replace("_", "-")]
-            assert Path(file.path).as_uri() in link.data
+            assert link.data == f"`{file.path}` ([open](https://files.lab/out/{Path(file.path).name}))"
+    assert not [one for of_key in artifacts.values() for one in of_key if "file://" in str(one.data)]
     # Each member by itself: the old session's tiers and the oracle tier of all sessions have responses.
     scores = artifacts["scores"]
     assert len(scores) == 2
     for table in scores:
+        # The page shows these without moving the table.
+        first = ["alias", "tier", "stimulus", "n_trials", "single_trial_correlation", "correlation_to_average"]
+        columns = list(json.loads(table.data)[0])
+        assert columns[: len(first)] == first
+        assert columns[-1] == "session"
         scored = {(row["session"], row["tier"]) for row in json.loads(table.data) if row.get("session")}
         assert {tier for _, tier in scored} >= {"oracle", "live_test_main"}
         assert "not scored:" in table.description

@@ -7,7 +7,6 @@ import logging
 import pickle
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,7 @@ from fixtures.session_stores import write_session_store
 from flows.cli.entry import main
 from flows.cli.options import print_lines
 from flows.cli.tables import error_console, print_table, table_console
-from flows.reporting import artifacts, run_logging
+from flows.reporting import artifacts, file_links, run_logging
 from flows.reporting.progress import throttled_lines
 from sensorium_data.errors import SensoriumError, StoreError, UnknownNameError
 from sensorium_data.visible_text import make_lines_visible, make_visible, show_value
@@ -110,15 +109,17 @@ def test_verify_shows_what_lies_in_a_store(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_artifacts_show_names_in_their_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[dict[str, Any]] = []
-    for kind in ("table", "markdown", "link"):
-        monkeypatch.setattr(artifacts, f"create_{kind}_artifact", lambda **parts: made.append(parts))
+    made: list[tuple[object, ...]] = []
+    monkeypatch.setattr(artifacts, "report", lambda send: send())
+    monkeypatch.setattr(artifacts, "create_artifact", lambda *parts: made.append(parts))
     artifacts.publish_table("k", [{NAME: NAME}], NAME.replace("\n", ""))
     artifacts.publish_markdown("k", f"# {NAME}", "d")
-    artifacts.publish_link("k", "https://a/x", NAME, "d")
-    assert made[0]["table"] == [{SHOWN: SHOWN}]
-    assert made[1]["markdown"] == "# " + SHOWN.replace(r"\n", "\n")
-    assert not any(acts(c) for parts in made for text in parts.values() for c in str(text) if c != "\n")
+    file_links.publish_file("k", f"/data/{NAME}", "d")
+    (_, _, table, _), (_, _, text, _), (_, _, place, _) = made
+    assert json.loads(str(table)) == [{SHOWN: SHOWN}]
+    assert text == "# " + SHOWN.replace(r"\n", "\n")
+    assert place == f"`/data/{SHOWN}`"
+    assert not any(acts(c) for parts in made for one in parts for c in str(one) if c != "\n")
 
 
 def test_logs_show_names_in_their_line(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -48,7 +48,7 @@ def test_a_wrong_setting_of_the_environment_is_told_in_a_line(
     assert exit_.value.code == 2
     assert capsys.readouterr().err == (
         f"sensorium: the environment's SENSORIUM_{name} cannot be used: found '{found}', expected {expected}; "
-        "set it to one, or unset it\n"
+        "set it to that, or unset it\n"
     )
 
 

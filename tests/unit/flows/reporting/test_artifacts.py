@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 import flows.reporting.artifacts
-from flows.reporting.artifacts import LiveArtifact, artifact_progress, publish_markdown, publish_table
+import flows.reporting.progress_artifacts
+from flows.reporting.artifacts import LiveArtifact, publish_markdown, publish_table
+from flows.reporting.progress_artifacts import artifact_progress
 
 
 @dataclass
@@ -36,6 +38,10 @@ class Server:
             raise httpx.ConnectError("nobody there")
         self.data[self.keys[artifact]] = data
 
+    def delete(self, artifact: UUID) -> None:
+        self.n_asked += 1
+        del self.data[self.keys[artifact]]
+
     def report(self, send: Any) -> None:
         if self.is_away:
             self.late.append(send)
@@ -51,10 +57,12 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
-    monkeypatch.setattr(flows.reporting.artifacts, "_create", server.create)
-    monkeypatch.setattr(flows.reporting.artifacts, "_update", server.update)
-    monkeypatch.setattr(flows.reporting.artifacts, "report", server.report)
-    monkeypatch.setattr(flows.reporting.artifacts, "server_is_away", lambda: server.is_away)
+    for module in (flows.reporting.artifacts, flows.reporting.progress_artifacts):
+        monkeypatch.setattr(module, "create_artifact", server.create)
+        monkeypatch.setattr(module, "update_artifact", server.update)
+        monkeypatch.setattr(module, "delete_artifact", server.delete)
+        monkeypatch.setattr(module, "report", server.report)
+        monkeypatch.setattr(module, "server_is_away", lambda: server.is_away)
     return server
 
 
@@ -80,7 +88,7 @@ def test_results_are_published_when_it_is_back(server: Server) -> None:
     assert server.data["run"] == "Done."
 
 
-def test_progress_is_complete_when_it_is_back(server: Server) -> None:
+def test_progress_is_deleted_when_it_is_back(server: Server) -> None:
     now_s = 0.0
     progress = artifact_progress(pytest.fail, every_s=5, clock=lambda: now_s)
     progress("convert F", 0, 10)
@@ -90,4 +98,4 @@ def test_progress_is_complete_when_it_is_back(server: Server) -> None:
         progress("convert F", n_done, 10)
     assert server.n_asked == 1
     server.come_back()
-    assert server.data == {"progress-convert-f": 100}
+    assert server.data == {}

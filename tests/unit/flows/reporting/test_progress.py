@@ -10,11 +10,11 @@ from uuid import UUID, uuid4
 import pytest
 from rich.console import Console
 
-import flows.reporting.artifacts
+import flows.reporting.progress_artifacts
 from flows.reporting import NotedProgress, ignore_note, show_progress
-from flows.reporting.artifacts import artifact_progress
 from flows.reporting.pace import Pace, describe_pace
 from flows.reporting.progress import join_progress, listening_progress, throttled_lines
+from flows.reporting.progress_artifacts import artifact_progress
 from sensorium_data.progress import Progress
 
 
@@ -206,9 +206,11 @@ def test_a_note_is_shown_as_far_as_the_terminal_has_room(width: int, shown: str,
 def test_lines_and_artifacts_tell_the_whole_note(server: Server, clock: Clock) -> None:
     lines: list[str] = []
     progress = join_progress(throttled_lines(lines.append, clock=clock), artifact_progress(pytest.fail, clock=clock))
-    progress("training windows", 4, 4, note="epoch 1 of 1")
-    assert lines == ["training windows: 4 of 4, epoch 1 of 1"]
-    assert server.descriptions == lines
+    progress("training windows", 3, 4, note="epoch 1 of 1")
+    clock.now_s += 5
+    progress("training windows", 3, 4, note="epoch 1 of 1")
+    assert lines == ["training windows: 3 of 4, epoch 1 of 1"]
+    assert server.descriptions == lines * 2
 
 
 def test_a_full_bar_makes_place_for_a_line() -> None:
@@ -244,7 +246,7 @@ class Server:
     """Takes progress artifacts as Prefect's server does, or refuses them."""
 
     def __init__(self) -> None:
-        self.requests: list[tuple[str, float]] = []
+        self.requests: list[tuple[str, object]] = []
         self.keys: dict[UUID, str] = {}
         self.refuses = False
         self.descriptions: list[str] = []
@@ -262,26 +264,33 @@ class Server:
         if self.refuses:
             raise ConnectionError("nobody there")
 
+    def delete(self, artifact: UUID) -> None:
+        self.requests.append((self.keys.pop(artifact), "deleted"))
+        if self.refuses:
+            raise ConnectionError("nobody there")
+
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
-    monkeypatch.setattr(flows.reporting.artifacts, "_create", server.create)
-    monkeypatch.setattr(flows.reporting.artifacts, "_update", server.update)
+    monkeypatch.setattr(flows.reporting.progress_artifacts, "create_artifact", server.create)
+    monkeypatch.setattr(flows.reporting.progress_artifacts, "update_artifact", server.update)
+    monkeypatch.setattr(flows.reporting.progress_artifacts, "delete_artifact", server.delete)
     return server
 
 
-def test_each_label_has_one_artifact_that_is_updated_now_and_then(server: Server, clock: Clock) -> None:
+def test_each_label_has_one_artifact_that_is_updated_now_and_then_and_deleted_at_the_end(
+    server: Server, clock: Clock
+) -> None:
     progress = artifact_progress(pytest.fail, every_s=5, clock=clock)
     report_each(progress, clock, "convert F", range(11), 10, each_s=1)
+    # What is done at once needs none.
     progress("verify F", 0, 0)
     assert server.requests == [
         ("progress-convert-f", 0),
         ("progress-convert-f", 50),
-        ("progress-convert-f", 100),
-        ("progress-verify-f", 100),
+        ("progress-convert-f", "deleted"),
     ]
-    assert len(server.keys) == 2
 
 
 def test_a_server_that_is_away_is_told_of_once_and_left_alone_for_a_while(server: Server, clock: Clock) -> None:
@@ -294,8 +303,9 @@ def test_a_server_that_is_away_is_told_of_once_and_left_alone_for_a_while(server
     assert "nobody there" in warnings[0]
     server.refuses = False
     clock.now_s += 60
+    progress("convert F", 999, 1000)
     progress("convert F", 1000, 1000)
-    assert server.requests[-1] == ("progress-convert-f", 100)
+    assert server.requests[2:] == [("progress-convert-f", 99.9), ("progress-convert-f", "deleted")]
     assert len(warnings) == 1
 
 
@@ -311,7 +321,7 @@ def test_work_does_not_wait_for_the_request_of_another_thread(
         assert answered.wait(30)
         server.update(artifact, progress, description)
 
-    monkeypatch.setattr(flows.reporting.artifacts, "_update", answer_late)
+    monkeypatch.setattr(flows.reporting.progress_artifacts, "update_artifact", answer_late)
     clock.now_s += 10
     waiting = threading.Thread(target=progress, args=("convert F", 1, 10))
     waiting.start()
@@ -322,4 +332,4 @@ def test_work_does_not_wait_for_the_request_of_another_thread(
     answered.set()
     waiting.join()
     progress("convert F", 10, 10)
-    assert server.requests[1:] == [("progress-convert-f", 10), ("progress-convert-f", 100)]
+    assert server.requests[1:] == [("progress-convert-f", 10), ("progress-convert-f", "deleted")]
