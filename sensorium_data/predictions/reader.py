@@ -330,7 +330,7 @@ def _damaged_object(url: str, session: Session, key: str, problem: str) -> Predi
 
 
 def _damaged_root(url: str, found: str) -> PredictionsError:
-    """Return the error for what `sensorium verify` needs itself."""
+    """Return the error for what has to be sound before anything can be verified."""
     return PredictionsError("the predictions store is damaged", path=url, found=found, remedy=_REMEDY)
 
 
