@@ -4,5 +4,8 @@ from .convert import convert_session as convert_session
 from .ingest import IngestReport as IngestReport
 from .ingest import choose_sessions as choose_sessions
 from .ingest import ingest_sessions as ingest_sessions
+from .session_converter import SESSIONS_AT_ONCE as SESSIONS_AT_ONCE
+from .session_converter import SessionConverter as SessionConverter
+from .session_converter import default_jobs as default_jobs
 from .verification import compare_with_archive as compare_with_archive
 from .verification import verify_session as verify_session

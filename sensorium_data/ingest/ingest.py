@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from sensorium_data.archive import Mode, holds_session_files, list_sessions
-from sensorium_data.cluster import name_for_workers, open_cluster
 from sensorium_data.errors import SensoriumError, SourceError, UnknownNameError
 from sensorium_data.files import RetryPolicy
-from sensorium_data.ingest.convert import ConversionReport, convert_session
-from sensorium_data.machine import bound_jobs, count_cores
+from sensorium_data.ingest.convert import ConversionReport
+from sensorium_data.ingest.session_converter import SESSIONS_AT_ONCE, SessionConverter
 from sensorium_data.ordered_map import as_finished
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSION_NAME_RULE, Session, find_session, find_sessions
-from sensorium_data.store import Precision, Store, StoreLike, publish_root
+from sensorium_data.store import Precision, StoreLike, publish_root
 
-__all__ = ["IngestReport", "choose_sessions", "default_jobs", "ingest_sessions"]
+__all__ = ["IngestReport", "choose_sessions", "ingest_sessions"]
 
-# Two sessions at once: while one reads its index or is read back, the other keeps the threads busy.
-_SESSIONS_AT_ONCE = 2
-# A server that gives each connection little, or lets every request wait, gives several more; a local disk does not.
-_LEAST_JOBS_OVER_A_NETWORK = 8
 _N_NAMED = 3
 # Listing sessions in an object store's root takes a handful of requests, one after the other.
 _PUBLISHING_INTERVAL_S = 60.0
@@ -131,23 +124,6 @@ def _list_sources(sources: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def default_jobs(sources: Sequence[str] = (), store: str = "") -> int:
-    """Return how many trials to convert at once: one a core, and at least 8 where bytes travel over a network.
-
-    They are fewer where memory is short.
-
-    Parameters
-    ----------
-    sources : sequence of str
-        Where archives are; by default where the sessions are published.
-    store : str
-        Where the store is.
-    """
-    n_cores = count_cores()
-    are_local = bool(sources) and all("://" not in place or place.startswith("file:") for place in (*sources, store))
-    return bound_jobs(n_cores if are_local else max(n_cores, _LEAST_JOBS_OVER_A_NETWORK))
-
-
 def ingest_sessions(
     sessions: Sequence[Session],
     store: StoreLike,
@@ -194,14 +170,6 @@ def ingest_sessions(
     UsageError
         If no Dask scheduler answers at the address.
     """
-    known = Store.at(store)
-    n_jobs = jobs if jobs is not None else default_jobs(sources, known.url)
-    if dask is not None:
-        # Workers have folders of their own.
-        known = Store.at(name_for_workers(known.url))
-        sources = [name_for_workers(source) for source in sources]
-        downloads = None if downloads is None else name_for_workers(str(downloads))
-    stopping = threading.Event()
     reports: dict[Session, ConversionReport] = {}
     failures: dict[Session, SensoriumError] = {}
     # By session the group to list in the root; converting threads add to it.
@@ -211,43 +179,33 @@ def ingest_sessions(
         groups = {session: finished.pop(session) for session in tuple(ended) if session in finished}
         try:
             if groups:
-                publish_root(known.objects, groups, rereads=repairs)
+                publish_root(converter.objects, groups, rereads=repairs)
         except SensoriumError as error:
             for session in groups:
                 reports.pop(session, None)
                 failures[session] = error
 
-    def go_on(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:
-        # Downloads, and waits for another run, end here after Ctrl-C.
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        progress(label, n_done, n_total, n_bytes=n_bytes)
-
-    with _trial_executor(n_jobs, dask, progress) as executor:
-
-        def convert(session: Session) -> ConversionReport:
-            return convert_session(
-                session,
-                known,
-                source=sources or None,
-                mode=mode,
-                downloads=downloads,
-                precision=precision,
-                resize=resize,
-                tier_map=tier_map,
-                repairs=repairs,
-                jobs=n_jobs,
-                executor=executor,
-                stopping=stopping,
-                policy=policy,
-                lock=lock,
-                publish=finished.__setitem__,
-                progress=go_on,
-            )
-
-        pool = ThreadPoolExecutor(_SESSIONS_AT_ONCE, thread_name_prefix="session")
+    with SessionConverter(
+        store,
+        sources=sources,
+        mode=mode,
+        downloads=downloads,
+        precision=precision,
+        resize=resize,
+        tier_map=tier_map,
+        repairs=repairs,
+        jobs=jobs,
+        dask=dask,
+        policy=policy,
+        lock=lock,
+        progress=progress,
+    ) as converter:
+        pool = ThreadPoolExecutor(SESSIONS_AT_ONCE, thread_name_prefix="session")
         try:
-            futures = {pool.submit(convert, session): session for session in sessions}
+            futures = {
+                pool.submit(converter.convert, session, progress, publish=finished.__setitem__): session
+                for session in sessions
+            }
             published_s = time.monotonic()
             for future in as_finished(futures):
                 session = futures[future]
@@ -260,24 +218,10 @@ def ingest_sessions(
                     published_s = time.monotonic()
         finally:
             # After Ctrl-C, trials that have begun are finished and the others are not begun.
-            stopping.set()
+            converter.stop()
             pool.shutdown(wait=True, cancel_futures=True)
             publish(finished)
     return IngestReport(
         tuple(reports[session] for session in sessions if session in reports),
         tuple(failures[session] for session in sessions if session in failures),
     )
-
-
-@contextlib.contextmanager
-def _trial_executor(jobs: int, dask: str | None, progress: Progress) -> Iterator[Executor]:
-    if dask is None:
-        pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="convert")
-        try:
-            yield pool
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-        return
-    with open_cluster(dask, progress=progress) as client:
-        # Pure tasks would be taken for done when the same call is made again, even if its result is lost.
-        yield client.get_executor(pure=False)  # type: ignore[no-untyped-call]
