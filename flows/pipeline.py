@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
 
-from flows.evaluate import evaluate
+from flows.evaluate import evaluate, predict, score
 from flows.ingest import ingest
 from flows.parameters import Jobs, Names
-from flows.reporting import publish_result, quiet_known_errors
+from flows.reporting import log_line, publish_result, quiet_known_errors
+from flows.settings import Settings
 from flows.submit import submit
 from flows.train import train
-from flows.training import ready_process
-from flows.watching import watched
+from flows.training import TrainingJob, find_finished, merge_settings, ready_process
+from flows.watching import finish_deployed, is_deployed, watched
 from models.training import TrainingReport
-from sensorium_data.errors import SensoriumError
+from sensorium_data.errors import RunError, SensoriumError
 from sensorium_data.frames import FramesProfile
 from sensorium_data.ingest import ConversionReport
 from sensorium_data.scoring import ScoreTable
@@ -54,8 +56,11 @@ def pipeline(
     jobs: Jobs = None,
     exclude: list[str] | None = None,
     nan: str | None = None,
+    in_one_process: bool = False,
 ) -> PipelineReport:
     """Run every step; each finds by itself what is done already.
+
+    As a deployment, it has the deployments of train and predict run by a worker with a GPU, and does the rest itself.
 
     Args:
         sessions: Aliases A to J, full names, or one of new, old, all.
@@ -70,16 +75,31 @@ def pipeline(
         jobs: Trials converted at the same time. Unset: one a CPU core, or 8 where archives come by network.
         exclude: Trials to leave out, each as SESSION:TRIAL, e.g. F:17; a submission needs all test trials. Unset: none.
         nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the preset.
+        in_one_process: Train and predict in this process too, when run as a deployment.
     """
     quiet_known_errors()
-    with ready_process() if will_convert(sessions, store) else nullcontext():
+    is_elsewhere = is_deployed() and not in_one_process
+    with ready_process() if not is_elsewhere and will_convert(sessions, store) else nullcontext():
         ingested = ingest(sessions, store, source, jobs)
-        names = [report.session for report in ingested]
-        trained = train(preset, store, names, runs, overrides, exclude=exclude, nan=nan)
+        job = TrainingJob(
+            preset=preset,
+            settings=merge_settings(overrides or {}, exclude=exclude, nan=nan),
+            store=store,
+            sessions=tuple(report.session for report in ingested),
+            runs=runs or Settings().runs,
+        )
+        trained = _train_elsewhere(job) if is_elsewhere else _train_here(job)
     tiers = [str(tier) for tier in Tier if tier is not Tier.TRAIN]
     # A predictions store belongs to one run: another run's predictions get another name.
     predictions = f"{out.rstrip('/')}/predictions-{Path(trained.run).name}"
-    scores = evaluate([trained.run], store, tiers, predictions, truth, exclude)
+    if is_elsewhere:
+        finish_deployed(
+            predict,
+            {"runs": [trained.run], "store": store, "tiers": tiers, "predictions": predictions, "exclude": exclude},
+        )
+        scores = score(predictions, store, truth)
+    else:
+        scores = evaluate([trained.run], store, tiers, predictions, truth, exclude)
     submissions = submit(
         predictions,
         store,
@@ -109,3 +129,36 @@ def will_convert(sessions: Sequence[str], store: str) -> bool:
         # There is no store, or the flow is about to say what is wrong.
         return True
     return not stored.issuperset(session.name for session in wanted)
+
+
+def _train_here(job: TrainingJob) -> TrainingReport:
+    return train(**_to_parameters(job))
+
+
+def _train_elsewhere(job: TrainingJob) -> TrainingReport:
+    """Have a worker with a GPU train, unless that is done, and return the report of the run."""
+    finished = find_finished(job)
+    if finished is not None:
+        log_line(f"{finished.run}: already done, nothing is trained")
+        return finished
+    finish_deployed(train, _to_parameters(job))
+    trained = find_finished(job)
+    if trained is None:
+        raise RunError(
+            "the run that a worker has trained is not to be found here",
+            path=job.runs,
+            expected="a folder that all workers share, or a URL",
+            remedy="name one with --runs of `sensorium deploy`, or in the parameter runs",
+        )
+    return replace(trained, status="trained")
+
+
+def _to_parameters(job: TrainingJob) -> dict[str, Any]:
+    """Return a job as parameters of the flow that trains it."""
+    return {
+        "preset": job.preset,
+        "store": job.store,
+        "sessions": None if job.sessions is None else list(job.sessions),
+        "runs": job.runs,
+        "overrides": dict(job.settings),
+    }

@@ -84,6 +84,8 @@ def _close_below(client: SyncPrefectClient, runs: Sequence[UUID]) -> int:
             state=_flow_state([*_UNFINISHED, StateType.CRASHED]),
         )
     )
+    # A worker of its own does a deployment's run, which may go on.
+    subflows = [one for one in subflows if one.deployment_id is None]
     lost = [one for one in subflows if one.state_type in _UNFINISHED]
     for one in lost:
         client.set_flow_run_state(one.id, Crashed(message=_MESSAGE), force=True)

@@ -31,7 +31,7 @@ F = find_session("F")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 DEPLOYMENTS = {"ingest/ingest", "quality/quality", "train/train", "evaluate/evaluate", "submit/submit"}
-DEPLOYMENTS |= {"pipeline/pipeline"}
+DEPLOYMENTS |= {"pipeline/pipeline", "predict/predict"}
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,12 @@ def test_forms_have_descriptions_and_bounds(lab: Lab) -> None:
 @pytest.mark.slow  # two pipelines in processes of the workers take most of a minute; `make demo` runs one
 def test_pipeline_over_the_api_and_again(lab: Lab, archives: Path, tmp_path: Path) -> None:
     parameters = pipeline_parameters(archives, tmp_path)
-    lab.finish("pipeline/pipeline", **parameters)
+    done = lab.finish("pipeline/pipeline", **parameters)
+    # A worker with a GPU is only needed to train and predict.
+    assert done.work_pool_name == "cpu"
+    parts = {lab.client.read_flow(one.flow_id).name: one.work_pool_name for one in lab.subflows(done.id)}
+    assert {name for name, pool in parts.items() if pool == "gpu"} == {"train", "predict"}
+    assert parts.keys() == {"ingest", "train", "predict", "score", "submit"}
     (run,) = (tmp_path / "runs").iterdir()
     assert (tmp_path / "store").is_dir()
     zips = {path.name for path in (tmp_path / "out").rglob("*.zip")}
@@ -163,6 +168,44 @@ def test_pipeline_over_the_api_and_again(lab: Lab, archives: Path, tmp_path: Pat
     before = contents(tmp_path)
     lab.finish("pipeline/pipeline", **parameters)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.slow  # runs a pipeline up to its training
+def test_a_canceled_pipeline_cancels_the_training_in_another_pool(lab: Lab, archives: Path, tmp_path: Path) -> None:
+    parameters = pipeline_parameters(archives, tmp_path)
+    parameters["overrides"] |= {"max_epochs": "1000000"}
+    run = lab.start("pipeline/pipeline", **parameters)
+    wait_until(lambda: "epoch 1:" in lab.log(run), "an epoch is trained")
+    training = find_training(lab.log(run))
+    (part,) = (one for one in lab.subflows(run) if one.work_pool_name == "gpu")
+    lab.cancel(run)
+    for one in (run, part.id):
+        state = lab.wait_for(one, timeout_s=120).state
+        assert state is not None
+        assert state.is_cancelled(), state
+    wait_until(lambda: not is_running(training), "the training has ended")
+
+
+@pytest.mark.slow  # runs a pipeline up to its training
+def test_a_failure_in_another_pool_fails_the_pipeline_with_its_message(
+    lab: Lab, archives: Path, tmp_path: Path
+) -> None:
+    parameters = pipeline_parameters(archives, tmp_path)
+    parameters["overrides"] |= {"device": "cuda"}
+    run = lab.start("pipeline/pipeline", **parameters)
+    state = lab.wait_for(run).state
+    assert state is not None
+    assert state.is_failed(), state
+    (part,) = (one for one in lab.subflows(run) if one.work_pool_name == "gpu")
+    failed = lab.read(part.id).state
+    assert failed is not None
+    reason = (failed.message or "").partition("Error: ")[2]
+    assert reason
+    assert f"train/train ended as Failed: found {reason}" in (state.message or "")
+    own = "train/train ended as Failed"
+    wait_until(lambda: own in lab.log(run), "the failure is in the log", 60)
+    assert lab.log(run).count(own) == 1
+    assert "Traceback" not in lab.log(run)
 
 
 def tiny_training(store: Path, runs: Path, **overrides: object) -> dict[str, Any]:

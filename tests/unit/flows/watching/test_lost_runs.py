@@ -137,3 +137,15 @@ def test_the_progress_of_what_crashed_is_deleted_and_what_it_found_stays(server:
     close(server)
     left = [(one.flow_run_id, one.type) for one in server.artifacts]
     assert left == [(whole.id, "table"), (part.id, "table"), (other.id, "progress"), (other.id, "table")]
+
+
+def test_a_deployments_run_goes_on_without_the_run_that_started_it(server: Server) -> None:
+    whole = server.add(Crashed())
+    part = server.add(Running(), parent=whole.id, flow=OTHER_FLOW, store="")
+    part.deployment_id = uuid4()
+    task = server.add_task(part, Running())
+    assert close(server) == 0
+    assert part.state is not None
+    assert part.state.is_running()
+    assert task.state is not None
+    assert task.state.is_running()
