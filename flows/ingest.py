@@ -6,11 +6,11 @@ Prefect reads the descriptions in its forms from the ``Args:`` of a flow's docst
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import pandas as pd
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.parameters import Jobs, Names
 from flows.quality import link_task, quality_task, report_quality_task, require_writable_report
@@ -20,7 +20,13 @@ from flows.watching import watched
 from sensorium_data.archive import Mode
 from sensorium_data.counting import count_things
 from sensorium_data.errors import SensoriumError
-from sensorium_data.ingest import ConversionReport, IngestReport, choose_sessions, ingest_sessions
+from sensorium_data.ingest import (
+    SESSIONS_AT_ONCE,
+    ConversionReport,
+    IngestReport,
+    SessionConverter,
+    choose_sessions,
+)
 from sensorium_data.machine import bound_jobs
 from sensorium_data.sessions import find_session
 from sensorium_data.store import Precision
@@ -34,12 +40,10 @@ _LAST = ("notes", "source", "path", "session")
 
 # The store's own ledger says what is done; a cached task result would outlive a deleted store.
 @task(name="convert", task_run_name="convert {session}", cache_policy=NO_CACHE)
-def convert_task(session: str, store: str, **options: Any) -> ConversionReport:
+def convert_task(session: str, converter: SessionConverter) -> ConversionReport:
     """Convert one session's archive, or find that it is converted already."""
     quiet_known_errors()
-    done = ingest_sessions([find_session(session)], store, progress=run_progress(), **options)
-    done.raise_failures()
-    (report,) = done.sessions
+    report = converter.convert(find_session(session), run_progress())
     log_line(f"session {report.alias}: {report.status}, {count_things(report.n_trials, 'trial')} in {report.path}")
     for note in report.notes:
         log_line(f"session {report.alias}: {note}")
@@ -47,7 +51,11 @@ def convert_task(session: str, store: str, **options: Any) -> ConversionReport:
 
 
 @watched
-@flow(name="ingest", flow_run_name="ingest {sessions}")
+@flow(
+    name="ingest",
+    flow_run_name="ingest {sessions}",
+    task_runner=ThreadPoolTaskRunner(max_workers=SESSIONS_AT_ONCE),  # type: ignore[arg-type]
+)
 def ingest(
     sessions: Names,
     store: str,
@@ -89,25 +97,30 @@ def ingest(
     n_jobs = jobs or settings.jobs
     if n_jobs is not None and dask is None:
         n_jobs = bound_jobs(n_jobs, warn=log_line)
-    options = {
-        "sources": sources,
-        "jobs": n_jobs,
-        "mode": Mode(mode),
-        "downloads": downloads or settings.downloads,
-        "precision": None if precision is None else Precision(precision),
-        "resize": resize,
-        "tier_map": tier_map,
-        "repairs": repair,
-        "dask": dask,
-        "lock": not no_lock,
-    }
     reports: list[ConversionReport] = []
     failures: list[SensoriumError] = []
-    for session in choose_sessions(sessions, sources, warn=log_line):
-        try:
-            reports.append(convert_task(session.name, store, **options))
-        except SensoriumError as error:
-            failures.append(error)
+    chosen = choose_sessions(sessions, sources, warn=log_line)
+    converter = SessionConverter(
+        store,
+        sources=sources,
+        jobs=n_jobs,
+        mode=Mode(mode),
+        downloads=downloads or settings.downloads,
+        precision=None if precision is None else Precision(precision),
+        resize=resize,
+        tier_map=tier_map,
+        repairs=repair,
+        dask=dask,
+        lock=not no_lock,
+        progress=run_progress(),
+    )
+    # The end of the block waits for the sessions under way, also after Ctrl-C.
+    with converter:
+        for future in [convert_task.submit(session.name, converter) for session in chosen]:
+            try:
+                reports.append(future.result())
+            except SensoriumError as error:
+                failures.append(error)
     if reports:
         rows = order_columns(pd.DataFrame(map(asdict, reports)), _FIRST, _LAST)
         publish_table("ingest", rows, f"Sessions in `{store}`: what was done")

@@ -132,7 +132,8 @@ def will_convert(sessions: Sequence[str], store: str) -> bool:
 
 
 def _train_here(job: TrainingJob) -> TrainingReport:
-    return train(**_to_parameters(job))
+    report: TrainingReport = train(**_to_parameters(job))
+    return report
 
 
 def _train_elsewhere(job: TrainingJob) -> TrainingReport:

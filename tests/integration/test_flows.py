@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,8 +41,8 @@ from fixtures.places import CHECKOUT
 from fixtures.simulation import SIZE
 from flows.watching import RunCanceled, watched
 from models.runs import load_run
-from sensorium_data.errors import SensoriumError
-from sensorium_data.sessions import find_session
+from sensorium_data.errors import SensoriumError, SourceError
+from sensorium_data.sessions import Session, find_session
 from sensorium_data.simulation import simulate
 
 if TYPE_CHECKING:
@@ -427,6 +428,25 @@ def test_commands_run_their_flow_where_a_server_is_configured(
     assert "Traceback" not in refused.err
     assert refused.err.splitlines()[-1].startswith("sensorium: ")
     assert "nowhere" in refused.err.splitlines()[-1]
+
+
+def test_sessions_are_converted_side_by_side_and_every_failure_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.ingest import ingest
+
+    both = threading.Barrier(2, timeout=60)
+
+    def convert(session: Session, *_: object, **__: object) -> None:
+        # One after the other, the first would wait for ever.
+        both.wait()
+        raise SourceError("no such archive", session=session)
+
+    monkeypatch.setattr("sensorium_data.ingest.session_converter.convert_session", convert)
+    with pytest.raises(SensoriumError, match="2 of 2 sessions could not be converted") as error:
+        ingest(["D", "F"], str(tmp_path / "store"), str(tmp_path))
+    for alias in "DF":
+        assert find_session(alias).name in str(error.value)
 
 
 def test_ingest_leaves_the_quality_report(archives: Path, tmp_path: Path) -> None:

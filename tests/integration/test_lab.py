@@ -255,6 +255,25 @@ def test_worker_killed_during_ingest(lab: Lab, archives: Path, store: Path, tmp_
     assert found == expected
 
 
+@pytest.mark.slow  # three runs in processes of the worker
+def test_ingests_go_side_by_side_and_those_of_one_session_wait_for_each_other(
+    lab: Lab, archives: Path, tmp_path: Path
+) -> None:
+    with serve_directory(archives, faults=[Throttle(500_000)]) as server:
+        parameters = {"store": str(tmp_path / "store"), "source": server.url, "jobs": 2}
+        first = lab.start("ingest/ingest", sessions=["F"], **parameters)
+        wait_until(lambda: any((tmp_path / "store").rglob("responses/c/*")), "a trial is written")
+        second = lab.start("ingest/ingest", sessions=["F"], **parameters)
+        wait_until(lambda: "another run" in lab.log(second), "the second one waits")
+        lab.finish("ingest/ingest", sessions=["D"], **parameters | {"source": str(archives)})
+        assert [lab.read(run).state_name for run in (first, second)] == ["Running", "Running"]
+        lab.cancel(first)
+        lab.cancel(second)
+        for run in (first, second):
+            assert lab.wait_for(run, timeout_s=120).state_name == "Cancelled"
+    assert not (tmp_path / "store" / F.name).exists()
+
+
 @pytest.mark.slow  # trains twice over a server
 def test_worker_killed_during_training(lab: Lab, store: Path, tmp_path: Path) -> None:
     parameters = tiny_training(store, tmp_path / "killed", max_epochs=12)
