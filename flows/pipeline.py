@@ -149,7 +149,7 @@ def _train_elsewhere(job: TrainingJob) -> TrainingReport:
             "the run that a worker has trained is not to be found here",
             path=job.runs,
             expected="a folder that all workers share, or a URL",
-            remedy="name one with --runs of `sensorium deploy`, or in the parameter runs",
+            remedy="name one in the parameter runs of the pipeline",
         )
     return replace(trained, status="trained")
 

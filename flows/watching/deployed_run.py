@@ -64,7 +64,7 @@ def finish_deployed(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> None
         raise RunError(
             "the server has no deployment for a step of the run",
             found=f"no {name}",
-            remedy="put it there with `sensorium deploy`, or set in_one_process",
+            remedy="put it there with `sensorium deploy` or set in_one_process",
         ) from error
     assert isinstance(run, FlowRun)  # noqa: S101 (Prefect returns a coroutine to callers that are coroutines)
     logger = get_run_logger()
