@@ -10,7 +10,7 @@ import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from sensorium_data.store import (
 )
 
 if TYPE_CHECKING:
-    import xarray as xr
+    import zarr
 
 __all__ = ["MovieLinks", "link_movies"]
 
@@ -153,7 +153,7 @@ def _compare(store: Store, links: MovieLinks, *, jobs: int, progress: Progress) 
             for name in sorted(names, key=lambda name: name not in known)
         ]
     )
-    with _OpenSessions(store) as opened:
+    with _OpenSessions(store, screens) as opened:
         firsts = join_sessions(trials, opened.read_signatures, opened.read_video, jobs=jobs, progress=progress)
     keep_screens_of(store.objects, {store.group(name) for name in names})
     return _name_movies(screens, dict(zip(trials.names, trials.split(firsts), strict=True)))
@@ -174,7 +174,7 @@ def _screen_session(store: Store, name: str) -> MovieScreen:
             largest_error=float(dataset.videos.attrs["largest_absolute_error"]),
             movies=tuple(dataset.movie.values.tolist()),
             n_frames=dataset.n_frames.values,
-            cells=screen_trials(_read_signatures(store, name, dataset)),
+            cells=screen_trials(_read_signatures(store, name, dataset.n_frames.values)),
         )
         screen.write(store.objects, group)
         store.release(name)
@@ -182,13 +182,14 @@ def _screen_session(store: Store, name: str) -> MovieScreen:
 
 
 class _OpenSessions:
-    """The sessions whose videos were read last: an opened one takes some megabytes."""
+    """Reads what has to be compared. The sessions whose videos were read last stay open, which takes some megabytes."""
 
     _LIMIT = 8
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, screens: Mapping[str, MovieScreen]) -> None:
         self._store = store
-        self._opened: dict[str, xr.Dataset] = {}
+        self._screens = screens
+        self._opened: dict[str, zarr.Array[Any]] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -199,34 +200,30 @@ class _OpenSessions:
             self._store.release(name)
 
     def read_signatures(self, name: str) -> list[np.ndarray]:
-        return _read_signatures(self._store, name, self._open(name))
+        # Nearly always some of its videos are compared: what is read to open it serves both.
+        self._open(name)
+        return _read_signatures(self._store, name, self._screens[name].n_frames)
 
     def read_video(self, name: str, position: int) -> np.ndarray:
-        return _read_video(self._open(name), position)
+        return np.asarray(self._open(name)[position, : int(self._screens[name].n_frames[position])])
 
-    def _open(self, name: str) -> xr.Dataset:
+    def _open(self, name: str) -> zarr.Array[Any]:
         with self._lock:
-            dataset = self._opened.pop(name, None)
-            if dataset is None:
-                dataset = self._store.movies(name)
-            self._opened[name] = dataset
+            videos = self._opened.pop(name, None)
+            if videos is None:
+                videos = self._store.videos(name)
+            self._opened[name] = videos
             if len(self._opened) > self._LIMIT:
                 oldest = next(iter(self._opened))
                 del self._opened[oldest]
                 self._store.release(oldest)
-        return dataset
+        return videos
 
 
-def _read_signatures(store: Store, name: str, dataset: xr.Dataset) -> list[np.ndarray]:
+def _read_signatures(store: Store, name: str, n_frames: np.ndarray) -> list[np.ndarray]:
     """Return the signature of each trial's valid frames."""
     values = store.signatures(name).values
-    return [values[position, :length] for position, length in enumerate(dataset.n_frames.values.tolist())]
-
-
-def _read_video(dataset: xr.Dataset, position: int) -> np.ndarray:
-    n_frames = int(dataset.n_frames[position])
-    video: np.ndarray = dataset.videos.data[position, :n_frames].compute(scheduler="synchronous")
-    return video
+    return [values[position, :length] for position, length in enumerate(n_frames.tolist())]
 
 
 def _name_movies(screens: Mapping[str, MovieScreen], firsts: Mapping[str, Sequence[int]]) -> MovieLinks:

@@ -52,6 +52,7 @@ from sensorium_data.store.versions import VERSIONS_KEY, read_root_versions, read
 # Loaded where it is used: what asks only whether a session is finished would wait a second for it.
 if TYPE_CHECKING:
     import xarray as xr
+    import zarr
 
     from sensorium_data.store.checked_store import CheckedStore
 
@@ -266,6 +267,30 @@ class Store:
         found = find_session(session)
         signatures: xr.DataArray = self._open_group(found, _MOVIES_GROUP)[SIGNATURE.name]
         return signatures
+
+    def videos(self, session: str | Session) -> zarr.Array[Any]:
+        """Return the stored videos, to be read trial by trial: dask takes longer for a trial than its decompression.
+
+        Returns
+        -------
+        zarr.Array
+            (trial, time, height, width), not read yet, NaN past a trial's end.
+
+        Raises
+        ------
+        StoreError
+            If the session is not there or is damaged; so does reading.
+        """
+        import zarr
+
+        found = find_session(session)
+        try:
+            videos = zarr.open_group(self.zarr_store(found), mode="r")["videos"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+            raise damaged(self.objects, found, self.group(found), f"no array videos ({error})") from error
+        if not isinstance(videos, zarr.Array):
+            raise damaged(self.objects, found, self.group(found), "no array videos")
+        return videos
 
     def ledger(self, session: str | Session) -> Ledger:
         """Return a session's ledger: every object with its digest, and what each trial was made from.

@@ -296,6 +296,7 @@ def test_sessions_of_no_catalogue_come_last_by_name_and_scans_of_one_number_keep
     patched = {
         "sessions": property(lambda store: [SimpleNamespace(name=name) for name in recordings]),
         "movies": lambda store, name: recordings[name],
+        "videos": lambda store, name: recordings[name].videos.values,
         "signatures": lambda store, name: xr.DataArray(
             np.stack([sign_video(video) for video in recordings[name].videos.values]), dims=("trial", "time", "feature")
         ),
@@ -516,9 +517,8 @@ def test_pixels_with_large_errors_are_compared_by_all_of_their_signatures(tmp_pa
 
 def test_few_sessions_are_held_open(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(movie_links._OpenSessions, "_LIMIT", 1)
-    opened, released = [], []
-    release, movies = Store.release, Store.movies
-    monkeypatch.setattr(Store, "movies", lambda s, name: (opened.append(name), movies(s, name))[1])
+    released = []
+    release = Store.release
     monkeypatch.setattr(Store, "release", lambda s, name: (released.append(name), release(s, name))[1])
     link_movies(store, jobs=1)
     assert shown_together(store, "AFJ") == expect_together(MOVIES)
@@ -551,12 +551,12 @@ def test_progress_counts_the_trials(store: str) -> None:
 def test_only_videos_whose_signatures_agree_are_read(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     read: set[tuple[str, int]] = set()
 
-    def note(dataset: xr.Dataset, position: int) -> np.ndarray:
-        read.add((dataset.attrs["alias"], position))
-        return read_video(dataset, position)
+    def note(opened: movie_links._OpenSessions, name: str, position: int) -> np.ndarray:
+        read.add((find_session(name).alias, position))
+        return read_video(opened, name, position)
 
-    read_video = movie_links._read_video
-    monkeypatch.setattr(movie_links, "_read_video", note)
+    read_video = movie_links._OpenSessions.read_video
+    monkeypatch.setattr(movie_links._OpenSessions, "read_video", note)
     link_movies(store)
     assert shown_together(store, "AFJ") == expect_together(MOVIES)
     shows = {alias: set(MOVIES[alias].values()) for alias in "AFJ"}
