@@ -159,7 +159,6 @@ def _draw(random: np.random.Generator, n_trials: int) -> list[tuple[int, int]]:
 
 def link(drawn: Sequence[DrawnSession], root: Path, jobs: int) -> dict[str, float]:
     """Link the sessions of a store, and return what it took."""
-    import dask.array as da
     import xarray as xr
 
     from sensorium_data.movies import link_movies
@@ -175,17 +174,11 @@ def link(drawn: Sequence[DrawnSession], root: Path, jobs: int) -> dict[str, floa
 
     def open_drawn(_: Store, name: str) -> xr.Dataset:
         session = sessions[name]
-        n_trials, longest = len(session.shown), int(session.lengths.max())
-        videos = da.from_array(_Videos(session, longest), chunks=(1, longest, *_FRAME), asarray=False, name=name)
         return xr.Dataset(
-            {"videos": (("trial", "time", "height", "width"), videos, {"largest_absolute_error": 0.0})},
-            {
-                "trial": np.arange(n_trials),
-                "n_frames": ("trial", session.lengths),
-                "movie": ("trial", session.movies),
-            },
+            {"videos": ("trial", np.empty(len(session.shown)), {"largest_absolute_error": 0.0})},
+            {"n_frames": ("trial", session.lengths), "movie": ("trial", session.movies)},
             {"session": name},
-        )
+        ).assign_coords(trial=np.arange(len(session.shown)))
 
     def read_signatures(_: Store, name: str) -> xr.DataArray:
         session = sessions[name]
@@ -198,6 +191,7 @@ def link(drawn: Sequence[DrawnSession], root: Path, jobs: int) -> dict[str, floa
     for name, replacement in {
         "sessions": property(lambda _: found),
         "as_stored": open_drawn,
+        "videos": lambda _, name: _Videos(sessions[name]),
         "signatures": read_signatures,
         "digest": lambda _, name: f"digest of {name}",
         "release": lambda _, name: None,
@@ -213,20 +207,12 @@ def link(drawn: Sequence[DrawnSession], root: Path, jobs: int) -> dict[str, floa
 class _Videos:
     """A session's videos as an array that is drawn trial by trial."""
 
-    dtype, ndim = np.dtype(np.float32), 4
-
-    def __init__(self, session: DrawnSession, longest: int) -> None:
-        self.shape = (len(session.shown), longest, *_FRAME)
+    def __init__(self, session: DrawnSession) -> None:
         self._session = session
 
-    def __getitem__(self, key: tuple[int | slice, ...]) -> np.ndarray:
-        # Dask asks for one trial, by its place or by a slice of one.
-        is_alone = not isinstance(key[0], slice)
-        trial = int(key[0]) if is_alone else range(self.shape[0])[key[0]][0]
-        video = np.full((1, *self.shape[1:]), np.nan, np.float32)
-        drawn = self._session.video(trial)
-        video[0, : len(drawn)] = drawn
-        return np.asarray(video[(0 if is_alone else slice(None), *key[1:])])
+    def __getitem__(self, key: tuple[int, slice]) -> np.ndarray:
+        trial, frames = key
+        return self._session.video(trial)[frames]
 
 
 def link_plainly(sessions: Sequence[DrawnSession], n_known: int, jobs: int) -> dict[str, float]:
