@@ -374,8 +374,10 @@ def test_progress_told_by_threads_belongs_to_the_task_that_started_them() -> Non
         progress = run_progress()
 
         def work(part: str) -> None:
-            for n_done in range(4):
+            for n_done in range(3):
                 progress(f"{name} {part}", n_done, 3, n_bytes=1000 * n_done)
+            progress(f"{name} {part} over", 0, 3)
+            progress(f"{name} {part} over", 3, 3)
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(work, ["left", "right"]))
@@ -391,11 +393,12 @@ def test_progress_told_by_threads_belongs_to_the_task_that_started_them() -> Non
         found = {
             a.key: a for a in client.read_artifacts() if a.key and a.key.startswith(("progress-one", "progress-two"))
         }
+    # What is over is gone.
     assert set(found) == {f"progress-{name}-{part}" for name in ("one", "two") for part in ("left", "right")}
     for key, artifact in found.items():
         assert artifact.type == "progress"
-        assert artifact.data == 100
-        assert "3 of 3" in artifact.description
+        assert artifact.data == 0
+        assert "0 of 3" in artifact.description
         assert str(artifact.task_run_id) == runs[key.split("-")[1]]
 
 
