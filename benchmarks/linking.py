@@ -190,7 +190,7 @@ def link(drawn: Sequence[DrawnSession], root: Path, jobs: int) -> dict[str, floa
     found = [find_session(name) for name in sessions]
     for name, replacement in {
         "sessions": property(lambda _: found),
-        "as_stored": open_drawn,
+        "movies": open_drawn,
         "videos": lambda _, name: _Videos(sessions[name]),
         "signatures": read_signatures,
         "digest": lambda _, name: f"digest of {name}",
