@@ -383,6 +383,7 @@ def test_progress_told_by_threads_belongs_to_the_task_that_started_them() -> Non
             list(pool.map(work, ["left", "right"]))
         return str(TaskRunContext.get().task_run.id)
 
+    @watched
     @flow
     def two_steps() -> dict[str, str]:
         beside = step.submit("one")
