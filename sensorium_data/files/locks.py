@@ -168,7 +168,8 @@ def lock_for_reading(path: Path) -> int | None:
     if not HAS_LOCKS:
         return None
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        # A pipe in the file's place would be waited for; whoever reads the file refuses it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,10 @@ from fixtures.stores import read_files
 from sensorium_data.errors import LockedError, StoreError
 from sensorium_data.files import open_objects
 from sensorium_data.ingest import convert_session, ingest_sessions, verify_session
+from sensorium_data.movies import link_movies, links
 from sensorium_data.sessions import find_session, find_sessions
 from sensorium_data.simulation import simulate
-from sensorium_data.store import open_store
+from sensorium_data.store import MovieLinks, open_store
 from sensorium_data.testing.recordings import Recording, make_recording
 
 TIERS = ["train", "oracle", "oracle", "live_test_main"]
@@ -271,3 +273,28 @@ def test_without_the_right_to_delete_what_is_whole_is_listed(
         assert "the session is whole" in told[0]
     assert [session.alias for session in open_store(url)] == ["F"]
     assert verify_session(url, "F").passed
+
+
+def test_movies_that_two_machines_link_at_once_are_all_linked(
+    url: str, archives: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one publishes and links a session between what the first one reads and what it writes."""
+    sources = [str(archives)]
+    ingest_sessions(find_sessions(["F"]), url, sources=sources)
+    compare = links._compare
+    calls = []
+
+    def overtake(*arguments: Any, **options: Any) -> MovieLinks:
+        calls.append(arguments)
+        found = compare(*arguments, **options)
+        if len(calls) == 1:
+            ingest_sessions(find_sessions(["G"]), url, sources=sources)
+            link_movies(url)
+        return found
+
+    monkeypatch.setattr(links, "_compare", overtake)
+    expected = {find_session(alias).name for alias in "FG"}
+    assert link_movies(url).sessions.keys() == expected
+    assert MovieLinks.read(open_objects(url)).sessions.keys() == expected
+    # What the other one wrote was found to be enough.
+    assert len(calls) == 2
