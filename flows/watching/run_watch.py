@@ -40,6 +40,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _POLL_S = 10.0
+# Between attempts to send a last report.
+_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 # A worker that listens ends a run within seconds, and would interrupt what this process does to end in order.
 _WORKERS_TIME_S = 30.0
 _CANCELED = "the run was canceled on the server; run it again to go on"
@@ -155,7 +157,7 @@ class RunWatch:
         late, self._late = [*self._late, self._clear_progress], []
         for send in late:
             try:
-                send()
+                _send_in_the_end(send)
             except Exception as error:  # noqa: BLE001 (whatever Prefect's client raises, the work is done)
                 warn(f"a report that was put off cannot be sent: {error!r}")
         KEPT_LINES.wait_until_sent()
@@ -301,6 +303,20 @@ def _watching(run: FlowRun) -> Iterator[None]:
         KEPT_LINES.release()
         raise
     watch.finish()
+
+
+def _send_in_the_end(send: Callable[[], object]) -> None:
+    """Send what nobody sends again: a server whose database is locked for a moment refuses."""
+    for pause_s in _PAUSES_S:
+        try:
+            send()
+        except Exception as error:
+            if not is_absence(error):
+                raise
+            time.sleep(pause_s)
+        else:
+            return
+    send()
 
 
 def _terminate_main_thread() -> None:

@@ -31,6 +31,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
 )
+from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.settings import PREFECT_API_URL
@@ -376,26 +377,26 @@ def test_progress_told_by_threads_belongs_to_the_task_that_started_them() -> Non
         def work(part: str) -> None:
             for n_done in range(3):
                 progress(f"{name} {part}", n_done, 3, n_bytes=1000 * n_done)
-            progress(f"{name} {part} over", 0, 3)
-            progress(f"{name} {part} over", 3, 3)
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(work, ["left", "right"]))
         return str(TaskRunContext.get().task_run.id)
 
+    def read_progress() -> dict[str, Artifact]:
+        with get_client(sync_client=True) as client:
+            keys = ("progress-one", "progress-two")
+            return {a.key: a for a in client.read_artifacts() if a.key and a.key.startswith(keys)}
+
     @watched
     @flow
-    def two_steps() -> dict[str, str]:
+    def two_steps() -> tuple[dict[str, str], dict[str, Artifact]]:
         beside = step.submit("one")
-        return {"two": step("two"), "one": beside.result()}
+        return {"two": step("two"), "one": beside.result()}, read_progress()
 
-    runs = two_steps()
-    with get_client(sync_client=True) as client:
-        found = {
-            a.key: a for a in client.read_artifacts() if a.key and a.key.startswith(("progress-one", "progress-two"))
-        }
-    # What is over is gone.
+    runs, found = two_steps()
     assert set(found) == {f"progress-{name}-{part}" for name in ("one", "two") for part in ("left", "right")}
+    # What is over is gone.
+    assert read_progress() == {}
     for key, artifact in found.items():
         assert artifact.type == "progress"
         assert artifact.data == 0

@@ -267,6 +267,20 @@ def test_what_is_put_off_may_send_more_than_one_report(watched: Watched, server:
     assert reports.n_sent == 1
 
 
+def test_a_last_report_is_sent_again_while_the_server_is_busy(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.watching.run_watch._PAUSES_S", (0.0, 0.0))
+    watch = watched.watch()
+    busy, refused = Reports(AWAY, AWAY, AWAY), Reports(AWAY, ValueError("no such artifact"))
+    with inside(watch):
+        report(busy.send)
+        report(refused.send)
+    watch.finish()
+    assert (busy.n_tried, busy.n_sent) == (4, 1)
+    assert (refused.n_tried, refused.n_sent) == (2, 0)
+
+
 def test_what_the_server_refuses_is_raised(watched: Watched) -> None:
     refused = ValueError("a key has no such letters")
     with inside(watched.watch()), pytest.raises(ValueError, match="no such letters"):
