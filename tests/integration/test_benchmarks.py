@@ -162,3 +162,38 @@ def test_linking_compares_screens_with_all_pairs(work: Path, tmp_path: Path) -> 
     assert [row["sessions"] for row in rows] == [3, 5]
     assert all(row["plain / ours"] == pytest.approx(row["plain, CPU s"] / row["one more, CPU s"]) for row in rows)
     assert rows[1]["plain: all, CPU s"] == ""
+
+
+def test_scale_accounts_for_every_second_and_replays_its_costs(work: Path, tmp_path: Path) -> None:
+    linking = tmp_path / "linking.json"
+    steps = [
+        {"way": "ours", "what": "the others", "n_known": 0, "n_sessions": 9, "cpu_s": 9.0, "peak_memory_bytes": 1},
+        {"way": "ours", "what": "one more", "n_known": 9, "n_sessions": 10, "cpu_s": 2.0, "peak_memory_bytes": 2},
+        {"way": "ours", "what": "one more", "n_known": 19, "n_sessions": 20, "cpu_s": 3.0, "peak_memory_bytes": 3},
+    ]
+    linking.write_text(json.dumps({"measured": {"steps": steps}}))
+    options = ["--sessions", "2", "4", "--workers", "1", "2", "--price-per-hour", "3"]
+    once = run_benchmark("scale", work, tmp_path / "once", *options, "--listed", "2", "4", "--linking", str(linking))
+    plan, floors, *_ = once["tables"].values()
+    found = [one for one in once["measured"]["outcomes"] if one["source_mbit_s"] == once["parameters"]["source_mbit_s"]]
+    assert [(row["sessions"], row["workers"]) for row in plan] == [(2, 1), (2, 2), (4, 1), (4, 2)]
+    least_hours = {row["sessions"]: row["hours on their link"] for row in floors}
+    for row, one in zip(plan, found, strict=True):
+        outcome = one["outcome"]
+        assert sum(outcome["limited_s"].values()) == pytest.approx(one["workers"] * outcome["duration_s"])
+        assert row["price"] == pytest.approx(3 * row["machine hours"]) == pytest.approx(outcome["worker_s"] / 1200)
+        assert row["hours"] >= least_hours[row["sessions"]]
+    assert found[0]["outcome"]["n_bytes"]["source"] == pytest.approx(found[1]["outcome"]["n_bytes"]["source"])
+    costs = once["measured"]["costs"]
+    # A trial's members and the header of its video; its videos and responses.
+    assert costs["source_requests"]["each"] == pytest.approx(5)
+    assert costs["store_requests"]["convert"]["each"] == pytest.approx(2, abs=0.2)
+    assert (costs["linking"]["known_s"], costs["linking"]["new_s"]) == (pytest.approx(0.1), pytest.approx(7.9 / 8))
+    checked = once["tables"]["Small sessions, predicted and ingested"]
+    assert [(row["workers"], row["jobs of each"]) for row in checked] == [(1, 1), (1, 2), (2, 1)]
+    assert len({round(row["predicted CPU s"], 6) for row in checked}) == 1
+    assert all(row["cores that it got"] == pytest.approx(row["CPU s"] / row["s"]) for row in checked)
+    replayed = run_benchmark(
+        "scale", work, tmp_path / "again", *options, "--costs", str(tmp_path / "once" / "scale.json")
+    )
+    assert replayed["tables"] == once["tables"]
