@@ -59,6 +59,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/cluster.py --work $(BENCH)
 	$(BIN)/python benchmarks/linking.py --work $(BENCH)
 	$(BIN)/python benchmarks/ingest.py --work $(BENCH)
+	$(BIN)/python benchmarks/scale.py --work $(BENCH)
 	$(BIN)/python benchmarks/scoring.py --work $(BENCH) --sessions 5
 	$(BIN)/python benchmarks/submission.py --work $(BENCH)
 
