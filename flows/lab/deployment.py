@@ -363,7 +363,7 @@ def _make_automation(client: SyncPrefectClient) -> Deployed:
 
 
 def _name(entry: Mapping[str, Any]) -> str:
-    return f"{Path(entry['entrypoint'].partition(':')[0]).stem}/{entry['name']}"
+    return f"{entry['entrypoint'].partition(':')[2]}/{entry['name']}"
 
 
 def _find(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:

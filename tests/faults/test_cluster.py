@@ -40,6 +40,7 @@ def test_a_cluster_that_starts_its_workers_late_is_waited_for(tmp_path: Path) ->
     assert told == [("wait for a Dask worker", 0, 1), ("wait for a Dask worker", 1, 1)]
 
 
+@pytest.mark.slow
 def test_a_cluster_without_workers_is_given_up(tmp_path: Path) -> None:
     with (
         run_cluster(tmp_path, n_workers=1) as cluster,
@@ -49,6 +50,7 @@ def test_a_cluster_without_workers_is_given_up(tmp_path: Path) -> None:
         wait_while_it_dies(client, cluster.workers[0])
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_dies_ends_the_wait_with_one_error(tmp_path: Path) -> None:
     with (
         run_cluster(tmp_path, n_workers=1) as cluster,

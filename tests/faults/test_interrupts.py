@@ -114,7 +114,9 @@ def test_an_ingest_ends_at_ctrl_c_and_goes_on_where_it_was(
 ) -> None:
     check_end(next(iter(COMMANDS)), n_presses, 0, archives=world / "archives", out=tmp_path)
     ingest_sessions(find_sessions(["A", "F"]), str(tmp_path / "store"), sources=[str(world / "archives")])
-    assert read_files(tmp_path / "store") == undisturbed
+    # Whoever got as far as comparing movies keeps what it found.
+    files = {name: data for name, data in read_files(tmp_path / "store").items() if not name.startswith("movies")}
+    assert files == undisturbed
 
 
 @pytest.mark.slow

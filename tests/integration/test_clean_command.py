@@ -236,7 +236,10 @@ def test_caches_are_cleaned(folder: Path, monkeypatch: pytest.MonkeyPatch, clean
 # The command
 
 
-def test_the_table_says_what_and_why(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_says_what_and_why(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     make_run(folder, "debug-1.partial", "config.json")
     make_run(folder, "thesis.partial", "chapter-1")
     age(folder)

@@ -99,12 +99,14 @@ def test_a_signed_link_opens_without_credentials(store: str) -> None:
         assert answer.read() == open_objects(store).read("zarr.json")
 
 
+@pytest.mark.slow
 def test_refusals_are_waited_for(s3: ObjectStore, store: str) -> None:
     s3.n_refusals = 3
     assert open_objects(store).read("zarr.json")
     assert s3.n_refusals == 0
 
 
+@pytest.mark.slow
 def test_a_store_that_was_away_is_read_when_it_is_back(s3: ObjectStore, store: str) -> None:
     objects = RemoteObjects(store, PATIENT)
     expected = objects.read("zarr.json")
@@ -145,6 +147,7 @@ def test_missing_credentials_are_one_line(store: str, tmp_path: Path) -> None:
     assert_one_line(outcome, store, "credentials", "set the store's credentials")
 
 
+@pytest.mark.slow
 def test_an_unreachable_endpoint_is_one_line() -> None:
     outcome = run_alone({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "inspect", "s3://lab/store")
     assert_one_line(outcome, "s3://lab/store", "127.0.0.1:9", "check the network and the server's address")
@@ -158,6 +161,7 @@ def test_an_object_is_read_in_one_request(s3: ObjectStore, store: str) -> None:
     assert s3.requests == {"GET": 1}
 
 
+@pytest.mark.slow
 def test_machines_that_publish_at_once_lose_no_session(s3: ObjectStore, tmp_path: Path) -> None:
     """Sessions that the catalogue lacks, each ingested by a process of its own."""
     names = [f"dynamic3000{number}-1-1-Video-lab" for number in range(3)]

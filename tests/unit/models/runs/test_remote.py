@@ -194,5 +194,5 @@ def test_what_is_wrong_is_said(store, memory):
     memory.store["/lab/runs/evil/../../x"] = memory.store["/lab/runs/evil/model.json"]
     with pytest.raises(RunError, match="leads out of the run"):
         load_run(f"{URL}/evil")
-    with pytest.raises(StoreError, match="no file system"):
+    with pytest.raises(StoreError, match="URLs of this kind are not supported"):
         load_run("nosuch://lab/runs/x")
