@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from sensorium_data.errors import StoreError
-from sensorium_data.files import LocalObjects
+from sensorium_data.errors import LockedError, StoreError
+from sensorium_data.files import LocalObjects, Objects, RemoteObjects, hold_lease
 from sensorium_data.movies.screens import screen_trials
 from sensorium_data.movies.session_joining import ScreenedSession, SessionTrials, join_sessions
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS
 from sensorium_data.store import (
     LINKS_KEY,
+    PARTIAL_FOLDER,
     MovieLinks,
     MovieScreen,
     SessionLinks,
@@ -33,6 +35,7 @@ from sensorium_data.store import (
     open_store,
     read_movies_digest,
 )
+from sensorium_data.visible_text import make_visible
 
 if TYPE_CHECKING:
     import zarr
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["MovieLinks", "link_movies"]
 
 _LOCK = "movies"
+_WAITING = "wait for another run to link movies"
+_PROBLEM = "another process is linking movies"
+_POLL_S = 2.0
 
 
 def link_movies(store: StoreLike, *, jobs: int = 4, progress: Progress = ignore_progress) -> MovieLinks:
@@ -76,12 +82,10 @@ def link_movies(store: StoreLike, *, jobs: int = 4, progress: Progress = ignore_
     """
     opened = open_store(store)
     objects = opened.objects
-    links = MovieLinks()
-    if isinstance(objects, LocalObjects):
-        # Without the lock, and without opening the sessions, which takes longer than all else if nothing is to be done.
-        links = _read_links(opened)
-        if _covers_all(links, opened):
-            return links
+    # Without the lock, and without opening the sessions, which takes longer than all else if nothing is to be done.
+    links = _read_links(opened)
+    if _covers_all(links, opened):
+        return links
     # Nothing was waited for elsewhere.
     fresh = [] if isinstance(objects, LocalObjects) else [opened]
 
@@ -95,11 +99,48 @@ def link_movies(store: StoreLike, *, jobs: int = 4, progress: Progress = ignore_
         links = _compare(current, links, jobs=jobs, progress=progress)
         return links.to_bytes()
 
-    with exclusive_access(objects, _LOCK, waiting="wait for another run to link movies", progress=progress):
+    with (
+        exclusive_access(objects, _LOCK, waiting=_WAITING, progress=progress),
+        _taking_turns(objects, fresh.clear, progress),
+    ):
         if isinstance(objects, LocalObjects):
             objects.clear_unfinished(LINKS_KEY)
         objects.update(LINKS_KEY, compose)
     return links
+
+
+@contextlib.contextmanager
+def _taking_turns(objects: Objects, on_wait: Callable[[], None], progress: Progress) -> Iterator[None]:
+    """Have machines that link in one object store do so one after the other.
+
+    The file is right without it: it is written under a condition. But whoever loses has to compare once more.
+    """
+    if not isinstance(objects, RemoteObjects) or objects.is_in_memory or not objects.has_conditions:
+        yield
+        return
+    has_waited = False
+
+    def tell(holder: str) -> None:
+        nonlocal has_waited
+        has_waited = True
+        on_wait()
+        progress(f"{_WAITING}: {make_visible(holder)}", 0, 1)
+
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(hold_lease(objects, f"{PARTIAL_FOLDER}/{_LOCK}.lock", _PROBLEM, on_wait=tell))
+            except LockedError as error:
+                tell(str(error.found))
+                time.sleep(_POLL_S)
+            except StoreError:
+                # Who may not lock here goes on; what is written there is as right.
+                break
+            else:
+                break
+        if has_waited:
+            progress(_WAITING, 1, 1)
+        yield
 
 
 def _read_links(store: Store) -> MovieLinks:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -293,8 +295,37 @@ def test_movies_that_two_machines_link_at_once_are_all_linked(
         return found
 
     monkeypatch.setattr(links, "_compare", overtake)
+    # Where locks are to be had, nobody overtakes.
+    monkeypatch.setattr(links, "_taking_turns", lambda *_: contextlib.nullcontext())
     expected = {find_session(alias).name for alias in "FG"}
     assert link_movies(url).sessions.keys() == expected
     assert MovieLinks.read(open_objects(url)).sessions.keys() == expected
     # What the other one wrote was found to be enough.
+    assert len(calls) == 2
+
+
+def test_machines_link_movies_one_after_the_other(url: str, archives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = [str(archives)]
+    ingest_sessions(find_sessions(["F"]), url, sources=sources)
+    compare, calls, waits = links._compare, [], threading.Event()
+
+    def notice(label: str, *_: object, **__: object) -> None:
+        if label.startswith("wait for another run to link movies: process "):
+            waits.set()
+
+    def compare_while_another_waits(*arguments: Any, **options: Any) -> MovieLinks:
+        calls.append(arguments)
+        if len(calls) == 1:
+            ingest_sessions(find_sessions(["G"]), url, sources=sources)
+            other.start()
+            assert waits.wait(60)
+            assert len(calls) == 1
+        return compare(*arguments, **options)
+
+    monkeypatch.setattr(links, "_compare", compare_while_another_waits)
+    other = threading.Thread(target=link_movies, args=(url,), kwargs={"progress": notice})
+    assert link_movies(url).sessions.keys() == {find_session("F").name}
+    other.join()
+    assert MovieLinks.read(open_objects(url)).sessions.keys() == {find_session(alias).name for alias in "FG"}
+    # Nobody had to compare again.
     assert len(calls) == 2
