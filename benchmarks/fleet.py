@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -108,9 +108,10 @@ class Fleet:
         Cores of each.
     bytes_per_s : mapping of str to float
         What each of :data:`LINKS` carries, for all workers together.
-    has_locks : bool
-        Whether workers wait for each other before they list and link, as on a shared file system. On an object store
-        each writes under the condition that nobody else has written since it read, and begins again if somebody has.
+    locked : set of str
+        For which of ``publish`` and ``link`` workers wait for each other: both on a shared file system, linking alone
+        on an object store. Otherwise each writes under the condition that nobody else has written since it read, and
+        begins again if somebody has.
     retry_wait_s : callable
         From the number of the attempt that failed, what a worker waits before the next one.
     """
@@ -118,7 +119,7 @@ class Fleet:
     n_workers: int
     n_cores: float = 1.0
     bytes_per_s: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(LINKS, math.inf))
-    has_locks: bool = True
+    locked: Set[str] = frozenset({"publish", "link"})
     retry_wait_s: Callable[[int], float] = lambda attempt: 0.0
 
 
@@ -352,7 +353,7 @@ class _Run:
         self, number: int, name: str, begin: Callable[[], tuple[Sequence[Stage], Callable[[], None] | None]]
     ) -> _Steps:
         """Do what one worker at a time can finish."""
-        if self.fleet.has_locks:
+        if name in self.fleet.locked:
             yield _Acquire(name)
             stages, commit = begin()
             yield from (stage for stage in stages if not stage.is_empty)

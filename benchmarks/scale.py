@@ -117,23 +117,17 @@ def tabulate_rates(found: Sequence[Mapping[str, Any]], options: argparse.Namespa
 
 
 def tabulate_turns(costs: Costs, options: argparse.Namespace) -> list[dict[str, object]]:
-    """Return for the largest number of sessions what larger commands, a faster store, and locks would change."""
+    """Return for the largest number of sessions what larger commands and a faster store would change."""
     sessions = list_sessions(max(options.sessions))
     rates = sorted({options.store_mbit_s, 10 * options.store_mbit_s})
     rows = []
     for n_workers, rate in itertools.product(options.workers, rates):
         fleet = make_fleet(options, n_workers, options.source_mbit_s)
         fleet = dataclasses.replace(fleet, bytes_per_s={**fleet.bytes_per_s, "store": rate * MBIT})
-        locked = dataclasses.replace(fleet, has_locks=True)
         a_worker = math.ceil(len(sessions) / n_workers)
         row: dict[str, object] = {"workers": n_workers, "link to the store, Mbit/s": rate}
-        for name, size, machines in (
-            ("a command a session", 1, fleet),
-            ("a command a worker", a_worker, fleet),
-            ("a command a session, with locks", 1, locked),
-            ("a command a worker, with locks", a_worker, locked),
-        ):
-            outcome = run_fleet(plan_ingest(costs, options, sessions, size), machines)
+        for name, size in (("a command a session", 1), ("a command a worker", a_worker)):
+            outcome = run_fleet(plan_ingest(costs, options, sessions, size), fleet)
             turn = f"{outcome.limit_share('turn'):.0%}"
             row[name] = f"{outcome.duration_s / 3600:.3g} h, {turn} one at a time"
         rows.append(row)

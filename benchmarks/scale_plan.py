@@ -170,7 +170,7 @@ def make_fleet(options: argparse.Namespace, n_workers: int, source_mbit_s: float
         n_workers=n_workers,
         n_cores=options.cores,
         bytes_per_s={"source": source_mbit_s * MBIT, "store": options.store_mbit_s * MBIT},
-        has_locks=options.store == "folder",
+        locked={"publish", "link"} if options.store == "folder" else {"link"},
         # The mean of what is drawn.
         retry_wait_s=lambda attempt: 0.75 * min(policy.backoff_max_s, policy.backoff_s * 2.0 ** (min(attempt, 3) - 1)),
     )

@@ -6,7 +6,7 @@ import importlib.util
 import itertools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from types import ModuleType
 from typing import Any
 
@@ -54,7 +54,7 @@ FLEETS = st.builds(
     n_workers=st.integers(1, 5),
     n_cores=st.sampled_from([1.0, 2.0, 4.0]),
     bytes_per_s=st.fixed_dictionaries(dict.fromkeys(fleet.LINKS, st.sampled_from([1.0, 20.0, math.inf]))),
-    has_locks=st.booleans(),
+    locked=st.sets(st.sampled_from(["publish", "link"])),
 )
 
 
@@ -142,7 +142,7 @@ def test_workers_begin_again_where_somebody_else_has_written() -> None:
     found = run(
         [[Stage("convert", cpu_s=1)]] * 3,
         3,
-        has_locks=False,
+        locked=frozenset(),
         publish=lambda n: (Stage("publish", cpu_s=10),),
         retry_wait_s=lambda attempt: 0.5,
     )
@@ -154,15 +154,15 @@ def test_workers_begin_again_where_somebody_else_has_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("has_locks", "duration_s", "asked"),
+    ("locked", "duration_s", "asked"),
     [
-        (True, 11, [(0, 1), (1, 2), (3, 0)]),
+        ({"link"}, 11, [(0, 1), (1, 2), (3, 0)]),
         # The others begin before the first has written, and once more when it has; then one of them is overtaken.
-        (False, 13, [(0, 1), (0, 2), (0, 3), (1, 2), (1, 2), (3, 0)]),
+        (frozenset(), 13, [(0, 1), (0, 2), (0, 3), (1, 2), (1, 2), (3, 0)]),
     ],
 )
 def test_whoever_links_links_all_that_are_listed(
-    has_locks: bool, duration_s: float, asked: list[tuple[int, int]]
+    locked: Set[str], duration_s: float, asked: list[tuple[int, int]]
 ) -> None:
     found_asked = []
 
@@ -171,7 +171,7 @@ def test_whoever_links_links_all_that_are_listed(
         return [Stage("link", cpu_s=5.0 if n_new else 0.0)]
 
     sessions = [[Stage("convert", cpu_s=seconds)] for seconds in (1, 2, 3)]
-    found = run(sessions, 3, has_locks=has_locks, link=link)
+    found = run(sessions, 3, locked=locked, link=link)
     assert found_asked == asked
     assert found.duration_s == pytest.approx(duration_s)
 
