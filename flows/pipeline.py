@@ -79,15 +79,17 @@ def pipeline(
     """
     quiet_known_errors()
     is_elsewhere = is_deployed() and not in_one_process
+    job = TrainingJob(
+        preset=preset,
+        settings=merge_settings(overrides or {}, exclude=exclude, nan=nan),
+        store=store,
+        runs=runs or Settings().runs,
+    )
+    # A preset or a setting that does not exist is told before the hours that converting takes.
+    job.config()
     with ready_process() if not is_elsewhere and will_convert(sessions, store) else nullcontext():
         ingested = ingest(sessions, store, source, jobs)
-        job = TrainingJob(
-            preset=preset,
-            settings=merge_settings(overrides or {}, exclude=exclude, nan=nan),
-            store=store,
-            sessions=tuple(report.session for report in ingested),
-            runs=runs or Settings().runs,
-        )
+        job = job.model_copy(update={"sessions": tuple(report.session for report in ingested)})
         trained = _train_elsewhere(job) if is_elsewhere else _train_here(job)
     tiers = [str(tier) for tier in Tier if tier is not Tier.TRAIN]
     # A predictions store belongs to one run: another run's predictions get another name.

@@ -369,7 +369,9 @@ def verify(
             )
     for problem in problems:
         error_console().print(problem, soft_wrap=True)
-    for remedy in dict.fromkeys(report.remedy for report in reports if report.problems):
+    # The store's own files are written again only where its sessions are sound.
+    damaged = sorted((report for report in reports if report.problems), key=lambda report: not report.session)
+    for remedy in dict.fromkeys(report.remedy for report in damaged):
         error_console().print(f"What to do: {remedy}", soft_wrap=True)
     for failure in failures:
         complain(str(failure))

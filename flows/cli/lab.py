@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from flows.cli.options import EXIT_DONE, LOCAL_ONLY, JsonOption, SourceOption, print_json
-from sensorium_data.errors import UsageError
+from sensorium_data.errors import StoreError, UsageError
 from sensorium_data.redaction import hide_secrets
 
 __all__ = ["deploy", "ui"]
@@ -89,10 +89,18 @@ def deploy(
     require_server()
     from flows.lab import deploy as deploy_flows
     from flows.lab import find_checkout, find_host, notify_of_failures
+    from sensorium_data.files import open_objects
 
     if notify is not None:
         # Before the half minute that deploying takes, not after it.
         find_host(notify)
+    for url in filter(None, (store, out, runs)):
+        try:
+            open_objects(url)
+        except StoreError as error:
+            # The workers may have a client that this machine lacks.
+            if error.__cause__ is None:
+                raise
     parameters = _parameters(store, out, runs, source, sessions, preset)
     deployment = deploy_flows(parameters, find_checkout(), file=file, dry_run=dry_run)
     done, changes = list(deployment.done), [asdict(one) for one in deployment.changes]

@@ -21,7 +21,7 @@ from sensorium_data.ingest import compare_with_archive, verify_session
 from sensorium_data.predictions import verify_predictions, verify_run
 from sensorium_data.progress import Progress
 from sensorium_data.sessions import Track, find_sessions
-from sensorium_data.store import LEDGER_KEY, Store, VerificationReport, recover_versions, verify_root
+from sensorium_data.store import LEDGER_KEY, Store, VerificationReport, list_ledgered, recover_versions, verify_root
 from sensorium_data.submission import verify_submission
 
 __all__ = ["verify_path"]
@@ -124,7 +124,8 @@ def _recognize(path: str, store: Store) -> str:
     # Whatever else somebody keeps there.
     if isinstance(attributes, dict) and "sessions" in attributes:
         return "store"
-    if "predictions" in (ledger.get("kind"), attributes.get("kind") if isinstance(attributes, dict) else None):
+    kind = attributes.get("kind") if isinstance(attributes, dict) else None
+    if ledger.get("kind") == "predictions" or (kind == "predictions" and not list_ledgered(objects)):
         return "predictions"
     if ledger.get("kind") == "run" or objects.exists("model.json"):
         return "run"

@@ -100,7 +100,9 @@ def _judge(submissions: Sequence[SubmissionReport]) -> str:
     n_zips = sum(len(one.files) for one in submissions)
     n_violations = sum(len(one.validation.violations) for one in submissions)
     found = count_things(n_violations, "violation") if n_violations else "no violation"
-    return f"{count_things(n_zips, 'zip')} to upload, {found} found by the validator"
+    n_warnings = sum(len(one.validation.warnings) for one in submissions)
+    warned = f", {count_things(n_warnings, 'warning')}: see the checks" if n_warnings else ""
+    return f"{count_things(n_zips, 'zip')} to upload, {found} found by the validator{warned}"
 
 
 def _tabulate_zips(submissions: Iterable[SubmissionReport]) -> Iterator[Sequence[object]]:

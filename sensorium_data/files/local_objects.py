@@ -185,7 +185,7 @@ class LocalObjects:
 
     def folders(self) -> list[str] | None:
         try:
-            return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+            return sorted(entry.name for entry in os.scandir(self.root) if os.path.isdir(entry.path))
         except FileNotFoundError:
             return []
         except OSError as error:

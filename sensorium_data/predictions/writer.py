@@ -29,10 +29,11 @@ from sensorium_data.files import (
     parse_json,
     require_own_folder,
     sync_folder,
+    temporary_of,
 )
 from sensorium_data.predictions.content_digest import digest_content, digest_values
 from sensorium_data.predictions.written_trials import JOURNAL_KEY, WrittenTrials
-from sensorium_data.sessions import Session, find_session
+from sensorium_data.sessions import Session, find_session, is_full_name
 from sensorium_data.store import (
     LEDGER_KEY,
     METADATA_KEY,
@@ -475,7 +476,9 @@ def _is_unfinished(place: LocalObjects) -> bool:
         is_begun = attributes["kind"] == PREDICTIONS_KIND and "content_digest" not in attributes
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return False
-    return is_begun and not place.exists(LEDGER_KEY)
+    names = {path.name for path in place.root.iterdir()} - {METADATA_KEY}
+    are_own = all(is_full_name(name) or temporary_of(name) is not None for name in names)
+    return is_begun and are_own
 
 
 def _pad(

@@ -296,10 +296,10 @@ def _is_neurons_file(data: bytes) -> bool:
         return False
     try:
         table = pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowException, OSError):
+        mark = (table.schema.metadata or {}).get(_NEURONS_KEY)
+        return mark is not None and mark == _digest_neurons(table.to_pandas())
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
         return False
-    mark = (table.schema.metadata or {}).get(_NEURONS_KEY)
-    return mark is not None and mark == _digest_neurons(table.to_pandas())
 
 
 def _digest_neurons(frame: pd.DataFrame) -> bytes:

@@ -59,6 +59,7 @@ from .publishing import ROOT_LOCK as ROOT_LOCK
 from .publishing import access_named as access_named
 from .publishing import exclusive_access as exclusive_access
 from .publishing import is_locked as is_locked
+from .publishing import list_ledgered as list_ledgered
 from .publishing import list_published as list_published
 from .publishing import publish_root as publish_root
 from .session_locks import hold_session as hold_session

@@ -7,6 +7,8 @@ is made anew, and the session stays as it is.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -143,7 +145,9 @@ class MovieScreen:
         key = locate_screen(group)
         if isinstance(objects, LocalObjects):
             objects.clear_unfinished(key)
-        objects.write(key, self.to_bytes())
+        # It is made again for the next one.
+        with contextlib.suppress(StoreError):
+            objects.write(key, self.to_bytes())
 
 
 def locate_screen(group: str) -> str:
@@ -173,6 +177,10 @@ def find_screen_problems(objects: Objects, groups: set[str]) -> dict[str, str]:
     groups : set of str
         The groups whose screens are looked at where a folder cannot be listed.
     """
+    if isinstance(objects, LocalObjects):
+        folder = objects.root / SCREENS_FOLDER
+        if os.path.lexists(folder) and not folder.is_dir():
+            return {SCREENS_FOLDER: "not a folder; move what lies there"}
     listed = objects.child(SCREENS_FOLDER).keys()
     keys = (
         [locate_screen(group) for group in sorted(groups)]

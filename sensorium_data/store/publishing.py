@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
+from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError, UnknownNameError, describe_os_error
 from sensorium_data.files import (
     HAS_LOCKS,
@@ -45,6 +46,7 @@ __all__ = [
     "compose_root",
     "exclusive_access",
     "is_locked",
+    "list_ledgered",
     "list_published",
     "parse_root",
     "publish_root",
@@ -257,6 +259,8 @@ def refuse_other_root(objects: Objects, metadata: bytes | None) -> None:
 
     Metadata that cannot be read say nothing of what they were: that is left to :func:`parse_root`.
     """
+    if isinstance(objects, LocalObjects) and (objects.root / LEDGER_KEY).is_file() and _is_other_kind(objects, "."):
+        raise _no_sessions(objects, "a run or predictions, whose ledger lies there")
     if metadata is None:
         return
     try:
@@ -266,6 +270,15 @@ def refuse_other_root(objects: Objects, metadata: bytes | None) -> None:
         session, title, kind = (attributes.get(name) for name in ("session", "title", "kind"))
     except (ValueError, KeyError, TypeError, AttributeError):
         return
+    sessions = list_ledgered(objects)
+    if sessions:
+        first = sessions[0]
+        raise StoreError(
+            "the list of the store's sessions is something else's",
+            path=objects.locate(METADATA_KEY),
+            found=f"a Zarr group titled {title!r}, and {count_things(len(sessions), 'session')} beside it",
+            remedy=f"remove this file; then `{repair_command(objects, first, first.name)}` writes it again",
+        )
     if session is not None:
         raise StoreError(
             "this is a session's own folder, no store",
@@ -275,11 +288,7 @@ def refuse_other_root(objects: Objects, metadata: bytes | None) -> None:
             remedy=f"give {objects.url.rstrip('/').rpartition('/')[0] or '.'}",
         )
     if kind == "predictions":
-        raise StoreError(
-            "these are predictions, and no store of sessions",
-            path=objects.url,
-            remedy="give the store that they were made from",
-        )
+        raise _no_sessions(objects, "predictions")
     raise StoreError(
         "no session store here",
         path=objects.url,
@@ -312,6 +321,25 @@ def _is_group(objects: LocalObjects, session: Session, folder: str) -> bool:
     # A group whose metadata were lost is damaged, and not gone. The user's own Zarr groups have no ledger.
     is_ledgered = (objects.root / folder / LEDGER_KEY).is_file() and not _is_other_kind(objects, folder)
     return is_ledgered or (session.is_described and (objects.root / folder / METADATA_KEY).is_file())
+
+
+def _no_sessions(objects: Objects, found: str) -> StoreError:
+    return StoreError(
+        "this is no store of sessions", path=objects.url, found=found, remedy="give the folder that holds the sessions"
+    )
+
+
+def list_ledgered(objects: Objects) -> list[Session]:
+    """Return the sessions whose folders in a store on this machine have a session's ledger."""
+    if not isinstance(objects, LocalObjects):
+        return []
+    return [
+        find_session(session_name_of(folder))
+        for folder in objects.folders() or ()
+        if is_full_name(session_name_of(folder))
+        and (objects.root / folder / LEDGER_KEY).is_file()
+        and not _is_other_kind(objects, folder)
+    ]
 
 
 def _is_other_kind(objects: LocalObjects, folder: str) -> bool:

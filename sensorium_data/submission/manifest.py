@@ -28,6 +28,7 @@ __all__ = [
     "is_changed",
     "is_manifest",
     "manifest_digests",
+    "names_record",
     "update_manifest",
     "verify_submission",
 ]
@@ -77,6 +78,11 @@ def is_manifest(place: Objects, stem: str) -> bool:
     except (StoreError, SubmissionError):
         return False
     return True
+
+
+def names_record(place: Objects, stem: str) -> bool:
+    """Whether the list of digests names the record of a submission: nobody else's list does."""
+    return f"submission_{stem}.json" in _listed(place, stem)
 
 
 def manifest_digests(place: Objects, stem: str, name: str) -> set[str]:

@@ -24,7 +24,13 @@ from sensorium_data.store import Store, StoreLike, exclusive_access, is_locked, 
 from sensorium_data.submission.corrected_rows import CorrectedRows
 from sensorium_data.submission.expectation import read_expectation
 from sensorium_data.submission.findings import ValidationReport
-from sensorium_data.submission.manifest import holds_manifest, is_manifest, update_manifest
+from sensorium_data.submission.manifest import (
+    holds_manifest,
+    is_manifest,
+    manifest_digests,
+    names_record,
+    update_manifest,
+)
 from sensorium_data.submission.reader import parquet_reader
 from sensorium_data.submission.record import (
     FIXED,
@@ -263,6 +269,10 @@ def _require_no_zip(place: LocalObjects, record: Mapping[str, Any] | None) -> No
     own = {file["path"]: file for file in record["files"]} if record is not None else {}
     for name in sorted(_ZIPS):
         if not place.exists(name) or (name in own and holds_files(place, [own[name]])):
+            continue
+        # The record was lost, and the zip is as it was written.
+        is_listed = not place.exists(_RECORD) and names_record(place, FIXED)
+        if is_listed and digest_file(place.root / name) in manifest_digests(place, FIXED, name):
             continue
         problem = "the zip of the corrected copy was changed" if name in own else "there is a zip already"
         remedy = "remove it, or name another folder" if name in own else "name another folder"

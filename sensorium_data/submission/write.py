@@ -39,6 +39,7 @@ from sensorium_data.submission.manifest import (
     is_changed,
     is_manifest,
     manifest_digests,
+    names_record,
     update_manifest,
 )
 from sensorium_data.submission.plan import SubmissionPlan, make_plan
@@ -58,6 +59,7 @@ __all__ = ["FramesProfile", "SubmissionFile", "SubmissionReport", "lock_name", "
 
 # An estimate from a few rows may err by so much. What comes out too large all the same is noticed while it is written.
 _ESTIMATE_ERROR = 0.05
+_ZIP_MAGIC = b"PK"
 _RECORD_KEYS = {"identity", "files", "validation", "predictions", "software"}
 
 
@@ -346,19 +348,30 @@ def _refuse_foreign(place: LocalObjects, plan: SubmissionPlan) -> dict[str, str]
     for name in plan.zips:
         if place.exists(name):
             digest = digest_file(place.root / name)
-            if own is None:
+            if own is None and not names_record(place, plan.track):
                 raise _not_replaced(place, name, "another file has the name of one of the submission's")
             # Earlier versions' records do not have the zips that a killed writer was to replace.
-            known = digests.get(name, set()) | (set() if is_sealed else manifest_digests(place, plan.track, name))
+            is_listed = own is None or not is_sealed
+            known = digests.get(name, set()) | (manifest_digests(place, plan.track, name) if is_listed else set())
             if digest not in known:
                 raise _not_replaced(place, name, "the zip is not the one that was written here")
             there[name] = digest
+        if not _may_be_zip(place.root / f"{name}.partial"):
+            raise _not_replaced(place, f"{name}.partial", "another file has the name of a working file")
     manifest = f"submission_{plan.track}.sha256"
     if not is_manifest(place, plan.track):
         raise _not_replaced(place, manifest, "another file has the name of one of the submission's")
     # Before anything is written; a card of an earlier submission differs from what this one's will be.
     _refuse_foreign_card(place, plan, b"")
     return there
+
+
+def _may_be_zip(path: Path) -> bool:
+    """Whether a file may be a zip that a killed writer has begun, or there is none; links are not written to."""
+    if path.is_symlink() or not path.is_file():
+        return True
+    with path.open("rb") as file:
+        return file.read(len(_ZIP_MAGIC)) in (b"", _ZIP_MAGIC)
 
 
 def _refuse_foreign_card(place: LocalObjects, plan: SubmissionPlan, text: bytes) -> None:

@@ -484,7 +484,7 @@ def test_nothing_is_ingested_into_what_is_no_store(name: str, sound: Path, tmp_p
         folder = tmp_path / "p"
         folder.mkdir()
         write_group(folder, {"kind": "predictions", "title": "mine"}, {})
-        match = "these are predictions, and no store of sessions"
+        match = "this is no store of sessions: found predictions"
     else:
         folder = shutil.copytree(sound / A.name, tmp_path / A.name)
         match = rf"this is a session's own folder, no store: found {A.name}.*give {tmp_path}$"
@@ -602,3 +602,46 @@ def test_a_run_or_predictions_in_a_store_are_no_sessions(
     (run / "ledger.json").write_bytes(ObjectLedger({}).write("run"))
     assert [session.alias for session in open_store(store)] == ["A", "F"]
     assert find_problems(store) == []
+
+
+def test_a_store_under_the_list_of_predictions_keeps_its_sessions(
+    predicted: PredictedSessions, sound: Path, tmp_path: Path
+) -> None:
+    store, archives = shutil.copytree(sound, tmp_path / "store"), str(sound.parent / "archives")
+    shutil.copyfile(predicted.root / "sound" / "zarr.json", store / "zarr.json")
+    (problem,) = find_problems(store)
+    assert "the list of the store's sessions is something else's" in problem
+    assert f"remove this file; then `sensorium ingest A --store {store}" in problem
+    (store / "zarr.json").unlink()
+    convert_session(A, str(store), source=archives, repairs=True)
+    assert find_problems(store) == []
+
+
+def test_predictions_without_their_metadata_are_no_store(
+    predicted: PredictedSessions, sound: Path, tmp_path: Path
+) -> None:
+    place, archives = shutil.copytree(predicted.root / "sound", tmp_path / "sound"), str(sound.parent / "archives")
+    (place / "zarr.json").unlink()
+    before = read_files(place)
+    for use in (lambda: open_store(str(place)), lambda: convert_session(A, str(place), source=archives, repairs=True)):
+        with pytest.raises(StoreError, match=r"this is no store of sessions: found a run or predictions"):
+            use()
+    assert read_files(place) == before
+    assert any("no zarr.json" in problem for problem in find_problems(place))
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_what_lies_in_the_place_of_the_screens_is_found_and_stops_nobody(
+    kind: str, sound: Path, tmp_path: Path
+) -> None:
+    store = shutil.copytree(sound, tmp_path / "store")
+    shutil.rmtree(store / "movies", ignore_errors=True)
+    if kind == "pipe":
+        os.mkfifo(store / "movies")
+    else:
+        (store / "movies").write_text("mine")
+    assert find_problems(store) == ["movies: not a folder; move what lies there"]
+    before = (store / "movies.json").read_bytes()
+    (store / "movies.json").unlink()
+    link_movies(str(store))
+    assert (store / "movies.json").read_bytes() == before

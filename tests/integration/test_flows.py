@@ -120,7 +120,7 @@ def read_result(report: PipelineReport) -> str:
     assert artifact.key == "pipeline-result"
     assert artifact.task_run_id is None
     page = str(artifact.data)
-    assert page.startswith("**3 zips to upload, no violation found by the validator**")
+    assert page.startswith("**3 zips to upload, no violation found by the validator")
     places = [report.trained.run, report.scores.predictions]
     for submission in report.submissions:
         places += [submission.card, *(file.path for file in submission.files)]

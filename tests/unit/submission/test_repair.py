@@ -310,6 +310,12 @@ def test_a_changed_zip_of_a_copy_is_told(recorded: Recorded, tmp_path: Path) -> 
     assert verify_submission(str(tmp_path / "out")).problems == (
         "submission_bonus_final.zip: the digest of its bytes differs",
     )
+    Path(made).unlink()
+    assert repair_submission([path], recorded.store, out=tmp_path / "out").status == "written"
+    record.unlink()
+    assert repair_submission([path], recorded.store, out=tmp_path / "out").status == "written"
+    assert verify_submission(str(tmp_path / "out")).passed
+    Path(made).write_bytes(Path(made).read_bytes()[:-1])
     with pytest.raises(SubmissionError, match=r"the zip of the corrected copy was changed; remove it"):
         repair_submission([path], recorded.store, out=tmp_path / "out")
 
