@@ -24,6 +24,7 @@ def wait_while_it_dies(client: Client, process: subprocess.Popen[bytes]) -> None
     future.result()
 
 
+@pytest.mark.slow
 def test_a_cluster_that_starts_its_workers_late_is_waited_for(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     with (

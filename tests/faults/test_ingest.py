@@ -263,6 +263,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(
     assert read_files(tmp_path / "s") == undisturbed
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_told(recordings: list[Recording], archives: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no Dask scheduler answers here.*dask scheduler"):
         ingest_sessions([recordings[0].session], str(tmp_path), sources=[str(archives)], dask="not an address")
