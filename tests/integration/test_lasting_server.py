@@ -195,6 +195,7 @@ def test_a_server_whose_home_is_gone_ends(home: Path) -> None:
     pid = pid_of(home)
     shutil.rmtree(home)
     wait_until(lambda: not is_running(pid), 4.0)
+    assert not is_running(pid)
 
 
 def test_a_server_that_fails_is_told_with_the_last_line_of_its_log(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,6 +241,7 @@ def test_a_server_whose_record_is_another_ends(home: Path) -> None:
     pid = pid_of(home)
     change_record(home, pid=pid + 1)
     wait_until(lambda: not is_running(pid))
+    assert not is_running(pid)
 
 
 def test_a_server_with_another_start_is_another_process(home: Path) -> None:
