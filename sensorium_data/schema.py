@@ -2,7 +2,7 @@
 
 A session is one Zarr v3 group. This module is the only place that says what is in it and how
 it is cut into chunks and shards; :mod:`sensorium_data.ingest.convert` writes it and
-:mod:`sensorium_data.store.open` reads it.
+:mod:`sensorium_data.store.store` reads it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 from .adaptation import resize_frames as resize_frames
-from .convert import ConversionReport as ConversionReport
+from .conversion_report import ConversionReport as ConversionReport
 from .convert import convert_session as convert_session
 from .ingest import IngestReport as IngestReport
 from .ingest import choose_sessions as choose_sessions

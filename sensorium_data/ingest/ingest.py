@@ -11,7 +11,7 @@ from pathlib import Path
 from sensorium_data.archive import Mode, holds_session_files, list_sessions
 from sensorium_data.errors import SensoriumError, SourceError, UnknownNameError
 from sensorium_data.files import RetryPolicy
-from sensorium_data.ingest.convert import ConversionReport
+from sensorium_data.ingest.conversion_report import ConversionReport
 from sensorium_data.ingest.session_converter import SESSIONS_AT_ONCE, SessionConverter
 from sensorium_data.ordered_map import as_finished
 from sensorium_data.progress import Progress, ignore_progress

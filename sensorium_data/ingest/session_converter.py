@@ -12,7 +12,8 @@ from typing import Self
 from sensorium_data.archive import Mode
 from sensorium_data.cluster import name_for_workers, open_cluster
 from sensorium_data.files import Objects, RetryPolicy
-from sensorium_data.ingest.convert import ConversionReport, convert_session
+from sensorium_data.ingest.conversion_report import ConversionReport
+from sensorium_data.ingest.convert import convert_session
 from sensorium_data.machine import bound_jobs, count_cores
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session

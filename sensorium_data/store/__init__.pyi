@@ -3,6 +3,7 @@ from .block_decoder import BlockDecoder as BlockDecoder
 from .checked_store import CheckedStore as CheckedStore
 from .cleaning import find_partial_leftovers as find_partial_leftovers
 from .cleaning import find_store_leftovers as find_store_leftovers
+from .datasets import find_absent as find_absent
 from .describe import describe_session as describe_session
 from .describe import describe_store as describe_store
 from .describe import expand_tiers as expand_tiers
@@ -41,9 +42,6 @@ from .movie_ids import read_movies_digest as read_movies_digest
 from .movie_screens import MovieScreen as MovieScreen
 from .movie_screens import keep_screens_of as keep_screens_of
 from .movie_screens import locate_screen as locate_screen
-from .open import Store as Store
-from .open import StoreLike as StoreLike
-from .open import find_absent as find_absent
 from .open import open_session as open_session
 from .open import open_sessions as open_sessions
 from .open import open_statistics as open_statistics
@@ -63,6 +61,8 @@ from .publishing import list_ledgered as list_ledgered
 from .publishing import list_published as list_published
 from .publishing import publish_root as publish_root
 from .session_locks import hold_session as hold_session
+from .store import Store as Store
+from .store import StoreLike as StoreLike
 from .template import METADATA_KEY as METADATA_KEY
 from .template import SessionTemplate as SessionTemplate
 from .template import consolidate as consolidate

@@ -35,9 +35,10 @@ from sensorium_data.store.groups import read_attributes, read_ledger, read_sound
 from sensorium_data.store.ledger import LEDGER_KEY
 from sensorium_data.store.movie_ids import LINKS_KEY
 from sensorium_data.store.movie_screens import SCREENS_FOLDER
-from sensorium_data.store.open import Store, StoreLike, open_store
+from sensorium_data.store.open import open_store
 from sensorium_data.store.publishing import PARTIAL_FOLDER, access_named, recall_nodes
 from sensorium_data.store.reading import keep_readers_away
+from sensorium_data.store.store import Store, StoreLike
 from sensorium_data.store.template import METADATA_KEY
 from sensorium_data.store.versions import VERSIONS_KEY, current_group, session_name_of, version_number
 

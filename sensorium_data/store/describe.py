@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sensorium_data.sessions import Session, Tier, sort_tiers
-from sensorium_data.store.open import StoreLike, open_session, open_store
+from sensorium_data.store.open import open_session, open_store
+from sensorium_data.store.store import StoreLike
 
 # Loaded where it is used: a command that finds nothing to do would wait for it.
 if TYPE_CHECKING:

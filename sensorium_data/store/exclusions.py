@@ -11,7 +11,7 @@ from typing import TypeAlias
 from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError, TrialError, UnknownNameError, UsageError, describe_os_error
 from sensorium_data.sessions import find_session
-from sensorium_data.store.open import Store
+from sensorium_data.store.store import Store
 
 __all__ = [
     "Exclusions",

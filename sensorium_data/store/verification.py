@@ -15,8 +15,8 @@ from sensorium_data.store.groups import ingest_command, repair_command
 from sensorium_data.store.ledger import LEDGER_KEY, ObjectLedger
 from sensorium_data.store.movie_ids import LINKS_KEY
 from sensorium_data.store.movie_screens import find_screen_problems
-from sensorium_data.store.open import Store
 from sensorium_data.store.publishing import compose_root
+from sensorium_data.store.store import Store
 from sensorium_data.store.template import METADATA_KEY
 from sensorium_data.store.verified_objects import VerifiedObjects
 from sensorium_data.store.versions import VERSIONS_KEY, find_newer_groups

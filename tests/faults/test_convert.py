@@ -177,7 +177,7 @@ def test_another_version_of_the_converter_starts_over(
     recording: Recording, archives: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupted(recording, tmp_path / "s", archives)
-    monkeypatch.setattr("sensorium_data.ingest.convert.CONVERTER_VERSION", 99)
+    monkeypatch.setattr("sensorium_data.ingest.conversion.CONVERTER_VERSION", 99)
     assert convert(recording, tmp_path / "s", archives).n_trials_resumed == 0
 
 

@@ -13,7 +13,7 @@ from fixtures.stores import read_files
 from sensorium_data.archive import SessionArchive
 from sensorium_data.errors import ArchiveError, SensoriumError, SourceError, StoreError, TrialError
 from sensorium_data.ingest import ConversionReport, convert_session
-from sensorium_data.ingest.convert import CONVERTER_VERSION
+from sensorium_data.ingest.assembly import CONVERTER_VERSION
 from sensorium_data.schema import SCHEMA_VERSION
 from sensorium_data.sessions import find_session
 from sensorium_data.store import open_session, open_statistics, open_store, read_list

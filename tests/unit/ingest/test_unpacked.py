@@ -14,7 +14,7 @@ from fixtures.packings import PACKINGS, pack
 from sensorium_data.archive import SessionArchive, open_archive
 from sensorium_data.errors import ArchiveError, SensoriumError, SourceChangedError
 from sensorium_data.ingest import choose_sessions, compare_with_archive, convert_session
-from sensorium_data.ingest.convert import ConversionReport
+from sensorium_data.ingest.conversion_report import ConversionReport
 from sensorium_data.store import open_session, open_store
 from sensorium_data.testing import Recording
 from sensorium_data.testing.recordings import make_recording, npy
