@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.context import SettingsContext, get_settings_context
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
+from prefect.settings import Settings as PrefectSettings
 
 from flows.settings import Settings
 
@@ -30,9 +36,41 @@ _BUSY = (408, 429)
 @contextmanager
 def quick_client() -> Iterator[SyncPrefectClient]:
     """Yield a client of its own that asks once: a server that is away keeps its caller for seconds, not for minutes."""
-    settings = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
-    with settings, get_client(sync_client=True, httpx_settings={"timeout": _ANSWER_TIMEOUT_S}) as client:
-        yield client
+    with _impatient.settings() as url:
+        httpx_settings: dict[str, Any] = {"timeout": _ANSWER_TIMEOUT_S}
+        if url.startswith("http://"):
+            httpx_settings["verify"] = _without_authorities()
+        with get_client(sync_client=True, httpx_settings=httpx_settings) as client:
+            yield client
+
+
+class _ImpatientSettings:
+    """Prefect's settings with no retries, made once for all clients: making them takes a tenth of a second."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: tuple[PrefectSettings, PrefectSettings] | None = None
+
+    @contextmanager
+    def settings(self) -> Iterator[str]:
+        """Have the settings apply, and yield the server's URL, empty if there is none."""
+        context = get_settings_context()
+        with self._lock:
+            if self._made is None or self._made[0] is not context.settings:
+                updated = context.settings.copy_with_update({PREFECT_CLIENT_MAX_RETRIES: 0})
+                self._made = context.settings, updated
+            settings = self._made[1]
+        with SettingsContext(profile=context.profile, settings=settings):
+            yield settings.api.url or ""
+
+
+_impatient = _ImpatientSettings()
+
+
+@functools.cache
+def _without_authorities() -> ssl.SSLContext:
+    """Return the TLS settings for a server without TLS; loading the authorities' certificates takes long."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def is_absence(error: BaseException) -> bool:
