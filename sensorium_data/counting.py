@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["count_things"]
+from collections.abc import Collection
+from itertools import islice
+
+__all__ = ["count_things", "name_some"]
 
 
 def count_things(n: int, noun: str, plural: str | None = None) -> str:
@@ -23,3 +26,24 @@ def count_things(n: int, noun: str, plural: str | None = None) -> str:
     ('1 trial', '7,863 neurons', '2 tries')
     """
     return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
+
+
+def name_some(items: Collection[object], *, most: int = 3, separator: str = ", ") -> str:
+    """Return the first of some items in words, and how many more there are.
+
+    Parameters
+    ----------
+    items : collection
+        What to name.
+    most : int
+        So many are named.
+    separator : str
+        What stands between them.
+
+    Examples
+    --------
+    >>> name_some("abcde"), name_some("ab")
+    ('a, b, c and 2 more', 'a, b')
+    """
+    shown = separator.join(map(str, islice(items, most)))
+    return shown if len(items) <= most else f"{shown} and {len(items) - most:,} more"

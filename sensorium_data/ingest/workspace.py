@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from sensorium_data.counting import name_some
 from sensorium_data.errors import StoreError, describe_os_error
 from sensorium_data.files import (
     LocalObjects,
@@ -20,7 +21,15 @@ from sensorium_data.files import (
 )
 from sensorium_data.ingest.trial_records import TrialRecords
 from sensorium_data.sessions import Session
-from sensorium_data.store import LEDGER_KEY, METADATA_KEY, PARTIAL_FOLDER, Ledger, StatisticsRecord, TrialRecord
+from sensorium_data.store import (
+    LEDGER_KEY,
+    METADATA_KEY,
+    PARTIAL_FOLDER,
+    Ledger,
+    StatisticsRecord,
+    TrialRecord,
+    is_group_key,
+)
 
 __all__ = ["Workspace"]
 
@@ -68,11 +77,17 @@ class Workspace:
         ----------
         identity : mapping
             What every trial depends on beside its members: schema, converter, precision.
+
+        Raises
+        ------
+        StoreError
+            If something else lies in an object store where the session's objects go.
         """
         wanted = json.dumps(dict(identity), sort_keys=True, indent=1).encode()
         records = group = None
         if isinstance(self._records, RemoteObjects) and isinstance(self.group, RemoteObjects):
             records, group = self._records.statuses(), self.group.statuses()
+            self._refuse_foreign(group or ())
         self._listed = group
         try:
             if (records is None or _IDENTITY_KEY in records) and self._records.read(_IDENTITY_KEY) == wanted:
@@ -80,7 +95,8 @@ class Workspace:
         except FileNotFoundError:
             pass
         self._is_new = True
-        for place, entries in ((self._records, records), (self.group, group)):
+        # The records last: a kill in between leaves what is known to be unfinished work.
+        for place, entries in ((self.group, group), (self._records, records)):
             if entries is None or entries:
                 place.delete_all()
         self._records.write(_IDENTITY_KEY, wanted)
@@ -146,8 +162,14 @@ class Workspace:
         -------
         mapping of str to ObjectStatus
             What a listing says of the others; nothing on a local disk, which has no tags.
+
+        Raises
+        ------
+        StoreError
+            If something else was put there in an object store.
         """
         listed = (self.group.statuses() or {}) if isinstance(self.group, RemoteObjects) else {}
+        self._refuse_foreign(listed)
         for key in (self.group.keys() or ()) if isinstance(self.group, LocalObjects) else listed:
             if key not in wanted:
                 self.group.delete(key)
@@ -187,6 +209,19 @@ class Workspace:
                     found=describe_os_error(error),
                     remedy="move what is there out of the way, and run it again: nothing is converted twice",
                 ) from error
+
+    def _refuse_foreign(self, keys: Iterable[str]) -> None:
+        """Raise a :class:`StoreError` if keys under the session's name are none of a session."""
+        foreign = sorted(key for key in keys if not is_group_key(key))
+        if foreign:
+            raise StoreError(
+                "something else lies where the session's objects go",
+                session=self._session,
+                path=self.group.url,
+                found=name_some(foreign),
+                expected="nothing, or what an interrupted ingest left",
+                remedy="move it, or choose another store; nothing was deleted, and what is converted is kept",
+            )
 
     def _are_there(self, objects: Mapping[str, StoredObject]) -> bool:
         if self._listed is None:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import xarray as xr
 
-from sensorium_data.counting import count_things
+from sensorium_data.counting import count_things, name_some
 from sensorium_data.movies import N_FRAMES_BY_STIMULUS
 from sensorium_data.quality.scan import RESPONSE_FLOOR, SessionScan
 from sensorium_data.quality.summary import ChannelSummary
@@ -522,5 +522,4 @@ def _expect_none(
 
 
 def _name(items: Sequence[object], separator: str = ", ") -> str:
-    shown = separator.join(map(str, items[:_N_NAMED]))
-    return shown if len(items) <= _N_NAMED else f"{shown} and {len(items) - _N_NAMED} more"
+    return name_some(items, most=_N_NAMED, separator=separator)

@@ -19,6 +19,7 @@ from .exclusions import require_trials as require_trials
 from .forks import survive_forks as survive_forks
 from .groups import damaged_object as damaged_object
 from .groups import ingest_command as ingest_command
+from .groups import is_group_key as is_group_key
 from .groups import read_attributes as read_attributes
 from .groups import read_ledger as read_ledger
 from .groups import read_sound_attributes as read_sound_attributes

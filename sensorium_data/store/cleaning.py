@@ -31,7 +31,13 @@ from sensorium_data.files import (
     temporary_of,
 )
 from sensorium_data.sessions import Session, find_session, is_full_name
-from sensorium_data.store.groups import read_attributes, read_ledger, read_sound_attributes, recall_attributes
+from sensorium_data.store.groups import (
+    is_group_key,
+    read_attributes,
+    read_ledger,
+    read_sound_attributes,
+    recall_attributes,
+)
 from sensorium_data.store.ledger import LEDGER_KEY
 from sensorium_data.store.movie_ids import LINKS_KEY
 from sensorium_data.store.movie_screens import SCREENS_FOLDER
@@ -247,8 +253,12 @@ def _unfinished(objects: Objects, session: Session, group: str) -> Leftover:
         if isinstance(records, LocalObjects):
             discard_folder(records.root, into=records.root.parent)
             return
-        for place in places:
-            place.delete_all()
+        if not is_published:
+            # Somebody may have put something else among them.
+            own = objects.child(group)
+            for key in filter(is_group_key, own.keys() or ()):
+                own.delete(key)
+        records.delete_all()
 
     return Leftover(
         kind="rest of a conversion" if is_published else "unfinished conversion",
@@ -315,6 +325,9 @@ def _size_of(objects: Objects, key: str) -> int | None:
 def _is_unfinished(objects: Objects, name: str) -> bool:
     """Whether objects lie where an interrupted conversion, or deletion, in an object store leaves them."""
     if isinstance(objects, LocalObjects) or objects.size(f"{name}/{METADATA_KEY}") is not None:
+        return False
+    keys = objects.child(name).keys() or ()
+    if not all(map(is_group_key, keys)):
         return False
     # With its records it is found among them.
     return not objects.child(f"{PARTIAL_FOLDER}/{name}").keys()

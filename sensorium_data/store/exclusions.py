@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from sensorium_data.counting import count_things
+from sensorium_data.counting import count_things, name_some
 from sensorium_data.errors import StoreError, TrialError, UnknownNameError, UsageError, describe_os_error
 from sensorium_data.sessions import find_session
 from sensorium_data.store.store import Store
@@ -158,8 +158,7 @@ def require_trials(store: Store, exclusions: Exclusions) -> None:
 
 def list_trials(trials: Collection[int]) -> str:
     """Return some of the ids, for a message."""
-    named = ", ".join(map(str, sorted(trials)[:_MOST_NAMED]))
-    return named if len(trials) <= _MOST_NAMED else f"{named} and {len(trials) - _MOST_NAMED} more"
+    return name_some(sorted(trials), most=_MOST_NAMED)
 
 
 def _parse_entry(entry: str) -> tuple[str, int]:

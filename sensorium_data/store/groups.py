@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,7 @@ __all__ = [
     "damaged",
     "damaged_object",
     "ingest_command",
+    "is_group_key",
     "read_attributes",
     "read_ledger",
     "read_sound_attributes",
@@ -29,6 +31,19 @@ __all__ = [
 ]
 
 _SOURCE = "SOURCE"
+# Metadata and chunks of arrays, in the group itself or in one below it.
+_GROUP_KEY = re.compile(r"(\w+/){0,2}(zarr\.json|c(/\d+)*)|" + re.escape(LEDGER_KEY))
+
+
+def is_group_key(key: str) -> bool:
+    """Whether a session's group may have an object of this name, whatever it holds.
+
+    Examples
+    --------
+    >>> is_group_key("videos/c/12/0/0/0"), is_group_key("data/videos/12.npy")
+    (True, False)
+    """
+    return _GROUP_KEY.fullmatch(key) is not None
 
 
 def read_attributes(objects: Objects, session: Session, group: str) -> dict[str, Any] | None:
