@@ -249,8 +249,9 @@ def _find_end(values: np.ndarray, n_frames: int) -> int:
 
 def _holds_responses(values: np.ndarray) -> bool:
     """Whether there is a number other than zero."""
-    # NaN is unequal to itself. The first frame tells of nearly every trial.
-    return any(bool(((part != 0) & (part == part)).any()) for part in (values[:, :1], values[:, 1:]))
+    # The first frame tells of nearly every trial. NaN, which any() takes for a number, is unequal to itself.
+    parts = (part for part in (values[:, :1], values[:, 1:]) if part.any())
+    return any(bool(((part != 0) & (part == part)).any()) for part in parts)
 
 
 def _read_checked(

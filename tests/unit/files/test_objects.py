@@ -101,6 +101,44 @@ def test_a_local_failure_is_a_store_error_that_names_the_object(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+@pytest.mark.parametrize("root", ["store", "./store", ".", "linked"])
+@pytest.mark.parametrize("depth", range(4))
+@pytest.mark.parametrize("leads_out", [False, True])
+def test_a_link_on_the_way_is_followed_as_far_as_it_stays_inside(
+    root: str, depth: int, leads_out: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = tmp_path / "store"
+    top.mkdir()
+    (tmp_path / "linked").symlink_to(top)
+    monkeypatch.chdir(top if root == "." else tmp_path)
+    parts = ["a", "b", "c", "object"]
+    target = tmp_path / "thesis" if leads_out else top / "elsewhere"
+    target.joinpath(*parts[depth:]).parent.mkdir(parents=True, exist_ok=True)
+    target.joinpath(*parts[depth:]).write_bytes(b"there")
+    link = top.joinpath(*parts[: depth + 1])
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target / parts[depth])
+    objects = LocalObjects(Path(root))
+    key = "/".join(parts)
+    if leads_out:
+        with pytest.raises(StoreError, match="a link leads out of the folder"):
+            objects.read(key)
+        with pytest.raises(StoreError, match="a link leads out of the folder"):
+            objects.child("a/b").read("c/object")
+    else:
+        assert objects.read(key) == objects.child("a/b").read("c/object") == b"there"
+    if depth == 3:
+        # A link in the object's own place is replaced itself.
+        objects.write(key, b"here")
+        assert objects.read(key) == b"here"
+    elif leads_out:
+        with pytest.raises(StoreError, match="a link leads out of the folder"):
+            objects.write(key, b"here")
+        with pytest.raises(StoreError, match="a link leads out of the folder"):
+            objects.delete(key)
+    assert target.joinpath(*parts[depth:]).read_bytes() == b"there"
+
+
 def test_a_lock_is_held_by_one_and_dies_with_its_process(tmp_path: Path) -> None:
     script = (
         "import time\n"
