@@ -28,6 +28,7 @@ __all__ = [
     "TerminatedError",
     "TrialError",
     "UnknownNameError",
+    "UnlockableError",
     "UsageError",
     "describe_os_error",
 ]
@@ -186,6 +187,10 @@ class StoreError(SensoriumError):
 
 class LockedError(StoreError):
     """Something in an object store that another process is working on."""
+
+
+class UnlockableError(StoreError):
+    """An object store that does not heed the conditions by which it would be locked."""
 
 
 class RunError(SensoriumError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -32,6 +32,9 @@ from flows.cli.options import (
 from sensorium_data.commands import quote_command
 from sensorium_data.counting import count_things
 from sensorium_data.errors import SensoriumError, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from sensorium_data.store import VerificationReport
 
 __all__ = ["ingest", "inspect", "simulate", "verify"]
 
@@ -322,6 +325,9 @@ def verify(
             help="Compare every trial with the archives as well: folders or URLs, or gin for where they are published.",
         ),
     ] = None,
+    all_versions: Annotated[
+        bool, Parameter(negative="", help="Verify old versions of the sessions as well, not the current ones alone.")
+    ] = False,
     jobs: JobsOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -335,10 +341,19 @@ def verify(
     from flows.cli.verification import verify_path
     from flows.reporting import format_size
 
+    notes: list[str] = []
     with terminal_progress() as progress:
-        reports, failures = verify_path(path, session, source=source, jobs=count_jobs(jobs), progress=progress)
+        reports, failures = verify_path(
+            path,
+            session,
+            source=source,
+            jobs=count_jobs(jobs),
+            progress=progress,
+            all_versions=all_versions,
+            note=notes.append,
+        )
     problems = [
-        f"session {report.session}: {problem}" if report.session else problem
+        f"session {report.session}{_version_of(report)}: {problem}" if report.session else problem
         for report in reports
         for problem in report.problems
     ]
@@ -350,7 +365,7 @@ def verify(
             f"Verification of {path}",
             [
                 {
-                    "session": _alias_of(report.session) or "(its own files)",
+                    "session": f"{_alias_of(report.session)}{_version_of(report)}" or "(its own files)",
                     "compared with": report.compared_with,
                     "objects or trials": report.n_objects,
                     "size": format_size(report.size_bytes),
@@ -367,8 +382,8 @@ def verify(
                 "continues",
                 soft_wrap=True,
             )
-    for problem in problems:
-        error_console().print(problem, soft_wrap=True)
+    for line in (*notes, *problems):
+        error_console().print(line, soft_wrap=True)
     # The store's own files are written again only where its sessions are sound.
     damaged = sorted((report for report in reports if report.problems), key=lambda report: not report.session)
     for remedy in dict.fromkeys(report.remedy for report in damaged):
@@ -376,6 +391,11 @@ def verify(
     for failure in failures:
         complain(str(failure))
     return EXIT_WRONG if problems or failures else EXIT_DONE
+
+
+def _version_of(report: VerificationReport) -> str:
+    """Return which version of a session a report is of, where it is an old one."""
+    return "" if report.old_version is None else f", version {report.old_version}"
 
 
 def _alias_of(session: object) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sensorium_data.archive import open_archive
+from sensorium_data.counting import count_things
 from sensorium_data.errors import (
     ArchiveError,
     PredictionsError,
@@ -21,7 +22,16 @@ from sensorium_data.ingest import compare_with_archive, verify_session
 from sensorium_data.predictions import verify_predictions, verify_run
 from sensorium_data.progress import Progress
 from sensorium_data.sessions import Track, find_sessions
-from sensorium_data.store import LEDGER_KEY, Store, VerificationReport, list_ledgered, recover_versions, verify_root
+from sensorium_data.store import (
+    LEDGER_KEY,
+    Store,
+    VerificationReport,
+    find_old_groups,
+    list_ledgered,
+    recover_versions,
+    verify_old_version,
+    verify_root,
+)
 from sensorium_data.submission import verify_submission
 
 __all__ = ["verify_path"]
@@ -29,8 +39,19 @@ __all__ = ["verify_path"]
 Outcome = tuple[list[VerificationReport], list[SensoriumError]]
 
 
+def _ignore_note(_: str) -> None:
+    pass
+
+
 def verify_path(
-    path: str, sessions: Sequence[str], *, source: Sequence[str] | None, jobs: int, progress: Progress
+    path: str,
+    sessions: Sequence[str],
+    *,
+    source: Sequence[str] | None,
+    jobs: int,
+    progress: Progress,
+    all_versions: bool = False,
+    note: Callable[[str], None] = _ignore_note,
 ) -> Outcome:
     """Verify a store, predictions, a run or a submission, whichever lies there.
 
@@ -46,6 +67,10 @@ def verify_path(
         Objects read at once.
     progress : Progress
         Told after each object.
+    all_versions : bool
+        Verify the versions of a store's sessions that others have replaced as well.
+    note : callable
+        Told, in a line, of what is not looked at.
 
     Returns
     -------
@@ -59,7 +84,7 @@ def verify_path(
     StoreError
         If nothing of these lies there.
     UsageError
-        If sessions or archives are named for something else than a store.
+        If sessions, archives or all versions are asked of something else than a store.
     """
     store = Store.at(path.rstrip("/"))
     try:
@@ -70,10 +95,15 @@ def verify_path(
             return [], [error]
         raise
     if kind == "store":
-        return _verify_store(store, sessions, source=source, jobs=jobs, progress=progress)
-    if sessions or source is not None:
+        return _verify_store(
+            store, sessions, source=source, jobs=jobs, progress=progress, all_versions=all_versions, note=note
+        )
+    if sessions or source is not None or all_versions:
         raise UsageError(
-            "only a store is verified by session, or with --source", path=path, found=kind, remedy="give the path alone"
+            "only a store is verified by session, or with --source or --all-versions",
+            path=path,
+            found=kind,
+            remedy="give the path alone",
         )
     try:
         if kind == "run":
@@ -86,7 +116,14 @@ def verify_path(
 
 
 def _verify_store(
-    store: Store, sessions: Sequence[str], *, source: Sequence[str] | None, jobs: int, progress: Progress
+    store: Store,
+    sessions: Sequence[str],
+    *,
+    source: Sequence[str] | None,
+    jobs: int,
+    progress: Progress,
+    all_versions: bool,
+    note: Callable[[str], None],
 ) -> Outcome:
     reports: list[VerificationReport] = []
     failures: list[SensoriumError] = []
@@ -98,8 +135,13 @@ def _verify_store(
             raise StoreError("no session is finished", path=opened.url, remedy="ingest again: it continues")
         if opened.sessions or opened.root_metadata is not None:
             reports.append(verify_root(opened))
+        old = find_old_groups(opened.objects, chosen, opened.versions)
     except StoreError as error:
         return reports, [*failures, error]
+    if old and not all_versions:
+        are, them = ("is", "it") if len(old) == 1 else ("are", "them")
+        number = count_things(len(old), "old version")
+        note(f"{number} of sessions {are} not looked at; --all-versions verifies {them} too")
     for session in chosen:
         try:
             reports.append(verify_session(opened, session.name, jobs=jobs, progress=progress, resumes=True))
@@ -110,6 +152,11 @@ def _verify_store(
             failures.append(error)
         except (ArchiveError, TrialError) as error:
             # A damaged archive; one that cannot be had is nothing to compare with.
+            failures.append(error)
+    for session, group in old if all_versions else ():
+        try:
+            reports.append(verify_old_version(opened, session, group, jobs=jobs, progress=progress, resumes=True))
+        except StoreError as error:
             failures.append(error)
     return reports, failures
 

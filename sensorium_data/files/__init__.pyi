@@ -17,8 +17,10 @@ from .json_document import describe_damage as describe_damage
 from .json_document import parse_json as parse_json
 from .leases import LEASE_S as LEASE_S
 from .leases import Lease as Lease
+from .leases import LockWatch as LockWatch
 from .leases import hold_lease as hold_lease
 from .leases import no_conditions as no_conditions
+from .leases import with_lease as with_lease
 from .leftovers import DEFAULT_AGE_DAYS as DEFAULT_AGE_DAYS
 from .leftovers import Access as Access
 from .leftovers import CleanedItem as CleanedItem

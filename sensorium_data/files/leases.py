@@ -22,12 +22,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sensorium_data.errors import LockedError, StoreError
+from sensorium_data.errors import LockedError, StoreError, UnlockableError
 from sensorium_data.files.json_document import parse_json
+from sensorium_data.files.leftovers import Access, Hold
 from sensorium_data.files.remote_failures import status_of
 from sensorium_data.files.remote_objects import RemoteObjects
 
-__all__ = ["LEASE_S", "Lease", "hold_lease", "no_conditions"]
+__all__ = ["LEASE_S", "Lease", "LockWatch", "hold_lease", "no_conditions", "with_lease"]
 
 #: How long a holder's silence has to last before others take its lock.
 LEASE_S = 60.0
@@ -190,6 +191,78 @@ class Lease:
             self._claim, self._tag, self._renewed_s = claim, tag, begun_s
 
 
+class LockWatch:
+    """A lock of somebody else, watched until it is known whether its holder is alive.
+
+    Parameters
+    ----------
+    objects : RemoteObjects
+        Where the lock lies; an object store with conditions.
+    key : str
+        Its key.
+    """
+
+    def __init__(self, objects: RemoteObjects, key: str) -> None:
+        self.objects = objects
+        self.key = key
+        self._tag: str | None = None
+        self._since_s = 0.0
+
+    def begin(self) -> bool:
+        """Look at the lock, so that its lease is watched from now on; return whether what lies there is a lock."""
+        data, self._tag = self.objects.read_tagged(self.key)
+        self._since_s = time.monotonic()
+        return _Claim.read(data) is not None
+
+    def wait_for_end(
+        self, problem: str, *, on_wait: Callable[[str], None] = lambda holder: None, owner: str = ""
+    ) -> str | None:
+        """Wait until nobody has the lock; nothing is written.
+
+        Parameters
+        ----------
+        problem : str
+            What it means that somebody has it, for the error.
+        on_wait : callable, optional
+            As :func:`hold_lease` takes it.
+        owner : str
+            Who asks: what it has written itself is nobody else's.
+
+        Returns
+        -------
+        str or None
+            The tag of the object that the dead holder left; None if there is none.
+
+        Raises
+        ------
+        LockedError
+            If somebody else has the lock, and is alive.
+        """
+        while True:
+            data, tag = self.objects.read_tagged(self.key)
+            if data is None or tag is None:
+                return None
+            other = _Claim.read(data)
+            if other is not None and (other.is_released or other.owner == owner):
+                return tag
+            alive = None if other is None else other.is_alive
+            is_renewed = self._tag is not None and tag != self._tag
+            if other is not None and (alive or (is_renewed and alive is None)):
+                raise LockedError(
+                    problem,
+                    path=self.objects.locate(self.key),
+                    found=other.describe(),
+                    remedy="wait until it has finished, and run this again",
+                )
+            if tag != self._tag:
+                self._tag, self._since_s = tag, time.monotonic()
+            lease_s = LEASE_S if other is None else other.lease_s
+            if alive is False or time.monotonic() - self._since_s >= lease_s:
+                return tag
+            on_wait("an unknown process" if other is None else other.describe())
+            time.sleep(min(_POLL_S, lease_s / 10))
+
+
 @contextlib.contextmanager
 def hold_lease(
     objects: RemoteObjects,
@@ -197,6 +270,7 @@ def hold_lease(
     problem: str,
     *,
     on_wait: Callable[[str], None] = lambda holder: None,
+    watch: LockWatch | None = None,
 ) -> Iterator[Lease]:
     """Hold the lock that an object is.
 
@@ -212,24 +286,52 @@ def hold_lease(
         What it means that somebody else has it, for the error: another process does this or that.
     on_wait : callable, optional
         Told of the holder, every second while it is watched. What it raises ends the wait.
+    watch : LockWatch, optional
+        Since when the lock has been watched; by default it is from now on, if there is one.
 
     Raises
     ------
     LockedError
         If somebody else has the lock, and is alive.
+    UnlockableError
+        If the store does not heed conditions.
     StoreError
-        If the store does not heed conditions, or cannot be reached.
+        If it cannot be reached.
     """
-    lease = _take(objects, key, problem, on_wait)
+    lease = _take(objects, key, problem, on_wait, watch)
     try:
         yield lease
     finally:
         lease.release()
 
 
-def no_conditions(objects: RemoteObjects) -> StoreError:
+def with_lease(watch: LockWatch, holder: str) -> Access:
+    """Return the access to what a lock on an object store protects; ``holder`` says who may hold it, as a clause.
+
+    Nothing is exclusive in a store that does not heed conditions.
+    """
+
+    @contextlib.contextmanager
+    def access(dry_run: bool) -> Iterator[Hold]:
+        with contextlib.ExitStack() as stack:
+            hold = Hold()
+            try:
+                if dry_run:
+                    watch.wait_for_end(holder)
+                else:
+                    stack.enter_context(hold_lease(watch.objects, watch.key, holder, watch=watch))
+            except LockedError:
+                hold = Hold(holder)
+            except UnlockableError:
+                hold = Hold(is_exclusive=False)
+            yield hold
+
+    return access
+
+
+def no_conditions(objects: RemoteObjects) -> UnlockableError:
     """Return the error that a store cannot be locked."""
-    return StoreError(
+    return UnlockableError(
         "this store cannot be locked: it does not write under conditions",
         path=objects.url,
         expected="conditional writes, as S3 has them",
@@ -237,42 +339,24 @@ def no_conditions(objects: RemoteObjects) -> StoreError:
     )
 
 
-def _take(objects: RemoteObjects, key: str, problem: str, on_wait: Callable[[str], None]) -> Lease:
+def _take(
+    objects: RemoteObjects, key: str, problem: str, on_wait: Callable[[str], None], watch: LockWatch | None
+) -> Lease:
     claim = _Claim.make(LEASE_S)
-    watched: str | None = None
-    watched_s = 0.0
+    is_there = watch is not None
+    watch = watch or LockWatch(objects, key)
     while True:
-        data, tag = (None, None) if watched is None else objects.read_tagged(key)
-        if data is None:
+        if not is_there:
             own = _write_first(objects, key, claim)
             if own is not None:
                 return Lease(objects, key, claim, own)
-            data, tag = objects.read_tagged(key)
-        other = _Claim.read(data)
-        if data is None or tag is None:
-            continue  # Released just now.
-        if other is not None and other.owner == claim.owner:
-            return Lease(objects, key, claim, tag)  # The answer to the first write did not come.
-        alive = None if other is None else other.is_alive
-        is_renewed = watched is not None and tag != watched
-        if other is not None and not other.is_released and (alive or (is_renewed and alive is None)):
-            raise LockedError(
-                problem,
-                path=objects.locate(key),
-                found=other.describe(),
-                remedy="wait until it has finished, and run this again",
-            )
-        if tag != watched:
-            watched, watched_s = tag, time.monotonic()
-        lease_s = LEASE_S if other is None else other.lease_s
-        is_over = time.monotonic() - watched_s >= lease_s
-        if is_over or alive is False or (other is not None and other.is_released):
+        # The answer to the first write may not have come.
+        tag = watch.wait_for_end(problem, on_wait=on_wait, owner=claim.owner)
+        is_there = tag is not None
+        if tag is not None:
             own = objects.write_if(key, claim.to_bytes(), tag)
             if own is not None:
                 return Lease(objects, key, claim, own)
-            continue
-        on_wait("an unknown process" if other is None else other.describe())
-        time.sleep(min(_POLL_S, lease_s / 10))
 
 
 def _write_first(objects: RemoteObjects, key: str, claim: _Claim) -> str | None:

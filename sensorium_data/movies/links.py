@@ -23,7 +23,6 @@ from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS
 from sensorium_data.store import (
     LINKS_KEY,
-    PARTIAL_FOLDER,
     MovieLinks,
     MovieScreen,
     SessionLinks,
@@ -32,6 +31,7 @@ from sensorium_data.store import (
     digest_movies,
     exclusive_access,
     keep_screens_of,
+    lock_key,
     open_store,
     read_movies_digest,
 )
@@ -129,7 +129,7 @@ def _taking_turns(objects: Objects, on_wait: Callable[[], None], progress: Progr
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(hold_lease(objects, f"{PARTIAL_FOLDER}/{_LOCK}.lock", _PROBLEM, on_wait=tell))
+                stack.enter_context(hold_lease(objects, lock_key(_LOCK), _PROBLEM, on_wait=tell))
             except LockedError as error:
                 tell(str(error.found))
                 time.sleep(_POLL_S)

@@ -60,6 +60,7 @@ from .publishing import exclusive_access as exclusive_access
 from .publishing import is_locked as is_locked
 from .publishing import list_ledgered as list_ledgered
 from .publishing import list_published as list_published
+from .publishing import lock_key as lock_key
 from .publishing import publish_root as publish_root
 from .session_locks import hold_session as hold_session
 from .store import Store as Store
@@ -70,7 +71,9 @@ from .template import consolidate as consolidate
 from .verification import VerificationReport as VerificationReport
 from .verification import find_object_problems as find_object_problems
 from .verification import verify_objects as verify_objects
+from .verification import verify_old_version as verify_old_version
 from .verification import verify_root as verify_root
 from .versions import current_group as current_group
+from .versions import find_old_groups as find_old_groups
 from .versions import next_group as next_group
 from .versions import repair_versions as repair_versions

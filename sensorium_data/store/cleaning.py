@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,13 +22,16 @@ from sensorium_data.files import (
     Kept,
     Leftover,
     LocalObjects,
+    LockWatch,
     Objects,
+    RemoteObjects,
     discard_folder,
     find_discarded,
     measure_file,
     measure_objects,
     temporary_file,
     temporary_of,
+    with_lease,
 )
 from sensorium_data.sessions import Session, find_session, is_full_name
 from sensorium_data.store.groups import (
@@ -55,6 +58,7 @@ _OWN_FILES = frozenset({METADATA_KEY, VERSIONS_KEY, LINKS_KEY})
 _RECORDS = frozenset({"identity.json", "statistics.json", "trials", "group"})
 _LOCK_ENDING = ".lock"
 _AT_WORK = "an ingest is at work on the session"
+_HELD = "somebody holds the lock"
 _FOREIGN = "this software did not make it"
 _MOST_NAMED = 3
 
@@ -80,6 +84,9 @@ def find_store_leftovers(store: StoreLike, *, keep: int = 0) -> Iterator[Leftove
         raise UsageError("--keep", found=keep, expected="a number of versions from 0 up")
     opened = open_store(store)
     objects = opened.objects
+    watches = _watch_locks(objects)
+    # First: whoever takes one, to look at what it protects, deletes it.
+    yield from map(_abandoned_lock, watches.values())
     names = _list_names(objects)
     groups: dict[Session, list[str]] = {}
     for name in names:
@@ -91,19 +98,25 @@ def find_store_leftovers(store: StoreLike, *, keep: int = 0) -> Iterator[Leftove
             groups.setdefault(session, []).append(name)
         elif session is not None and recall_attributes(objects, name):
             yield Kept("damaged version", objects.locate(name), f"it has no {LEDGER_KEY}")
-        elif session is not None and _is_unfinished(objects, name):
-            yield _unfinished(objects, session, name)
+        elif session is not None and _lacks_metadata(objects, name):
+            yield from _find_begun(objects, session, name, watches)
         elif temporary_of(name) in _OWN_FILES and isinstance(objects, LocalObjects):
             yield temporary_file(objects.root / name)
         else:
             yield Kept("not of the store", objects.locate(name), _FOREIGN)
     for session, found in groups.items():
-        yield from _find_old_versions(opened, session, sorted(found, key=version_number), keep)
-    yield from find_partial_leftovers(objects)
+        yield from _find_old_versions(opened, session, sorted(found, key=version_number), keep, watches)
+    yield from _find_partial(objects, watches)
 
 
 def find_partial_leftovers(objects: Objects) -> Iterator[Leftover | Kept]:
     """Yield what lies in the folder for unfinished work under a root: conversions, locks, half-deleted folders."""
+    watches = _watch_locks(objects)
+    yield from map(_abandoned_lock, watches.values())
+    yield from _find_partial(objects, watches)
+
+
+def _find_partial(objects: Objects, watches: Mapping[str, LockWatch]) -> Iterator[Leftover | Kept]:
     place = objects.child(PARTIAL_FOLDER)
     if isinstance(place, LocalObjects) and place.root.is_symlink():
         yield Kept("not of the store", place.url, "it is a link")
@@ -118,8 +131,10 @@ def find_partial_leftovers(objects: Objects) -> Iterator[Leftover | Kept]:
             continue
         if name.endswith(_LOCK_ENDING) and isinstance(objects, LocalObjects):
             yield _stale_lock(objects, name.removesuffix(_LOCK_ENDING))
+        elif name.endswith(_LOCK_ENDING) and name.removesuffix(_LOCK_ENDING) in watches:
+            continue
         elif session is not None and _holds_records(place.child(name)):
-            yield _unfinished(objects, session, name)
+            yield _unfinished(objects, session, name, watches)
         else:
             yield Kept("not of the store", url, _FOREIGN)
 
@@ -140,6 +155,7 @@ class _OldVersion:
     group: str
     following: str
     current: str
+    watches: Mapping[str, LockWatch]
 
     @property
     def objects(self) -> Objects:
@@ -189,7 +205,9 @@ class _OldVersion:
     def access(self, dry_run: bool) -> Iterator[Hold]:
         """Keep writers of the session and readers of the version away."""
         with contextlib.ExitStack() as stack:
-            hold = stack.enter_context(access_named(self.objects, (self.session.name,), _AT_WORK)(dry_run))
+            hold = stack.enter_context(
+                access_named(self.objects, (self.session.name,), _AT_WORK, self.watches)(dry_run)
+            )
             if not hold.obstacle and isinstance(self.objects, LocalObjects):
                 readers = stack.enter_context(keep_readers_away(self.objects.root / self.group)(dry_run))
                 hold = Hold(readers.obstacle, hold.is_exclusive and readers.is_exclusive)
@@ -207,7 +225,9 @@ class _OldVersion:
         group.delete_all()
 
 
-def _find_old_versions(store: Store, session: Session, groups: list[str], keep: int) -> Iterator[Leftover | Kept]:
+def _find_old_versions(
+    store: Store, session: Session, groups: list[str], keep: int, watches: Mapping[str, LockWatch]
+) -> Iterator[Leftover | Kept]:
     current = store.group(session)
     objects = store.objects
     old = [group for group in groups if version_number(group) < version_number(current)]
@@ -218,7 +238,7 @@ def _find_old_versions(store: Store, session: Session, groups: list[str], keep: 
             yield Kept("old version", objects.locate(group), f"it is among the newest {keep}")
         else:
             following = groups[groups.index(group) + 1] if group != groups[-1] else current
-            version = _OldVersion(store, session, group, following, current)
+            version = _OldVersion(store, session, group, following, current, watches)
             yield Leftover(
                 kind="old version",
                 place=version.place,
@@ -233,7 +253,7 @@ def _find_old_versions(store: Store, session: Session, groups: list[str], keep: 
             yield Kept("newer version", objects.locate(group), "it is not current yet; ingest decides about it")
 
 
-def _unfinished(objects: Objects, session: Session, group: str) -> Leftover:
+def _unfinished(objects: Objects, session: Session, group: str, watches: Mapping[str, LockWatch]) -> Leftover:
     """Return what an interrupted conversion into a group left."""
     records = objects.child(f"{PARTIAL_FOLDER}/{group}")
     is_published = _was_published(objects, group)
@@ -265,7 +285,7 @@ def _unfinished(objects: Objects, session: Session, group: str) -> Leftover:
         place=records.url if isinstance(objects, LocalObjects) or is_published else objects.locate(group),
         why=f"{group} is published" if is_published else f"the ingest of {session.alias} was interrupted",
         measure=measure,
-        access=access_named(objects, (session.name,), _AT_WORK),
+        access=access_named(objects, (session.name,), _AT_WORK, watches),
         discard=discard,
     )
 
@@ -280,8 +300,38 @@ def _stale_lock(objects: LocalObjects, name: str) -> Leftover | Kept:
         place=str(path),
         why="its holder was killed",
         measure=partial(measure_file, path),
-        access=access_named(objects, (name,), "somebody holds the lock"),
+        access=access_named(objects, (name,), _HELD),
         # Whoever has held a lock deletes its file.
+        discard=lambda: None,
+        is_certain=True,
+    )
+
+
+def _watch_locks(objects: Objects) -> dict[str, LockWatch]:
+    """Return the locks that lie in an object store by name, watched from now on: all at the same time."""
+    if not isinstance(objects, RemoteObjects) or not objects.has_conditions:
+        return {}
+    watches = {}
+    for key in objects.child(PARTIAL_FOLDER).keys() or ():
+        if "/" not in key and key.endswith(_LOCK_ENDING):
+            watch = LockWatch(objects, f"{PARTIAL_FOLDER}/{key}")
+            if watch.begin():
+                watches[key.removesuffix(_LOCK_ENDING)] = watch
+    return watches
+
+
+def _abandoned_lock(watch: LockWatch) -> Leftover:
+    def measure() -> Extent | None:
+        size_bytes = watch.objects.size(watch.key)
+        return None if size_bytes is None else Extent(size_bytes, None)
+
+    return Leftover(
+        kind="lock",
+        place=watch.objects.locate(watch.key),
+        why="its holder was killed",
+        measure=measure,
+        access=with_lease(watch, _HELD),
+        # As above. Who holds one renews it: nothing else tells of its age.
         discard=lambda: None,
         is_certain=True,
     )
@@ -322,15 +372,24 @@ def _size_of(objects: Objects, key: str) -> int | None:
         raise
 
 
-def _is_unfinished(objects: Objects, name: str) -> bool:
-    """Whether objects lie where an interrupted conversion, or deletion, in an object store leaves them."""
-    if isinstance(objects, LocalObjects) or objects.size(f"{name}/{METADATA_KEY}") is not None:
-        return False
-    keys = objects.child(name).keys() or ()
-    if not all(map(is_group_key, keys)):
-        return False
-    # With its records it is found among them.
-    return not objects.child(f"{PARTIAL_FOLDER}/{name}").keys()
+def _lacks_metadata(objects: Objects, name: str) -> bool:
+    """Whether a folder in an object store may be of an interrupted conversion, or of an interrupted deletion."""
+    return not isinstance(objects, LocalObjects) and objects.size(f"{name}/{METADATA_KEY}") is None
+
+
+def _find_begun(
+    objects: Objects, session: Session, name: str, watches: Mapping[str, LockWatch]
+) -> Iterator[Leftover | Kept]:
+    """Yield such a folder in an object store, unless it is found with the records of its conversion."""
+    records = objects.child(f"{PARTIAL_FOLDER}/{name}")
+    if records.keys():
+        if not _holds_records(records):
+            others = f"{PARTIAL_FOLDER}/{name} holds what this software did not make"
+            yield Kept("unfinished conversion", objects.locate(name), others)
+    elif all(map(is_group_key, objects.child(name).keys() or ())):
+        yield _unfinished(objects, session, name, watches)
+    else:
+        yield Kept("not of the store", objects.locate(name), _FOREIGN)
 
 
 def _holds_records(folder: Objects) -> bool:

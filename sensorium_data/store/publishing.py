@@ -15,13 +15,16 @@ from sensorium_data.files import (
     Access,
     Hold,
     LocalObjects,
+    LockWatch,
     Objects,
+    RemoteObjects,
     close_locked,
     describe_damage,
     is_stand_in,
     open_locked,
     open_regular,
     parse_json,
+    with_lease,
     with_locked_file,
 )
 from sensorium_data.progress import Progress, ignore_progress
@@ -48,6 +51,7 @@ __all__ = [
     "is_locked",
     "list_ledgered",
     "list_published",
+    "lock_key",
     "parse_root",
     "publish_root",
     "read_root_metadata",
@@ -125,8 +129,8 @@ def exclusive_access(
             path.parent.rmdir()
 
 
-def access_named(objects: Objects, names: Iterable[str], holder: str) -> Access:
-    """Return the access, for a cleaning, to what locks of a local store protect.
+def access_named(objects: Objects, names: Iterable[str], holder: str, watches: Mapping[str, LockWatch] = {}) -> Access:
+    """Return the access, for a cleaning, to what locks of a store protect.
 
     Parameters
     ----------
@@ -136,12 +140,21 @@ def access_named(objects: Objects, names: Iterable[str], holder: str) -> Access:
         The locks.
     holder : str
         Who holds one of them, as a clause.
+    watches : mapping of str to LockWatch
+        The locks in an object store that are watched already, by name.
     """
 
     @contextlib.contextmanager
     def access(dry_run: bool) -> Iterator[Hold]:
         if not isinstance(objects, LocalObjects):
-            yield Hold(is_exclusive=False)
+            obstacle = ""
+            with contextlib.ExitStack() as stack:
+                if isinstance(objects, RemoteObjects) and objects.has_conditions:
+                    for name in names:
+                        watch = watches.get(name) or LockWatch(objects, lock_key(name))
+                        obstacle = obstacle or stack.enter_context(with_lease(watch, holder)(dry_run)).obstacle
+                # Whoever works there with --no-lock has none.
+                yield Hold(obstacle, is_exclusive=False)
             return
         hold = Hold(is_exclusive=HAS_LOCKS)
         with contextlib.ExitStack() as stack:
@@ -162,6 +175,11 @@ def access_named(objects: Objects, names: Iterable[str], holder: str) -> Access:
             yield hold
 
     return access
+
+
+def lock_key(name: str) -> str:
+    """Return where a store has the lock of this name."""
+    return f"{PARTIAL_FOLDER}/{name}.lock"
 
 
 class _HeldError(Exception):
@@ -441,7 +459,7 @@ def _list_again(objects: Objects, metadata: bytes | None) -> tuple[Session, ...]
 
 
 def _lock_path(objects: LocalObjects, name: str) -> Path:
-    return objects.path_to_change(f"{PARTIAL_FOLDER}/{name}.lock")
+    return objects.path_to_change(lock_key(name))
 
 
 def _open_lock_file(path: Path) -> int:

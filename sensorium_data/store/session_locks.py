@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from sensorium_data.files import Objects, RemoteObjects, hold_lease, no_conditions
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
-from sensorium_data.store.publishing import PARTIAL_FOLDER, exclusive_access
+from sensorium_data.store.publishing import exclusive_access, lock_key
 from sensorium_data.visible_text import make_visible
 
 __all__ = ["hold_session"]
@@ -61,7 +61,7 @@ def hold_session(
         progress(told[0], 0, 1)
 
     problem = f"another process is ingesting session {session.alias}"
-    with hold_lease(objects, f"{PARTIAL_FOLDER}/{session.name}.lock", problem, on_wait=tell) as lease:
+    with hold_lease(objects, lock_key(session.name), problem, on_wait=tell) as lease:
         if told:
             progress(told[0], 1, 1)
         yield lease.require

@@ -5,23 +5,25 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from sensorium_data.commands import quote_command
 from sensorium_data.errors import StoreError
 from sensorium_data.files import Objects
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
-from sensorium_data.store.groups import ingest_command, repair_command
+from sensorium_data.store.groups import ingest_command, read_ledger, repair_command
 from sensorium_data.store.ledger import LEDGER_KEY, ObjectLedger
 from sensorium_data.store.movie_ids import LINKS_KEY
 from sensorium_data.store.movie_screens import find_screen_problems
 from sensorium_data.store.publishing import compose_root
+from sensorium_data.store.reading import hold_version
 from sensorium_data.store.store import Store
 from sensorium_data.store.template import METADATA_KEY
 from sensorium_data.store.verified_objects import VerifiedObjects
-from sensorium_data.store.versions import VERSIONS_KEY, find_newer_groups
+from sensorium_data.store.versions import VERSIONS_KEY, find_newer_groups, version_number
 
-__all__ = ["VerificationReport", "find_object_problems", "verify_objects", "verify_root"]
+__all__ = ["VerificationReport", "find_object_problems", "verify_objects", "verify_old_version", "verify_root"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class VerificationReport:
         What to do about the problems, as an imperative clause.
     n_resumed : int
         Objects that an interrupted verification had found sound, and that were not read again.
+    old_version : int or None
+        The number of the version of the session, if it is one that another has replaced.
     """
 
     session: str
@@ -54,6 +58,7 @@ class VerificationReport:
     problems: tuple[str, ...]
     remedy: str
     n_resumed: int = 0
+    old_version: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -155,6 +160,52 @@ def verify_objects(
     return VerificationReport(
         session, "ledger", len(ledger.objects), ledger.size_bytes, tuple(sentences), remedy, n_resumed=n_resumed
     )
+
+
+def verify_old_version(
+    store: Store,
+    session: Session,
+    group: str,
+    *,
+    jobs: int = 4,
+    progress: Progress = ignore_progress,
+    resumes: bool = False,
+) -> VerificationReport:
+    """Compare every object of a version of a session that another has replaced with its ledger.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    session : Session
+        The session.
+    group : str
+        The version's group, as :func:`~sensorium_data.store.find_old_groups` returns it.
+    jobs, progress, resumes
+        As :func:`verify_objects` takes them.
+
+    Raises
+    ------
+    StoreError
+        If its ledger is missing or damaged.
+    """
+    number = version_number(group)
+    # Nobody deletes it meanwhile.
+    reading = hold_version(store.objects, group)
+    try:
+        report = verify_objects(
+            store.objects.child(group),
+            read_ledger(store.objects, session, group),
+            remedy=f"nothing repairs an old version; {quote_command('clean', store.objects.url)} deletes it",
+            session=session.name,
+            jobs=jobs,
+            progress=progress,
+            label=f"verify {session.alias}, version {number}",
+            resumes=resumes,
+        )
+    finally:
+        del reading
+    return replace(report, old_version=number)
 
 
 def verify_root(store: Store) -> VerificationReport:

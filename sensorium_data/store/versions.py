@@ -21,6 +21,7 @@ __all__ = [
     "VERSIONS_KEY",
     "current_group",
     "find_newer_groups",
+    "find_old_groups",
     "next_group",
     "point_to",
     "read_root_versions",
@@ -161,6 +162,21 @@ def find_newer_groups(
         ):
             newer[name] = group
     return [(known[name], group) for name, group in sorted(newer.items())]
+
+
+def find_old_groups(
+    objects: Objects, sessions: Iterable[Session], versions: Mapping[str, str]
+) -> list[tuple[Session, str]]:
+    """Return the versions of sessions that others have replaced, with their groups, in their order."""
+    known = {session.name: session for session in sessions}
+    old = [
+        (known[name], group)
+        for group in objects.folders() or ()
+        if (name := session_name_of(group)) in known
+        and version_number(group) < version_number(versions.get(name, name))
+        and objects.exists(f"{group}/{METADATA_KEY}")
+    ]
+    return sorted(old, key=lambda one: (one[0], version_number(one[1])))
 
 
 def write_versions(objects: Objects, versions: Mapping[str, str]) -> None:

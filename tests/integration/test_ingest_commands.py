@@ -135,6 +135,27 @@ def test_damage_is_found_and_repaired(sensorium: Command, source: Path, tmp_path
     assert sensorium("verify", store, "--source", source).status == 0
 
 
+def test_old_versions_are_counted_and_verified_if_asked_for(sensorium: Command, source: Path, tmp_path: Path) -> None:
+    store, other = tmp_path / "s", tmp_path / "other"
+    make_recording("F", ["train", "oracle", "oracle", "live_test_main"], seed=4).write(other)
+    for archives in (source, other):
+        assert sensorium("ingest", "F", "--store", store, "--source", archives).status == 0
+    (store / F.name / "responses" / "c" / "1" / "0" / "0").unlink()
+    current = sensorium("verify", store, "F")
+    assert current.status == 0
+    assert "1 old version of sessions is not looked at; --all-versions verifies it too" in current.err
+    everything = sensorium("verify", store, "--all-versions")
+    assert everything.status == 1
+    assert f"session {F.name}, version 1: responses/c/1/0/0: missing" in everything.err
+    assert f"nothing repairs an old version; `sensorium clean {store}` deletes it" in everything.err
+    assert "not looked at" not in everything.err
+    assert [one["old_version"] for one in json.loads(sensorium("verify", store, "--all-versions", "--json").out)] == [
+        None,
+        None,
+        1,
+    ]
+
+
 def test_a_store_that_differs_from_the_archive_is_told(sensorium: Command, source: Path, tmp_path: Path) -> None:
     assert sensorium("ingest", "F", "--store", tmp_path / "s", "--source", source).status == 0
     other = tmp_path / "other"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import urlopen
 
 import numpy as np
@@ -19,9 +22,9 @@ from fixtures.object_store import ObjectStore, run_object_store
 from fixtures.submissions import Recorded, make_zip
 from flows.reporting.file_links import FileLinks
 from sensorium_data.errors import StoreError
-from sensorium_data.files import RemoteObjects, RetryPolicy, open_objects
+from sensorium_data.files import RemoteObjects, RetryPolicy, clean_up, hold_lease, leftovers, open_objects
 from sensorium_data.ingest import convert_session
-from sensorium_data.store import open_session, open_store
+from sensorium_data.store import find_store_leftovers, open_session, open_store
 from sensorium_data.testing import Recording
 from sensorium_data.testing.recordings import make_recording
 
@@ -79,15 +82,74 @@ def test_a_store_says_when_its_objects_were_written(store: str) -> None:
     assert statuses["zarr.json"].size_bytes == len(open_objects(store).read("zarr.json"))
 
 
-def test_an_object_store_is_cleaned_of_what_is_old_alone(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def unfinished(store: str, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The name of a session whose ingest was interrupted in the store, and the key of the lock that it left."""
+
+    def stop(label: str, n_done: int, n_total: int, **more: object) -> None:
+        if label.startswith("convert") and n_done:
+            raise InterruptedError
+
+    other = make_recording("G", TIERS, n_neurons=5)
+    other.write(tmp_path)
+    with pytest.raises(InterruptedError):
+        convert_session(other.session, store, source=str(tmp_path), jobs=1, progress=stop)
     objects = open_objects(store)
-    objects.write(".partial/dynamic1-2-3-Video-x/trials/0.npz", b"1")
-    try:
-        outcome = run_command(capsys, "clean", store, "--older-than", 0)
-        assert "nothing to delete" in outcome.out
-        assert "ago; it stays for 1 day" in outcome.err
-    finally:
-        objects.child(".partial").delete_all()
+    name = other.session.name
+    lock = f".partial/{name}.lock"
+    # As a killed process on another machine left it.
+    claim = {"owner": "x", "host": "dead", "pid": 1, "since": "2026-01-01", "lease_s": 0.3, "process": "elsewhere"}
+    objects.write(lock, json.dumps({**claim, "n_renewals": 2, "is_released": False}).encode())
+    yield name, lock
+    for place in (".partial", name):
+        objects.child(place).delete_all()
+
+
+def test_a_young_conversion_in_an_object_store_stays_and_the_lock_of_a_killed_process_goes(
+    store: str, unfinished: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, lock = unfinished
+    objects = open_objects(store)
+    before = objects.keys()
+    for arguments in (["--dry-run"], []):
+        assert objects.keys() == before
+        outcome = run_command(capsys, "clean", store, "--older-than", 0, "--json", *arguments)
+        items = {item["place"]: item for item in json.loads(outcome.out)}
+        assert items.keys() == {f"{store}/.partial/{lock.rpartition('/')[2]}", f"{store}/{name}"}
+        assert "it stays for 1 day" in items[f"{store}/{name}"]["why"]
+        assert items[f"{store}/{lock}"]["removed"] is True
+        assert items[f"{store}/{lock}"]["kind"] == "lock"
+    assert set(before or ()) - set(objects.keys() or ()) == {lock}
+
+
+def test_an_old_conversion_in_an_object_store_is_deleted_and_named_once(
+    store: str, unfinished: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _ = unfinished
+    objects = open_objects(store)
+    objects.write(".partial/notes.lock", b"mine")
+    monkeypatch.setattr(leftovers, "time", SimpleNamespace(time=lambda: time.time() + 30 * 86400))
+    outcome = run_command(capsys, "clean", store)
+    assert f"{store}/{name}" in "".join(outcome.out.split())
+    assert [line for line in outcome.err.splitlines() if "did not make it" in line] == [
+        f"{store}/.partial/notes.lock: not of the store, stays: this software did not make it"
+    ]
+    assert [key for key in objects.keys() or () if name in key or key.startswith(".partial")] == [".partial/notes.lock"]
+
+
+def test_what_an_ingest_works_on_in_an_object_store_stays(
+    store: str, unfinished: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, lock = unfinished
+    objects = open_objects(store)
+    assert isinstance(objects, RemoteObjects)
+    monkeypatch.setattr(leftovers, "time", SimpleNamespace(time=lambda: time.time() + 30 * 86400))
+    with hold_lease(objects, lock, "another ingest"):
+        for dry_run in (True, False):
+            items = clean_up(find_store_leftovers(store), dry_run=dry_run)
+            assert {item.why for item in items} == {"an ingest is at work on the session", "somebody holds the lock"}
+            assert not any(item.removed for item in items)
+    assert any(key.startswith(f"{name}/") for key in objects.keys() or ())
 
 
 def test_a_signed_link_opens_without_credentials(store: str) -> None:
