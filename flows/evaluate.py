@@ -9,13 +9,13 @@ from flows.parameters import Count, Names, Resamples, Seed, SeveralNames
 from flows.reporting import log_line, order_columns, publish_table, quiet_known_errors, run_progress, score_task
 from flows.training import Device, slot_for
 from flows.watching import watched
-from models.prediction import PredictionReport
+from models.prediction import PredictionReport, find_finished_predictions
 from models.prediction import predict as predict_tiers
 from sensorium_data.counting import count_things
 from sensorium_data.frames import FramesProfile
 from sensorium_data.scoring import SCORES, Bootstrap, Leaderboard, Reference, ScoreTable, compare_predictions
 
-__all__ = ["evaluate", "leaderboard", "predict", "score"]
+__all__ = ["evaluate", "find_predicted", "leaderboard", "predict", "score"]
 
 
 @task(name="predict", cache_policy=NO_CACHE, tags=["gpu"])
@@ -49,6 +49,28 @@ def predict_task(
         log_line(note)
     log_line(f"predictions {report.predictions}: {report.status}, {count_things(report.n_trials, 'trial')}")
     return report
+
+
+def find_predicted(
+    runs: list[str],
+    store: str,
+    tiers: list[str],
+    predictions: str,
+    sessions: list[str] | None = None,
+    weights: list[float] | None = None,
+    exclude: list[str] | None = None,
+    nan: str | None = None,
+) -> PredictionReport | None:
+    """Return the report of predictions that are finished, and log that they are; None if there is something to do.
+
+    Parameters as those of the flow `predict`. To be asked before anything that waits for its turn with a GPU.
+    """
+    finished = find_finished_predictions(
+        runs, store, tiers, predictions, sessions=sessions, weights=weights, exclude=exclude or (), nan_policy=nan
+    )
+    if finished is not None:
+        log_line(f"predictions {predictions}: already done, nothing is predicted")
+    return finished
 
 
 @task(name="leaderboard", cache_policy=NO_CACHE)
@@ -108,7 +130,8 @@ def predict(
         nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the runs.
     """
     quiet_known_errors()
-    return predict_task(runs, store, tiers, predictions, sessions, weights, device, exclude, nan)
+    finished = find_predicted(runs, store, tiers, predictions, sessions, weights, exclude, nan)
+    return finished or predict_task(runs, store, tiers, predictions, sessions, weights, device, exclude, nan)
 
 
 @watched
@@ -196,5 +219,6 @@ def evaluate(
         nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the runs.
     """
     quiet_known_errors()
-    predict_task(runs, store, tiers, predictions, exclude=exclude, nan=nan)
+    if find_predicted(runs, store, tiers, predictions, exclude=exclude, nan=nan) is None:
+        predict_task(runs, store, tiers, predictions, exclude=exclude, nan=nan)
     return score_task(predictions, store, truth)

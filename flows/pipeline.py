@@ -10,15 +10,16 @@ from typing import Any
 
 from prefect import flow
 
-from flows.evaluate import evaluate, predict, score
+from flows.evaluate import evaluate, find_predicted, predict, score
 from flows.ingest import ingest
 from flows.parameters import Jobs, Names
-from flows.reporting import log_line, publish_result, quiet_known_errors
+from flows.reporting import Recipe, log_line, publish_result, quiet_known_errors
 from flows.settings import Settings
 from flows.submit import submit
 from flows.train import train
 from flows.training import TrainingJob, find_finished, merge_settings, ready_process
 from flows.watching import finish_deployed, is_deployed, watched
+from models.runs import describe_given
 from models.training import TrainingReport
 from sensorium_data.errors import RunError, SensoriumError
 from sensorium_data.frames import FramesProfile
@@ -50,7 +51,7 @@ def pipeline(
     preset: str = "factorized3d",
     source: list[str] | str | None = None,
     runs: str | None = None,
-    overrides: dict[str, str] | None = None,
+    overrides: dict[str, Any] | None = None,
     truth: str | None = None,
     frames: FramesProfile = "official",
     jobs: Jobs = None,
@@ -69,7 +70,7 @@ def pipeline(
         preset: A model's name, e.g. factorized3d, or that with -debug for its small size.
         source: Where archives or unpacked folders are: folders or URLs, tried in this order. Unset: GIN.
         runs: Folder of training runs, or any fsspec URL. Unset: SENSORIUM_RUNS, or runs.
-        overrides: Settings of the preset to change, by dotted name, e.g. learning_rate: 0.001.
+        overrides: Settings of the preset to change, by dotted name: text, numbers, true, false, null or lists of these.
         truth: Truth of simulated sessions: scores withheld tiers, and the best possible score beside each.
         frames: Which frames of a trial the submission holds; official is all but the first 50.
         jobs: Trials converted at the same time. Unset: one a CPU core, or 8 where archives come by network.
@@ -86,7 +87,7 @@ def pipeline(
         runs=runs or Settings().runs,
     )
     # A preset or a setting that does not exist is told before the hours that converting takes.
-    job.config()
+    config = job.config()
     with ready_process() if not is_elsewhere and will_convert(sessions, store) else nullcontext():
         ingested = ingest(sessions, store, source, jobs)
         job = job.model_copy(update={"sessions": tuple(report.session for report in ingested)})
@@ -95,10 +96,7 @@ def pipeline(
     # A predictions store belongs to one run: another run's predictions get another name.
     predictions = f"{out.rstrip('/')}/predictions-{Path(trained.run).name}"
     if is_elsewhere:
-        finish_deployed(
-            predict,
-            {"runs": [trained.run], "store": store, "tiers": tiers, "predictions": predictions, "exclude": exclude},
-        )
+        _predict_elsewhere([trained.run], store, tiers, predictions, exclude)
         scores = score(predictions, store, truth)
     else:
         scores = evaluate([trained.run], store, tiers, predictions, truth, exclude)
@@ -114,6 +112,7 @@ def pipeline(
     publish_result(
         store=store,
         predictions=predictions,
+        recipe=Recipe(**describe_given(config)),
         ingested=ingested,
         trained=trained,
         scores=scores,
@@ -154,6 +153,16 @@ def _train_elsewhere(job: TrainingJob) -> TrainingReport:
             remedy="name one in the parameter runs of the pipeline",
         )
     return replace(trained, status="trained")
+
+
+def _predict_elsewhere(
+    runs: list[str], store: str, tiers: list[str], predictions: str, exclude: list[str] | None
+) -> None:
+    """Have a worker with a GPU predict, unless that is done."""
+    if find_predicted(runs, store, tiers, predictions, exclude=exclude) is None:
+        finish_deployed(
+            predict, {"runs": runs, "store": store, "tiers": tiers, "predictions": predictions, "exclude": exclude}
+        )
 
 
 def _to_parameters(job: TrainingJob) -> dict[str, Any]:

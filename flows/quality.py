@@ -53,7 +53,6 @@ def report_quality_task(
         write_report(Path(html), quality)
         log_line(f"quality report: {html}")
     publish_quality(quality, html)
-    log_line(quality.describe())
     return quality
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
@@ -54,7 +56,7 @@ def train(
     store: str,
     sessions: list[str] | None = None,
     runs: str | None = None,
-    overrides: dict[str, str] | None = None,
+    overrides: dict[str, Any] | None = None,
     folds: Folds = None,
     fold: Fold = None,
     cache: Cache | None = None,
@@ -74,7 +76,7 @@ def train(
         store: Root of the session stores: a folder or any fsspec URL.
         sessions: Sessions to train on. Unset: all sessions in the store.
         runs: Folder of training runs, or any fsspec URL. Unset: SENSORIUM_RUNS, or runs.
-        overrides: Settings of the preset to change, by dotted name, e.g. learning_rate: 0.001.
+        overrides: Settings of the preset to change, by dotted name: text, numbers, true, false, null or lists of these.
         folds: In how many folds the movies are dealt for cross-validation; fold says which of them. Unset: none.
         fold: The fold to validate on, from 0; the others are trained on. Unset: the oracle tier.
         cache: Where decoded trials are kept for the next epoch. Unset: as the preset has it.

@@ -4,6 +4,7 @@ from .artifacts import publish_markdown as publish_markdown
 from .artifacts import publish_table as publish_table
 from .file_links import publish_file as publish_file
 from .pace import format_size as format_size
+from .pipeline_result import Recipe as Recipe
 from .pipeline_result import publish_result as publish_result
 from .progress import NotedProgress as NotedProgress
 from .progress import ignore_note as ignore_note

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.reporting.artifacts import publish_markdown
 from flows.reporting.file_links import FileLinks
-from flows.reporting.pace import format_size
+from flows.reporting.pace import format_duration, format_size
 from flows.reporting.quality_artifacts import find_checks, tabulate_checks
 from flows.reporting.summaries import join_ends
 from flows.watching import report
 from sensorium_data.counting import count_things
-from sensorium_data.markdown import write_table
+from sensorium_data.markdown import quote_code, write_table
+from sensorium_data.scoring import join_withheld
 from sensorium_data.visible_text import make_visible
 
 if TYPE_CHECKING:
@@ -22,27 +24,45 @@ if TYPE_CHECKING:
     from sensorium_data.scoring import ScoreTable
     from sensorium_data.submission import SubmissionReport
 
-__all__ = ["KEY", "publish_result"]
+__all__ = ["KEY", "Recipe", "publish_result"]
 
 #: The artifact's key.
 KEY = "pipeline-result"
 
+# The page shows tables of about a hundred characters a line without moving them to the side.
 _SCORES = {
     "single_trial_correlation": "Single-trial correlation",
     "correlation_to_average": "Correlation to average",
 }
 # Score over ceiling. What a simulation knows comes first; a column is shown where it is known.
 _SHARES = {
-    "fraction_of_ceiling": "Share of the ceiling",
-    "fraction_of_oracle": "Share of the oracle",
-    "fraction_of_attainable": "Share of what is attainable",
+    "fraction_of_ceiling": "Share of ceiling",
+    "fraction_of_oracle": "Share of oracle",
+    "fraction_of_attainable": "Share of attainable",
 }
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was asked of a training.
+
+    Attributes
+    ----------
+    preset : str
+        Its name.
+    settings : mapping of str to object
+        What differs from it, by dotted name.
+    """
+
+    preset: str
+    settings: Mapping[str, object]
 
 
 def publish_result(
     *,
     store: str,
     predictions: str,
+    recipe: Recipe,
     ingested: Sequence[ConversionReport],
     trained: TrainingReport,
     scores: ScoreTable,
@@ -54,6 +74,8 @@ def publish_result(
     ----------
     store, predictions : str
         Roots of the session stores and of the predictions.
+    recipe : Recipe
+        What was trained.
     ingested, trained, scores, submissions
         What each step reported.
     """
@@ -62,11 +84,17 @@ def publish_result(
         f"**{_judge(submissions)}**",
         *([f"**{scores.describe_simulated()}.**"] if scores.simulated else []),
         "### Zips to upload",
-        write_table(["Track", "Zip", "Size", "Rows", "SHA-256"], list(_tabulate_zips(submissions))),
+        write_table(["Track", "Zip", "Size", "Rows"], list(_tabulate_zips(submissions))),
         _list_places([(Path(file.path).name, file.path) for one in submissions for file in one.files], links),
+        "SHA-256 of each:",
+        _list_digests(submissions),
+        "### Recipe",
+        _describe_recipe(recipe, trained),
         "### Scores",
+        f"Correlations, with intervals of {scores.bootstrap.confidence:.0%}:",
         _tabulate_scores(scores),
-        *_list_notes([*(f"not scored: {one}" for one in scores.unscored), *map(str, scores.doubts)]),
+        *_tabulate_shares(scores),
+        *_list_notes([*(f"not scored: {one}" for one in join_withheld(scores.unscored)), *map(str, scores.doubts)]),
         "### Checks of the zips",
         write_table(["Track", "Checks", "Violations", "Warnings"], list(_tabulate_checks(submissions))),
         *_list_notes(f"{one.track}: {note}" for one in submissions for note in (*one.notes, *one.validation.warnings)),
@@ -108,7 +136,34 @@ def _judge(submissions: Sequence[SubmissionReport]) -> str:
 def _tabulate_zips(submissions: Iterable[SubmissionReport]) -> Iterator[Sequence[object]]:
     for one in submissions:
         for file in one.files:
-            yield one.track, Path(file.path).name, format_size(file.size_bytes), f"{file.n_rows:,}", file.sha256
+            yield one.track, Path(file.path).name, format_size(file.size_bytes), f"{file.n_rows:,}"
+
+
+def _list_digests(submissions: Iterable[SubmissionReport]) -> str:
+    return "\n".join(f"- {Path(file.path).name}: `{file.sha256}`" for one in submissions for file in one.files)
+
+
+def _describe_recipe(recipe: Recipe, trained: TrainingReport) -> str:
+    """Return a line for each thing that there is to know of how the model was trained."""
+    changed = ", ".join(quote_code(f"{name}={_show_setting(value)}") for name, value in recipe.settings.items())
+    best = trained.best_epoch or "none beat the model as it was before training"
+    return "\n".join(
+        [
+            f"- preset: {quote_code(recipe.preset)}",
+            f"- settings that differ from it: {changed or 'none'}",
+            f"- epochs trained: {trained.n_epochs}",
+            f"- best epoch: {best}",
+            f"- validation correlation: {_number(trained.best_correlation)}",
+            f"- duration of the training: {format_duration(trained.duration_s)}",
+        ]
+    )
+
+
+def _show_setting(value: object) -> str:
+    """Write a setting as `--set` takes it."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_show_setting, value))
+    return "none" if value is None else str(value)
 
 
 def _tabulate_checks(submissions: Iterable[SubmissionReport]) -> Iterator[Sequence[object]]:
@@ -121,16 +176,23 @@ def _tabulate_scores(scores: ScoreTable) -> str:
     frame = scores.to_frame()
     whole = frame[frame["stimulus"] == "all"]
     columns = {"Session": list(whole["alias"]), "Tier": list(whole["tier"]), "Trials": list(whole["n_trials"])}
-    confidence = f"{scores.bootstrap.confidence:.0%}"
     for name, heading in _SCORES.items():
         ends = (f" ({one})" if one else "" for one in join_ends(whole, name))
-        columns[f"{heading} ({confidence})"] = [
-            f"{_number(score)}{interval}" for score, interval in zip(whole[name], ends, strict=True)
-        ]
-    for name, heading in _SHARES.items():
-        if whole[name].notna().any():
-            columns[heading] = ["" if share != share else f"{share:.0%}" for share in whole[name]]
+        columns[heading] = [f"{_number(score)}{interval}" for score, interval in zip(whole[name], ends, strict=True)]
     return write_table(list(columns), list(zip(*columns.values(), strict=True)))
+
+
+def _tabulate_shares(scores: ScoreTable) -> Iterator[str]:
+    """Yield a table of its own, if a ceiling is known: beside the scores it would be wider than the page."""
+    frame = scores.to_frame()
+    whole = frame[frame["stimulus"] == "all"]
+    known = {heading: whole[name] for name, heading in _SHARES.items() if whole[name].notna().any()}
+    if known:
+        columns = {"Session": list(whole["alias"]), "Tier": list(whole["tier"])}
+        for heading, shares in known.items():
+            columns[heading] = ["" if share != share else f"{share:.0%}" for share in shares]
+        yield "Of what could be reached; ceiling and oracle: the single-trial correlation, attainable: that to average:"
+        yield write_table(list(columns), list(zip(*columns.values(), strict=True)))
 
 
 def _number(score: float) -> str:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from flows.reporting.artifacts import publish_markdown, publish_table, read_tables, show_text
 from flows.reporting.file_links import FileLinks, publish_file
+from flows.reporting.run_logging import log_line
 from flows.watching import report
+from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError
 from sensorium_data.markdown import write_table
 from sensorium_data.store import open_store
@@ -85,7 +87,7 @@ def publish_quality(quality: StoreQuality, html: str | None) -> None:
         Where the whole report was written.
     """
     links = FileLinks.from_settings()
-    parts = [quality.to_markdown()]
+    parts = []
     if html is not None:
         publish_file("quality-report", html, f"Quality report of `{quality.store}`")
         parts.append(f"The whole report, with pictures: {links.show(html)}")
@@ -93,12 +95,39 @@ def publish_quality(quality: StoreQuality, html: str | None) -> None:
 
     def publish() -> None:
         earlier = [one for one in find_checks(quality.store) if one.alias not in anew]
+        verdict = describe_all(quality, earlier)
         remark = ["Not checked anew:", tabulate_checks(earlier)] if earlier else []
-        text = "\n\n".join([*parts, *remark])
+        text = "\n\n".join([quality.to_markdown(verdict=verdict), *parts, *remark])
         publish_markdown("quality", text, f"Quality of the sessions in `{quality.store}`", signed=links.signed)
+        log_line(verdict)
 
     # What was published earlier can only be read when the server is there.
     report(publish)
+
+
+def describe_all(quality: StoreQuality, earlier: Sequence[CheckedSession]) -> str:
+    """Return the verdict on all sessions of a store in one sentence, and how many of them were checked anew.
+
+    Parameters
+    ----------
+    quality : StoreQuality
+        Of the sessions that were checked now.
+    earlier : sequence of CheckedSession
+        The others.
+    """
+    known = [one for one in earlier if one.checked is not None]
+    n_failed = [len(one.failed) for one in quality.sessions] + [one.outcomes.get("failed", 0) for one in known]
+    n_wrong = sum(map(bool, n_failed))
+    head = f"{count_things(sum(n_failed), 'check')} failed in {n_wrong} of" if n_wrong else "No check failed in"
+    remarks = [f"{len(quality.sessions)} checked anew"]
+    if known:
+        remarks.append(f"{len(known)} earlier")
+    if len(known) < len(earlier):
+        remarks.append(f"{len(earlier) - len(known)} more not checked with this content")
+    simulated = [one.alias for one in quality.sessions if one.is_simulated]
+    if simulated:
+        remarks.append(f"simulated, no recordings: {', '.join(simulated)}")
+    return f"{head} {count_things(len(n_failed), 'session')} ({'; '.join(remarks)})"
 
 
 def tabulate_checks(sessions: Sequence[CheckedSession], only: Collection[str] | None = None) -> str:

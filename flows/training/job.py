@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -78,7 +79,7 @@ class TrainingJob(BaseModel):
 
 
 def merge_settings(
-    settings: Mapping[str, str],
+    settings: Mapping[str, object],
     *,
     folds: int | None = None,
     fold: int | None = None,
@@ -94,8 +95,9 @@ def merge_settings(
 
     Parameters
     ----------
-    settings : mapping of str to str
-        Given by name.
+    settings : mapping of str to object
+        Given by name: text as :func:`models.config.override` takes it, or numbers, booleans, None, and lists of these
+        and of text.
     folds, fold : int, optional
         In how many folds the movies are dealt, and which of them, from 0, is validated on.
     cache, device : str, optional
@@ -110,7 +112,8 @@ def merge_settings(
     Raises
     ------
     UsageError
-        If a setting is given both ways, a fold has no number of folds or the other way round, or it is none of them.
+        If a setting is given both ways or is something else, a fold has no number of folds or the other way round, or
+        it is none of them.
     """
     if (folds is None) != (fold is None):
         raise UsageError(
@@ -135,18 +138,39 @@ def merge_settings(
         "neurons": neurons,
         "min_reliability": min_reliability,
     }
-    merged = dict(settings)
+    merged = {name: _write_setting(name, value) for name, value in settings.items()}
     for name, value in options.items():
         if value is None:
             continue
-        if name in settings:
+        if name in merged:
             raise UsageError(
                 f"setting {name} is given twice",
-                found=f"{settings[name]!r} by its name and {str(value)!r} by its own option",
+                found=f"{merged[name]!r} by its name and {str(value)!r} by its own option",
                 remedy="give it once",
             )
         merged[name] = str(value)
     return merged
+
+
+def _write_setting(name: str, value: object) -> str:
+    """Return a setting as it is typed on a command line."""
+    match value:
+        case str():
+            return value
+        case None:
+            return "none"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return repr(value)
+        case list() | tuple() if not any(isinstance(one, list | tuple) for one in value):
+            return ",".join(_write_setting(name, one) for one in value)
+    raise UsageError(
+        f"setting {name}",
+        found=json.dumps(value, default=str),
+        expected="text, a number, true, false, null, or a list of these",
+        remedy="name settings within others with a dot, e.g. model.channels",
+    )
 
 
 def find_finished(job: TrainingJob) -> TrainingReport | None:

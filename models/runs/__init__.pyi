@@ -9,6 +9,7 @@ from .data import require_model_inputs as require_model_inputs
 from .data import require_unchanged as require_unchanged
 from .files import UNFINISHED as UNFINISHED
 from .folder import RunFolder as RunFolder
+from .folder import describe_given as describe_given
 from .folder import open_checkpoints as open_checkpoints
 from .folder import publish_run as publish_run
 from .folder import remove_checkpoints as remove_checkpoints

@@ -17,3 +17,4 @@ from .run_records import read_run_ledger as read_run_ledger
 from .run_records import require_run_ledger as require_run_ledger
 from .run_records import verify_run as verify_run
 from .standardized import StandardizedPredictions as StandardizedPredictions
+from .writer import PredictionsWriter as PredictionsWriter

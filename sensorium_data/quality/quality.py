@@ -212,15 +212,15 @@ class StoreQuality:
         """Return :meth:`to_dict` as JSON."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
-    def to_markdown(self, *, html: str | None = None) -> str:
+    def to_markdown(self, *, verdict: str | None = None) -> str:
         """Return a summary in Markdown: the verdict, what failed, and the sessions side by side.
 
         Parameters
         ----------
-        html : str, optional
-            Where the whole report is.
+        verdict : str, optional
+            The verdict; by default, :meth:`describe`.
         """
-        lines = [f"**{self.describe()}**", ""]
+        lines = [f"**{self.describe() if verdict is None else verdict}**", ""]
         lines += [
             make_visible(
                 f"- **{report.alias}, {check.check}**: found {check.found}; expected {check.expected}. {check.sentence}"
@@ -242,8 +242,6 @@ class StoreQuality:
             )
         if self.leakage is not None:
             lines += ["", f"Movies scored in one session and trained on in another: {len(self.leakage)}."]
-        if html is not None:
-            lines += ["", f"The whole report, with pictures: `{html}`"]
         return "\n".join(lines)
 
     def describe(self) -> str:

@@ -22,3 +22,4 @@ from .table import NEURONS_FILE as NEURONS_FILE
 from .table import SCORES as SCORES
 from .table import ScoreTable as ScoreTable
 from .trials import ScoredSession as ScoredSession
+from .withheld import join_withheld as join_withheld

@@ -15,6 +15,7 @@ from sensorium_data.errors import StoreError
 from sensorium_data.frames import N_SKIPPED_FRAMES, FramesProfile, frames_of
 from sensorium_data.predictions import StandardizedPredictions
 from sensorium_data.recorded_frames import count_recorded_frames
+from sensorium_data.scoring.withheld import describe_withheld
 from sensorium_data.sessions import Session, Tier
 from sensorium_data.store import Store, list_trials
 
@@ -235,10 +236,7 @@ class ScoredSession:
             else:
                 scorable.append(trial)
         if withheld:
-            self.unscored.append(
-                f"session {self.session}, {tier}: the responses of {len(withheld)} of {len(trials)} trials are "
-                "withheld; only the competition's server can score them"
-            )
+            self.unscored.append(describe_withheld(self.session, tier, len(withheld), len(trials)))
         return scorable
 
 

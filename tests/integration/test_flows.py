@@ -136,7 +136,9 @@ def read_result(report: PipelineReport) -> str:
         start = f"| {row['alias']} | {row['tier']} | {row['n_trials']} | {score:z.3f}"
         assert f"{start} ({low:z.3f}" in page
         assert f"{high:z.3f})" in page
-    assert "Share of the ceiling" in page
+    assert "Share of ceiling" in page
+    assert "- preset: `factorized3d-debug`\n- settings that differ from it: `max_epochs=1`\n" in page
+    assert f"- epochs trained: 1\n- best epoch: {report.trained.best_epoch}\n" in page
     for session in report.ingested:
         assert re.search(rf"\| {session.alias} \| 0 \| \d+ \| \d+ \| 20\d\d-", page), "the session's checks"
     return page
@@ -179,9 +181,12 @@ def test_the_quality_of_a_store_names_the_sessions_that_were_not_checked_anew(st
     from flows.quality import quality
 
     quality(str(store), ["F"])
-    assert latest_artifact("quality").endswith("| D |  |  |  | never, as it is now |")
+    page = latest_artifact("quality")
+    assert page.startswith("**No check failed in 1 session (1 checked anew; 1 more not checked with this content;")
+    assert page.endswith("| D |  |  |  | never, as it is now |")
     quality(str(store), ["D"])
     page = latest_artifact("quality")
+    assert page.startswith("**No check failed in 2 sessions (1 checked anew; 1 earlier;")
     assert re.search(r"Not checked anew:\n\n.*\n.*\n\| F \| 0 \| \d+ \| \d+ \| 20\d\d-\S+ \S+ UTC \|$", page)
 
 
@@ -193,7 +198,7 @@ def tiny_training(store: Path, runs: Path, **overrides: object) -> dict[str, Any
         "store": str(store),
         "sessions": ["F"],
         "runs": str(runs),
-        "overrides": {name: str(value) for name, value in small.items()},
+        "overrides": small,
         "device": "cpu",
     }
 

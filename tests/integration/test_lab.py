@@ -17,6 +17,7 @@ import pytest
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.utilities.schema_tools import validate
 from pytest_httpserver import HTTPServer
 
 from fixtures.lab import Lab, run_lab
@@ -100,7 +101,7 @@ def contents(root: Path) -> dict[str, int]:
 
 def pipeline_parameters(archives: Path, folder: Path) -> dict[str, Any]:
     """Parameters of a pipeline that takes seconds."""
-    small = {"max_epochs": 1, "n_windows_per_trial": 1, "model.channels": "2,2"}
+    small = {"max_epochs": 1, "n_windows_per_trial": 1, "model.channels": [2, 2]}
     return {
         "sessions": ["F"],
         "store": str(folder / "store"),
@@ -108,7 +109,7 @@ def pipeline_parameters(archives: Path, folder: Path) -> dict[str, Any]:
         "preset": "factorized3d-debug",
         "source": str(archives),
         "runs": str(folder / "runs"),
-        "overrides": {name: str(value) for name, value in small.items()},
+        "overrides": small,
         "truth": str(archives / "truth"),
     }
 
@@ -149,6 +150,10 @@ def test_forms_have_descriptions_and_bounds(lab: Lab) -> None:
         properties = (deployment.parameter_openapi_schema or {})["properties"]
         assert all(one.get("description") for one in properties.values()), name
         assert set(deployment.parameters) <= set(properties)
+    train = lab.client.read_deployment_by_name("train/train")
+    # The server refuses what this refuses.
+    given = {"preset": "factorized3d", "store": "store", "overrides": {"max_epochs": 3, "cache": "none"}}
+    validate(given, train.parameter_openapi_schema or {}, raise_on_error=True)
 
 
 @pytest.mark.slow  # two pipelines in processes of the workers take most of a minute; `make demo` runs one
@@ -166,14 +171,17 @@ def test_pipeline_over_the_api_and_again(lab: Lab, archives: Path, tmp_path: Pat
     assert zips == {"submission_main.zip", "submission_bonus_live.zip", "submission_bonus_final.zip"}
     assert {"ingest", "quality", "scores", "submission-checks-main", f"run-{run.name[:-9]}"} <= lab.artifact_keys()
     before = contents(tmp_path)
-    lab.finish("pipeline/pipeline", **parameters)
+    again = lab.finish("pipeline/pipeline", **parameters)
     assert contents(tmp_path) == before
+    # Nothing of it waits for a worker with a GPU.
+    parts = {lab.client.read_flow(one.flow_id).name for one in lab.subflows(again.id)}
+    assert parts == {"ingest", "score", "submit"}
 
 
 @pytest.mark.slow  # runs a pipeline up to its training
 def test_a_canceled_pipeline_cancels_the_training_in_another_pool(lab: Lab, archives: Path, tmp_path: Path) -> None:
     parameters = pipeline_parameters(archives, tmp_path)
-    parameters["overrides"] |= {"max_epochs": "1000000"}
+    parameters["overrides"] |= {"max_epochs": 1000000}
     run = lab.start("pipeline/pipeline", **parameters)
     wait_until(lambda: "epoch 1:" in lab.log(run), "an epoch is trained")
     training = find_training(lab.log(run))
@@ -216,7 +224,7 @@ def tiny_training(store: Path, runs: Path, **overrides: object) -> dict[str, Any
         "store": str(store),
         "sessions": ["F"],
         "runs": str(runs),
-        "overrides": {name: str(value) for name, value in small.items()},
+        "overrides": small,
         "device": "cpu",
     }
 

@@ -12,7 +12,7 @@ import torch
 from fixtures.recorded_stores import record_session
 from fixtures.tiny_training import tiny_config
 from models.inputs import open_normalizers
-from models.prediction import predict, predict_trial
+from models.prediction import find_finished_predictions, predict, predict_trial
 from models.runs import load_run
 from models.training import train
 from sensorium_data.errors import PredictionsError, RunError, UnknownNameError, UsageError
@@ -163,8 +163,15 @@ def test_what_was_predicted_is_on_record(world, tmp_path):
 def test_finished_predictions_are_not_made_again(world, tmp_path, monkeypatch):
     store, _, runs = world
     out = str(tmp_path / "out")
-    predict(runs, store, ["oracle"], out, device="cpu")
+    assert find_finished_predictions(runs, store, ["oracle"], out) is None
+    made = predict(runs, store, ["oracle"], out, device="cpu")
     monkeypatch.setattr("models.prediction.predict_trial", None)
+    found = find_finished_predictions(runs, store, ["oracle"], out)
+    assert dataclasses.replace(found, duration_s=made.duration_s) == dataclasses.replace(
+        made, status="already done", n_trials=0
+    )
+    with pytest.raises(PredictionsError, match="lie there"):
+        find_finished_predictions(runs[:1], store, ["oracle"], out)
     # The order in which runs, tiers and sessions are named does not matter.
     again = predict(runs[::-1], store, ["oracle", "oracle"], out, device="cpu", sessions=["G", "F"])
     assert (again.status, again.n_trials) == ("already done", 0)

@@ -41,6 +41,35 @@ def test_options_become_settings_beside_those_given_by_name() -> None:
     assert merge_settings({"device": "cpu"}) == {"device": "cpu"}
 
 
+def test_settings_may_be_numbers_booleans_and_lists_as_json_has_them() -> None:
+    given = {
+        "max_epochs": 3,
+        "learning_rate": 1e-3,
+        "model.channels": [8, 16, 16],
+        "exclude": ["F:17", "F:23"],
+        "n_trials": None,
+        "use_ema": True,
+        "device": "cpu",
+    }
+    typed = {
+        "max_epochs": "3",
+        "learning_rate": "0.001",
+        "model.channels": "8,16,16",
+        "exclude": "F:17,F:23",
+        "n_trials": "none",
+        "use_ema": "true",
+        "device": "cpu",
+    }
+    assert merge_settings(given) == typed
+    assert merge_settings(typed) == typed
+
+
+@pytest.mark.parametrize("value", [{"channels": [8]}, [[8, 16]], [{"a": 1}]])
+def test_settings_of_another_type_are_refused(value: object) -> None:
+    with pytest.raises(UsageError, match=r"setting model: found .*; name settings within others with a dot"):
+        merge_settings({"model": value})
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
