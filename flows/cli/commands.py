@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 from flows.cli.benchmark import benchmark
 from flows.cli.cleaning import clean
 from flows.cli.data import ingest, inspect, simulate, verify
-from flows.cli.lab import deploy, ui
+from flows.cli.lab import deploy, ui, watch
 from flows.cli.model import leaderboard, predict, score, train
 from flows.cli.options import EXIT_DONE, LOCAL_ONLY
 from flows.cli.server import server
@@ -63,6 +63,7 @@ for command in (
     submit,
     validate,
     deploy,
+    watch,
     ui,
     server,
 ):

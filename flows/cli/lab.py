@@ -11,11 +11,21 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.cli.options import EXIT_DONE, LOCAL_ONLY, JsonOption, SourceOption, print_json
+from flows.cli.options import (
+    EXIT_DONE,
+    EXIT_WRONG,
+    LOCAL_ONLY,
+    JsonOption,
+    SourceOption,
+    complain,
+    print_json,
+    print_lines,
+    say,
+)
 from sensorium_data.errors import StoreError, UsageError
 from sensorium_data.redaction import hide_secrets
 
-__all__ = ["deploy", "ui"]
+__all__ = ["deploy", "ui", "watch"]
 
 _POOLS = ("cpu", "gpu")
 # Without it, workers end when their server has been away for 20 minutes, and their runs with them.
@@ -77,18 +87,9 @@ def deploy(
     """
     from dataclasses import asdict
 
-    from flows.lab import require_server, server_is_configured
-
-    if not server_is_configured():
-        raise UsageError(
-            "no Prefect server is named",
-            found="PREFECT_API_URL is not set",
-            remedy="start one with `prefect server start` and set PREFECT_API_URL=http://127.0.0.1:4200/api, "
-            "or run `sensorium ui`",
-        )
-    require_server()
+    _require_configured_server()
     from flows.lab import deploy as deploy_flows
-    from flows.lab import find_checkout, find_host, notify_of_failures
+    from flows.lab import find_checkout, find_host
     from sensorium_data.files import open_objects
 
     if notify is not None:
@@ -102,10 +103,10 @@ def deploy(
             if error.__cause__ is None:
                 raise
     parameters = _parameters(store, out, runs, source, sessions, preset)
-    deployment = deploy_flows(parameters, find_checkout(), file=file, dry_run=dry_run)
+    deployment = deploy_flows(parameters, find_checkout(), file=file, notify=notify, dry_run=dry_run)
     done, changes = list(deployment.done), [asdict(one) for one in deployment.changes]
-    if notify is not None and not dry_run:
-        done.append(notify_of_failures(notify))
+    for line in deployment.kept:
+        say(line)
     if as_json:
         print_json(changes if dry_run else [asdict(one) for one in done])
         return EXIT_DONE
@@ -114,8 +115,8 @@ def deploy(
     console = table_console()
     url = hide_secrets(os.environ["PREFECT_API_URL"])
     if not dry_run:
-        made = {one.name for one in done if one.status == "made"}
-        changes = [change for change in changes if change["deployment"] not in made]
+        made = {(one.kind, one.name) for one in done if one.status == "made"}
+        changes = [change for change in changes if (change["kind"], change["name"]) not in made]
     if changes:
         print_table(console, f"{'Would change' if dry_run else 'Changed'} on the server {url}", changes, n_keys=2)
     elif dry_run:
@@ -125,11 +126,46 @@ def deploy(
     print_table(console, f"On the server {url}", [asdict(one) for one in done], n_keys=2)
     commands = (
         *((f"start a worker for the pool {pool}", f"{_PATIENT} prefect worker start --pool {pool}") for pool in _POOLS),
-        ("run something", "prefect deployment run pipeline/pipeline --watch"),
-        ("switch a schedule on", "prefect deployment schedule ls ingest/ingest"),
+        ("run something", "prefect deployment run pipeline/pipeline"),
+        ("watch what the newest run does", "sensorium watch pipeline/pipeline"),
+        ("see the schedules of a deployment", "prefect deployment schedule ls ingest/ingest"),
+        ("switch all schedules on", "prefect deployment schedule resume --all"),
     )
     print_next(console, [(purpose, f"PREFECT_API_URL={url} {command}") for purpose, command in commands])
     return EXIT_DONE
+
+
+def watch(
+    run: Annotated[
+        str, Parameter(help="A run's id, or flow and name of a deployment, e.g. pipeline/pipeline: its newest run.")
+    ],
+) -> int:
+    """Show what a run on the Prefect server of PREFECT_API_URL does, until it ends. Exit status 1 if it fails.
+
+    A server that is restarted or away in between is waited for. Ctrl-C ends the watching, and not the run.
+    """
+    _require_configured_server()
+    from flows.watching import RunObserver
+
+    ended = RunObserver(run, print_lines).wait()
+    if ended.state is not None and ended.state.is_completed():
+        return EXIT_DONE
+    name, message = ("unknown", "") if ended.state is None else (ended.state.name, ended.state.message or "")
+    complain(f"{ended.name} ended as {name}{f': {hide_secrets(message)}' if message else ''}")
+    return EXIT_WRONG
+
+
+def _require_configured_server() -> None:
+    from flows.lab import require_server, server_is_configured
+
+    if not server_is_configured():
+        raise UsageError(
+            "no Prefect server is named",
+            found="PREFECT_API_URL is not set",
+            remedy="start one with `prefect server start` and set PREFECT_API_URL=http://127.0.0.1:4200/api, "
+            "or run `sensorium ui`",
+        )
+    require_server()
 
 
 def ui(

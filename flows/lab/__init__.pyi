@@ -1,7 +1,6 @@
+from .automations import find_host as find_host
 from .checkout import find_checkout as find_checkout
 from .deployment import deploy as deploy
-from .deployment import find_host as find_host
-from .deployment import notify_of_failures as notify_of_failures
 from .embedded import require_server as require_server
 from .embedded import server_is_configured as server_is_configured
 from .embedded import start_embedded_server as start_embedded_server

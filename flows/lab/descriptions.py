@@ -7,15 +7,15 @@ somebody set it there, and it is kept. Everything else follows prefect.yaml.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
-__all__ = ["Change", "accepts", "compare", "describe_schedule", "merge", "read_deployed", "read_described"]
+from flows.lab.schedules import describe_schedule, merge_schedules, plain_schedule, read_schedule
+
+__all__ = ["Change", "Deployed", "accepts", "compare", "find_kept", "merge", "read_deployed", "read_described"]
 
 _MISSING: Any = object()
 # What people set on the server, and what would otherwise be reset.
@@ -28,18 +28,42 @@ class Change:
 
     Attributes
     ----------
-    deployment : str
-        Flow and name, ``ingest/ingest``.
+    kind : str
+        ``work pool``, ``concurrency limit``, ``automation``, ``webhook`` or ``deployment``.
+    name : str
+        Of a deployment, flow and name, ``ingest/ingest``.
     setting : str
         E.g. ``parameters.store`` or ``schedules``.
     before, after : str
         On the server, and once it is deployed; empty for nothing.
     """
 
-    deployment: str
+    kind: str
+    name: str
     setting: str
     before: str
     after: str
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One thing on the server.
+
+    Attributes
+    ----------
+    kind : str
+        As of a :class:`Change`.
+    name : str
+    status : str
+        ``made``, ``already there``, or ``updated``.
+    detail : str
+        What is worth knowing of it.
+    """
+
+    kind: str
+    name: str
+    status: str
+    detail: str = ""
 
 
 def read_described(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,7 +72,7 @@ def read_described(entry: Mapping[str, Any]) -> dict[str, Any]:
     pool = entry.get("work_pool") or {}
     return {
         "parameters": dict(entry.get("parameters") or {}),
-        "schedules": [_plain(one) for one in entry.get("schedules") or ()],
+        "schedules": [plain_schedule(one) for one in entry.get("schedules") or ()],
         "concurrency_limit": {"limit": limit} if isinstance(limit, int) else None if limit is None else dict(limit),
         "work_pool": {"name": pool.get("name"), "job_variables": dict(pool.get("job_variables") or {})},
         "tags": sorted(entry.get("tags") or ()),
@@ -65,7 +89,7 @@ def read_deployed(deployment: DeploymentResponse) -> dict[str, Any]:
             limit["collision_strategy"] = str(deployment.concurrency_options.collision_strategy.value)
     return {
         "parameters": dict(deployment.parameters or {}),
-        "schedules": [_describe(one) for one in deployment.schedules],
+        "schedules": [read_schedule(one) for one in deployment.schedules],
         "concurrency_limit": limit,
         "work_pool": {"name": deployment.work_pool_name, "job_variables": dict(deployment.job_variables or {})},
         "tags": sorted(deployment.tags),
@@ -98,18 +122,59 @@ def merge(
     merged = {name: _choose(described[name], deployed[name], base.get(name, described[name])) for name in _SETTINGS}
     merged["parameters"] = _merge_parameters(described["parameters"], deployed["parameters"], base["parameters"])
     merged["parameters"].update(asked)
-    merged["schedules"] = _merge_schedules(described["schedules"], deployed["schedules"], base["schedules"])
+    schedules = merge_schedules(described["schedules"], deployed["schedules"], base["schedules"])
+    merged["schedules"] = schedules.schedules
     return merged
+
+
+def find_kept(
+    name: str,
+    described: Mapping[str, Any],
+    deployed: Mapping[str, Any] | None,
+    base: Mapping[str, Any] | None,
+    asked: Mapping[str, Any],
+) -> list[str]:
+    """Return a line for each setting that stays as people set it on the server, though it is described anew.
+
+    A schedule of ours that people changed or deleted is named every time.
+
+    Parameters
+    ----------
+    name : str
+        The deployment's.
+    described, deployed, base, asked
+        As :func:`merge` takes them.
+    """
+    if deployed is None:
+        return []
+    base = described if base is None else base
+    merged = merge_schedules(described["schedules"], deployed["schedules"], base["schedules"])
+    lines = [
+        f"{name}: the schedule {before or there} stays as people have set it on the server, {there or 'deleted'}; "
+        f"described is {now or 'none'}"
+        for before, there, now in merged.kept
+    ]
+    now, there, before = (_flatten({**one, "schedules": []}) for one in (described, deployed, base))
+    for setting in sorted(now.keys() | there.keys()):
+        ours, theirs, last = (one.get(setting) for one in (now, there, before))
+        is_asked = setting.removeprefix("parameters.") in asked
+        if ours != last and theirs not in (ours, last) and not is_asked:
+            lines.append(
+                f"{name}: {setting} stays as people have set it on the server, {_show(theirs) or 'none'}; described is "
+                f"{_show(ours) or 'none'}"
+            )
+    return lines
 
 
 def compare(name: str, deployed: Mapping[str, Any] | None, merged: Mapping[str, Any]) -> list[Change]:
     """Return what changes on the server if a deployment gets the merged settings; of a new one, what flows take."""
     if deployed is None:
-        new = Change(name, "deployment", "", "new")
-        return [new, *(Change(name, f"parameters.{key}", "", _show(one)) for key, one in merged["parameters"].items())]
+        parameters = {f"parameters.{key}": one for key, one in merged["parameters"].items()}
+        new = {"deployment": "new", **parameters, "schedules": merged["schedules"]}
+        return [Change("deployment", name, key, "", shown) for key, one in new.items() if (shown := _show(one))]
     before, after = _flatten(deployed), _flatten(merged)
     return [
-        Change(name, setting, _show(before.get(setting)), _show(after.get(setting)))
+        Change("deployment", name, setting, _show(before.get(setting)), _show(after.get(setting)))
         for setting in sorted(before.keys() | after.keys())
         if before.get(setting) != after.get(setting)
     ]
@@ -119,12 +184,6 @@ def accepts(schema: Mapping[str, Any], value: object) -> bool:
     """Whether a parameter takes a value of this type, by its JSON schema: flows use one name for different things."""
     kinds = {str(one.get("type", "")) for one in (schema, *schema.get("anyOf", ()))}
     return ("array" if isinstance(value, list) else "string") in kinds
-
-
-def describe_schedule(schedule: Mapping[str, Any]) -> str:
-    """Return a schedule in a few words."""
-    when = schedule.get("cron") or schedule.get("rrule") or f"every {schedule.get('interval')} s"
-    return f"{when} {'on' if schedule.get('active', True) else 'off'}"
 
 
 def _choose(described: Any, deployed: Any, base: Any) -> Any:
@@ -141,48 +200,6 @@ def _merge_parameters(
         if chosen is not _MISSING:
             merged[name] = chosen
     return merged
-
-
-def _merge_schedules(
-    described: Sequence[dict[str, Any]], deployed: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Return the described schedules with the switches of the server, or the server's where somebody changed them."""
-    if [_without_switch(one) for one in deployed] != [_without_switch(one) for one in base]:
-        return [dict(one) for one in deployed]
-    switches = {_key(one): one["active"] for one in deployed}
-    return [one | {"active": switches.get(_key(one), one["active"])} for one in described]
-
-
-def _plain(schedule: Mapping[str, Any]) -> dict[str, Any]:
-    return {"active": True, **{name: value for name, value in schedule.items() if value not in (None, {}, "")}}
-
-
-def _describe(schedule: DeploymentSchedule) -> dict[str, Any]:
-    """Return a schedule of the server as prefect.yaml would have it."""
-    match schedule.schedule:
-        case CronSchedule() as cron:
-            when: dict[str, Any] = {"cron": cron.cron, "timezone": cron.timezone}
-            if not cron.day_or:
-                when["day_or"] = False
-        case IntervalSchedule() as interval:
-            when = {
-                "interval": interval.interval.total_seconds(),
-                "anchor_date": interval.anchor_date.isoformat(),
-                "timezone": interval.timezone,
-            }
-        case RRuleSchedule() as rule:
-            when = {"rrule": rule.rrule, "timezone": rule.timezone}
-        case other:
-            when = {"schedule": str(other)}
-    return _plain(when | {"active": schedule.active, "parameters": schedule.parameters, "slug": schedule.slug})
-
-
-def _without_switch(schedule: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in schedule.items() if name != "active"}
-
-
-def _key(schedule: Mapping[str, Any]) -> str:
-    return json.dumps(_without_switch(schedule), sort_keys=True, default=str)
 
 
 def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 from .deployed_run import finish_deployed as finish_deployed
 from .deployed_run import is_deployed as is_deployed
+from .observed_run import RunObserver as RunObserver
 from .run_watch import RunCanceled as RunCanceled
 from .run_watch import report as report
 from .run_watch import server_is_away as server_is_away

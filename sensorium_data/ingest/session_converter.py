@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +16,7 @@ from sensorium_data.cluster import name_for_workers, open_cluster
 from sensorium_data.files import Objects, RetryPolicy
 from sensorium_data.ingest.conversion_report import ConversionReport
 from sensorium_data.ingest.convert import convert_session
+from sensorium_data.ingest.neighbors import counted_ingests
 from sensorium_data.machine import bound_jobs, count_cores
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
@@ -27,10 +30,10 @@ SESSIONS_AT_ONCE = 2
 _LEAST_JOBS_OVER_A_NETWORK = 8
 
 
-def default_jobs(sources: Sequence[str] = (), store: str = "") -> int:
+def default_jobs(sources: Sequence[str] = (), store: str = "", n_ingests: int = 1) -> int:
     """Return how many trials to convert at once: one a core, and at least 8 where bytes travel over a network.
 
-    They are fewer where memory is short.
+    They are fewer where memory is short, and where several ingests share the machine.
 
     Parameters
     ----------
@@ -38,10 +41,13 @@ def default_jobs(sources: Sequence[str] = (), store: str = "") -> int:
         Where archives are; by default where the sessions are published.
     store : str
         Where the store is.
+    n_ingests : int
+        How many ingests run on the machine now.
     """
     n_cores = count_cores()
     are_local = bool(sources) and all("://" not in place or place.startswith("file:") for place in (*sources, store))
-    return bound_jobs(n_cores if are_local else max(n_cores, _LEAST_JOBS_OVER_A_NETWORK))
+    n_jobs = n_cores if are_local else max(n_cores, _LEAST_JOBS_OVER_A_NETWORK)
+    return bound_jobs(math.ceil(n_jobs / n_ingests))
 
 
 class SessionConverter:
@@ -54,8 +60,16 @@ class SessionConverter:
     ----------
     store : Store or path
         As :func:`~sensorium_data.ingest.ingest_sessions` takes it, and so all others.
+    jobs : int, optional
+        Trials converted at once. By default this ingest's share of the machine, of which those that run already when
+        it begins have theirs.
     progress : Progress
         Told while a Dask scheduler is waited for.
+
+    Attributes
+    ----------
+    jobs : int
+        Trials converted at once; what was given, or from the beginning of the block on the share of the machine.
 
     Raises
     ------
@@ -81,7 +95,8 @@ class SessionConverter:
         progress: Progress = ignore_progress,
     ) -> None:
         self._store = Store.at(store)
-        self._jobs = jobs if jobs is not None else default_jobs(sources, self._store.url)
+        self.jobs = 1 if jobs is None else jobs
+        self._choose_jobs = None if jobs is not None else partial(default_jobs, sources, self._store.url)
         if dask is not None:
             # Workers have folders of their own.
             self._store = Store.at(name_for_workers(self._store.url))
@@ -105,7 +120,11 @@ class SessionConverter:
         self._executor: Executor | None = None
 
     def __enter__(self) -> Self:
-        self._executor = self._stack.enter_context(_trial_executor(self._jobs, self._dask, self._progress))
+        # A cluster has cores of its own.
+        n_ingests = 1 if self._dask is not None else self._stack.enter_context(counted_ingests())
+        if self._choose_jobs is not None:
+            self.jobs = self._choose_jobs(n_ingests)
+        self._executor = self._stack.enter_context(_trial_executor(self.jobs, self._dask, self._progress))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -164,7 +183,7 @@ class SessionConverter:
                 resize=self._resize,
                 tier_map=self._tier_map,
                 repairs=self._repairs,
-                jobs=self._jobs,
+                jobs=self.jobs,
                 executor=self._executor,
                 stopping=self._stopping,
                 policy=self._policy,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ import pytest
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.states import Crashed
 
-from fixtures.lab import Lab, run_lab
+from fixtures.lab import COMMAND, Lab, run_lab
 from fixtures.recorded_stores import record_session
 from models.runs import load_run
 
@@ -85,6 +88,12 @@ def read_artifacts(lab: Lab, run: UUID) -> dict[str, Any]:
 
 def test_a_training_ends_while_the_server_is_away(lab: Lab, small_store: Path, tmp_path: Path) -> None:
     run = begin(lab, **training(small_store, tmp_path, N_EPOCHS))
+    environment = os.environ | lab.server.environment
+    watcher = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "watch", "train/train"], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert watcher.stdout is not None
+    assert watcher.stdout.readline()
     lab.stop_server()
     away_from_s = time.monotonic()
     # The run has its name once it is finished.
@@ -101,6 +110,11 @@ def test_a_training_ends_while_the_server_is_away(lab: Lab, small_store: Path, t
     # It goes when it is complete.
     assert "progress-training-windows" not in artifacts
     wait_until(lambda: lab.task_states(run) == ["Completed"], "the task is reported", 60)
+    watched, _ = watcher.communicate(timeout=60)
+    assert watcher.returncode == 0
+    assert "the Prefect server answers again after" in watched
+    assert ": Completed" in watched
+    assert watched.count("epoch 2:") == 1
     assert "the Prefect server does not answer, the work goes on" in lab.log(run)
 
 

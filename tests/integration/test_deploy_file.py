@@ -11,6 +11,7 @@ import yaml
 
 from fixtures.lab import Lab
 from fixtures.places import CHECKOUT
+from flows.lab.automations import FAILURES_AUTOMATION, LOST_RUNS_AUTOMATION, WEBHOOK_BLOCK
 
 pytestmark = [pytest.mark.flows, pytest.mark.slow]
 
@@ -30,7 +31,29 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def rows(lab: Lab) -> list[dict[str, str]]:
+def planned(lab: Lab) -> list[dict[str, str]]:
+    """What a dry run said before anything was deployed."""
+    return lab.deploy("--file", KUBERNETES, "--dry-run", "--notify", "https://hooks.lab/secret")
+
+
+def test_a_dry_run_names_all_that_would_be_made_and_makes_nothing(lab: Lab, planned: list[dict[str, str]]) -> None:
+    rows = [(row["kind"], row["name"], row["before"], row["after"]) for row in planned if row["kind"] != "deployment"]
+    assert rows == [
+        ("work pool", "cpu", "", "kubernetes"),
+        ("work pool", "gpu", "", "kubernetes"),
+        ("concurrency limit", "gpu", "", "1 at a time"),
+        ("automation", LOST_RUNS_AUTOMATION, "", "90 s"),
+        ("webhook", WEBHOOK_BLOCK, "", "hooks.lab"),
+        ("automation", FAILURES_AUTOMATION, "", "hooks.lab"),
+    ]
+    assert {row["name"] for row in planned if row["after"] == "new"} >= {"ingest/ingest", "train/train"}
+    assert lab.client.read_work_pools() == []
+    assert lab.client.read_global_concurrency_limits() == []
+    assert lab.client.read_automations() == []
+
+
+@pytest.fixture(scope="module")
+def rows(lab: Lab, planned: list[dict[str, str]]) -> list[dict[str, str]]:
     """What deploying for Kubernetes said."""
     return lab.deploy("--file", KUBERNETES, "--runs", "s3://lab/runs")
 
@@ -63,6 +86,22 @@ def test_the_deployments_run_in_the_image(lab: Lab) -> None:
 @pytest.mark.usefixtures("rows")
 def test_deploying_again_changes_nothing(lab: Lab) -> None:
     assert lab.deploy("--file", KUBERNETES, "--dry-run") == []
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_webhook_that_changes_is_named_by_its_host(lab: Lab) -> None:
+    def notify(url: str, *options: str) -> list[tuple[str, ...]]:
+        rows = lab.deploy("--file", KUBERNETES, "--notify", url, *options)
+        names = (WEBHOOK_BLOCK, FAILURES_AUTOMATION)
+        return [tuple(row[key] for key in row if key != "name") for row in rows if row["name"] in names]
+
+    made = notify("https://hooks.lab/secret")
+    assert made == [("webhook", "made", "hooks.lab"), ("automation", "made", "posts to hooks.lab")]
+    assert notify("https://hooks.lab/secret", "--dry-run") == []
+    assert notify("https://hooks.lab/other", "--dry-run") == [("webhook", "url", "hooks.lab", "hooks.lab, another URL")]
+    assert notify("https://else.where/other", "--dry-run") == [("webhook", "url", "hooks.lab", "else.where")]
+    updated = notify("https://else.where/other")
+    assert updated == [("webhook", "updated", "else.where"), ("automation", "already there", "posts to else.where")]
 
 
 @pytest.mark.usefixtures("rows")

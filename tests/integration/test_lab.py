@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,8 +23,9 @@ from prefect.utilities.schema_tools import validate
 from pytest_httpserver import HTTPServer
 
 from fixtures.lab import Lab, run_lab
+from fixtures.places import CHECKOUT
 from fixtures.stores import read_files
-from flows.lab.deployment import FAILURES_AUTOMATION, HEARTBEAT_S
+from flows.lab.automations import FAILURES_AUTOMATION, HEARTBEAT_S, WEBHOOK_BLOCK
 from sensorium_data.sessions import find_session
 from sensorium_data.testing import Throttle, serve_directory
 
@@ -117,12 +120,12 @@ def pipeline_parameters(archives: Path, folder: Path) -> dict[str, Any]:
 def test_deploy_may_be_repeated_and_leaves_alone_what_people_set(lab: Lab, deployed_twice: DeployedTwice) -> None:
     # Nothing starts by itself on a machine that only tries the project out.
     assert deployed_twice.active_at_first == {"train/train": False, "ingest/ingest": False}
-    rows = [row for row in deployed_twice.rows if row["name"] != FAILURES_AUTOMATION]
+    rows = [row for row in deployed_twice.rows if row["name"] not in (FAILURES_AUTOMATION, WEBHOOK_BLOCK)]
     assert {row["name"] for row in rows if row["kind"] == "deployment"} == DEPLOYMENTS
     assert {row["status"] for row in rows if row["kind"] == "deployment"} == {"updated"}
     before, after = deployed_twice.dry_runs
     assert {row["setting"] for row in before} == {"parameters.store", "parameters.runs", "parameters.source"}
-    assert {row["deployment"] for row in before if row["setting"] == "parameters.runs"} == {
+    assert {row["name"] for row in before if row["setting"] == "parameters.runs"} == {
         "train/train",
         "submit/submit",
         "pipeline/pipeline",
@@ -139,6 +142,54 @@ def test_deploy_may_be_repeated_and_leaves_alone_what_people_set(lab: Lab, deplo
         "train/train": "0 5 * * * UTC True",
         "ingest/ingest": "30 4 * * 1 Europe/Berlin True",
     }
+
+
+@pytest.mark.usefixtures("deployed_twice")
+def test_schedules_are_switched_by_the_lines_of_the_documentation(lab: Lab) -> None:
+    page = (CHECKOUT / "docs" / "orchestration.md").read_text()
+    schedule = read_schedule(lab, "ingest/ingest")
+    switches = []
+    for line in re.findall(r"^(prefect deployment schedule .*?) *#", page, re.MULTILINE):
+        command = [sys.executable, "-m", *line.replace(" ID", f" {schedule.id}").split()]
+        done = subprocess.run(
+            command, env=os.environ | lab.server.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+        switches.append(read_schedule(lab, "ingest/ingest").active)
+    assert switches == [False, True, False, True]
+    for name in ("ingest/ingest", "train/train"):
+        deployment = lab.client.read_deployment_by_name(name)
+        lab.client.update_deployment_schedule(deployment.id, read_schedule(lab, name).id, active=False)
+
+
+@pytest.mark.usefixtures("deployed_twice")
+def test_a_changed_schedule_arrives_beside_one_that_people_added(
+    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = lab.client.read_deployment_by_name("train/train")
+    (added,) = lab.client.create_deployment_schedules(train.id, [(CronSchedule(cron="0 12 * * *"), False)])
+    described = (CHECKOUT / "prefect.yaml").read_text()
+    file = tmp_path / "prefect.yaml"
+    file.write_text(described.replace("0 5 * * *", "30 5 * * *").replace("0 3 * * *", "30 3 * * *"))
+    (change,) = lab.deploy("--file", file, "--dry-run")
+    assert (change["name"], change["before"], change["after"]) == (
+        "train/train",
+        "nightly 0 5 * * * off, 0 12 * * * off",
+        "nightly 30 5 * * * off, 0 12 * * * off",
+    )
+    lab.deploy("--file", file)
+    # Somebody has changed its time before.
+    said = "ingest/ingest: the schedule nightly 0 3 * * * off stays as people have set it on the server, nightly 30 4"
+    assert capsys.readouterr().err.count(said) == 2
+    crons = {one.schedule.cron: one for one in lab.client.read_deployment_schedules(train.id)}  # type: ignore[union-attr]
+    assert crons.keys() == {"30 5 * * *", "0 12 * * *"}
+    # What is described no more goes.
+    file.write_text(re.sub(r"    schedules:\n(      .*\n)+", "", described))
+    lab.deploy("--file", file)
+    (left,) = lab.client.read_deployment_schedules(train.id)
+    assert left.schedule == added.schedule
+    lab.client.delete_deployment_schedule(train.id, left.id)
+    lab.deploy()
 
 
 def test_forms_have_descriptions_and_bounds(lab: Lab) -> None:

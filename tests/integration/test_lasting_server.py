@@ -299,8 +299,24 @@ def test_the_command_starts_shows_and_stops_it(sensorium: Callable[..., Outcome]
     assert json.loads(sensorium("server", "status", *command).out)["in use"]
     sensorium("server", "stop", *command).assert_refused("the server is in use", str(home))
     server.leave()
-    assert f"process {row['process']} has ended" in sensorium("server", "stop", "--home", home).out
-    assert "no server runs" in sensorium("server", "stop", "--home", home).out
+    again = sensorium("server", "start", "--minutes", "7", "--home", home)
+    assert "a server runs already" in again.out
+    sensorium("server", "start", "--minutes", "8", "--home", home).assert_refused(
+        "a server runs already", "found 7 minutes", "expected 8", f"end it first: `sensorium server stop --home {home}`"
+    )
+    assert f"the server has ended (process {row['process']})" in sensorium("server", "stop", "--home", home).out
+    assert sensorium("server", "stop", "--home", home).out == "no server runs\n"
+    status = sensorium("server", "status", "--home", home)
+    assert status.status == 1
+    assert f"no server runs; `sensorium server start --home {home}` starts one" in status.out
+    assert json.loads(sensorium("server", "status", *command).out) is None
+
+
+@pytest.mark.parametrize("action", ["status", "stop"])
+def test_minutes_are_an_option_of_start_alone(sensorium: Callable[..., Outcome], tmp_path: Path, action: str) -> None:
+    sensorium("server", action, "--minutes", "5", "--home", tmp_path).assert_refused(
+        f"found --minutes 5 with {action}", f"leave it out: `sensorium server {action} --home {tmp_path}`"
+    )
 
 
 @pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])

@@ -98,7 +98,7 @@ def _is_alive(pid: int) -> bool:
 def test_what_commands_and_deployments_repeat_is_what_it_is_elsewhere() -> None:
     from flows.cli.options import FramesName
     from flows.lab import find_checkout
-    from flows.lab.deployment import HEARTBEAT_S
+    from flows.lab.automations import HEARTBEAT_S
     from sensorium_data.frames import FRAMES_PROFILES
 
     assert get_args(FramesName) == tuple(FRAMES_PROFILES)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.lab.descriptions import Change, accepts, compare, merge, read_described
+from flows.lab.descriptions import Change, accepts, compare, find_kept, merge, read_described
 
 ENTRY: dict[str, Any] = {
     "name": "ingest",
@@ -27,7 +27,16 @@ def described(**changes: Any) -> dict[str, Any]:
 def test_a_new_deployment_is_what_is_described_and_asked_for() -> None:
     merged = merge(DESCRIBED, None, None, {"store": "/data"})
     assert merged == {**DESCRIBED, "parameters": {"sessions": ["new"], "store": "/data"}}
-    assert compare("ingest/ingest", None, merged)[0] == Change("ingest/ingest", "deployment", "", "new")
+    assert compare("ingest/ingest", None, merged) == [
+        Change("deployment", "ingest/ingest", setting, "", after)
+        for setting, after in (
+            ("deployment", "new"),
+            ("parameters.sessions", '["new"]'),
+            ("parameters.store", "/data"),
+            ("schedules", "0 3 * * * off"),
+        )
+    ]
+    assert find_kept("ingest/ingest", DESCRIBED, None, None, {}) == []
 
 
 def test_what_is_as_described_stays() -> None:
@@ -59,6 +68,16 @@ def test_what_people_set_stays_and_what_is_described_anew_changes() -> None:
         "work_pool.name",
         "work_pool.job_variables",
     }
+    # What was described anew, and does not arrive.
+    assert find_kept("ingest/ingest", now, on_server, DESCRIBED, {}) == [
+        "ingest/ingest: the schedule 0 3 * * * off stays as people have set it on the server, deleted; described is "
+        "0 6 * * * off"
+    ]
+    newer = described(parameters={"sessions": ["all"], "store": "store"})
+    assert find_kept("ingest/ingest", newer, on_server, DESCRIBED, {})[1:] == [
+        'ingest/ingest: parameters.sessions stays as people have set it on the server, ["F"]; described is ["all"]'
+    ]
+    assert find_kept("ingest/ingest", newer, on_server, DESCRIBED, {"sessions": ["G"]})[1:] == []
 
 
 def test_what_people_took_away_stays_away() -> None:
