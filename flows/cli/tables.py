@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -25,6 +27,8 @@ __all__ = ["error_console", "print_next", "print_table", "table_console"]
 _PLAIN_WIDTH = 160
 # Longer ones, as paths and digests are, are broken where a table has no room for them.
 _LONGEST_WORD = 24
+# Where a word may be broken: inside a name or a path, and not inside a number.
+_BREAKS = re.compile(r"(?<=[_/])(?=[^_/])|(?<=[A-Za-z]-)(?=[A-Za-z])")
 
 
 def table_console() -> Console:
@@ -50,6 +54,7 @@ def print_table(
     """Print rows as a table; floats with three decimals, missing values empty.
 
     Columns that do not fit side by side come in further tables below each other, which all begin with the key columns.
+    Numbers and joined columns are not broken.
 
     Parameters
     ----------
@@ -64,7 +69,8 @@ def print_table(
     n_keys : int
         How many of the first columns say what a row is about.
     joined : collection of str
-        Columns that stay beside the one before them, and whose cells are not broken, as an interval beside its score.
+        Columns that stay beside the one before them, or below it where a terminal is too narrow, as an interval beside
+        its score.
     note : str
         A line below the title; none if it is empty.
     """
@@ -110,10 +116,30 @@ class _Column:
 
     @cached_property
     def least_width(self) -> int:
-        """The width at which no word of usual length is broken, or no cell of a column that is to stay whole."""
-        words = [word for text in (self.heading, *self.cells) for word in text.split()]
-        width = self.natural_width if self.is_whole else max(map(cell_len, words), default=0)
-        return min(width, _LONGEST_WORD)
+        """The width at which no word of usual length is broken, and no number or cell that is to stay whole."""
+        if self.is_whole:
+            return self.natural_width
+        width = self._measure(str.split)
+        return width if self.is_numeric else min(width, _LONGEST_WORD)
+
+    @cached_property
+    def narrow_width(self) -> int:
+        """The width at which words are broken only where one may be, and numbers are not."""
+        return self.least_width if self.is_whole or self.is_numeric else min(self._measure(_split), self.least_width)
+
+    def _measure(self, split: Callable[[str], list[str]]) -> int:
+        return max((cell_len(part) for text in (self.heading, *self.cells) for part in split(text)), default=0)
+
+    def wrap(self, width: int) -> list[str]:
+        """Return the cells with line breaks where a line is longer than a width."""
+        if self.is_whole or self.is_numeric:
+            return self.cells
+        return [_wrap(cell, width) for cell in self.cells]
+
+    def stack(self, below: _Column) -> _Column:
+        """Return one column with the cells of another below its own."""
+        cells = ["\n".join(filter(None, pair)) for pair in zip(self.cells, below.cells, strict=True)]
+        return _Column(f"{self.heading}\n{below.heading}", cells, is_numeric=self.is_numeric, is_whole=True)
 
 
 def _describe(records: Sequence[Mapping[str, object]], name: str, heading: str, is_whole: bool) -> _Column:
@@ -126,19 +152,23 @@ def _arrange(keys: Sequence[_Column], blocks: Iterable[Sequence[_Column]], width
     """Yield one table, or several that all begin with the key columns; none parts a block."""
     shown = list(keys)
     for block in blocks:
-        if len(shown) > len(keys) and _add_up([one.least_width for one in (*shown, *block)]) > width:
+        is_too_wide = _add_up([column.narrow_width for column in (*keys, *block)]) > width
+        columns = [functools.reduce(_Column.stack, block)] if is_too_wide else block
+        if len(shown) > len(keys) and _add_up([column.least_width for column in (*shown, *columns)]) > width:
             yield _make_table(shown, width)
             shown = list(keys)
-        shown += block
+        shown += columns
     yield _make_table(shown, width)
 
 
 def _make_table(columns: Sequence[_Column], width: int) -> Table:
     table = Table(header_style="bold", show_edge=False)
+    wrapped = []
     for column, own_width in zip(columns, _share_width(columns, width), strict=True):
         justify: Literal["left", "right"] = "right" if column.is_numeric else "left"
-        table.add_column(column.heading, justify=justify, overflow="fold", width=own_width)
-    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_column(_wrap(column.heading, own_width), justify=justify, overflow="fold", width=own_width)
+        wrapped.append(column.wrap(own_width))
+    for cells in zip(*wrapped, strict=True):
         table.add_row(*cells)
     return table
 
@@ -146,7 +176,11 @@ def _make_table(columns: Sequence[_Column], width: int) -> Table:
 def _share_width(columns: Sequence[_Column], width: int) -> list[int]:
     """Return each column's width: the widest give way first, their words only if that does not suffice."""
     widths = [column.natural_width for column in columns]
-    for least in ([column.least_width for column in columns], [1] * len(columns)):
+    for least in (
+        [column.least_width for column in columns],
+        [column.narrow_width for column in columns],
+        [column.narrow_width if column.is_whole or column.is_numeric else 1 for column in columns],
+    ):
         while _add_up(widths) > width:
             widest = max(range(len(columns)), key=lambda i: (widths[i] > least[i], widths[i]))
             if widths[widest] <= least[widest]:
@@ -158,6 +192,28 @@ def _share_width(columns: Sequence[_Column], width: int) -> list[int]:
 def _add_up(widths: Sequence[int]) -> int:
     """Return the width of a table of columns: each has a space on either side, and a line to the next."""
     return sum(width + 2 for width in widths) + len(widths) - 1
+
+
+def _split(text: str) -> list[str]:
+    """Return the parts of a text between which a line may end: words, and parts of names and of paths."""
+    return [part for word in text.split() for part in _BREAKS.split(word)]
+
+
+def _wrap(text: str, width: int) -> str:
+    """Return a text whose lines have at most a width, as far as :func:`_split` lets them."""
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for word in paragraph.split(" "):
+            for number, part in enumerate(_BREAKS.split(word)):
+                space = " " if line and not number else ""
+                if line and cell_len(line + space + part) > width:
+                    lines.append(line)
+                    line = part
+                else:
+                    line += space + part
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def print_next(console: Console, commands: Iterable[tuple[str, str]]) -> None:

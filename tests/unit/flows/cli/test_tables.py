@@ -38,7 +38,7 @@ def test_columns_that_do_not_fit_come_in_further_tables_with_the_keys(
         assert shown.count(tier) == n_tables
 
 
-def test_joined_columns_stay_beside_the_one_before_them(
+def test_joined_columns_stay_with_the_one_before_them(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At no width a further table begins with an interval, or an interval is broken."""
@@ -59,6 +59,39 @@ def test_joined_columns_stay_beside_the_one_before_them(
         headings = [line.split("┃") for line in shown.splitlines() if "┃" in line]
         assert all("95%" not in parts[1] for parts in headings)
         assert sum(len(parts) - 1 for parts in headings) == len(row) - 1
+
+
+def test_numbers_and_intervals_are_whole_and_lines_fit_at_any_usual_width(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The widest keys that a table of scores has; a narrow terminal gets the interval below its score."""
+    row = {
+        "session": "mean over neurons",
+        "tier": "final_test_main",
+        "stimulus": "NaturalImages",
+        "trials": 1234567,
+        "score": -0.125,
+        "interval": "-0.130 to -0.069",
+        "entry": "runs/my-factorized-predictions",
+    }
+    headings = {"score": "single-trial\ncorrelation", "interval": "95%"}
+    columns = {name: headings.get(name, name) for name in row}
+    stacked = []
+    for width in range(44, 125):
+        monkeypatch.setenv("COLUMNS", str(width))
+        print_table(table_console(), "Scores", [row], columns=columns, n_keys=3, joined=("interval",))
+        shown = capsys.readouterr().out
+        assert max(map(len, shown.splitlines())) <= width
+        for cell in ("1234567", "-0.125", "-0.130 to -0.069", "correlation", "trials"):
+            assert cell in shown, (width, cell)
+        stacked.append(not any("-0.125" in line and "-0.130" in line for line in shown.splitlines()))
+        if width >= 60:
+            # Names are broken where their parts meet.
+            words = set(shown.replace("│", " ").replace("┃", " ").split())
+            assert words & {"final_test_main", "final_test_", "final_"}
+            assert words & {"runs/my-factorized-predictions", "predictions", "factorized-predictions"}
+    assert stacked == sorted(stacked, reverse=True)
+    assert (stacked[0], stacked[80 - 44], stacked[-1]) == (True, False, False)
 
 
 def test_checks_are_told_once_and_in_few_lines(
