@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from sensorium_data.errors import (
     TrialError,
     UsageError,
 )
-from sensorium_data.files import IrregularFileError, LocalObjects, Objects, parse_json
+from sensorium_data.files import LocalObjects, Objects, parse_json
 from sensorium_data.ingest import compare_with_archive, verify_session
 from sensorium_data.predictions import verify_predictions, verify_run
 from sensorium_data.progress import Progress
@@ -90,8 +91,7 @@ def verify_path(
     try:
         kind = _recognize(path, store)
     except StoreError as error:
-        if isinstance(error.__cause__, IrregularFileError):
-            # A folder, a link or a pipe in the place of a file: what lies here is damaged.
+        if _is_of_a_file(error, store):
             return [], [error]
         raise
     if kind == "store":
@@ -194,6 +194,12 @@ def _recognize(path: str, store: Store) -> str:
             remedy="check the path",
         ) from error
     return "store"
+
+
+def _is_of_a_file(error: StoreError, store: Store) -> bool:
+    """Whether a file that is there cannot be read, or something else lies in its place: what lies here is damaged."""
+    is_local = isinstance(store.objects, LocalObjects) and isinstance(error.__cause__, OSError)
+    return is_local and str(error.path) != store.url and os.path.lexists(str(error.path))
 
 
 def _read(objects: Objects, key: str) -> bytes | None:

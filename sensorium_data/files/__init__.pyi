@@ -58,6 +58,8 @@ from .object_cache import default_object_cache as default_object_cache
 from .object_failures import describe_failure as describe_failure
 from .objects import Objects as Objects
 from .objects import open_objects as open_objects
+from .objects import upload_confirmed as upload_confirmed
+from .objects import write_confirmed as write_confirmed
 from .objects import write_object as write_object
 from .output_file import OutputFile as OutputFile
 from .output_file import refuse_owned_folder as refuse_owned_folder
@@ -91,3 +93,4 @@ from .stored_object import ObjectStatus as ObjectStatus
 from .stored_object import StoredObject as StoredObject
 from .stored_object import digest_bytes as digest_bytes
 from .stored_object import digest_file as digest_file
+from .stored_object import digest_stream as digest_stream

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING
 
 from sensorium_data.errors import StoreError
 from sensorium_data.files.object_failures import describe_failure, require_key
-from sensorium_data.files.regular_file import IrregularFileError, describe_kind, read_regular, read_regular_into
-from sensorium_data.files.stored_object import ObjectStatus
+from sensorium_data.files.regular_file import (
+    IrregularFileError,
+    describe_kind,
+    open_regular,
+    read_regular,
+    read_regular_into,
+    refuse_broken_link,
+)
+from sensorium_data.files.stored_object import ObjectStatus, digest_stream
 from sensorium_data.machine import share_threads
 
 if TYPE_CHECKING:
@@ -90,6 +97,16 @@ class LocalObjects:
         except OSError as error:
             raise describe_failure("read", str(path), error) from error
 
+    def digest(self, key: str) -> str:
+        path = self._path_to_read(key)
+        try:
+            with open(open_regular(path), "rb") as file:
+                return digest_stream(file)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileNotFoundError(str(path)) from error
+        except OSError as error:
+            raise describe_failure("read", str(path), error) from error
+
     def write(self, key: str, data: bytes | memoryview) -> str | None:
         self._write(key, data, lambda temporary: None)
         return None
@@ -155,7 +172,7 @@ class LocalObjects:
         try:
             status = os.lstat(path)
             if stat.S_ISLNK(status.st_mode):
-                status = os.stat(self._path_to_read(key))
+                status = self._follow(self._path_to_read(key))
             if not stat.S_ISREG(status.st_mode):
                 raise IrregularFileError(path, describe_kind(status.st_mode))
             return status.st_size
@@ -236,6 +253,15 @@ class LocalObjects:
     def _path(self, key: str) -> Path:
         require_key(key, self.url)
         return self.root / key
+
+    @staticmethod
+    def _follow(link: Path) -> os.stat_result:
+        """Return the status of what a link leads to."""
+        try:
+            return os.stat(link)
+        except OSError as error:
+            refuse_broken_link(link, error)
+            raise
 
     def _require_inside(self, place: Path, path: Path) -> None:
         if not _may_lead_out(os.fspath(self._top), os.fspath(place)):

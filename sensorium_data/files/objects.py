@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import fsspec.core
 
+from sensorium_data.errors import StoreError
 from sensorium_data.files.byte_source import RetryPolicy
 from sensorium_data.files.local_objects import LocalObjects
+from sensorium_data.files.remote_failures import is_damage
 from sensorium_data.files.remote_objects import RemoteObjects
-from sensorium_data.files.stored_object import ObjectStatus, StoredObject
+from sensorium_data.files.stored_object import ObjectStatus, StoredObject, digest_bytes
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
 
-__all__ = ["Objects", "open_objects", "write_object"]
+__all__ = ["Objects", "open_objects", "upload_confirmed", "write_confirmed", "write_object"]
+
+# Bytes that a network or a server has damaged are sent again.
+_N_SENDS = 3
 
 
 class Objects(Protocol):
@@ -43,6 +49,9 @@ class Objects(Protocol):
 
     def read(self, key: str) -> bytes:
         """Return the bytes of an object."""
+
+    def digest(self, key: str) -> str:
+        """Return the SHA-256 of an object, whatever its size; raises what :meth:`read` raises."""
 
     def write(self, key: str, data: bytes | memoryview) -> str | None:
         """Write an object; a reader sees it whole or not at all.
@@ -115,3 +124,71 @@ def open_objects(url: str | os.PathLike[str], policy: RetryPolicy | None = None)
 def write_object(objects: Objects, key: str, data: bytes | memoryview) -> StoredObject:
     """Write an object, and return what is known of it."""
     return StoredObject.of(data, objects.write(key, data))
+
+
+def write_confirmed(objects: Objects, key: str, data: bytes) -> None:
+    """Write an object durably; behind a URL, see that these very bytes have arrived.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be written, or other bytes arrive every time; these are deleted.
+    """
+    if isinstance(objects, LocalObjects):
+        objects.write_durably(key, data)
+        return
+    _send(
+        objects, key, lambda: objects.write_durably(key, data) is not None or objects.digest(key) == digest_bytes(data)
+    )
+
+
+def upload_confirmed(objects: RemoteObjects, path: Path, key: str, digest: str) -> None:
+    """Make an object of a local file, and read it once to see that its bytes have arrived.
+
+    Parameters
+    ----------
+    objects : RemoteObjects
+        The root.
+    path : Path
+        The file.
+    key : str
+        The object.
+    digest : str
+        SHA-256 of the file.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be written, or other bytes arrive every time; these are deleted.
+    """
+
+    def send() -> bool:
+        objects.upload(path, key)
+        return _has_digest(objects, key, digest)
+
+    _send(objects, key, send)
+
+
+def _has_digest(objects: Objects, key: str, digest: str) -> bool:
+    try:
+        return objects.digest(key) == digest
+    except StoreError as error:
+        # S3 keeps a checksum of what was sent, and its client compares it with what is read.
+        if not is_damage(error.__cause__):
+            raise
+        return False
+
+
+def _send(objects: Objects, key: str, send: Callable[[], bool]) -> None:
+    """Send an object until what has arrived is what was sent."""
+    for _ in range(_N_SENDS):
+        if send():
+            return
+    # Whoever runs it again would take it for somebody else's.
+    objects.delete(key)
+    raise StoreError(
+        "other bytes arrive than were sent",
+        path=objects.locate(key),
+        found=f"so {_N_SENDS} times",
+        remedy="check the server and the way to it, and run it again",
+    )

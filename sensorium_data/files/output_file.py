@@ -8,9 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sensorium_data.errors import UsageError, describe_os_error
+from sensorium_data.errors import StoreError, UsageError, describe_os_error
 from sensorium_data.files.regular_file import open_regular
+from sensorium_data.files.remote_objects import RemoteObjects
+
+if TYPE_CHECKING:
+    from sensorium_data.files.objects import Objects
 
 __all__ = ["OutputFile", "refuse_owned_folder"]
 
@@ -20,16 +25,37 @@ _MAX_SIZE_BYTES = 2**28
 _LEDGER = "ledger.json"
 
 
-def refuse_owned_folder(folder: Path, what: str) -> None:
+def refuse_owned_folder(folder: Path | RemoteObjects, what: str) -> None:
     """Raise a :class:`UsageError` if a folder belongs to a stored session, predictions or a run, or lies in one."""
-    owner = next((one for one in (folder, *folder.parents) if (one / _LEDGER).is_file()), None)
+    owner: Path | str | None
+    if isinstance(folder, RemoteObjects):
+        owner = next(
+            (url for url in _list_parents(folder.url) if _holds_ledger(RemoteObjects(url, folder.policy))), None
+        )
+    else:
+        owner = next((one for one in (folder, *folder.parents) if (one / _LEDGER).is_file()), None)
     if owner is not None:
         raise UsageError(
             f"{what} cannot be written into a stored session, predictions or a run",
-            path=folder,
+            path=folder.url if isinstance(folder, RemoteObjects) else folder,
             found=f"{owner}, which has a list of what belongs to it",
             remedy="name another folder",
         )
+
+
+def _list_parents(url: str) -> Iterator[str]:
+    """Yield a URL and those of the folders that it lies in, to the bucket or the server."""
+    while url.partition("://")[2]:
+        yield url
+        url = url.rpartition("/")[0]
+
+
+def _holds_ledger(place: RemoteObjects) -> bool:
+    try:
+        return place.size(_LEDGER) is not None
+    except StoreError:
+        # Who may write into a folder need not be allowed to read the one that it lies in.
+        return False
 
 
 @dataclass(frozen=True)
@@ -73,12 +99,7 @@ class OutputFile:
         with self._refuse_unwritable(path):
             target = _follow(path)
             if target.exists() and not self._may_replace(target):
-                raise UsageError(
-                    f"another file lies where {self.what} is to be written",
-                    path=path,
-                    expected=f"an earlier {self.what.removeprefix('the ')} that nobody changed, or nothing",
-                    remedy="choose another name, or move the file",
-                )
+                raise self._not_replaced(path)
             refuse_owned_folder(target.parent, self.what)
             with tempfile.TemporaryFile(dir=target.parent if target.parent.exists() else target.parent.parent):
                 pass
@@ -108,6 +129,28 @@ class OutputFile:
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
+
+    def require_replaceable(self, place: Objects, key: str) -> None:
+        """See that nothing but an earlier file of this kind is replaced by an object that is to be written.
+
+        Raises
+        ------
+        UsageError
+            If something else has the name.
+        StoreError
+            If what has the name cannot be read.
+        """
+        size_bytes = place.size(key)
+        if size_bytes is not None and (size_bytes > _MAX_SIZE_BYTES or not self.is_one(place.read(key))):
+            raise self._not_replaced(place.locate(key))
+
+    def _not_replaced(self, path: str | Path) -> UsageError:
+        return UsageError(
+            f"another file lies where {self.what} is to be written",
+            path=path,
+            expected=f"an earlier {self.what.removeprefix('the ')} that nobody changed, or nothing",
+            remedy="choose another name, or move the file",
+        )
 
     def _may_replace(self, path: Path) -> bool:
         """Whether an earlier file of this kind lies there, as it was written."""

@@ -17,6 +17,7 @@ __all__ = [
     "open_regular",
     "read_regular",
     "read_regular_into",
+    "refuse_broken_link",
 ]
 
 
@@ -40,7 +41,7 @@ def open_regular(path: str | os.PathLike[str]) -> int:
     Raises
     ------
     IrregularFileError
-        If there is a folder, a named pipe, a device or the like.
+        If there is a folder, a named pipe, a device or the like, or a link that leads to nothing.
     OSError
         If it cannot be opened.
     """
@@ -49,14 +50,29 @@ def open_regular(path: str | os.PathLike[str]) -> int:
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise IrregularFileError(path, "a link that leads to itself") from error
+        refuse_broken_link(path, error)
+        raise
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         raise IrregularFileError(path, describe_kind(mode))
     return descriptor
+
+
+def refuse_broken_link(path: str | os.PathLike[str], error: OSError) -> None:
+    """Raise an :class:`IrregularFileError` if a file could not be had because a link leads to itself or to nothing.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    error : OSError
+        Why it could not be had. Where a link leads to nothing, it says that there is no such file.
+    """
+    if error.errno == errno.ELOOP:
+        raise IrregularFileError(path, "a link that leads to itself") from error
+    if error.errno in (errno.ENOENT, errno.ENOTDIR) and os.path.islink(path):
+        raise IrregularFileError(path, "a link that leads to nothing") from error
 
 
 def read_regular(path: str | os.PathLike[str]) -> bytes:

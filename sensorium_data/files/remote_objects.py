@@ -18,7 +18,7 @@ from sensorium_data.errors import StoreError
 from sensorium_data.files.byte_source import RetryPolicy
 from sensorium_data.files.object_failures import describe_failure, require_key
 from sensorium_data.files.remote_failures import is_remote_failure, is_transient, remedy_for, status_of
-from sensorium_data.files.stored_object import ObjectStatus
+from sensorium_data.files.stored_object import ObjectStatus, digest_stream
 from sensorium_data.machine import share_threads
 
 if TYPE_CHECKING:
@@ -112,6 +112,20 @@ class RemoteObjects:
     def read(self, key: str) -> bytes:
         path = self._full(key)
         return self._insist("read", key, lambda: bytes(self._fs.cat_file(path, **self._in_one_request)))
+
+    def digest(self, key: str) -> str:
+        self._fs.invalidate_cache()
+        path = self._full(key)
+
+        def read_all() -> str:
+            try:
+                with self._fs.open(path, "rb") as file:
+                    return digest_stream(file)
+            except (FileExistsError, NotADirectoryError) as error:
+                # A file lies where a folder would have to.
+                raise FileNotFoundError(path) from error
+
+        return self._insist("read", key, read_all)
 
     def write(self, key: str, data: bytes | memoryview) -> str | None:
         # An object store shows an object only when its upload is complete.

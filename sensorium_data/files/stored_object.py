@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
+from io import BufferedIOBase
 from pathlib import Path
 
 from isal import isal_zlib
 
-__all__ = ["ObjectStatus", "StoredObject", "digest_bytes", "digest_file"]
+__all__ = ["ObjectStatus", "StoredObject", "digest_bytes", "digest_file", "digest_stream"]
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -22,7 +23,12 @@ def digest_bytes(data: bytes | memoryview) -> str:
 def digest_file(path: Path) -> str:
     """Return the digest of a file, whatever its size, as :func:`digest_bytes` does."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_stream(file)
+
+
+def digest_stream(file: BufferedIOBase) -> str:
+    """Return the digest of the bytes of an open file up to its end, as :func:`digest_bytes` does."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Every reader of predictions comes through here. What is read is compared with th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sensorium_data.counting import count_things
 from sensorium_data.errors import PredictionsError
 from sensorium_data.files import LocalObjects, Objects, describe_damage, open_objects, parse_json
 from sensorium_data.predictions.content_digest import digest_content, digest_values
-from sensorium_data.predictions.writer import PREDICTIONS_KIND, trial_key
+from sensorium_data.predictions.writer import PREDICTIONS_KIND, TRIALS_PREFIX, trial_key
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import READABLE_SCHEMA_VERSIONS
 from sensorium_data.sessions import Session, find_session
@@ -105,12 +105,8 @@ def find_predictions(
             expected="; ".join(other for _, other in differences),
             remedy="choose another name, or remove them",
         )
-    if ledger is not None and isinstance(objects, LocalObjects):
-        for key, stored in ledger.objects.items():
-            size_bytes = objects.size(key)
-            if size_bytes != stored.size_bytes:
-                damage = f"no {key}" if size_bytes is None else f"{key} of {count_things(size_bytes, 'byte')}"
-                raise _damaged(url, damage, expected=f"an object of {count_things(stored.size_bytes, 'byte')}")
+    if ledger is not None:
+        _require_sizes(url, objects, ledger, ledger.objects)
     return True
 
 
@@ -171,6 +167,10 @@ def open_predictions(url: str, session: str) -> xr.Dataset:
     group = open_objects(url.rstrip("/")).child(found.name)
     store = group.zarr_store()
     if ledger is not None:
+        # Zarr would wait for whoever writes into a named pipe. Of the trials each is named below.
+        trials = f"{found.name}/{TRIALS_PREFIX}"
+        keys = [key for key in ledger.objects if key.startswith(f"{found.name}/") and not key.startswith(trials)]
+        _require_sizes(url, open_objects(url.rstrip("/")), ledger, keys, found)
         store = CheckedStore(store, found.name, ledger.objects, partial(_damaged_object, url, found))
     try:
         # Zarr follows links. Reading refuses those that lead out.
@@ -289,6 +289,19 @@ def _read_root(url: str) -> tuple[dict[str, Any], ObjectLedger | None]:
     if damage is not None:
         raise _damaged_root(url, f"{METADATA_KEY}: {damage}")
     return attributes, ledger
+
+
+def _require_sizes(
+    url: str, objects: Objects, ledger: ObjectLedger, keys: Iterable[str], session: Session | None = None
+) -> None:
+    """Raise if objects are missing or of another size, on a local disk: elsewhere a size takes a request each."""
+    if not isinstance(objects, LocalObjects):
+        return
+    for key in keys:
+        size_bytes, expected = objects.size(key), ledger.objects[key].size_bytes
+        if size_bytes != expected:
+            damage = f"no {key}" if size_bytes is None else f"{key} of {count_things(size_bytes, 'byte')}"
+            raise _damaged(url, damage, expected=f"an object of {count_things(expected, 'byte')}", session=session)
 
 
 def _has_ledger(objects: Objects) -> bool:

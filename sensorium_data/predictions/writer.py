@@ -45,7 +45,7 @@ from sensorium_data.store import (
     parse_tiers,
 )
 
-__all__ = ["PREDICTIONS_KIND", "PredictionsWriter", "ResponseUnits", "trial_key"]
+__all__ = ["PREDICTIONS_KIND", "TRIALS_PREFIX", "PredictionsWriter", "ResponseUnits", "trial_key"]
 
 #: Units of predicted activity: ``standardized`` is the competition's, each response divided by its standard
 #: deviation over trials, frame by frame; ``raw`` is that of the recorded responses.
@@ -55,6 +55,8 @@ ResponseUnits = Literal["standardized", "raw"]
 PREDICTIONS_KIND = "predictions"
 
 _VARIABLE = schema.PREDICTIONS.name
+#: What the keys of all trials' objects begin with, and of no others.
+TRIALS_PREFIX = f"{_VARIABLE}/c/"
 #: The session's coordinates that a predictions store carries along; the last three are its dimensions.
 _COORDINATES = ("tier", "n_frames", "movie", "stimulus", "valid", "trial", "neuron", "time")
 
@@ -413,7 +415,7 @@ class PredictionsWriter:
 
 def trial_key(index: int) -> str:
     """Return the key of the object that holds the trial at a position: the layout puts a trial in one."""
-    return f"{_VARIABLE}/c/{index}/0/0"
+    return f"{TRIALS_PREFIX}{index}/0/0"
 
 
 def _require_absent(objects: LocalObjects | RemoteObjects) -> None:

@@ -19,6 +19,7 @@ from sensorium_data.errors import StoreError, UsageError
 from sensorium_data.files import Objects, describe_damage, read_sealed, seal
 from sensorium_data.schema import MOVIE_GROUP
 from sensorium_data.sessions import is_full_name
+from sensorium_data.store.versions import repair_root
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -151,7 +152,7 @@ class MovieLinks:
                 "the ids of movies across sessions cannot be read",
                 path=objects.locate(LINKS_KEY),
                 found=str(error),
-                remedy="ingest any session into this store again, which writes this file",
+                remedy=repair_root(objects),
             ) from error
 
 

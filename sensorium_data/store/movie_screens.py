@@ -175,19 +175,17 @@ def find_screen_problems(objects: Objects, groups: set[str]) -> dict[str, str]:
     objects : Objects
         The store's root.
     groups : set of str
-        The groups whose screens are looked at where a folder cannot be listed.
+        The groups whose screens are looked at also where the folder does not list them, or cannot be listed.
     """
     if isinstance(objects, LocalObjects):
         folder = objects.root / SCREENS_FOLDER
         if os.path.lexists(folder) and not folder.is_dir():
             return {SCREENS_FOLDER: "not a folder; move what lies there"}
-    listed = objects.child(SCREENS_FOLDER).keys()
-    keys = (
-        [locate_screen(group) for group in sorted(groups)]
-        if listed is None
-        else [f"{SCREENS_FOLDER}/{key}" for key in listed if key.endswith(_ENDING)]
-    )
-    found = {key: _find_problem(objects, key) for key in keys}
+    listed = objects.child(SCREENS_FOLDER).keys() or ()
+    # What has a screen's name and is no file is not listed.
+    keys = {locate_screen(group) for group in groups}
+    keys.update(f"{SCREENS_FOLDER}/{key}" for key in listed if key.endswith(_ENDING))
+    found = {key: _find_problem(objects, key) for key in sorted(keys)}
     return {key: problem for key, problem in found.items() if problem is not None}
 
 

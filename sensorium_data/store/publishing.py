@@ -29,7 +29,7 @@ from sensorium_data.files import (
 )
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import SESSIONS, Session, find_session, is_full_name
-from sensorium_data.store.groups import damaged_object, read_attributes, repair_command
+from sensorium_data.store.groups import damaged_object, read_attributes
 from sensorium_data.store.ledger import LEDGER_KEY
 from sensorium_data.store.movie_screens import delete_damaged_screens
 from sensorium_data.store.template import METADATA_KEY, consolidate
@@ -37,6 +37,7 @@ from sensorium_data.store.versions import (
     VERSIONS_KEY,
     point_to,
     read_versions,
+    repair_root,
     session_name_of,
     write_versions,
 )
@@ -256,13 +257,12 @@ def parse_root(objects: Objects, metadata: bytes | None) -> tuple[Session, ...] 
                 raise ValueError(f"{name!r} is no session's full name")
         return tuple(sorted(map(find_session, listed)))
     except (ValueError, KeyError, TypeError, UnknownNameError) as error:
-        published = list_published(objects)
-        if published:
+        if list_published(objects):
             raise StoreError(
                 "the store's list of its sessions is damaged",
                 path=objects.locate(METADATA_KEY),
                 found=describe_damage(error),
-                remedy=f"`{repair_command(objects, published[0], published[0].name)}` writes it again",
+                remedy=repair_root(objects),
             ) from error
         raise StoreError(
             "no session store here",
@@ -277,7 +277,7 @@ def refuse_other_root(objects: Objects, metadata: bytes | None) -> None:
 
     Metadata that cannot be read say nothing of what they were: that is left to :func:`parse_root`.
     """
-    if isinstance(objects, LocalObjects) and (objects.root / LEDGER_KEY).is_file() and _is_other_kind(objects, "."):
+    if isinstance(objects, LocalObjects) and _is_other_kind(objects, "."):
         raise _no_sessions(objects, "a run or predictions, whose ledger lies there")
     if metadata is None:
         return
@@ -290,12 +290,11 @@ def refuse_other_root(objects: Objects, metadata: bytes | None) -> None:
         return
     sessions = list_ledgered(objects)
     if sessions:
-        first = sessions[0]
         raise StoreError(
             "the list of the store's sessions is something else's",
             path=objects.locate(METADATA_KEY),
             found=f"a Zarr group titled {title!r}, and {count_things(len(sessions), 'session')} beside it",
-            remedy=f"remove this file; then `{repair_command(objects, first, first.name)}` writes it again",
+            remedy=f"remove this file; then {repair_root(objects)}",
         )
     if session is not None:
         raise StoreError(
@@ -336,9 +335,10 @@ def list_published(objects: Objects) -> tuple[Session, ...] | None:
 
 
 def _is_group(objects: LocalObjects, session: Session, folder: str) -> bool:
-    # A group whose metadata were lost is damaged, and not gone. The user's own Zarr groups have no ledger.
-    is_ledgered = (objects.root / folder / LEDGER_KEY).is_file() and not _is_other_kind(objects, folder)
-    return is_ledgered or (session.is_described and (objects.root / folder / METADATA_KEY).is_file())
+    # A group whose metadata were lost, or whose ledger is no file, is damaged, and not gone. The user's own Zarr groups
+    # have no ledger.
+    is_ledgered = os.path.lexists(objects.root / folder / LEDGER_KEY) and not _is_other_kind(objects, folder)
+    return is_ledgered or (session.is_described and os.path.lexists(objects.root / folder / METADATA_KEY))
 
 
 def _no_sessions(objects: Objects, found: str) -> StoreError:
@@ -355,7 +355,7 @@ def list_ledgered(objects: Objects) -> list[Session]:
         find_session(session_name_of(folder))
         for folder in objects.folders() or ()
         if is_full_name(session_name_of(folder))
-        and (objects.root / folder / LEDGER_KEY).is_file()
+        and os.path.lexists(objects.root / folder / LEDGER_KEY)
         and not _is_other_kind(objects, folder)
     ]
 

@@ -146,7 +146,13 @@ class Store:
     @property
     def lacks_versions_file(self) -> bool:
         """Whether the file that says which versions are current was lost; the root's metadata say it then."""
-        return bool(self.versions) and not self.objects.exists(VERSIONS_KEY)
+        if not self.versions:
+            return False
+        try:
+            return not self.objects.exists(VERSIONS_KEY)
+        except StoreError:
+            # Something else lies there, which whoever has recovered the versions was told.
+            return False
 
     @property
     def links(self) -> MovieLinks:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from sensorium_data.commands import quote_command
 from sensorium_data.errors import StoreError
-from sensorium_data.files import Objects
+from sensorium_data.files import LocalObjects, Objects
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 from sensorium_data.store.groups import ingest_command, read_ledger, repair_command
@@ -87,6 +87,11 @@ def find_object_problems(
             data = group.read(key)
         except FileNotFoundError:
             return "missing"
+        except StoreError as error:
+            # A server that is away says nothing of the object.
+            if not isinstance(group, LocalObjects):
+                raise
+            return f"{error.problem}: found {error.found}"
         return ledger.objects[key].find_difference(data)
 
     problems: dict[str, str] = {}
@@ -226,7 +231,12 @@ def verify_root(store: Store) -> VerificationReport:
         problems += [f"{VERSIONS_KEY}: names {name}, which is not in the store" for name in unknown]
     except StoreError as error:
         problems.append(f"{VERSIONS_KEY}: {error}")
-    problems += [f"{LINKS_KEY}: {problem}" for problem in _find_link_problems(store)]
+    is_in_the_way = False
+    try:
+        problems += [f"{LINKS_KEY}: {problem}" for problem in _find_link_problems(store)]
+    except StoreError as error:
+        problems.append(f"{LINKS_KEY}: {error.problem}: found {error.found}")
+        is_in_the_way = isinstance(error.__cause__, OSError)
     screens = find_screen_problems(store.objects, {_group_of(store, session) for session in store.sessions})
     problems += [f"{key}: {problem}" for key, problem in screens.items()]
     overlooked = find_newer_groups(store.objects, store.sessions, store.versions)
@@ -251,6 +261,8 @@ def verify_root(store: Store) -> VerificationReport:
     remedy = f"{' and '.join(commands)} {'write' if lost[1:] else 'writes'} these files again"
     if not commands:
         remedy = "ingest into it"
+    if is_in_the_way:
+        remedy = f"see that {LINKS_KEY} can be read, or remove what lies in its place; then {remedy}"
     if overlooked:
         taken_up = " and ".join(f"`{ingest_command(store.objects, *one)}`" for one in overlooked)
         remedy = f"{taken_up} takes up the newer version, if its archive is still there; then {remedy}"
@@ -258,11 +270,7 @@ def verify_root(store: Store) -> VerificationReport:
 
 
 def _find_link_problems(store: Store) -> Iterator[str]:
-    try:
-        links = store.links
-    except StoreError as error:
-        yield str(error)
-        return
+    links = store.links
     if len(store.sessions) < 2:
         # There is nothing to compare a session's movies with.
         return

@@ -9,12 +9,14 @@ session does. The root's metadata are written afterwards and name the groups too
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 
 from sensorium_data.errors import StoreError
 from sensorium_data.files import Objects, parse_json, read_sealed, seal
-from sensorium_data.sessions import Session, is_full_name
+from sensorium_data.sessions import Session, find_session, is_full_name
+from sensorium_data.store.groups import repair_command
 from sensorium_data.store.template import METADATA_KEY
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "point_to",
     "read_root_versions",
     "read_versions",
+    "repair_root",
     "repair_versions",
     "session_name_of",
     "version_number",
@@ -77,9 +80,29 @@ def read_versions(objects: Objects, read_root: Callable[[], bytes | None] | None
             "the store is damaged",
             path=objects.locate(VERSIONS_KEY),
             found=f"unreadable versions ({error})",
-            remedy="delete this file, and ingest again: the store then finds its versions again",
+            remedy=f"{'remove this file; then ' if _names_others(objects) else ''}{repair_root(objects)}",
         ) from error
     return dict(versions)
+
+
+def repair_root(objects: Objects) -> str:
+    """Return what writes a store's own files again, as a clause with the whole command: any session's repair does.
+
+    Parameters
+    ----------
+    objects : Objects
+        The store's root.
+    """
+    folders = objects.folders()
+    if folders is None:
+        return "`sensorium ingest SESSION --store STORE --repair` of any session, where the store lies, writes it again"
+    groups = [folder for folder in folders if is_full_name(session_name_of(folder))]
+    # Of a session's versions the newest: the first ones may have been deleted.
+    for group in sorted(groups, key=lambda group: (find_session(session_name_of(group)), -version_number(group))):
+        with contextlib.suppress(StoreError):
+            if objects.exists(f"{group}/{METADATA_KEY}"):
+                return f"`{repair_command(objects, find_session(session_name_of(group)), group)}` writes it again"
+    return "remove it, or put the sessions' folders back: there is no session that it could be of"
 
 
 def read_root_versions(objects: Objects, read_root: Callable[[], bytes | None]) -> dict[str, str]:

@@ -13,9 +13,9 @@ from sensorium_data.files import (
     Objects,
     describe_damage,
     digest_bytes,
-    digest_file,
     open_objects,
     parse_json,
+    write_confirmed,
 )
 from sensorium_data.frames import zip_members
 from sensorium_data.progress import Progress, ignore_progress
@@ -50,7 +50,7 @@ def update_manifest(place: Objects, stem: str, zips: Sequence[Mapping[str, Any]]
         The ``path`` and the ``sha256`` of each zip.
     """
     if not holds_manifest(place, stem, zips):
-        place.write(_manifest_name(stem), _encode(place, stem, zips))
+        write_confirmed(place, _manifest_name(stem), _encode(place, stem, zips))
 
 
 def holds_manifest(place: Objects, stem: str, zips: Sequence[Mapping[str, Any]]) -> bool:
@@ -143,14 +143,17 @@ def verify_submission(url: str, *, progress: Progress = ignore_progress) -> Veri
         )
     size_bytes = 0
     for n_done, (key, digest) in enumerate(digests.items(), start=1):
-        size = place.size(key)
-        if size is None:
-            problems.append(f"{key}: missing")
-        else:
-            size_bytes += size
-            found = digest_file(place.root / key) if isinstance(place, LocalObjects) else digest_bytes(place.read(key))
-            if found != digest:
+        try:
+            size_bytes += place.size(key) or 0
+            if place.digest(key) != digest:
                 problems.append(f"{key}: the digest of its bytes differs")
+        except FileNotFoundError:
+            problems.append(f"{key}: missing")
+        except StoreError as error:
+            # A server that is away says nothing of the file.
+            if not isinstance(place, LocalObjects):
+                raise
+            problems.append(f"{key}: {error.problem}: found {error.found}")
         progress("verify the submission", n_done, len(digests), n_bytes=size_bytes)
     return VerificationReport("", "sha256", len(digests), size_bytes, tuple(problems), _REMEDY)
 

@@ -101,7 +101,7 @@ VERSIONS: dict[str, object] = {
 @pytest.mark.parametrize("content", VERSIONS.values(), ids=VERSIONS.keys())
 def test_versions_name_versions_of_the_session_alone(content: object, lab: Path) -> None:
     (lab / "store/versions.json").write_text(json.dumps(content))
-    with pytest.raises(StoreError, match=r"store/versions\.json: the store is damaged.*delete this file"):
+    with pytest.raises(StoreError, match=r"store/versions\.json: the store is damaged.*`sensorium ingest .*--repair`"):
         open_session(lab / "store", NAME)
 
 

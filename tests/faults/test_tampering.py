@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
+import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from fixtures.command_line import run_command
 from fixtures.predicted_sessions import PredictedSessions
 from fixtures.session_stores import write_group
 from fixtures.stores import read_files
@@ -19,6 +24,7 @@ from fixtures.tiny_training import tiny_config
 from flows.cli.verification import verify_path
 from models.training import train
 from sensorium_data.errors import PredictionsError, StoreError
+from sensorium_data.files import LocalObjects, write_object
 from sensorium_data.ingest import convert_session, verify_session
 from sensorium_data.movies import link_movies
 from sensorium_data.predictions import (
@@ -30,7 +36,7 @@ from sensorium_data.predictions import (
 from sensorium_data.progress import ignore_progress
 from sensorium_data.scoring import compare_predictions, score_predictions
 from sensorium_data.sessions import find_session
-from sensorium_data.store import ObjectLedger, describe_store, open_session, open_store, verify_root
+from sensorium_data.store import LEDGER_KEY, ObjectLedger, describe_store, open_session, open_store, verify_root
 from sensorium_data.submission import write_submission
 from sensorium_data.testing.recordings import make_recording
 
@@ -440,13 +446,27 @@ def test_a_session_with_changed_attributes_is_repaired(name: str, value: object,
     assert find_problems(store) == []
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", "{"])
-def test_versions_that_cannot_be_read_are_repaired(content: str, sound: Path, tmp_path: Path) -> None:
-    store = shutil.copytree(sound, tmp_path / "store")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(("versions.json", content) for content in ("", "{}", "[]", "{", json.dumps({F.name: "../thesis"}))),
+        *(("movies.json", content) for content in ("", "{}")),
+    ],
+)
+def test_a_damaged_file_of_the_store_is_told_with_the_command_that_writes_it_again(
+    name: str, content: str, sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = shutil.copytree(sound, tmp_path / "my store")
     before = read_files(store)
-    (store / "versions.json").write_text(content)
+    (store / name).write_text(content)
+    with pytest.raises(StoreError, match=rf"store/{name}: ") as told:
+        open_session(str(store), "F")
     assert find_problems(store)
-    convert_session(A, str(store), source=str(sound.parent / "archives"), repairs=True)
+    (command,) = re.findall("`sensorium (.+)`", str(told.value))
+    if "thesis" in content:
+        assert "; remove this file; then `" in str(told.value)
+        (store / name).unlink()
+    assert run_command(capsys, *shlex.split(command)).status == 0
     assert read_files(store) == before
 
 
@@ -530,10 +550,10 @@ def test_sessions_are_verified_where_the_versions_cannot_be_read(sound: Path, tm
     reports, failures = verify_path(str(store), (), source=None, jobs=1, progress=ignore_progress)
     assert [report.session for report in reports] == ["", A.name, F.name]
     assert [len(report.problems) for report in reports] == [0, 0, 1]
-    assert [str(failure) for failure in failures] == [
-        f"{store}/versions.json: the store is damaged: found unreadable versions (invalid JSON in line 1); "
-        "delete this file, and ingest again: the store then finds its versions again"
-    ]
+    (failure,) = map(str, failures)
+    assert failure.startswith(
+        f"{store}/versions.json: the store is damaged: found unreadable versions (invalid JSON in line 1); `sensorium"
+    )
 
 
 def test_a_current_version_that_is_lost_is_told_as_such(sound: Path, tmp_path: Path) -> None:
@@ -546,21 +566,102 @@ def test_a_current_version_that_is_lost_is_told_as_such(sound: Path, tmp_path: P
         link_movies(str(store))
 
 
-@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
-@pytest.mark.parametrize("name", ["zarr.json", "ledger.json"])
+@pytest.fixture(scope="module")
+def kept(predicted: PredictedSessions, sound: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder of each kind that is verified."""
+    root = tmp_path_factory.mktemp("kept")
+    write_submission(str(predicted.root / "sound"), predicted.store, track="bonus", out=str(root / "submission"))
+    run = LocalObjects(root / "run")
+    files = {name: write_object(run, name, b"{}") for name in ("model.json", "data.json", "model.safetensors")}
+    run.write(LEDGER_KEY, ObjectLedger(files).write("run"))
+    return {"store": sound, "predictions": predicted.root / "sound", "run": run.root, "submission": root / "submission"}
+
+
+@contextlib.contextmanager
+def put_in_the_place_of(path: Path, kind: str, elsewhere: Path) -> Iterator[None]:
+    if kind == "an unreadable file":
+        open_file = os.open
+
+        def refuse(name: str | os.PathLike[str], *arguments: Any, **options: Any) -> int:
+            if os.fspath(name) == str(path):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return open_file(name, *arguments, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "open", refuse)
+            yield
+        return
+    path.rename(elsewhere)
+    match kind:
+        case "a link that leads to itself":
+            path.symlink_to(path.name)
+        case "a link that leads to nothing":
+            path.symlink_to("nothing")
+        case "a link leads out":
+            path.symlink_to(elsewhere)
+        case "a folder":
+            path.mkdir()
+        case "a named pipe":
+            os.mkfifo(path)
+    yield
+    (path.rmdir if kind == "a folder" else path.unlink)()
+    elsewhere.rename(path)
+
+
+KINDS = {
+    "a link that leads to itself": "found a link that leads to itself, not a file",
+    "a link that leads to nothing": "found a link that leads to nothing, not a file",
+    "a link leads out": "a link leads out of the folder",
+    "a folder": "found a folder, not a file",
+    "a named pipe": "found a named pipe, not a file",
+    "an unreadable file": "found Permission denied",
+}
+
+
+PLACES = (
+    *(("store", name) for name in ("versions.json", "zarr.json", "movies.json", f"{A.name}/ledger.json")),
+    *(("predictions", name) for name in ("zarr.json", "ledger.json", f"{F.name}/trial/c/0")),
+    *(("run", name) for name in ("ledger.json", "model.json", "data.json")),
+    *(("submission", f"submission_bonus{name}") for name in (".json", ".sha256", ".md", "_live.zip")),
+)
+ONE_KIND, *OTHER_KINDS = KINDS
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "kinds"),
+    [
+        *((*place, [ONE_KIND]) for place in PLACES),
+        (*PLACES[0], OTHER_KINDS),
+        *(pytest.param(*place, OTHER_KINDS, marks=pytest.mark.slow) for place in PLACES[1:]),
+    ],
+)
 def test_what_is_no_file_in_the_place_of_one_is_damage(
-    kind: str, name: str, predicted: PredictedSessions, tmp_path: Path
+    what: str,
+    name: str,
+    kinds: list[str],
+    kept: dict[str, Path],
+    predicted: PredictedSessions,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    place = shutil.copytree(predicted.root / "sound", tmp_path / "sound")
-    (place / name).rename(tmp_path / name)
-    if kind == "pipe":
-        os.mkfifo(place / name)
-    elif kind == "folder":
-        (place / name).mkdir()
-    else:
-        (place / name).symlink_to(tmp_path / name)
-    (problem,) = find_problems(place)
-    assert f"{place}/{name}: " in problem
+    place = shutil.copytree(kept[what], tmp_path / what)
+    store, submit = ("--store", predicted.store), ("submit", kept["predictions"], "--track", "bonus")
+    # A run is read with torch alone; the tests of models do it.
+    readers: dict[str, tuple[object, ...]] = {
+        "store": ("inspect", place),
+        "predictions": ("submit", place, *store, "--track", "bonus", "--out", tmp_path / "out"),
+        "submission": (*submit, *store, "--out", place),
+    }
+    for kind in kinds:
+        words = KINDS[kind]
+        with put_in_the_place_of(place / name, kind, tmp_path / "elsewhere"):
+            verified = run_command(capsys, "verify", place)
+            assert (verified.status, verified.err.count(words)) == (1, 1), verified.err
+            (line,) = (line for line in verified.err.splitlines() if words in line)
+            assert name in line
+            if what in readers and kind != "an unreadable file":
+                run_command(capsys, *readers[what]).assert_refused(name)
+    assert read_files(place) == read_files(kept[what])
 
 
 def test_foreign_files_are_to_be_moved_and_nothing_is_to_be_removed(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ def test_what_is_written_is_read_sized_and_listed(objects: Objects) -> None:
     objects.write("a", b"4567")
     assert objects.read("b/c/0") == b"123"
     assert (objects.size("a"), objects.exists("a")) == (4, True)
+    assert objects.digest("a") == hashlib.sha256(b"4567").hexdigest()
     assert objects.keys() == ["a", "b/c/0"]
     assert objects.child("b").read("c/0") == b"123"
     assert objects.child("b").keys() == ["c/0"]
@@ -48,8 +50,9 @@ def test_sizes_and_times_are_listed(objects: Objects) -> None:
 def test_what_is_not_there_is_said_so(objects: Objects) -> None:
     objects.write("a", b"1")
     for key in ("b", "a/b"):
-        with pytest.raises(FileNotFoundError):
-            objects.read(key)
+        for read in (objects.read, objects.digest):
+            with pytest.raises(FileNotFoundError):
+                read(key)
         assert objects.size(key) is None
         assert not objects.exists(key)
         objects.delete("b")
@@ -137,6 +140,37 @@ def test_a_link_on_the_way_is_followed_as_far_as_it_stays_inside(
         with pytest.raises(StoreError, match="a link leads out of the folder"):
             objects.delete(key)
     assert target.joinpath(*parts[depth:]).read_bytes() == b"there"
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("link", "cannot be read: found a link that leads to itself, not a file; put the file there, or remove"),
+        ("nothing", "cannot be read: found a link that leads to nothing, not a file"),
+        ("../nothing", "a link leads out of the folder: found .*/nothing, expected a place below"),
+        ("folder", "cannot be read: found a folder, not a file"),
+    ],
+)
+def test_a_link_that_leads_to_no_file_is_an_error_and_no_missing_object(
+    target: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "s" / "folder").mkdir(parents=True)
+    (tmp_path / "s" / "link").symlink_to(target)
+    objects = LocalObjects(tmp_path / "s")
+    uses = (
+        objects.read,
+        objects.size,
+        objects.exists,
+        objects.digest,
+        lambda key: objects.read_into(key, memoryview(b"")),
+    )
+    for use in uses:
+        with pytest.raises(StoreError, match=f"link: {words}"):
+            use("link")
+    # What is written replaces the link, and not what it leads to.
+    objects.write("link", b"1")
+    assert objects.read("link") == b"1"
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_a_lock_is_held_by_one_and_dies_with_its_process(tmp_path: Path) -> None:
