@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, BinaryIO, get_args
 
 from sensorium_data.errors import StoreError, UnknownNameError, UsageError, describe_os_error
-from sensorium_data.files import LocalObjects, describe_damage, make_folder, parse_json
+from sensorium_data.files import (
+    LocalObjects,
+    describe_damage,
+    digest_file,
+    digest_stream,
+    make_folder,
+    open_regular,
+    parse_json,
+    read_regular,
+)
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 from sensorium_data.simulation.plan import plan_session
@@ -132,13 +143,14 @@ def simulate(
     Returns
     -------
     SimulationReport
-        A session that the directory holds already is not made again.
+        A session that the directory holds already is not made again. Its archive is read once to see that it is the
+        one that was simulated.
 
     Raises
     ------
     UsageError
         If a number makes no sense, if a session is none of the published ones, or if the directory holds a simulation
-        with other parameters, or an archive of one of the sessions that no simulation wrote.
+        with other parameters, or an archive of one of the sessions that no simulation wrote or that was changed since.
     StoreError
         If the directory cannot be written.
     """
@@ -162,9 +174,9 @@ def simulate(
         "n_statistics_frames": n_statistics_frames,
     }
     record = _read_record(directory, parameters)
-    missing = [session for session in sessions if not _is_whole(directory, session, record)]
-    for session in missing:
+    for session in sessions:
         _refuse_foreign_archive(directory, session, record)
+    missing = [session for session in sessions if not _is_whole(directory, session, record)]
     truth = directory / TRUTH_FOLDER
     for session in missing:
         path = _archive_path(directory, session)
@@ -185,7 +197,7 @@ def simulate(
                 progress=progress,
             )
             publish_truth_root(truth)
-            record[session.name] = _Row(len(plan.trials), plan.n_neurons, path.stat().st_size)
+            record[session.name] = _Row(len(plan.trials), plan.n_neurons, path.stat().st_size, digest_file(path))
             _write_record(directory, parameters, record)
         except OSError as error:
             raise StoreError(
@@ -235,6 +247,8 @@ class _Row:
     n_trials: int
     n_neurons: int
     size_bytes: int
+    #: SHA-256 of the archive; earlier versions kept none.
+    digest: str = ""
 
 
 #: By session name; None for a session that was begun.
@@ -245,16 +259,16 @@ def _read_record(directory: Path, parameters: Mapping[str, Any]) -> _Record:
     """Return what the directory holds of a simulation with these parameters."""
     path = directory / RECORD_NAME
     try:
-        stored = parse_json(path.read_bytes())
+        stored = parse_json(read_regular(path))
         found = dict(stored["parameters"])
         record = {name: None if row is None else _Row(**row) for name, row in stored["sessions"].items()}
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             "the record of a simulation cannot be read",
             path=path,
-            found=describe_damage(error),
+            found=describe_os_error(error) if isinstance(error, OSError) else describe_damage(error),
             remedy="choose another directory",
         ) from error
     differing = [name for name in parameters if found.get(name) != parameters[name]]
@@ -287,18 +301,51 @@ def _archive_path(directory: Path, session: Session) -> Path:
 
 
 def _is_whole(directory: Path, session: Session, record: _Record) -> bool:
-    row, archive = record.get(session.name), _archive_path(directory, session)
     truth = directory / TRUTH_FOLDER / session.name / METADATA_KEY
-    return row is not None and archive.is_file() and archive.stat().st_size == row.size_bytes and truth.is_file()
+    return record.get(session.name) is not None and _archive_path(directory, session).is_file() and truth.is_file()
 
 
 def _refuse_foreign_archive(directory: Path, session: Session, record: _Record) -> None:
-    """Raise where the session's archive is there and no simulation wrote it: it may be the recording."""
+    """Raise where what has the archive's name is not what a simulation wrote there: it may be the recording."""
     archive = _archive_path(directory, session)
-    if session.name not in record and archive.exists():
+    try:
+        with open(open_regular(archive), "rb") as file:
+            row = record.get(session.name)
+            size_bytes = os.fstat(file.fileno()).st_size
+            if row is None:
+                is_own = session.name in record and _says_simulated(file, session)
+            else:
+                is_own = size_bytes == row.size_bytes and row.digest in ("", digest_stream(file))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
         raise UsageError(
-            "an archive that no simulation wrote", session=session, path=archive, remedy="choose another directory"
+            "the archive cannot be read",
+            session=session,
+            path=archive,
+            found=describe_os_error(error),
+            remedy="move it, or choose another directory",
+        ) from error
+    if not is_own:
+        raise UsageError(
+            "an archive that no simulation wrote" if row is None else "the archive was changed since it was simulated",
+            session=session,
+            path=archive,
+            found=None if row is None or size_bytes == row.size_bytes else f"{size_bytes:,} bytes",
+            expected=None if row is None else f"{row.size_bytes:,} bytes with the digest in {RECORD_NAME}",
+            remedy="choose another directory"
+            if row is None
+            else "move it to have it made anew, or choose another directory",
         )
+
+
+def _says_simulated(file: BinaryIO, session: Session) -> bool:
+    """Whether an archive says that it is simulated: a simulation that was killed may have finished it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return bool(parse_json(archive.read(f"{session.name}/config.json"))["simulated"])
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _report_session(directory: Path, session: Session, row: _Row) -> SimulatedSession:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -410,7 +411,7 @@ def test_a_simulation_of_another_version_needs_another_directory(tmp_path: Path)
         simulate_small(tmp_path)
 
 
-def test_sessions_are_added_and_damaged_ones_made_again(tmp_path: Path) -> None:
+def test_sessions_are_added_and_lost_ones_made_again(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     simulate_small(tmp_path)
     report = simulate_small(
@@ -422,7 +423,7 @@ def test_sessions_are_added_and_damaged_ones_made_again(tmp_path: Path) -> None:
     assert told == [("simulate A", n, 8) for n in range(1, 9)] + [("summarize A", n, 4) for n in range(1, 5)]
     archive = tmp_path / f"{find_session('F').name}.zip"
     whole = digest(archive)
-    archive.write_bytes(archive.read_bytes()[:1000])
+    archive.unlink()
     assert simulate_small(tmp_path).status == "simulated"
     assert digest(archive) == whole
     assert open_truth(tmp_path, "A").sizes == open_truth(tmp_path, "F").sizes
@@ -460,6 +461,55 @@ def test_an_archive_put_beside_a_simulation_is_left_alone(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="no simulation wrote"):
         simulate_small(tmp_path, sessions=find_sessions(["A", "F"]))
     assert path.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("kind", ["cut", "a bit", "another archive", "pipe", "link", "folder"])
+def test_an_archive_that_was_changed_since_is_told_and_left_alone(kind: str, small: Path, tmp_path: Path) -> None:
+    directory = shutil.copytree(small, tmp_path / "small")
+    archive = directory / f"{find_session('F').name}.zip"
+    whole = archive.read_bytes()
+    archive.unlink()
+    match kind:
+        case "cut":
+            archive.write_bytes(whole[:1000])
+        case "a bit":
+            archive.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
+        case "another archive":
+            archive.write_bytes(b"a recording")
+        case "pipe":
+            os.mkfifo(archive)
+        case "link":
+            archive.symlink_to(archive)
+        case "folder":
+            archive.mkdir()
+    before = archive.lstat()
+    told = "cannot be read: found a " if kind in ("pipe", "link", "folder") else "was changed since it was simulated"
+    with pytest.raises(UsageError, match=rf"{archive}: the archive {told}.*; move it"):
+        simulate_small(directory)
+    assert archive.lstat() == before
+    (archive.rmdir if kind == "folder" else archive.unlink)()
+    assert simulate_small(directory).status == "simulated"
+    assert archive.read_bytes() == whole
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_an_archive_of_a_killed_simulation_is_made_anew_and_another_is_left_alone(
+    is_own: bool, small: Path, tmp_path: Path
+) -> None:
+    directory = shutil.copytree(small, tmp_path / "small")
+    archive = directory / f"{find_session('F').name}.zip"
+    whole = archive.read_bytes()
+    record = json.loads((directory / "simulation.json").read_text())
+    record["sessions"] = dict.fromkeys(record["sessions"])
+    (directory / "simulation.json").write_text(json.dumps(record))
+    if is_own:
+        assert simulate_small(directory).status == "simulated"
+        assert archive.read_bytes() == whole
+    else:
+        archive.write_bytes(b"a recording")
+        with pytest.raises(UsageError, match="an archive that no simulation wrote; choose another directory"):
+            simulate_small(directory)
+        assert archive.read_bytes() == b"a recording"
 
 
 def test_a_directory_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path) -> None:
