@@ -13,7 +13,6 @@ from cyclopts import Parameter
 
 from flows.cli.options import (
     EXIT_DONE,
-    LOCAL_ONLY,
     DeviceName,
     FramesName,
     JobsOption,
@@ -37,7 +36,7 @@ def benchmark(
     *entry: Annotated[str, Parameter(help="Training runs, which are predicted first, and predictions stores.")],
     store: StoreOption,
     out: Annotated[
-        str, LOCAL_ONLY, Parameter(help="Folder for benchmark.html, benchmark.json, and the predictions of runs.")
+        str, Parameter(help="Folder or URL for benchmark.html, benchmark.json, and the predictions of runs.")
     ] = "benchmark",
     frames: Annotated[
         FramesName, Parameter(help="Which frames of a trial are scored; official: all but the first 50.")

@@ -17,10 +17,13 @@ from sensorium_data.files import (
     LocalObjects,
     Objects,
     OutputFile,
+    RemoteObjects,
     has_own_seal,
     read_sealed,
+    refuse_owned_folder,
     seal_end,
     seal_text,
+    write_confirmed,
 )
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.scoring.benchmark import TIERS, BenchmarkReport
@@ -90,6 +93,8 @@ class ClassChart:
 def write_benchmark(report: BenchmarkReport, folder: Objects) -> str:
     """Write ``benchmark.html`` and ``benchmark.json`` into a folder, each whole or not at all; return the page's path.
 
+    Behind a URL both are compared with what has arrived.
+
     Raises
     ------
     UsageError
@@ -99,20 +104,26 @@ def write_benchmark(report: BenchmarkReport, folder: Objects) -> str:
     """
     require_benchmark_writable(folder)
     document = report.to_json().replace("{", '{\n  "digest": "",', 1)
-    folder.write("benchmark.json", seal_text(f"{document}\n"))
-    folder.write("benchmark.html", seal_end(render_benchmark(report)).encode())
+    write_confirmed(folder, "benchmark.json", seal_text(f"{document}\n"))
+    write_confirmed(folder, "benchmark.html", seal_end(render_benchmark(report)).encode())
     return folder.locate("benchmark.html")
 
 
 def require_benchmark_writable(folder: Objects) -> None:
-    """See that nothing but an earlier benchmark is replaced in a folder of this machine, before the work.
+    """See that nothing but an earlier benchmark is replaced in a folder, before the work.
 
     Raises
     ------
     UsageError
         If another file has the name of one that is written, or no file can be made there.
+    StoreError
+        If what has the name cannot be read behind a URL.
     """
-    if isinstance(folder, LocalObjects) and folder.root.exists():
+    if isinstance(folder, RemoteObjects):
+        refuse_owned_folder(folder, "the benchmark's page")
+        for name, kind in _FILES.items():
+            kind.require_replaceable(folder, name)
+    elif isinstance(folder, LocalObjects) and folder.root.exists():
         for name, kind in _FILES.items():
             kind.require_writable(folder.root / name)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sensorium_data.errors import SubmissionError
-from sensorium_data.files import LocalObjects, Objects, describe_damage, digest_file, read_sealed, seal_text
+from sensorium_data.files import Objects, describe_damage, digest_file, read_sealed, seal_text
 from sensorium_data.submission.findings import ValidationReport
 from sensorium_data.visible_text import make_lines_visible
 
@@ -47,7 +47,7 @@ def read_record(
     return record
 
 
-def read_own_digests(place: LocalObjects, name: str, keys: Set[str]) -> tuple[dict[str, set[str]], bool] | None:
+def read_own_digests(place: Objects, name: str, keys: Set[str]) -> tuple[dict[str, set[str]], bool] | None:
     """Return the digests of the zips that a record says were written here, by name, and whether it is sealed.
 
     They are those of the zips that it describes, and of those that were there before: a killed writer may have left
@@ -88,9 +88,8 @@ def describe_file(path: Path, name: str) -> dict[str, Any]:
 
 
 def holds_files(place: Objects, files: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether files are as a record has them; behind a URL their sizes are compared alone."""
+    """Whether files are as a record has them; they are read once."""
     return all(
-        place.size(file["path"]) == file["size_bytes"]
-        and (not isinstance(place, LocalObjects) or digest_file(place.root / file["path"]) == file["sha256"])
+        place.size(file["path"]) == file["size_bytes"] and place.digest(file["path"]) == file["sha256"]
         for file in files
     )

@@ -21,6 +21,8 @@ from sensorium_data.files import (
     open_objects,
     refuse_owned_folder,
     temporary_of,
+    upload_confirmed,
+    write_confirmed,
 )
 from sensorium_data.frames import MEMBER_NAMES, FloatType, FramesProfile, parse_float_type, parse_frames_profile
 from sensorium_data.predictions import RunRecord, find_runs
@@ -162,7 +164,8 @@ def write_submission(
         One for each predictions store, of any sum; by default equal.
     out : str
         Folder for the zips, made if it does not exist, or any fsspec URL: they are written and validated in the
-        temporary folder then, and sent. Zips behind a URL are known by their sizes, and not read again.
+        temporary folder then, and sent. What is sent is read once to see that its bytes have arrived, and zips that are
+        there are read once to see that they are the ones.
     runs : path, optional
         Folder or URL of the training runs, whose recipes and versions the model card quotes.
     progress : Progress
@@ -172,7 +175,7 @@ def write_submission(
     ------
     SubmissionError
         If a zip would be too large to upload or for the disk, cannot be written, or does not pass the validator, or if
-        a file of its name is there that was not written by this function. Behind a URL that is not looked at.
+        a file of its name is there that was not written by this function.
     PredictionsError
         If a tier or a scored session of the store was not predicted, or a frame that is needed.
     StoreError
@@ -236,18 +239,22 @@ def write_submission(
 def _write_remotely(
     place: RemoteObjects, plan: SubmissionPlan, store: Store, known_runs: Mapping[str, RunRecord], progress: Progress
 ) -> SubmissionReport:
-    """Do what :func:`write_submission` does where nothing can be renamed: the record, sent last, makes it whole."""
+    """Do what :func:`write_submission` does where nothing can be renamed or locked; what is sent is read once there."""
     record = _read_done(place, plan)
     status = "already done" if record is not None else "written"
     if record is None:
+        refuse_owned_folder(place, "a submission")
+        replaced = _refuse_foreign(place, plan)
         with tempfile.TemporaryDirectory(prefix="sensorium-submission-") as temporary:
             folder = Path(temporary)
             _require_room(folder, plan)
-            record = _write(folder, plan, store, progress, {})
-            place.delete(_record_name(plan))
-            for name in (*plan.zips, _record_name(plan)):
-                place.upload(folder / name, name)
-    card = _update_card(place, plan, write_card(record, known_runs).encode())
+            record = _write(folder, plan, store, progress, replaced)
+            # The record first, so that a rerun knows the zips of a killed one.
+            for name in (_record_name(plan), *plan.zips):
+                upload_confirmed(place, folder / name, name, digest_file(folder / name))
+    text = write_card(record, known_runs).encode()
+    _refuse_foreign_card(place, plan, text)
+    card = _update_card(place, plan, text)
     update_manifest(place, plan.track, record["files"])
     return _report(place, plan, status, record, card)
 
@@ -332,7 +339,7 @@ def _write(
     return record
 
 
-def _refuse_foreign(place: LocalObjects, plan: SubmissionPlan) -> dict[str, str]:
+def _refuse_foreign(place: Objects, plan: SubmissionPlan) -> dict[str, str]:
     """Refuse to replace files that no submission there wrote, or that were changed since.
 
     Returns
@@ -346,8 +353,8 @@ def _refuse_foreign(place: LocalObjects, plan: SubmissionPlan) -> dict[str, str]
         raise _not_replaced(place, _record_name(plan), "the record is not the one that was written here")
     there: dict[str, str] = {}
     for name in plan.zips:
-        if place.exists(name):
-            digest = digest_file(place.root / name)
+        if place.size(name) is not None:
+            digest = place.digest(name)
             if own is None and not names_record(place, plan.track):
                 raise _not_replaced(place, name, "another file has the name of one of the submission's")
             # Earlier versions' records do not have the zips that a killed writer was to replace.
@@ -356,7 +363,8 @@ def _refuse_foreign(place: LocalObjects, plan: SubmissionPlan) -> dict[str, str]
             if digest not in known:
                 raise _not_replaced(place, name, "the zip is not the one that was written here")
             there[name] = digest
-        if not _may_be_zip(place.root / f"{name}.partial"):
+        # Behind a URL the temporary folder is worked in.
+        if isinstance(place, LocalObjects) and not _may_be_zip(place.root / f"{name}.partial"):
             raise _not_replaced(place, f"{name}.partial", "another file has the name of a working file")
     manifest = f"submission_{plan.track}.sha256"
     if not is_manifest(place, plan.track):
@@ -374,7 +382,7 @@ def _may_be_zip(path: Path) -> bool:
         return file.read(len(_ZIP_MAGIC)) in (b"", _ZIP_MAGIC)
 
 
-def _refuse_foreign_card(place: LocalObjects, plan: SubmissionPlan, text: bytes) -> None:
+def _refuse_foreign_card(place: Objects, plan: SubmissionPlan, text: bytes) -> None:
     """Refuse to replace a model card that somebody wrote or edited."""
     name = _card_name(plan)
     if not place.exists(name) or _has_card(place, plan, text):
@@ -389,7 +397,7 @@ def _refuse_foreign_card(place: LocalObjects, plan: SubmissionPlan, text: bytes)
         raise _not_replaced(place, name, "the model card is not the one that was written here")
 
 
-def _not_replaced(place: LocalObjects, name: str, problem: str) -> SubmissionError:
+def _not_replaced(place: Objects, name: str, problem: str) -> SubmissionError:
     return SubmissionError(
         problem,
         path=place.locate(name),
@@ -403,7 +411,7 @@ def _update_card(place: Objects, plan: SubmissionPlan, text: bytes) -> str:
     # Not into the zip: the server expects predictions files alone.
     name = _card_name(plan)
     if not _has_card(place, plan, text):
-        place.write(name, text)
+        write_confirmed(place, name, text)
     return place.locate(name)
 
 

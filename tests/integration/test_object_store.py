@@ -19,7 +19,7 @@ import pytest
 from fixtures.command_line import Outcome, run_command
 from fixtures.lab import COMMAND
 from fixtures.object_store import ObjectStore, run_object_store
-from fixtures.submissions import Recorded, make_zip
+from fixtures.submissions import Predicted, Recorded, make_zip
 from flows.reporting.file_links import FileLinks
 from sensorium_data.errors import StoreError
 from sensorium_data.files import RemoteObjects, RetryPolicy, clean_up, hold_lease, leftovers, open_objects
@@ -267,6 +267,34 @@ def test_submission_files_are_validated_where_they_lie(
     assert run_command(capsys, "validate", url, "--store", recorded.store.url).out == here.out
     missing = run_command(capsys, "validate", f"{s3.url}/sub/other.zip", "--store", recorded.store.url)
     assert_one_line(missing, f"{s3.url}/sub/other.zip", "there is no such file")
+
+
+def test_a_submission_and_a_benchmark_are_written_to_a_url_and_found_sound_there(
+    s3: ObjectStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predicted, url = Predicted(tmp_path), f"{s3.url}/written"
+    base = ("--store", predicted.store, "--out")
+    submit = ("submit", predicted.path, "--track", "main", *base, url)
+    benchmark = ("benchmark", predicted.path, "--resamples", 100, *base, url)
+    # A byte that is damaged on the way is sent again.
+    s3.damages = "submission_main.zip"
+    for command in (submit, benchmark):
+        assert run_command(capsys, *command).status == 0
+    assert s3.damages == ""
+    place = open_objects(url)
+    assert place.keys() == [
+        *("benchmark.html", "benchmark.json"),
+        *(f"submission_main.{ending}" for ending in ("json", "md", "sha256", "zip")),
+    ]
+    assert run_command(capsys, "validate", f"{url}/submission_main.zip", "--store", predicted.store).status == 0
+    assert run_command(capsys, "verify", url).status == 0
+    assert "already done" in run_command(capsys, *submit).out
+    for command, name in ((submit, "submission_main.zip"), (benchmark, "benchmark.html")):
+        sound = place.read(name)
+        edited = sound[:-9] + bytes([sound[-9] ^ 1]) + sound[-8:]
+        place.write(name, edited)
+        assert_one_line(run_command(capsys, *command), f"{url}/{name}", "move")
+        assert place.read(name) == edited
 
 
 @pytest.mark.parametrize(

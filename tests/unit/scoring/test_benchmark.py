@@ -247,25 +247,31 @@ def test_a_chart_for_each_class_with_all_entries_on_one_axis(report: BenchmarkRe
             assert 0 <= dot.x <= chart.width
 
 
-def test_json_beside_the_page_has_the_same_numbers(report: BenchmarkReport, tmp_path: Path) -> None:
-    assert write_benchmark(report, open_objects(str(tmp_path))) == str(tmp_path / "benchmark.html")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["benchmark.html", "benchmark.json"]
-    document = json.loads((tmp_path / "benchmark.json").read_text())
+@pytest.mark.parametrize("place", ["folder", "memory"])
+def test_json_beside_the_page_has_the_same_numbers(place: str, report: BenchmarkReport, tmp_path: Path) -> None:
+    folder = open_objects(str(tmp_path) if place == "folder" else f"memory://{tmp_path}")
+    assert write_benchmark(report, folder) == folder.locate("benchmark.html")
+    assert folder.keys() == ["benchmark.html", "benchmark.json"]
+    assert folder.read("benchmark.html").decode().startswith(render_benchmark(report))
+    document = json.loads(folder.read("benchmark.json"))
     assert [entry["name"] for entry in document["entries"]] == ["mine", "<b>yours</b>"]
     scores = document["entries"][0]["scores"]["sessions"]
     expected = report.entries[0].table.rows["single_trial_correlation"]
     assert np.allclose([row["single_trial_correlation"] for row in scores], expected)
     assert document["frames"] == "official"
     # Once more: an earlier benchmark is replaced, and nothing else.
-    write_benchmark(report, open_objects(str(tmp_path)))
+    write_benchmark(report, folder)
     for name in ("benchmark.html", "benchmark.json"):
-        kept = (tmp_path / name).read_bytes()
+        kept = folder.read(name)
         for mine in (b"mine", kept.replace(b"yours", b"other", 1), kept + b"<p>notes</p>"):
-            (tmp_path / name).write_bytes(mine)
+            folder.write(name, mine)
             with pytest.raises(UsageError, match=f"{name}: another file lies where the benchmark's"):
-                write_benchmark(report, open_objects(str(tmp_path)))
-            assert (tmp_path / name).read_bytes() == mine
-        (tmp_path / name).write_bytes(kept)
+                write_benchmark(report, folder)
+            assert folder.read(name) == mine
+        folder.write(name, kept)
+    folder.write("ledger.json", b"{}")
+    with pytest.raises(UsageError, match="page cannot be written into a stored session, predictions or a run"):
+        write_benchmark(report, folder)
 
 
 def test_simulated_sessions_are_told(recorded: PredictedSessions, tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import fsspec
 import pytest
 
 from fixtures.submissions import Predicted
-from sensorium_data.errors import SensoriumError, StoreError
+from sensorium_data.errors import StoreError, SubmissionError, UsageError
 from sensorium_data.files import RemoteObjects
-from sensorium_data.submission import write_submission
+from sensorium_data.submission import verify_submission, write_submission
 
 URL = "memory://lab/submission"
 
@@ -42,22 +42,80 @@ def test_the_same_files_as_in_a_folder_and_only_once(memory, tmp_path):
     assert {path: memory.modified(path) for path in memory.find("/lab")} == before
 
 
-def test_what_was_not_sent_whole_is_written_again(memory, tmp_path, monkeypatch):
+def write_main(predicted):
+    return write_submission(predicted.path, predicted.store, track="main", out=URL)
+
+
+@pytest.mark.parametrize("killed_at", [".zip", ".md", ".sha256"])
+def test_what_a_killed_writer_left_is_written_again(memory, tmp_path, monkeypatch, killed_at):
     predicted = Predicted(tmp_path)
-    write_submission(predicted.path, predicted.store, track="main", out=URL)
-    expected = contents(memory)
-    memory.pipe_file("/lab/submission/submission_main.zip", b"short")
-    upload = RemoteObjects.upload
+    other = predicted.write("other", first=17)
+    write_submission(other, predicted.store, track="main", out=URL)
+    put = RemoteObjects._put
 
-    def fail(self, path, key):
-        if key.endswith(".json"):
-            raise StoreError("cannot be written", path=self.locate(key), found="no route to host")
+    def fail(self, key, send):
+        if key.endswith(killed_at):
+            raise KeyboardInterrupt
+        return put(self, key, send)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(RemoteObjects, "_put", fail)
+        with pytest.raises(KeyboardInterrupt):
+            write_main(predicted)
+    assert write_main(predicted).status == "written"
+    left = contents(memory)
+    assert verify_submission(URL).passed
+    assert write_main(predicted).status == "already done"
+    memory.store.clear()
+    write_main(predicted)
+    fresh = contents(memory)
+    assert {name: left[name] for name in left if name.endswith(".zip")} == {
+        name: fresh[name] for name in fresh if name.endswith(".zip")
+    }
+
+
+@pytest.mark.parametrize("name", ["submission_main.zip", "submission_main.json", "submission_main.md"])
+@pytest.mark.parametrize("change", ["edited", "another"])
+def test_files_that_were_not_written_there_or_changed_since_are_left_alone(memory, tmp_path, name, change):
+    predicted = Predicted(tmp_path)
+    write_main(predicted)
+    sound = contents(memory)[name]
+    # Of the same size: a server says nothing else of an object.
+    data = bytes([sound[0], sound[1] ^ 1]) + sound[2:] if change == "edited" else b"mine".ljust(len(sound))
+    memory.pipe_file(f"/lab/submission/{name}", data)
+    before = contents(memory)
+    if not name.endswith(".json"):
+        assert [problem.partition(":")[0] for problem in verify_submission(URL).problems] == [name]
+    for predictions in (predicted.path, predicted.write("other", first=17)):
+        with pytest.raises(SubmissionError, match=rf"{URL}/{name}: .*; move it"):
+            write_submission(predictions, predicted.store, track="main", out=URL)
+    assert contents(memory) == before
+
+
+def test_nothing_is_written_into_a_run_or_predictions(memory, tmp_path):
+    predicted = Predicted(tmp_path)
+    memory.pipe_file("/lab/ledger.json", b"{}")
+    with pytest.raises(UsageError, match="memory://lab, which has a list of what belongs to it"):
+        write_main(predicted)
+    assert contents(memory) == {}
+
+
+@pytest.mark.parametrize("n_damages", [1, 3])
+def test_bytes_that_arrive_damaged_are_sent_again(memory, tmp_path, monkeypatch, n_damages):
+    predicted = Predicted(tmp_path)
+    upload, damaged = RemoteObjects.upload, []
+
+    def damage(self, path, key):
         upload(self, path, key)
+        if key.endswith(".zip") and len(damaged) < n_damages:
+            damaged.append(key)
+            full = self.locate(key).removeprefix("memory:/")
+            memory.pipe_file(full, memory.cat_file(full)[::-1])
 
-    with monkeypatch.context() as broken:
-        broken.setattr(RemoteObjects, "upload", fail)
-        with pytest.raises(SensoriumError, match="no route to host"):
-            write_submission(predicted.path, predicted.store, track="main", out=URL)
-    assert "submission_main.json" not in contents(memory)
-    assert write_submission(predicted.path, predicted.store, track="main", out=URL).status == "written"
-    assert contents(memory) == expected
+    monkeypatch.setattr(RemoteObjects, "upload", damage)
+    if n_damages == 3:
+        with pytest.raises(StoreError, match=r"submission_main\.zip: other bytes arrive than were sent: found so 3"):
+            write_main(predicted)
+        assert "submission_main.zip" not in contents(memory)
+    assert write_main(predicted).status == "written"
+    assert verify_submission(URL).passed
