@@ -141,7 +141,7 @@ def _find_results(objects: Objects) -> Iterator[Leftover | Kept]:
         found = next(filter(None, (list(find(objects, name)) for find in of_folders)), [])
         if isinstance(objects, LocalObjects) and not found:
             found = next(filter(None, (list(find(objects, name)) for find in of_files)), [])
-            if (temporary_of(name) or "").endswith(_OUTPUTS) and (objects.root / name).is_file():
+            if not found and (temporary_of(name) or "").endswith(_OUTPUTS):
                 found.append(temporary_file(objects.root / name))
         yield from found
         place = objects.locate(name)

@@ -19,9 +19,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from models.runs.files import CHECKPOINT_FILE
 from models.runs.weights import save_weights
 from sensorium_data.errors import RunError, describe_os_error
-from sensorium_data.files import digest_file, parse_json, read_regular, require_own_folder, sync_path
+from sensorium_data.files import digest_file, parse_json, read_regular, replace_whole, require_own_folder, sync_path
 from sensorium_data.names import find_name_problem
 
 __all__ = ["Checkpoint", "Checkpoints", "Position", "list_checkpoint_files"]
@@ -30,7 +31,6 @@ __all__ = ["Checkpoint", "Checkpoints", "Position", "list_checkpoint_files"]
 FORMAT_VERSION = 1
 
 _NAME = re.compile(r"epoch-\d{5}-step-\d{9}\.json")
-_OWN_NAME = re.compile(r"(epoch-\d{5}-step-\d{9}\.(json|safetensors)|best-epoch-\d{5}\.safetensors)(\.partial)?")
 
 
 class Position(pydantic.BaseModel):
@@ -238,7 +238,7 @@ class Checkpoints:
 
     def _write_tensors(self, tensors: Mapping[str, torch.Tensor], name: str) -> _File:
         path = self._folder / name
-        _publish_file(path, lambda partial: save_weights(tensors, partial))
+        _publish_file(path, lambda temporary: save_weights(tensors, temporary))
         return _File(name=name, sha256=digest_file(path))
 
     def _delete_old(self) -> None:
@@ -260,7 +260,7 @@ class Checkpoints:
 
 def list_checkpoint_files(folder: Path) -> list[Path]:
     """Return the files in a folder of checkpoints that were written as such; whatever else lies there is left alone."""
-    return [path for path in folder.iterdir() if _OWN_NAME.fullmatch(path.name) and not path.is_dir()]
+    return [path for path in folder.iterdir() if CHECKPOINT_FILE.fullmatch(path.name) and not path.is_dir()]
 
 
 class _DamagedError(Exception):
@@ -269,8 +269,7 @@ class _DamagedError(Exception):
 
 def _publish_file(path: Path, write: Callable[[Path], object]) -> None:
     """Have a file written under another name, bring it to the disk, and give it its own."""
-    partial = path.with_name(f"{path.name}.partial")
-    write(partial)
-    sync_path(partial)
-    partial.rename(path)
+    with replace_whole(path) as temporary:
+        write(temporary)
+        sync_path(temporary)
     sync_path(path.parent)

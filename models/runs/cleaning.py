@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-from models.runs.files import CHECKPOINTS_FOLDER, MODEL_FILE, UNFINISHED
+from models.runs.files import CHECKPOINTS_FOLDER, MODEL_FILE, UNFINISHED, UNFINISHED_RUN
 from sensorium_data.files import (
     Kept,
     Leftover,
@@ -15,6 +15,7 @@ from sensorium_data.files import (
     cache_folder,
     discard_folder,
     measure_objects,
+    unless,
     unlocked,
     with_locked_folder,
 )
@@ -23,8 +24,6 @@ __all__ = ["find_copies_leftovers", "find_run_leftovers"]
 
 # What a copy is called until all of it is received.
 _RECEIVING = re.compile(r"\.[0-9a-f]{32}\.tmp")
-# The first files that an unfinished run gets.
-_FIRST_FILES = ("config.json", "config-given.json")
 
 
 def find_run_leftovers(objects: Objects, name: str) -> Iterator[Leftover | Kept]:
@@ -41,7 +40,7 @@ def find_run_leftovers(objects: Objects, name: str) -> Iterator[Leftover | Kept]
     if isinstance(place, LocalObjects) and (place.root.is_symlink() or not place.root.is_dir()):
         return
     if name.endswith(UNFINISHED):
-        if any(place.size(file) is not None for file in _FIRST_FILES):
+        if UNFINISHED_RUN.bears_marker(place):
             yield _unfinished(objects, name)
         return
     checkpoints = place.child(CHECKPOINTS_FOLDER)
@@ -56,7 +55,7 @@ def find_run_leftovers(objects: Objects, name: str) -> Iterator[Leftover | Kept]
             why="the run is finished",
             measure=partial(measure_objects, checkpoints),
             # Who has just finished the run is deleting them, too.
-            access=unlocked,
+            access=unless(unlocked, partial(UNFINISHED_RUN.describe_foreign, place, within=f"{CHECKPOINTS_FOLDER}/")),
             discard=partial(_discard, checkpoints),
         )
 
@@ -89,7 +88,10 @@ def _unfinished(objects: Objects, name: str) -> Leftover:
         place=place.url,
         why=f"the run {finished} is finished" if is_finished else "its training was interrupted",
         measure=partial(measure_objects, place),
-        access=with_locked_folder(place.root, "a training is at work on it") if is_local else unlocked,
+        access=unless(
+            with_locked_folder(place.root, "a training is at work on it") if is_local else unlocked,
+            partial(UNFINISHED_RUN.describe_foreign, place),
+        ),
         discard=partial(_discard, place),
     )
 

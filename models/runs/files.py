@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+from sensorium_data.files import WorkingFolder, parse_json
+from sensorium_data.store import LEDGER_KEY
+
 __all__ = [
     "CHECKPOINTS_FOLDER",
+    "CHECKPOINT_FILE",
+    "GIVEN_FILE",
     "MODEL_FILE",
     "REQUIRED_FILES",
     "RESTORE",
@@ -11,6 +18,7 @@ __all__ = [
     "SHOWN_FILES",
     "SUMMARY_FILE",
     "UNFINISHED",
+    "UNFINISHED_RUN",
 ]
 
 #: The last file that a run gets.
@@ -19,13 +27,35 @@ MODEL_FILE = "model.json"
 REQUIRED_FILES = ("config.json", "data.json", "environment.json", "metrics.jsonl", MODEL_FILE, "model.safetensors")
 #: What came of a run, on one page.
 SUMMARY_FILE = "summary.md"
+#: The first file that a run gets: the config, as it was asked for.
+GIVEN_FILE = "config-given.json"
 #: For people.
-SHOWN_FILES = ("config-given.json", "curves.png", SUMMARY_FILE)
+SHOWN_FILES = (GIVEN_FILE, "curves.png", SUMMARY_FILE)
 #: What the name of a run's folder ends with until it is finished.
 UNFINISHED = ".partial"
 #: In an unfinished run's folder.
 CHECKPOINTS_FOLDER = "checkpoints"
+#: What the names of all files there match.
+CHECKPOINT_FILE = re.compile(r"epoch-\d{5}-step-\d{9}\.(?:json|safetensors)|best-epoch-\d{5}\.safetensors")
 #: The remedy for a file that is missing, damaged or changed.
 RESTORE = "restore it, or remove the run and train again"
 #: The same for several.
 RESTORE_ALL = "restore them, or remove the run and train again"
+
+_FILES = frozenset({*REQUIRED_FILES, *SHOWN_FILES, LEDGER_KEY})
+_BELOW = re.compile(rf"{CHECKPOINTS_FOLDER}/(?:{CHECKPOINT_FILE.pattern})|tensorboard/events\.out\.tfevents\.[^/]+")
+
+
+def _is_given_config(data: bytes) -> bool:
+    try:
+        return parse_json(data).keys() == {"preset", "settings"}
+    except (ValueError, AttributeError):
+        return False
+
+
+#: The folder that a run is trained in.
+UNFINISHED_RUN = WorkingFolder(
+    marker=GIVEN_FILE,
+    is_marker=_is_given_config,
+    makes=lambda key: key in _FILES or _BELOW.fullmatch(key) is not None,
+)

@@ -20,17 +20,17 @@ from models.registry import get_preset, preset_names
 from models.response_model import ResponseModel
 from models.runs.checkpoints import Checkpoints, list_checkpoint_files
 from models.runs.data import RunData
-from models.runs.files import CHECKPOINTS_FOLDER, MODEL_FILE, UNFINISHED
+from models.runs.files import CHECKPOINTS_FOLDER, GIVEN_FILE, MODEL_FILE, UNFINISHED, UNFINISHED_RUN
 from models.runs.location import RunsFolder
 from models.runs.run import FORMAT_VERSION, ModelRecord
 from models.runs.weights import save_weights
 from sensorium_data.errors import RunError, StoreError, describe_os_error
 from sensorium_data.files import (
+    MOVE_FOREIGN,
     LocalObjects,
     StoredObject,
     close_locked,
     digest_file,
-    empty_folder,
     lock_folder,
     require_own_folder,
     sync_folder,
@@ -88,7 +88,7 @@ class RunFolder:
 
     def write_recipe(self, data: RunData) -> None:
         """Record what is asked for, what that comes to, and on which data."""
-        _write_json(self.path / "config-given.json", describe_given(self._config))
+        _write_json(self.path / GIVEN_FILE, describe_given(self._config))
         _write_json(self.path / "config.json", self._config.model_dump(mode="json"))
         _write_json(self.path / "data.json", data.model_dump(mode="json"), indent=None)
 
@@ -140,8 +140,9 @@ def publish_run(
     """Give a folder to train into, which becomes the run when the block ends without an error.
 
     It is ``<name>.partial``. What an interrupted attempt left there stays if there is a checkpoint among it, and is
-    removed otherwise. A finished run needs its best weights alone: its checkpoints are removed. While the block
-    runs, nobody else can train the same run.
+    removed otherwise. What somebody else put there stays in any case, and is not a part of the finished run. A finished
+    run needs its best weights alone: its checkpoints are removed. While the block runs, nobody else can train the
+    same run.
 
     Parameters
     ----------
@@ -157,7 +158,8 @@ def publish_run(
     Raises
     ------
     RunError
-        If another process is training this run, or the folder cannot be written.
+        If another process is training this run, if the folder holds something and no training began there, or if it
+        cannot be written.
     StoreError
         If the finished run cannot be sent to where runs are kept; it is sent when it is asked for again.
     """
@@ -169,10 +171,14 @@ def publish_run(
         raise _cannot_write(partial, error) from error
     with _exclusive_access(partial):
         try:
+            place = LocalObjects(partial)
+            _require_own(place)
             if not restart:
                 runs.receive_unfinished(name)
             if restart or not has_checkpoint(partial):
-                empty_folder(partial)
+                UNFINISHED_RUN.delete_own(place)
+            # What writers left that were killed.
+            place.delete_keys([key for key in place.keys() or () if UNFINISHED_RUN.is_temporary(key)])
             folder = RunFolder(partial, identity, config, lambda: runs.send_unfinished(name))
             folder.write_recipe(data)
             yield folder
@@ -198,7 +204,8 @@ def open_checkpoints(partial: Path, identity: str, config: TrainingConfig) -> Ch
 
 def has_checkpoint(partial: Path) -> bool:
     """Whether there is anything to go on from in an unfinished run's folder."""
-    return any((partial / CHECKPOINTS_FOLDER).glob("*.json"))
+    folder = partial / CHECKPOINTS_FOLDER
+    return folder.is_dir() and any(file.suffix == ".json" for file in list_checkpoint_files(folder))
 
 
 def remove_checkpoints(path: Path) -> None:
@@ -247,9 +254,22 @@ def _write_ledger(folder: Path) -> None:
     """Record the size and the digest of everything that the finished run consists of."""
     files = LocalObjects(folder)
     files.delete(LEDGER_KEY)
-    keys = [key for key in files.keys() or () if not key.startswith(f"{CHECKPOINTS_FOLDER}/")]
+    own = filter(UNFINISHED_RUN.makes, files.keys() or ())
+    keys = [key for key in own if not key.startswith(f"{CHECKPOINTS_FOLDER}/")]
     objects = {key: StoredObject.of(files.read(key)) for key in keys}
     files.write(LEDGER_KEY, ObjectLedger(objects).write(RUN_KIND))
+
+
+def _require_own(place: LocalObjects) -> None:
+    """Raise a :class:`RunError` if somebody else's folder has the name of the unfinished run."""
+    obstacle = UNFINISHED_RUN.find_obstacle(place)
+    if obstacle:
+        raise RunError(
+            "something else has the name of the folder that the run is trained in",
+            path=place.url,
+            found=obstacle,
+            remedy=f"{MOVE_FOREIGN}; or name another folder with --runs",
+        )
 
 
 def _find_commit() -> str | None:
@@ -283,4 +303,5 @@ def _cannot_write(folder: Path, error: OSError) -> RunError:
 
 
 def _write_json(path: Path, content: Any, *, indent: int | None = 2) -> None:
-    path.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=indent, ensure_ascii=False)
+    LocalObjects(path.parent).write(path.name, f"{text}\n".encode())

@@ -14,9 +14,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from models.runs.files import CHECKPOINTS_FOLDER, MODEL_FILE, REQUIRED_FILES, RESTORE, SHOWN_FILES, UNFINISHED
+from models.runs.files import (
+    CHECKPOINTS_FOLDER,
+    MODEL_FILE,
+    REQUIRED_FILES,
+    RESTORE,
+    SHOWN_FILES,
+    UNFINISHED,
+    UNFINISHED_RUN,
+)
 from sensorium_data.errors import RunError
-from sensorium_data.files import RemoteObjects, cache_folder, empty_folder, open_objects, read_regular
+from sensorium_data.files import LocalObjects, RemoteObjects, cache_folder, open_objects, read_regular
 from sensorium_data.names import find_name_problem
 from sensorium_data.store import LEDGER_KEY
 
@@ -154,10 +162,13 @@ class RemoteRuns:
         # Their names are in the order of the steps. Equal names: this machine sent it.
         if newest > max(ours, default=""):
             received = self._download(there, required=())
-            empty_folder(copy)
-            for entry in [*received.iterdir()]:
-                entry.rename(copy / entry.name)
-            received.rmdir()
+            UNFINISHED_RUN.delete_own(LocalObjects(copy))
+            own = filter(UNFINISHED_RUN.makes, LocalObjects(received).keys() or ())
+            # The marker first: what lies there without it is somebody else's.
+            for key in sorted(own, key=lambda key: key != UNFINISHED_RUN.marker):
+                (copy / key).parent.mkdir(exist_ok=True)
+                (received / key).rename(copy / key)
+            shutil.rmtree(received)
 
     def has_unfinished(self, name: str) -> bool:
         return self.path(name + UNFINISHED).is_dir() or bool(self._objects.child(name + UNFINISHED).keys())
@@ -176,7 +187,7 @@ class RemoteRuns:
 
     def send_finished(self, name: str) -> None:
         self._upload(self.path(name), self._objects.child(name), last=lambda path: path.name == MODEL_FILE)
-        self._objects.child(name + UNFINISHED).delete_all()
+        UNFINISHED_RUN.discard(self._objects.child(name + UNFINISHED))
 
     def _download(self, there: RemoteObjects, *, required: tuple[str, ...]) -> Path:
         """Return a new folder with everything that is there."""
@@ -213,18 +224,15 @@ class RemoteRuns:
         return folder
 
     def _upload(self, folder: Path, there: RemoteObjects, *, last: Callable[[Path], bool]) -> None:
-        """Send what has changed since it was last sent, then delete what is gone here."""
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        for path in sorted(files, key=last):
+        """Send what the run has written since it was last sent, then delete what it has deleted here."""
+        own = {key: folder / key for key in LocalObjects(folder).keys() or () if UNFINISHED_RUN.makes(key)}
+        for key, path in sorted(own.items(), key=lambda item: last(item[1])):
             status = os.stat(path)
             stamp = (status.st_size, status.st_mtime_ns)
             if self._sent.get(path) != stamp:
-                there.upload(path, path.relative_to(folder).as_posix())
+                there.upload(path, key)
                 self._sent[path] = stamp
-        kept = {path.relative_to(folder).as_posix() for path in files}
-        for key in there.keys() or ():
-            if key not in kept:
-                there.delete(key)
+        there.delete_keys([key for key in there.keys() or () if UNFINISHED_RUN.makes(key) and key not in own])
 
 
 def open_runs(runs: str | Path) -> RunsFolder:

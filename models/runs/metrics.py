@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Self
 
 from models.runs.files import RESTORE
 from sensorium_data.errors import RunError, describe_os_error
-from sensorium_data.files import describe_damage, open_appending, parse_json
+from sensorium_data.files import describe_damage, open_appending, parse_json, require_own_folder
 
 __all__ = ["EpochMetrics", "MetricsLog", "read_metrics"]
 
@@ -95,8 +94,9 @@ class MetricsLog:
         self._path = folder / "metrics.jsonl"
         events = folder / "tensorboard"
         self._path.unlink(missing_ok=True)
-        if events.exists():
-            shutil.rmtree(events)
+        require_own_folder(events)
+        for file in events.glob("events.out.tfevents.*"):
+            file.unlink()
         self._events = SummaryWriter(log_dir=str(events))
         for epoch in epochs:
             self.append(epoch)

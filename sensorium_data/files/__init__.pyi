@@ -4,6 +4,11 @@ from .byte_source import RetryPolicy as RetryPolicy
 from .byte_source import describe_change as describe_change
 from .byte_source import describe_error as describe_error
 from .caches import cache_folder as cache_folder
+from .download_record import FileVersion as FileVersion
+from .download_record import disk_errors as disk_errors
+from .download_record import is_part_record as is_part_record
+from .download_record import read_version as read_version
+from .download_record import require_own as require_own
 from .folders import make_folder as make_folder
 from .http_client import HttpClient as HttpClient
 from .http_client import check_transient as check_transient
@@ -34,7 +39,7 @@ from .leftovers import measure_file as measure_file
 from .leftovers import measure_objects as measure_objects
 from .leftovers import old_files as old_files
 from .leftovers import temporary_file as temporary_file
-from .leftovers import temporary_of as temporary_of
+from .leftovers import unless as unless
 from .leftovers import unlocked as unlocked
 from .leftovers import with_locked_file as with_locked_file
 from .leftovers import with_locked_folder as with_locked_folder
@@ -63,14 +68,9 @@ from .objects import write_confirmed as write_confirmed
 from .objects import write_object as write_object
 from .output_file import OutputFile as OutputFile
 from .output_file import refuse_owned_folder as refuse_owned_folder
-from .part_file import FileVersion as FileVersion
 from .part_file import PartFile as PartFile
-from .part_file import disk_errors as disk_errors
 from .part_file import open_part as open_part
-from .part_file import read_version as read_version
-from .part_file import require_own as require_own
 from .regular_file import IrregularFileError as IrregularFileError
-from .regular_file import create_file as create_file
 from .regular_file import describe_kind as describe_kind
 from .regular_file import open_appending as open_appending
 from .regular_file import open_regular as open_regular
@@ -82,7 +82,6 @@ from .remote_failures import remedy_for as remedy_for
 from .remote_objects import RemoteObjects as RemoteObjects
 from .removal import DISCARDED as DISCARDED
 from .removal import discard_folder as discard_folder
-from .removal import empty_folder as empty_folder
 from .removal import require_own_folder as require_own_folder
 from .sealed_json import read_sealed as read_sealed
 from .sealed_json import seal as seal
@@ -94,3 +93,9 @@ from .stored_object import StoredObject as StoredObject
 from .stored_object import digest_bytes as digest_bytes
 from .stored_object import digest_file as digest_file
 from .stored_object import digest_stream as digest_stream
+from .temporary_files import delete_temporaries as delete_temporaries
+from .temporary_files import replace_whole as replace_whole
+from .temporary_files import temporary_of as temporary_of
+from .temporary_files import temporary_path as temporary_path
+from .working_folder import MOVE_FOREIGN as MOVE_FOREIGN
+from .working_folder import WorkingFolder as WorkingFolder

@@ -38,7 +38,7 @@ __all__ = [
     "measure_objects",
     "old_files",
     "temporary_file",
-    "temporary_of",
+    "unless",
     "unlocked",
     "with_locked_file",
     "with_locked_folder",
@@ -46,9 +46,6 @@ __all__ = [
 
 #: How long ago something was written that is taken for abandoned.
 DEFAULT_AGE_DAYS = 7.0
-
-# What files are called until they are whole: by LocalObjects.write, and by OutputFile.replace.
-_TEMPORARY = re.compile(r"\.(?P<name>.+)\.([0-9a-f]{32}\.tmp|[a-z0-9_]{8}\.partial)")
 
 # What has no lock could be at work though it looks left behind.
 _LEAST_AGE_WITHOUT_LOCK_DAYS = 1.0
@@ -290,6 +287,17 @@ def unlocked(_dry_run: bool) -> Iterator[Hold]:
     yield Hold(is_exclusive=False)
 
 
+def unless(access: Access, find_obstacle: Callable[[], str]) -> Access:
+    """Return an access that also asks, while others are kept away, whether something else is in the way."""
+
+    @contextlib.contextmanager
+    def ask(dry_run: bool) -> Iterator[Hold]:
+        with access(dry_run) as hold:
+            yield hold if hold.obstacle else Hold(find_obstacle(), hold.is_exclusive)
+
+    return ask
+
+
 def with_locked_folder(folder: Path, holder: str) -> Access:
     """Return the access to a folder that is locked by who works in it; ``holder`` says who, as a clause."""
     return _access(lambda: lock_folder(folder), holder)
@@ -320,26 +328,26 @@ def _access(lock: Callable[[], int | None], holder: str) -> Access:
     return access
 
 
-def temporary_of(name: str) -> str | None:
-    """Return the name of the file that a temporary file was to become; None if it is none.
+def temporary_file(path: Path, access: Access = unlocked, *, kind: str = "temporary file") -> Leftover | Kept:
+    """Return a file that was to get another name; what has such a name and is no file stays.
 
-    Examples
-    --------
-    >>> temporary_of(f".zarr.json.{'0' * 32}.tmp"), temporary_of("zarr.json")
-    ('zarr.json', None)
+    Parameters
+    ----------
+    path : Path
+        Where it is.
+    access : Access
+        Keeps its writers away; by default no lock does.
+    kind : str
+        What it is, in a few words.
     """
-    match = _TEMPORARY.fullmatch(name)
-    return match and match["name"]
-
-
-def temporary_file(path: Path) -> Leftover:
-    """Return a file that was to get another name, and that no lock protects."""
+    if path.is_symlink() or not path.is_file():
+        return Kept(kind, str(path), "it is no file")
     return Leftover(
-        kind="temporary file",
+        kind=kind,
         place=str(path),
         why="its writer was interrupted",
         measure=partial(measure_file, path),
-        access=unlocked,
+        access=access,
         discard=partial(path.unlink, missing_ok=True),
     )
 

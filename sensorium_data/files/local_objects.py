@@ -7,8 +7,7 @@ import copy
 import os
 import shutil
 import stat
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from sensorium_data.files.regular_file import (
     refuse_broken_link,
 )
 from sensorium_data.files.stored_object import ObjectStatus, digest_stream
+from sensorium_data.files.temporary_files import delete_temporaries, replace_whole
 from sensorium_data.machine import share_threads
 
 if TYPE_CHECKING:
@@ -119,17 +119,11 @@ class LocalObjects:
 
     def _write(self, key: str, data: bytes | memoryview, before_naming: Callable[[Path], None]) -> None:
         path = self.path_to_change(key)
-        # A name of its own for each writer, so that no two ever write into one file.
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with replace_whole(path) as temporary:
                 temporary.write_bytes(data)
                 before_naming(temporary)
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
         except OSError as error:
             raise describe_failure("written", str(path), error) from error
 
@@ -164,8 +158,10 @@ class LocalObjects:
     def clear_unfinished(self, key: str) -> None:
         """Delete what killed writers of an object left. The caller must hold the lock of its writers."""
         path = self.path_to_change(key)
-        for temporary in path.parent.glob(f".{path.name}.*.tmp"):
-            temporary.unlink(missing_ok=True)
+        try:
+            delete_temporaries(path.parent, lambda name: name == path.name)
+        except OSError as error:
+            raise describe_failure("deleted", error.filename or str(path), error) from error
 
     def size(self, key: str) -> int | None:
         path = self._path(key)
@@ -214,6 +210,10 @@ class LocalObjects:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise describe_failure("deleted", str(path), error) from error
+
+    def delete_keys(self, keys: Collection[str]) -> None:
+        for key in keys:
+            self.delete(key)
 
     def delete_all(self) -> None:
         if self.root != self._top:

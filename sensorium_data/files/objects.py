@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,6 +90,9 @@ class Objects(Protocol):
 
     def delete(self, key: str) -> None:
         """Delete an object, if it is there."""
+
+    def delete_keys(self, keys: Collection[str]) -> None:
+        """Delete objects, those that are there; an object store is asked for many at once."""
 
     def delete_all(self) -> None:
         """Delete every object under the root, and the root."""

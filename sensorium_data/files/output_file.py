@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sensorium_data.errors import StoreError, UsageError, describe_os_error
+from sensorium_data.files.local_objects import sync_path
 from sensorium_data.files.regular_file import open_regular
 from sensorium_data.files.remote_objects import RemoteObjects
+from sensorium_data.files.temporary_files import replace_whole
 
 if TYPE_CHECKING:
     from sensorium_data.files.objects import Objects
@@ -117,18 +119,9 @@ class OutputFile:
         with self._refuse_unwritable(path):
             target = _follow(path)
             target.parent.mkdir(exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
-            os.close(handle)
-            partial = Path(name)
-            try:
-                yield partial
-                with partial.open("rb+") as file:
-                    os.fsync(file.fileno())
-                partial.chmod(0o644)
-                partial.replace(target)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
+            with replace_whole(target) as temporary:
+                yield temporary
+                sync_path(temporary)
 
     def require_replaceable(self, place: Objects, key: str) -> None:
         """See that nothing but an earlier file of this kind is replaced by an object that is to be written.

@@ -1,97 +1,46 @@
 """An archive that is being downloaded: the bytes that have come, and a record of which they are.
 
 ``<name>.part`` holds the bytes, ``<name>.part.json`` says what they are of and which of them are on the disk. The
-record is written after the bytes it speaks of are, so that it holds true whatever is interrupted. A finished file
-gets its name in one step; ``<name>.json`` then keeps what stamped its version at its origin.
+record is written after the bytes it speaks of are, so that it holds true whatever is interrupted. It is there before
+the first byte is, and goes after the last one: bytes without it are somebody else's, and are not touched. A finished
+file gets its name in one step; ``<name>.json`` then keeps what stamped its version at its origin.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
+import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from sensorium_data import limits
-from sensorium_data.errors import DownloadError, describe_os_error
-from sensorium_data.files.json_document import parse_json
+from sensorium_data.errors import DownloadError
+from sensorium_data.files.download_record import (
+    MOVE_AWAY,
+    PART_KEYS,
+    REPLACED,
+    FileVersion,
+    disk_errors,
+    locate_record,
+    read_record,
+    require_own,
+    require_record,
+    write_record,
+)
 from sensorium_data.files.local_objects import sync_path
 from sensorium_data.files.locks import close_locked, open_locked
-from sensorium_data.files.regular_file import create_file, read_regular
+from sensorium_data.files.regular_file import IrregularFileError, describe_kind
+from sensorium_data.files.temporary_files import delete_temporaries
 
-__all__ = ["FileVersion", "PartFile", "disk_errors", "open_part", "read_version", "require_own"]
+__all__ = ["PartFile", "open_part"]
 
 # Between two records at least; a crash costs the segments that came since.
 _RECORD_INTERVAL_S = 1.0
-# In the record beside a finished file: the time of the file that it takes the place of.
-_REPLACED = "replaces_mtime_ns"
-
-
-@dataclass(frozen=True)
-class FileVersion:
-    """Which file, and which version of it.
-
-    Attributes
-    ----------
-    url : str
-        Where it is.
-    size_bytes : int or None
-        Its size; None if it is not known.
-    modified : str or None
-        Its ETag, Last-Modified or modification time there.
-    digest : str or None
-        SHA-256 of the archive's central directory, in hexadecimal; None if it was not read.
-    """
-
-    url: str
-    size_bytes: int | None
-    modified: str | None
-    digest: str | None = None
-
-    def continues(self, other: FileVersion) -> bool:
-        """Whether bytes of both may stand in one file.
-
-        On one server the stamps decide; on another one, which stamps its files as it likes, the digest.
-        """
-        if self.size_bytes is None or self.size_bytes != other.size_bytes:
-            return False
-        if self.url == other.url:
-            return self.modified == other.modified and self.digest == other.digest
-        return self.digest is not None and self.digest == other.digest
-
-
-def read_version(path: Path) -> FileVersion | None:
-    """Return what was recorded of a finished file; None if nothing was, or the file is not the recorded one."""
-    record = _read_beside(path) or {}
-    record.pop(_REPLACED, None)
-    try:
-        if record.pop("mtime_ns") != path.stat().st_mtime_ns:
-            return None
-        return FileVersion(**record)
-    except (KeyError, TypeError, FileNotFoundError):
-        return None
-
-
-def require_own(path: Path) -> None:
-    """Raise a :class:`DownloadError` if there is a file that no download made, or that was changed since."""
-    with disk_errors(path):
-        try:
-            mtime_ns = path.stat().st_mtime_ns
-        except FileNotFoundError:
-            return
-    record = _read_beside(path) or {}
-    if mtime_ns not in (record.get("mtime_ns"), record.get(_REPLACED)):
-        raise DownloadError(
-            "a file that was not downloaded by this software lies there, and it is not what the server has",
-            path=path,
-            remedy="move it away or choose another folder with --downloads; to read it as it is, name it as --source",
-        )
 
 
 @contextlib.contextmanager
@@ -110,14 +59,19 @@ def open_part(target: Path, *, on_wait: Callable[[], None] | None = None) -> Ite
     Raises
     ------
     DownloadError
-        If it cannot be made.
+        If it cannot be made, or a file has its name, or that of its record, that no download made.
     """
     path = target.with_name(f"{target.name}.part")
     with disk_errors(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _open_locked(path, on_wait)
     try:
-        yield PartFile(target, path, descriptor)
+        part = PartFile(target, path, descriptor)
+        part.require_own()
+        with disk_errors(path):
+            records = {locate_record(path).name, locate_record(target).name}
+            delete_temporaries(path.parent, records.__contains__)
+        yield part
     finally:
         close_locked(descriptor)
 
@@ -137,7 +91,7 @@ class PartFile:
         self.path = path
         self.version: FileVersion | None = None
         self._target = target
-        self._record = path.with_name(f"{path.name}.json")
+        self._record = locate_record(path)
         self._descriptor = descriptor
         self._finished: list[tuple[int, int]] = []
         self._lock = threading.Lock()
@@ -150,6 +104,19 @@ class PartFile:
         with self._lock:
             return sum(stop - start for start, stop in self._finished)
 
+    def require_own(self) -> None:
+        """Raise a :class:`DownloadError` if no download made the file, or its record."""
+        is_recorded = require_record(self._record, PART_KEYS)
+        with disk_errors(self.path):
+            size_bytes = os.fstat(self._descriptor).st_size
+        if size_bytes and not is_recorded:
+            raise DownloadError(
+                "a file has the name of an unfinished download, and no record says that a download made it",
+                path=self.path,
+                found=f"{size_bytes:,} bytes without {self._record.name}",
+                remedy=MOVE_AWAY,
+            )
+
     def resume(self, version: FileVersion) -> None:
         """Go on with a file of known size where an earlier run stopped, if its bytes are of this version.
 
@@ -159,7 +126,7 @@ class PartFile:
             If the disk has not enough space for the rest, or cannot be written.
         """
         with disk_errors(self.path):
-            record = _read_json(self._record) or {}
+            record = read_record(self._record)
         try:
             finished = [(int(start), int(stop)) for start, stop in record.pop("finished")]
             before = FileVersion(**record)
@@ -183,11 +150,11 @@ class PartFile:
             If the disk has not enough space, or cannot be written.
         """
         with disk_errors(self.path), self._lock:
-            self._record.unlink(missing_ok=True)
             os.ftruncate(self._descriptor, 0)
             self.version = version
             self._finished = []
         self._check_space()
+        self.record()
         with disk_errors(self.path):
             os.ftruncate(self._descriptor, version.size_bytes or 0)
 
@@ -273,8 +240,8 @@ class PartFile:
             # First of all: a crash in between leaves a file of unknown version, not of a wrong one, and it is known as
             # a downloaded one by its time.
             with contextlib.suppress(FileNotFoundError):
-                record[_REPLACED] = self._target.stat().st_mtime_ns
-            _write_json(_beside(self._target), record)
+                record[REPLACED] = self._target.stat().st_mtime_ns
+            write_record(locate_record(self._target), record)
             self.path.replace(self._target)
             sync_path(self._target.parent)
             self._record.unlink(missing_ok=True)
@@ -283,17 +250,17 @@ class PartFile:
     def discard(self) -> None:
         """Delete the part and its record."""
         with disk_errors(self.path):
-            self._record.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
+            self._record.unlink(missing_ok=True)
 
     def _write_record(self) -> None:
         with self._lock:
             version, finished = self.version, list(self._finished)
-        if version is None or version.size_bytes is None:
+        if version is None:
             return
         with disk_errors(self.path):
             os.fsync(self._descriptor)
-            _write_json(self._record, {**asdict(version), "finished": finished})
+            write_record(self._record, {**asdict(version), "finished": finished})
         self._recorded_at = time.monotonic()
 
     def _check_space(self) -> None:
@@ -312,23 +279,16 @@ class PartFile:
             )
 
 
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what the disk says into a :class:`DownloadError`."""
-    try:
-        yield
-    except OSError as error:
-        raise DownloadError(
-            "the download cannot be written",
-            path=path,
-            found=describe_os_error(error),
-            remedy="check the space and the permissions there, and run it again: what is done is kept",
-        ) from error
-
-
 def _open_locked(path: Path, on_wait: Callable[[], None] | None) -> int:
     def open_file() -> int:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        # Without O_NONBLOCK, opening some devices would wait.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o666)
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            os.close(descriptor)
+            raise IrregularFileError(path, describe_kind(mode))
+        return descriptor
 
     # Whoever has the lock may give the file its name, or delete it.
     return open_locked(path, open_file, on_wait=on_wait)
@@ -343,29 +303,3 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((start, stop))
     return merged
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.json")
-
-
-def _read_beside(path: Path) -> dict[str, Any] | None:
-    with disk_errors(path):
-        return _read_json(_beside(path))
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = parse_json(read_regular(path))
-    except (FileNotFoundError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    with create_file(temporary) as stream:
-        stream.write(json.dumps(content).encode())
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -11,7 +10,6 @@ from typing import IO
 
 __all__ = [
     "IrregularFileError",
-    "create_file",
     "describe_kind",
     "open_appending",
     "open_regular",
@@ -88,20 +86,6 @@ def read_regular_into(path: Path, target: memoryview) -> int:
         while n_new := file.readinto(target[n_read:]):
             n_read += n_new
         return n_read
-
-
-def create_file(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Open a new file for writing; what had its name, a link or a named pipe too, is removed, and not written to.
-
-    Raises
-    ------
-    OSError
-        If a folder has its name, or it cannot be made.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, 0o666), "wb")
 
 
 def open_appending(path: str | os.PathLike[str]) -> IO[str]:

@@ -7,7 +7,7 @@ import datetime
 import hashlib
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -307,6 +307,13 @@ class RemoteObjects:
         path = self._full(key)
         with contextlib.suppress(FileNotFoundError):
             self._insist("deleted", key, lambda: self._fs.rm_file(path))
+
+    def delete_keys(self, keys: Collection[str]) -> None:
+        if not keys:
+            return
+        paths = [self._full(key) for key in keys]
+        with contextlib.suppress(FileNotFoundError):
+            self._insist("deleted", "", lambda: self._fs.rm(paths))
 
     def delete_all(self) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Emptying or deleting a folder, and nothing outside it."""
+"""Deleting a folder, and nothing outside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sensorium_data.files.local_objects import sync_path
 
-__all__ = ["DISCARDED", "discard_folder", "empty_folder", "remove_tree", "require_own_folder"]
+__all__ = ["DISCARDED", "discard_folder", "remove_tree", "require_own_folder"]
 
 #: What the names of folders that are being deleted match.
 DISCARDED = re.compile(r"\..+\.[0-9a-f]{32}\.removed")
@@ -22,22 +22,6 @@ def require_own_folder(folder: Path) -> None:
     if folder.is_symlink():
         found = f"a link to {os.path.realpath(folder)}, not a folder"
         raise NotADirectoryError(errno.ENOTDIR, found, os.fspath(folder))
-
-
-def empty_folder(folder: Path) -> None:
-    """Delete everything in a folder; of a link in it, the link and not what it leads to.
-
-    Raises
-    ------
-    OSError
-        If the folder is a link itself, or something cannot be deleted.
-    """
-    require_own_folder(folder)
-    for entry in [*folder.iterdir()]:
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
 
 
 def discard_folder(folder: Path, into: Path) -> None:

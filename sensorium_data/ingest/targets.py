@@ -17,6 +17,7 @@ from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 from sensorium_data.store import (
     LEDGER_KEY,
+    SESSION_GROUP,
     Precision,
     Store,
     find_object_problems,
@@ -157,9 +158,22 @@ def find_target(
         return Target(following, stored, done=True, is_to_be_pointed_to=True, attributes=found, adaptation=wanted)
     if found is not None:
         # Nobody was ever pointed to it, and the archive has changed again since. Without its ledger it is no group.
+        _require_own(objects, session, following)
         objects.delete(f"{following}/{LEDGER_KEY}")
         objects.child(following).delete_all()
     return Target(following, stored, previous=group, session=session, adaptation=wanted)
+
+
+def _require_own(objects: Objects, session: Session, group: str) -> None:
+    foreign = SESSION_GROUP.describe_foreign(objects.child(group))
+    if foreign:
+        raise StoreError(
+            "a version that nobody uses is in the way, and cannot be deleted",
+            session=session,
+            path=objects.locate(group),
+            found=foreign,
+            remedy="move what is not of the session to another place",
+        )
 
 
 def _adapt(stored: Adaptation, resize: str | None, tier_map: Sequence[str] | None) -> Adaptation:

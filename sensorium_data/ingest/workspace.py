@@ -11,6 +11,7 @@ from typing import Any
 from sensorium_data.counting import name_some
 from sensorium_data.errors import StoreError, describe_os_error
 from sensorium_data.files import (
+    MOVE_FOREIGN,
     LocalObjects,
     Objects,
     ObjectStatus,
@@ -22,9 +23,14 @@ from sensorium_data.files import (
 from sensorium_data.ingest.trial_records import TrialRecords
 from sensorium_data.sessions import Session
 from sensorium_data.store import (
+    IDENTITY_KEY,
     LEDGER_KEY,
     METADATA_KEY,
     PARTIAL_FOLDER,
+    SESSION_GROUP,
+    STATISTICS_KEY,
+    UNFINISHED_GROUP,
+    UNFINISHED_SESSION,
     Ledger,
     StatisticsRecord,
     TrialRecord,
@@ -32,9 +38,6 @@ from sensorium_data.store import (
 )
 
 __all__ = ["Workspace"]
-
-_IDENTITY_KEY = "identity.json"
-_STATISTICS_KEY = "statistics.json"
 
 
 class Workspace:
@@ -63,7 +66,9 @@ class Workspace:
         self._published = store.child(name)
         # A local folder is renamed when it is whole. Object stores cannot rename: there the objects are written
         # where they stay, and the group's metadata, without which nobody finds them, come last.
-        self.group: Objects = self._records.child("group") if isinstance(store, LocalObjects) else self._published
+        self.group: Objects = (
+            self._records.child(UNFINISHED_GROUP) if isinstance(store, LocalObjects) else self._published
+        )
         self.records = TrialRecords(self._records.child("trials"))
         self._is_new = False
         # What a listing says of the group's objects, where a look at each would take a request.
@@ -81,7 +86,7 @@ class Workspace:
         Raises
         ------
         StoreError
-            If something else lies in an object store where the session's objects go.
+            If something else lies in an object store where the session's objects go, or in the place of the records.
         """
         wanted = json.dumps(dict(identity), sort_keys=True, indent=1).encode()
         records = group = None
@@ -90,24 +95,29 @@ class Workspace:
             self._refuse_foreign(group or ())
         self._listed = group
         try:
-            if (records is None or _IDENTITY_KEY in records) and self._records.read(_IDENTITY_KEY) == wanted:
+            if (records is None or IDENTITY_KEY in records) and self._records.read(IDENTITY_KEY) == wanted:
+                if isinstance(self._records, LocalObjects):
+                    self._require_own()
                 return
         except FileNotFoundError:
             pass
         self._is_new = True
         # The records last: a kill in between leaves what is known to be unfinished work.
-        for place, entries in ((self.group, group), (self._records, records)):
-            if entries is None or entries:
-                place.delete_all()
-        self._records.write(_IDENTITY_KEY, wanted)
+        if records is None or records:
+            self._require_own()
+        if group:
+            self.group.delete_keys([*group])
+        if records is None or records:
+            UNFINISHED_SESSION.delete_own(self._records, records)
+        self._records.write(IDENTITY_KEY, wanted)
 
     def has_leftovers(self) -> bool:
         """Whether there is unfinished work, or finished work that was not tidied up."""
         return self._records.root.exists() if isinstance(self._records, LocalObjects) else bool(self._records.keys())
 
     def tidy_up(self) -> None:
-        """Delete what is left of work that is published."""
-        self._records.delete_all()
+        """Delete what is left of work that is published; what somebody else put there stays."""
+        UNFINISHED_SESSION.discard(self._records)
 
     def read_trial_records(self) -> list[TrialRecord]:
         """Return the records of the finished trials whose objects are there."""
@@ -118,18 +128,18 @@ class Workspace:
         if self._is_new:
             return None
         try:
-            record = StatisticsRecord.from_bytes(self._records.read(_STATISTICS_KEY))
+            record = StatisticsRecord.from_bytes(self._records.read(STATISTICS_KEY))
         except (FileNotFoundError, ValueError):
             return None
         return record if self._are_there(record.objects) else None
 
     def write_statistics_record(self, record: StatisticsRecord) -> None:
         """Mark the statistics as finished."""
-        self._records.write(_STATISTICS_KEY, record.to_bytes())
+        self._records.write(STATISTICS_KEY, record.to_bytes())
 
     def forget_statistics(self) -> None:
         """Have the statistics converted again."""
-        self._records.delete(_STATISTICS_KEY)
+        self._records.delete(STATISTICS_KEY)
 
     def write_all(self, objects: Mapping[str, bytes | memoryview]) -> dict[str, StoredObject]:
         """Write objects of the session, several at once where each has to be waited for."""
@@ -154,7 +164,7 @@ class Workspace:
         return write_object(self.group, key, data)
 
     def keep_only(self, wanted: Collection[str]) -> Mapping[str, ObjectStatus]:
-        """Delete what else lies in the session's group.
+        """Delete what else conversions wrote into the session's group; what somebody else put there stays.
 
         A process killed while writing leaves a temporary file, an archive that changed leaves trials it lacks.
 
@@ -170,9 +180,8 @@ class Workspace:
         """
         listed = (self.group.statuses() or {}) if isinstance(self.group, RemoteObjects) else {}
         self._refuse_foreign(listed)
-        for key in (self.group.keys() or ()) if isinstance(self.group, LocalObjects) else listed:
-            if key not in wanted:
-                self.group.delete(key)
+        keys = (self.group.keys() or ()) if isinstance(self.group, LocalObjects) else listed
+        self.group.delete_keys([key for key in keys if key not in wanted and SESSION_GROUP.is_own_key(key)])
         return listed
 
     def publish(self, ledger: Ledger, metadata: bytes) -> None:
@@ -221,6 +230,17 @@ class Workspace:
                 found=name_some(foreign),
                 expected="nothing, or what an interrupted ingest left",
                 remedy="move it, or choose another store; nothing was deleted, and what is converted is kept",
+            )
+
+    def _require_own(self) -> None:
+        obstacle = UNFINISHED_SESSION.find_obstacle(self._records)
+        if obstacle:
+            raise StoreError(
+                "something else lies where the conversion keeps what it has finished",
+                session=self._session,
+                path=self._records.url,
+                found=obstacle,
+                remedy=MOVE_FOREIGN,
             )
 
     def _are_there(self, objects: Mapping[str, StoredObject]) -> bool:

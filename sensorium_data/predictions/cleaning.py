@@ -7,16 +7,17 @@ from functools import partial
 
 from sensorium_data import schema
 from sensorium_data.files import (
+    Kept,
     Leftover,
     LocalObjects,
     Objects,
     discard_folder,
     measure_objects,
-    parse_json,
+    unless,
     unlocked,
     with_locked_folder,
 )
-from sensorium_data.predictions.writer import PREDICTIONS_KIND
+from sensorium_data.predictions.unfinished import UNFINISHED_PREDICTIONS, is_whole
 from sensorium_data.sessions import is_full_name
 from sensorium_data.store import LEDGER_KEY, METADATA_KEY
 
@@ -25,7 +26,7 @@ __all__ = ["find_predictions_leftovers"]
 _UNFINISHED = ".partial"
 
 
-def find_predictions_leftovers(objects: Objects, name: str) -> Iterator[Leftover]:
+def find_predictions_leftovers(objects: Objects, name: str) -> Iterator[Leftover | Kept]:
     """Yield the unfinished predictions that a folder holds, if it does.
 
     Parameters
@@ -38,13 +39,20 @@ def find_predictions_leftovers(objects: Objects, name: str) -> Iterator[Leftover
     place = objects.child(name)
     if isinstance(place, LocalObjects):
         is_folder = place.root.is_dir() and not place.root.is_symlink()
-        if name.endswith(_UNFINISHED) and is_folder and _is_of_predictions(place):
+        if not name.endswith(_UNFINISHED) or not is_folder or not UNFINISHED_PREDICTIONS.bears_marker(place):
+            return
+        if is_whole(place.read(METADATA_KEY)):
+            yield Kept("predictions", place.url, "they are finished")
+        else:
             yield Leftover(
                 kind="unfinished predictions",
                 place=place.url,
                 why="their writer was interrupted",
                 measure=partial(measure_objects, place),
-                access=with_locked_folder(place.root, "a writer is at work on them"),
+                access=unless(
+                    with_locked_folder(place.root, "a writer is at work on them"),
+                    partial(UNFINISHED_PREDICTIONS.describe_foreign, place),
+                ),
                 discard=partial(discard_folder, place.root, into=place.root.parent),
             )
     elif _holds_parts(place):
@@ -56,13 +64,6 @@ def find_predictions_leftovers(objects: Objects, name: str) -> Iterator[Leftover
             access=unlocked,
             discard=place.delete_all,
         )
-
-
-def _is_of_predictions(place: LocalObjects) -> bool:
-    try:
-        return bool(parse_json(place.read(METADATA_KEY))["attributes"]["kind"] == PREDICTIONS_KIND)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _holds_parts(place: Objects) -> bool:

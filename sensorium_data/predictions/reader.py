@@ -17,7 +17,8 @@ from sensorium_data.counting import count_things
 from sensorium_data.errors import PredictionsError
 from sensorium_data.files import LocalObjects, Objects, describe_damage, open_objects, parse_json
 from sensorium_data.predictions.content_digest import digest_content, digest_values
-from sensorium_data.predictions.writer import PREDICTIONS_KIND, TRIALS_PREFIX, trial_key
+from sensorium_data.predictions.unfinished import PREDICTIONS_KIND
+from sensorium_data.predictions.writer import TRIALS_PREFIX, trial_key
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import READABLE_SCHEMA_VERSIONS
 from sensorium_data.sessions import Session, find_session

@@ -19,21 +19,26 @@ from sensorium_data import schema
 from sensorium_data.counting import count_things
 from sensorium_data.errors import PredictionsError, UsageError, describe_os_error
 from sensorium_data.files import (
+    MOVE_FOREIGN,
     LocalObjects,
     RemoteObjects,
     StoredObject,
     close_locked,
-    empty_folder,
     lock_folder,
     open_objects,
     parse_json,
     require_own_folder,
     sync_folder,
-    temporary_of,
 )
 from sensorium_data.predictions.content_digest import digest_content, digest_values
+from sensorium_data.predictions.unfinished import (
+    COORDINATE_NAMES,
+    PREDICTIONS_KIND,
+    UNFINISHED_PREDICTIONS,
+    is_whole,
+)
 from sensorium_data.predictions.written_trials import JOURNAL_KEY, WrittenTrials
-from sensorium_data.sessions import Session, find_session, is_full_name
+from sensorium_data.sessions import Session, find_session
 from sensorium_data.store import (
     LEDGER_KEY,
     METADATA_KEY,
@@ -45,20 +50,15 @@ from sensorium_data.store import (
     parse_tiers,
 )
 
-__all__ = ["PREDICTIONS_KIND", "TRIALS_PREFIX", "PredictionsWriter", "ResponseUnits", "trial_key"]
+__all__ = ["TRIALS_PREFIX", "PredictionsWriter", "ResponseUnits", "trial_key"]
 
 #: Units of predicted activity: ``standardized`` is the competition's, each response divided by its standard
 #: deviation over trials, frame by frame; ``raw`` is that of the recorded responses.
 ResponseUnits = Literal["standardized", "raw"]
 
-#: The root attribute ``kind`` of every predictions store.
-PREDICTIONS_KIND = "predictions"
-
 _VARIABLE = schema.PREDICTIONS.name
 #: What the keys of all trials' objects begin with, and of no others.
 TRIALS_PREFIX = f"{_VARIABLE}/c/"
-#: The session's coordinates that a predictions store carries along; the last three are its dimensions.
-_COORDINATES = ("tier", "n_frames", "movie", "stimulus", "valid", "trial", "neuron", "time")
 
 
 class PredictionsWriter:
@@ -223,6 +223,8 @@ class PredictionsWriter:
         if isinstance(self._work, LocalObjects):
             self._claim = _claim_folder(self._work.root)
         try:
+            if isinstance(self._work, LocalObjects):
+                _require_workable(self._work)
             for session in self._sessions:
                 self._coordinates[session] = self._read_coordinates(session)
                 self._templates[session] = self._make_template(session)
@@ -231,7 +233,8 @@ class PredictionsWriter:
                 for session in self._sessions:
                     self._recover(session)
             elif isinstance(self._work, LocalObjects):
-                _empty_folder(self._work.root)
+                _give_way(self._work)
+            if isinstance(self._work, LocalObjects):
                 self._work.write(METADATA_KEY, consolidate(self._attributes, {}))
             self._owns_work = True
         except BaseException:
@@ -258,7 +261,7 @@ class PredictionsWriter:
 
     def _release(self, *, discard: bool) -> None:
         if discard and self._owns_work:
-            self._work.delete_all()
+            UNFINISHED_PREDICTIONS.discard(self._work)
         if self._claim is not None:
             close_locked(self._claim)
             self._claim = None
@@ -310,7 +313,7 @@ class PredictionsWriter:
                 expected=f"at least one of {', '.join(self._tiers)} that is not",
                 remedy="leave fewer trials out, or leave the session out",
             )
-        coordinates = xr.Dataset(coords={name: recorded[name].variable for name in _COORDINATES}).isel(trial=chosen)
+        coordinates = xr.Dataset(coords={name: recorded[name].variable for name in COORDINATE_NAMES}).isel(trial=chosen)
         if session in self._neurons:
             coordinates = coordinates.sel(neuron=self._neurons[session])
         # Loaded once: each trial that is written looks its place up here.
@@ -321,7 +324,7 @@ class PredictionsWriter:
         template = SessionTemplate({str(dim): size for dim, size in coordinates.sizes.items()})
         units = self._attributes["response_units"]
         template.declare_array(_VARIABLE, schema.PREDICTIONS, {"units": units})
-        for name in _COORDINATES:
+        for name in COORDINATE_NAMES:
             template.encode_array(name, schema.COORDINATES[name], coordinates[name].values)
         return template
 
@@ -331,10 +334,12 @@ class PredictionsWriter:
             return False
         try:
             begun = parse_json(self._work.read(METADATA_KEY))["attributes"]
+            # It has the digest if its writer was killed between the last two steps.
+            begun.pop("content_digest", None)
             # The trials of every version that can be read are stored alike.
             is_readable = begun["schema_version"] in schema.READABLE_SCHEMA_VERSIONS
             return bool(is_readable and begun | {"schema_version": schema.SCHEMA_VERSION} == self._attributes)
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return False
 
     def _recover(self, session: Session) -> None:
@@ -383,13 +388,17 @@ class PredictionsWriter:
         if not isinstance(self._work, LocalObjects):
             self._work.write(METADATA_KEY, root)
             return
-        for key in self._work.keys() or ():
-            if key.endswith((".tmp", f"/{JOURNAL_KEY}")):  # What a killed writer left, and what the next one needs.
-                self._work.delete(key)
-        self._work.write(METADATA_KEY, root)
-        _require_absent(self._target)
+        # What writers left that were killed.
+        self._work.delete_keys([key for key in self._work.keys() or () if UNFINISHED_PREDICTIONS.is_temporary(key)])
         # A power cut must not leave finished predictions whose objects never reached the disk.
         self._work.sync_all()
+        self._work.write_durably(METADATA_KEY, root)
+        _require_absent(self._target)
+        # Last: with them a writer that was killed above is continued.
+        for session in self._sessions:
+            group = self._work.child(session.name)
+            group.delete(JOURNAL_KEY)
+            sync_folder(group.root)
         try:
             # Fails where a store has appeared meanwhile: a folder that holds anything is never replaced.
             os.rename(self._work.root, self._target.locate(""))
@@ -409,7 +418,7 @@ class PredictionsWriter:
             "alias": session.alias,
             "response_units": self._attributes["response_units"],
             "schema_version": schema.SCHEMA_VERSION,
-            "coordinates": " ".join(name for name in _COORDINATES if name not in schema.PREDICTIONS.dims),
+            "coordinates": " ".join(name for name in COORDINATE_NAMES if name not in schema.PREDICTIONS.dims),
         }
 
 
@@ -452,35 +461,36 @@ def _claim_folder(folder: Path) -> int | None:
         ) from error
 
 
-def _empty_folder(folder: Path) -> None:
-    """Remove what an interrupted writer left, unless it holds finished trials or is something else."""
-    place = LocalObjects(folder)
-    if any(folder.iterdir()):
-        if not _is_unfinished(place):
-            raise PredictionsError(
-                "a folder of something else is in the way", path=folder, remedy="move it, or choose another name"
-            )
-        n_trials = sum(len(WrittenTrials(place.child(name)).read()) for name in place.folders() or ())
-        if n_trials:
-            raise PredictionsError(
-                "an interrupted prediction of something else is there",
-                path=folder,
-                found=f"{count_things(n_trials, 'finished trial')} of other runs, tiers, sessions or settings",
-                remedy="finish it with the arguments that it had, remove the folder, or choose another name",
-            )
-    empty_folder(folder)
+def _require_workable(place: LocalObjects) -> None:
+    """Raise a :class:`PredictionsError` if the working folder is somebody else's."""
+    obstacle = UNFINISHED_PREDICTIONS.find_obstacle(place)
+    if obstacle:
+        raise PredictionsError(
+            "a folder of something else is in the way",
+            path=place.url,
+            found=obstacle,
+            remedy=f"{MOVE_FOREIGN}; or choose another name",
+        )
 
 
-def _is_unfinished(place: LocalObjects) -> bool:
-    """Whether a folder holds nothing but what an interrupted writer of predictions left."""
-    try:
-        attributes = parse_json(place.read(METADATA_KEY))["attributes"]
-        is_begun = attributes["kind"] == PREDICTIONS_KIND and "content_digest" not in attributes
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return False
-    names = {path.name for path in place.root.iterdir()} - {METADATA_KEY}
-    are_own = all(is_full_name(name) or temporary_of(name) is not None for name in names)
-    return is_begun and are_own
+def _give_way(place: LocalObjects) -> None:
+    """Delete what an interrupted writer of something else left, unless it finished trials."""
+    if UNFINISHED_PREDICTIONS.bears_marker(place) and is_whole(place.read(METADATA_KEY)):
+        raise PredictionsError(
+            "a folder of something else is in the way",
+            path=place.url,
+            found="finished predictions",
+            remedy=f"{MOVE_FOREIGN}; or choose another name",
+        )
+    n_trials = sum(len(WrittenTrials(place.child(name)).read()) for name in place.folders() or ())
+    if n_trials:
+        raise PredictionsError(
+            "an interrupted prediction of something else is there",
+            path=place.url,
+            found=f"{count_things(n_trials, 'finished trial')} of other runs, tiers, sessions or settings",
+            remedy="finish it with the arguments that it had, remove the folder, or choose another name",
+        )
+    UNFINISHED_PREDICTIONS.delete_own(place)
 
 
 def _pad(

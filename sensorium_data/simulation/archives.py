@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
 from sensorium_data.errors import StoreError, UnknownNameError, UsageError, describe_os_error
 from sensorium_data.files import (
+    IrregularFileError,
     LocalObjects,
+    delete_temporaries,
     describe_damage,
     digest_file,
     digest_stream,
@@ -22,16 +25,27 @@ from sensorium_data.files import (
     read_regular,
 )
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.sessions import Session
+from sensorium_data.sessions import Session, is_full_name
 from sensorium_data.simulation.plan import plan_session
 from sensorium_data.simulation.recording import BehaviorPadding, record_session
 from sensorium_data.simulation.truth import TRUTH_FOLDER, publish_truth_root
-from sensorium_data.store import METADATA_KEY
+from sensorium_data.store import METADATA_KEY, exclusive_access
 
-__all__ = ["RECORD_NAME", "SimulatedSession", "SimulationReport", "simulate"]
+__all__ = [
+    "RECORD_NAME",
+    "SIMULATION_LOCK",
+    "SimulatedSession",
+    "SimulationReport",
+    "is_written_here",
+    "simulate",
+]
 
 #: The file beside the archives that says what they were simulated with, and which are finished.
 RECORD_NAME = "simulation.json"
+#: The lock that whoever simulates into a directory holds.
+SIMULATION_LOCK = "simulation"
+
+_ARCHIVE_ENDING = ".zip"
 
 # The competition's trials were cut there before its statistics were computed.
 _N_STATISTICS_FRAMES = 300
@@ -173,49 +187,69 @@ def simulate(
         "behavior_padding": behavior_padding,
         "n_statistics_frames": n_statistics_frames,
     }
-    record = _read_record(directory, parameters)
-    for session in sessions:
-        _refuse_foreign_archive(directory, session, record)
-    missing = [session for session in sessions if not _is_whole(directory, session, record)]
-    truth = directory / TRUTH_FOLDER
-    for session in missing:
-        path = _archive_path(directory, session)
-        record[session.name] = None
-        try:
+    record, missing = _find_missing(directory, sessions, parameters)
+    status, truth = "simulated" if missing else "already done", directory / TRUTH_FOLDER
+    if missing:
+        with _explain_failures(missing[0], directory):
             make_folder(directory)
-            _write_record(directory, parameters, record)
-            plan = plan_session(session, n_trials=n_trials, n_neurons=n_neurons, seed=seed)
-            record_session(
-                plan,
-                path,
-                truth,
-                jobs=jobs,
-                zip64=zip64,
-                behavior_padding=behavior_padding,
-                n_statistics_frames=n_statistics_frames,
-                simulator_version=_SIMULATOR_VERSION,
-                progress=progress,
-            )
-            publish_truth_root(truth)
-            record[session.name] = _Row(len(plan.trials), plan.n_neurons, path.stat().st_size, digest_file(path))
-            _write_record(directory, parameters, record)
-        except OSError as error:
-            raise StoreError(
-                "the simulated session cannot be written",
-                session=session,
-                path=error.filename or directory,
-                found=describe_os_error(error),
-                remedy="name another folder"
-                if isinstance(error, NotADirectoryError)
-                else "check the space and the permissions there, and run it again: finished sessions are kept",
-            ) from error
+        place = LocalObjects(directory)
+        waiting = "wait for another simulation"
+        with exclusive_access(place, SIMULATION_LOCK, waiting=waiting, progress=progress):
+            # Another simulation may have made some of them meanwhile.
+            if _read_record(directory, parameters) != record:
+                record, missing = _find_missing(directory, sessions, parameters)
+            for session in missing:
+                path = _archive_path(directory, session)
+                record[session.name] = None
+                with _explain_failures(session, directory):
+                    delete_temporaries(directory, is_written_here)
+                    _write_record(directory, parameters, record)
+                    plan = plan_session(session, n_trials=n_trials, n_neurons=n_neurons, seed=seed)
+                    record_session(
+                        plan,
+                        path,
+                        truth,
+                        jobs=jobs,
+                        zip64=zip64,
+                        behavior_padding=behavior_padding,
+                        n_statistics_frames=n_statistics_frames,
+                        simulator_version=_SIMULATOR_VERSION,
+                        progress=progress,
+                    )
+                    publish_truth_root(truth)
+                    record[session.name] = _Row(
+                        len(plan.trials), plan.n_neurons, path.stat().st_size, digest_file(path)
+                    )
+                    _write_record(directory, parameters, record)
     finished = {name: row for name, row in record.items() if row is not None}
     return SimulationReport(
         directory=str(directory),
         truth=str(truth),
         sessions=tuple(_report_session(directory, session, finished[session.name]) for session in sessions),
-        status="simulated" if missing else "already done",
+        status=status,
     )
+
+
+def is_written_here(name: str) -> bool:
+    """Whether a simulation writes files of this name: its record, and archives of sessions."""
+    session, is_archive, rest = name.partition(_ARCHIVE_ENDING)
+    return name == RECORD_NAME or bool(is_archive and not rest and is_full_name(session))
+
+
+@contextmanager
+def _explain_failures(session: Session, directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            "the simulated session cannot be written",
+            session=session,
+            path=error.filename or directory,
+            found=describe_os_error(error),
+            remedy="name another folder"
+            if isinstance(error, NotADirectoryError)
+            else "check the space and the permissions there, and run it again: finished sessions are kept",
+        ) from error
 
 
 def _check_arguments(sessions: Sequence[Session], *, seed: int, behavior_padding: str, **counts: int | None) -> None:
@@ -255,10 +289,25 @@ class _Row:
 _Record = dict[str, _Row | None]
 
 
+def _find_missing(
+    directory: Path, sessions: Sequence[Session], parameters: Mapping[str, Any]
+) -> tuple[_Record, list[Session]]:
+    """Return what the directory holds of a simulation with these parameters, and the sessions that it lacks."""
+    record = _read_record(directory, parameters)
+    for session in sessions:
+        _refuse_foreign_archive(directory, session, record)
+    missing = [session for session in sessions if not _is_whole(directory, session, record)]
+    for session in missing:
+        _refuse_foreign_truth(directory, session, record)
+    return record, missing
+
+
 def _read_record(directory: Path, parameters: Mapping[str, Any]) -> _Record:
     """Return what the directory holds of a simulation with these parameters."""
     path = directory / RECORD_NAME
     try:
+        if path.is_symlink():
+            raise IrregularFileError(path, "a link")
         stored = parse_json(read_regular(path))
         found = dict(stored["parameters"])
         record = {name: None if row is None else _Row(**row) for name, row in stored["sessions"].items()}
@@ -297,7 +346,7 @@ def _write_record(directory: Path, parameters: Mapping[str, Any], record: _Recor
 
 
 def _archive_path(directory: Path, session: Session) -> Path:
-    return directory / f"{session.name}.zip"
+    return directory / f"{session.name}{_ARCHIVE_ENDING}"
 
 
 def _is_whole(directory: Path, session: Session, record: _Record) -> bool:
@@ -337,6 +386,20 @@ def _refuse_foreign_archive(directory: Path, session: Session, record: _Record) 
             if row is None
             else "move it to have it made anew, or choose another directory",
         )
+
+
+def _refuse_foreign_truth(directory: Path, session: Session, record: _Record) -> None:
+    """Raise where something has the name of a session's truth, or of the root's, and no simulation wrote it."""
+    truth = directory / TRUTH_FOLDER
+    for path in (truth / session.name, truth / METADATA_KEY):
+        is_of_simulation = record if path.name == METADATA_KEY else session.name in record
+        if not is_of_simulation and os.path.lexists(path):
+            raise UsageError(
+                "something that no simulation wrote has the name of its truth",
+                session=session,
+                path=path,
+                remedy="choose another directory",
+            )
 
 
 def _says_simulated(file: BinaryIO, session: Session) -> bool:

@@ -1,21 +1,18 @@
-"""Files that an interrupted simulation left beside its archives."""
+"""Files that an interrupted simulation left."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sensorium_data.archive import MODALITIES
-from sensorium_data.files import Leftover, LocalObjects, temporary_file
-from sensorium_data.sessions import is_full_name
+from sensorium_data.files import Kept, Leftover, LocalObjects, temporary_file, temporary_of
+from sensorium_data.simulation.archives import SIMULATION_LOCK, is_written_here
+from sensorium_data.store import access_named
 
 __all__ = ["find_simulation_leftovers"]
 
-_ARCHIVE, _UNFINISHED = ".zip", ".partial"
-_ENDINGS = frozenset({_UNFINISHED, *(f".{modality}{_UNFINISHED}" for modality in MODALITIES)})
 
-
-def find_simulation_leftovers(folder: LocalObjects, name: str) -> Iterator[Leftover]:
-    """Yield the unfinished archive, or the scratch file of its statistics, that has a name, if it is one.
+def find_simulation_leftovers(folder: LocalObjects, name: str) -> Iterator[Leftover | Kept]:
+    """Yield the unfinished archive, or record of a simulation, that has a name, if it is one.
 
     Parameters
     ----------
@@ -24,7 +21,6 @@ def find_simulation_leftovers(folder: LocalObjects, name: str) -> Iterator[Lefto
     name : str
         Of the file.
     """
-    session, is_archive, ending = name.partition(_ARCHIVE)
-    path = folder.root / name
-    if is_archive and is_full_name(session) and ending in _ENDINGS and path.is_file() and not path.is_symlink():
-        yield temporary_file(path)
+    if is_written_here(temporary_of(name) or ""):
+        access = access_named(folder, (SIMULATION_LOCK,), "a simulation is under way")
+        yield temporary_file(folder.root / name, access)

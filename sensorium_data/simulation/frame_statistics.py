@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -26,18 +27,17 @@ class TrialStack:
 
     Parameters
     ----------
-    path : Path
-        The scratch file, made here and deleted by :meth:`close`.
+    folder : Path
+        Holds the scratch file, which has no name: it is gone when it is closed, or when its process is killed.
     n_trials, n_features, n_frames : int
         Its shape.
     """
 
-    def __init__(self, path: Path, n_trials: int, n_features: int, n_frames: int) -> None:
-        self._path = path
+    def __init__(self, folder: Path, n_trials: int, n_features: int, n_frames: int) -> None:
         self._shape = (n_trials, n_features, n_frames)
         self._lock = threading.Lock()
         # Written as a file, not through a memory map: that one kills the process where the disk is full.
-        self._file: IO[bytes] = path.open("wb")
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open until close())
 
     def write(self, position: int, values: np.ndarray) -> None:
         """Store one trial: (feature, time)."""
@@ -55,7 +55,7 @@ class TrialStack:
             Like ``map``; one that uses threads makes it faster.
         """
         self._file.flush()
-        values = np.memmap(self._path, np.float32, mode="r", shape=self._shape)
+        values = np.memmap(self._file, np.float32, mode="r", shape=self._shape)
         n_trials, n_features, n_frames = self._shape
         step = max(1, _BLOCK_SIZE_BYTES // (4 * n_trials * n_frames))
         blocks = [slice(start, start + step) for start in range(0, n_features, step)]
@@ -63,9 +63,8 @@ class TrialStack:
         return {name: np.concatenate([part[name] for part in parts]) for name in STATISTICS}
 
     def close(self) -> None:
-        """Delete the scratch file."""
+        """Close the scratch file, which deletes it."""
         self._file.close()
-        self._path.unlink(missing_ok=True)
 
 
 def summarize_trials(values: np.ndarray) -> dict[str, np.ndarray]:

@@ -96,7 +96,7 @@ def record_session(
         truth = TruthWriter(truth_root, plan, recorder.population)
         stacks = {
             modality: TrialStack(
-                archive_path.with_name(f"{archive_path.name}.{modality}.partial"),
+                archive_path.parent,
                 sum(not trial.is_broken for trial in plan.trials),
                 n_features,
                 n_covered,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,12 @@ _TRIAL_FIELDS = (
     Field("onset", ("trial",), "float64", "time from the start of the session", "second"),
 )
 
+_NODES = "|".join(
+    sorted({*VARIABLES, *COORDINATES, _RATES.name, *(field.name for field in (*_NEURON_FIELDS, *_TRIAL_FIELDS))})
+)
+# What the keys of a session's truth match.
+_OWN_KEYS = re.compile(rf"(?:(?:{_NODES})/)?{re.escape(METADATA_KEY)}|(?:{_NODES})/c(?:/\d+)*")
+
 
 class TruthWriter:
     """Writes the truth of one session, trial by trial and from many threads.
@@ -74,8 +81,8 @@ class TruthWriter:
         self._plan = plan
         self._neurons = population.neurons
         self._population = population
-        self._objects = LocalObjects(root / plan.session.name)
-        self._objects.delete_all()
+        self._objects = LocalObjects(root).child(plan.session.name)
+        self._objects.delete_keys([key for key in self._objects.keys() or () if _OWN_KEYS.fullmatch(key)])
         self._template = SessionTemplate(
             {"trial": len(plan.trials), "neuron": len(self._neurons), "time": plan.session.n_frames_padded}
         )

@@ -17,7 +17,7 @@ from typing import IO, Self
 
 from isal import isal_zlib
 
-from sensorium_data.files import create_file
+from sensorium_data.files import temporary_path
 
 __all__ = ["ZipMember", "ZipWriter", "pack_member"]
 
@@ -70,8 +70,7 @@ def pack_member(name: str, data: bytes, *, deflate: bool = True) -> ZipMember:
 class ZipWriter:
     """A zip file being written; a context manager.
 
-    The file appears under its name when the block ends without an error; until then it bears the
-    suffix ``.partial``.
+    The file appears under its name when the block ends without an error; until then it has a temporary one.
 
     Parameters
     ----------
@@ -83,11 +82,11 @@ class ZipWriter:
 
     def __init__(self, path: Path, *, zip64: bool = False) -> None:
         self.path = path
-        self._partial = path.with_name(f"{path.name}.partial")
+        self._temporary = temporary_path(path)
         self._always_zip64 = zip64
         self._central: list[bytes] = []
         self._offset = 0
-        self._file: IO[bytes] = create_file(self._partial)
+        self._file: IO[bytes] = self._temporary.open("xb")
 
     def write(self, member: ZipMember) -> None:
         """Append a member."""
@@ -180,10 +179,12 @@ class ZipWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
+        try:
             with self._file:
-                self._finish()
-            self._partial.replace(self.path)
-        else:
-            self._file.close()
-            self._partial.unlink(missing_ok=True)
+                if kind is None:
+                    self._finish()
+            if kind is None:
+                self._temporary.replace(self.path)
+        finally:
+            # It is gone if the archive has its name.
+            self._temporary.unlink(missing_ok=True)

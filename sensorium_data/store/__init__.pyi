@@ -68,6 +68,11 @@ from .store import StoreLike as StoreLike
 from .template import METADATA_KEY as METADATA_KEY
 from .template import SessionTemplate as SessionTemplate
 from .template import consolidate as consolidate
+from .unfinished import IDENTITY_KEY as IDENTITY_KEY
+from .unfinished import SESSION_GROUP as SESSION_GROUP
+from .unfinished import STATISTICS_KEY as STATISTICS_KEY
+from .unfinished import UNFINISHED_GROUP as UNFINISHED_GROUP
+from .unfinished import UNFINISHED_SESSION as UNFINISHED_SESSION
 from .verification import VerificationReport as VerificationReport
 from .verification import find_object_problems as find_object_problems
 from .verification import verify_objects as verify_objects

@@ -31,6 +31,7 @@ from sensorium_data.files import (
     measure_objects,
     temporary_file,
     temporary_of,
+    unless,
     with_lease,
 )
 from sensorium_data.sessions import Session, find_session, is_full_name
@@ -49,13 +50,12 @@ from sensorium_data.store.publishing import PARTIAL_FOLDER, access_named, recall
 from sensorium_data.store.reading import keep_readers_away
 from sensorium_data.store.store import Store, StoreLike
 from sensorium_data.store.template import METADATA_KEY
+from sensorium_data.store.unfinished import UNFINISHED_SESSION
 from sensorium_data.store.versions import VERSIONS_KEY, current_group, session_name_of, version_number
 
 __all__ = ["find_partial_leftovers", "find_store_leftovers"]
 
 _OWN_FILES = frozenset({METADATA_KEY, VERSIONS_KEY, LINKS_KEY})
-# What a conversion keeps beside the objects themselves.
-_RECORDS = frozenset({"identity.json", "statistics.json", "trials", "group"})
 _LOCK_ENDING = ".lock"
 _AT_WORK = "an ingest is at work on the session"
 _HELD = "somebody holds the lock"
@@ -133,7 +133,7 @@ def _find_partial(objects: Objects, watches: Mapping[str, LockWatch]) -> Iterato
             yield _stale_lock(objects, name.removesuffix(_LOCK_ENDING))
         elif name.endswith(_LOCK_ENDING) and name.removesuffix(_LOCK_ENDING) in watches:
             continue
-        elif session is not None and _holds_records(place.child(name)):
+        elif session is not None and _is_of_conversion(place.child(name)):
             yield _unfinished(objects, session, name, watches)
         else:
             yield Kept("not of the store", url, _FOREIGN)
@@ -276,16 +276,18 @@ def _unfinished(objects: Objects, session: Session, group: str, watches: Mapping
         if not is_published:
             # Somebody may have put something else among them.
             own = objects.child(group)
-            for key in filter(is_group_key, own.keys() or ()):
-                own.delete(key)
-        records.delete_all()
+            own.delete_keys([*filter(is_group_key, own.keys() or ())])
+        UNFINISHED_SESSION.discard(records)
 
     return Leftover(
         kind="rest of a conversion" if is_published else "unfinished conversion",
         place=records.url if isinstance(objects, LocalObjects) or is_published else objects.locate(group),
         why=f"{group} is published" if is_published else f"the ingest of {session.alias} was interrupted",
         measure=measure,
-        access=access_named(objects, (session.name,), _AT_WORK, watches),
+        access=unless(
+            access_named(objects, (session.name,), _AT_WORK, watches),
+            partial(UNFINISHED_SESSION.describe_foreign, records),
+        ),
         discard=discard,
     )
 
@@ -383,7 +385,7 @@ def _find_begun(
     """Yield such a folder in an object store, unless it is found with the records of its conversion."""
     records = objects.child(f"{PARTIAL_FOLDER}/{name}")
     if records.keys():
-        if not _holds_records(records):
+        if not _is_of_conversion(records):
             others = f"{PARTIAL_FOLDER}/{name} holds what this software did not make"
             yield Kept("unfinished conversion", objects.locate(name), others)
     elif all(map(is_group_key, objects.child(name).keys() or ())):
@@ -392,7 +394,7 @@ def _find_begun(
         yield Kept("not of the store", objects.locate(name), _FOREIGN)
 
 
-def _holds_records(folder: Objects) -> bool:
+def _is_of_conversion(folder: Objects) -> bool:
     if isinstance(folder, LocalObjects) and (folder.root.is_symlink() or not folder.root.is_dir()):
         return False
-    return all(name in _RECORDS or temporary_of(name) in _RECORDS for name in _list_names(folder))
+    return not UNFINISHED_SESSION.find_obstacle(folder)

@@ -16,6 +16,8 @@ import numpy as np
 
 from sensorium_data.errors import StoreError
 from sensorium_data.files import LocalObjects, Objects, describe_damage, digest_bytes, read_sealed, seal
+from sensorium_data.sessions import is_full_name
+from sensorium_data.store.versions import session_name_of
 
 __all__ = [
     "SCREENS_FOLDER",
@@ -184,7 +186,7 @@ def find_screen_problems(objects: Objects, groups: set[str]) -> dict[str, str]:
     listed = objects.child(SCREENS_FOLDER).keys() or ()
     # What has a screen's name and is no file is not listed.
     keys = {locate_screen(group) for group in groups}
-    keys.update(f"{SCREENS_FOLDER}/{key}" for key in listed if key.endswith(_ENDING))
+    keys.update(f"{SCREENS_FOLDER}/{key}" for key in listed if _is_screen(key))
     found = {key: _find_problem(objects, key) for key in sorted(keys)}
     return {key: problem for key, problem in found.items() if problem is not None}
 
@@ -202,5 +204,10 @@ def _find_problem(objects: Objects, key: str) -> str | None:
 def _delete(objects: Objects, is_unwanted: Callable[[str], bool]) -> None:
     folder = objects.child(SCREENS_FOLDER)
     for key in folder.keys() or ():
-        if key.endswith(_ENDING) and is_unwanted(key):
+        if _is_screen(key) and is_unwanted(key):
             folder.delete(key)
+
+
+def _is_screen(key: str) -> bool:
+    """Whether screens have this key in their folder; somebody else's file may have the same ending."""
+    return key.endswith(_ENDING) and is_full_name(session_name_of(key.removesuffix(_ENDING)))

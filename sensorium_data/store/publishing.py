@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from sensorium_data.files import (
     RemoteObjects,
     close_locked,
     describe_damage,
+    describe_kind,
     is_stand_in,
     open_locked,
     open_regular,
@@ -116,7 +119,7 @@ def exclusive_access(
             "the folder cannot be locked for writing",
             path=path,
             found=describe_os_error(error),
-            remedy="check its permissions, and move what is no folder out of the way",
+            remedy="check its permissions, and move what is no folder, or no lock file, out of the way",
         ) from error
     try:
         if has_waited:
@@ -466,7 +469,7 @@ def _open_lock_file(path: Path) -> int:
     for remaining in reversed(range(N_LOCK_FOLDER_TRIES)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            return _require_empty(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644))
         except (FileNotFoundError, FileExistsError):
             # Whoever held the lock has just removed its folder: before the file was opened, or before mkdir, which had
             # found the folder, looked whether it is one.
@@ -474,3 +477,13 @@ def _open_lock_file(path: Path) -> int:
             if is_file or not remaining:
                 raise
     raise AssertionError("unreachable")
+
+
+def _require_empty(path: Path, descriptor: int) -> int:
+    """Return a lock file's descriptor; an OSError if something else has its name, which the holder would delete."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size:
+        os.close(descriptor)
+        found = f"{status.st_size:,} bytes" if status.st_size else describe_kind(status.st_mode)
+        raise OSError(errno.EINVAL, f"{found} in the place of a lock file, which is empty", os.fspath(path))
+    return descriptor

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from functools import partial
 
-from sensorium_data.files import Kept, Leftover, LocalObjects, measure_file, temporary_file, temporary_of
-from sensorium_data.frames import zip_members
+from sensorium_data.files import Kept, Leftover, LocalObjects, temporary_file, temporary_of
 from sensorium_data.sessions import Track
 from sensorium_data.store import access_named
+from sensorium_data.submission.manifest import is_submission_file
 from sensorium_data.submission.record import FIXED
-from sensorium_data.submission.repair import REPAIR_LOCK, SPOOL_FILE
+from sensorium_data.submission.repair import REPAIR_LOCK
 from sensorium_data.submission.write import lock_name
 
 __all__ = ["find_submission_leftovers"]
 
-_UNFINISHED = ".partial"
-# What lies beside the zips.
-_FINISHED = re.compile(rf"submission_({'|'.join((*Track, FIXED))})\.(json|md|sha256)")
+# A corrected copy's zips are those of tracks, whose locks its writer holds, too.
+_LOCKS = {**{str(track): lock_name(track) for track in Track}, FIXED: REPAIR_LOCK}
 
 
 def find_submission_leftovers(folder: LocalObjects, name: str) -> Iterator[Leftover | Kept]:
@@ -31,24 +28,9 @@ def find_submission_leftovers(folder: LocalObjects, name: str) -> Iterator[Lefto
     name : str
         Of the file.
     """
-    # A zip is written by whoever submits, or corrects a submission.
-    locks: dict[str, tuple[str, ...]] = {
-        f"{file}{_UNFINISHED}": (lock_name(track), REPAIR_LOCK) for track in Track for file in zip_members(track)
-    }
-    locks[SPOOL_FILE] = (REPAIR_LOCK,)
-    path = folder.root / name
-    if _FINISHED.fullmatch(temporary_of(name) or ""):
-        yield temporary_file(path)
-    if name not in locks:
-        return
-    if path.is_symlink() or not path.is_file():
-        yield Kept("unfinished zip", str(path), "it is no file")
-        return
-    yield Leftover(
-        kind="unfinished zip",
-        place=str(path),
-        why="its writer was interrupted",
-        measure=partial(measure_file, path),
-        access=access_named(folder, locks[name], "a writer is at work on the submission"),
-        discard=partial(path.unlink, missing_ok=True),
-    )
+    written = temporary_of(name) or ""
+    lock = next((lock for stem, lock in _LOCKS.items() if is_submission_file(stem, written)), None)
+    if lock is not None:
+        access = access_named(folder, (lock,), "a writer is at work on the submission")
+        kind = "unfinished zip" if written.endswith(".zip") else "temporary file"
+        yield temporary_file(folder.root / name, access, kind=kind)

@@ -27,6 +27,7 @@ __all__ = [
     "holds_manifest",
     "is_changed",
     "is_manifest",
+    "is_submission_file",
     "manifest_digests",
     "names_record",
     "update_manifest",
@@ -177,6 +178,19 @@ def _may_write(stem: str, name: str) -> bool:
     """Whether a submission writes files of this name."""
     zips = {zip_name for track in Track if stem in (track, FIXED) for zip_name in zip_members(track)}
     return name in zips or name in _own_files(stem)
+
+
+def is_submission_file(stem: str, name: str) -> bool:
+    """Whether the writer of a track's submission, or of a corrected copy, writes files of this name.
+
+    Parameters
+    ----------
+    stem : str
+        The track, or :data:`~sensorium_data.submission.record.FIXED` for a corrected copy, which has all tracks' zips.
+    name : str
+        The file's.
+    """
+    return _may_write(stem, name) or name == _manifest_name(stem)
 
 
 def _own_files(stem: str) -> tuple[str, ...]:

@@ -8,15 +8,26 @@ unknown sessions or trials, or with values that the format does not hold, are le
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from sensorium_data.errors import SubmissionError, describe_os_error
-from sensorium_data.files import LocalObjects, digest_file, make_folder, refuse_owned_folder
+from sensorium_data.files import (
+    LocalObjects,
+    delete_temporaries,
+    digest_file,
+    make_folder,
+    refuse_owned_folder,
+    temporary_of,
+    temporary_path,
+)
 from sensorium_data.frames import FramesProfile, zip_members
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
@@ -27,6 +38,7 @@ from sensorium_data.submission.findings import ValidationReport
 from sensorium_data.submission.manifest import (
     holds_manifest,
     is_manifest,
+    is_submission_file,
     manifest_digests,
     names_record,
     update_manifest,
@@ -43,12 +55,11 @@ from sensorium_data.submission.record import (
 from sensorium_data.submission.section import read_magic
 from sensorium_data.submission.spool import RowSpool
 from sensorium_data.submission.validation import require_distinct, validate_files
+from sensorium_data.submission.write import lock_name
 from sensorium_data.submission.writer import name_zips, write_zip
 
-__all__ = ["REPAIR_LOCK", "SPOOL_FILE", "RepairReport", "repair_submission"]
+__all__ = ["REPAIR_LOCK", "RepairReport", "repair_submission"]
 
-#: Where rows wait for their order.
-SPOOL_FILE = "repair.partial"
 #: The lock that whoever writes a corrected copy holds.
 REPAIR_LOCK = "repair"
 _RECORD = f"submission_{FIXED}.json"
@@ -151,10 +162,11 @@ def repair_submission(
         refuse_owned_folder(folder, "a corrected copy")
         make_folder(folder)
         with (
-            exclusive_access(place, REPAIR_LOCK),
-            RowSpool(folder / SPOOL_FILE) as spool,
+            _exclusive_access(place, progress),
+            RowSpool(folder) as spool,
             parquet_reader() as reader,
         ):
+            delete_temporaries(folder, partial(is_submission_file, FIXED))
             _require_no_zip(place, record)
             rows = CorrectedRows(expected, reader, spool, progress)
             for path in files:
@@ -193,7 +205,7 @@ def _write(
             found="; ".join(rows.left_out) or "nothing",
             remedy="give predictions files or their zips, and the store of the same sessions",
         )
-    partial = {name: folder / f"{name}.partial" for name in tables}
+    written = {name: temporary_path(folder / name) for name in tables}
     n_written = 0
 
     def count_row() -> None:
@@ -203,9 +215,9 @@ def _write(
 
     try:
         for name, members in tables.items():
-            write_zip(partial[name], name, members, count_row)
-        validation = validate_files(partial, store, frames=frames, progress=progress)
-        files = [describe_file(path, name) for name, path in partial.items()]
+            write_zip(written[name], name, members, count_row)
+        validation = validate_files(written, store, frames=frames, progress=progress)
+        files = [describe_file(path, name) for name, path in written.items()]
         record = {
             "identity": identity,
             "files": files,
@@ -215,12 +227,21 @@ def _write(
         }
         # First, so that a rerun knows the zips of a killed one.
         place.write_durably(_RECORD, encode_record(record))
-        name_zips(partial, folder)
+        name_zips(written, folder)
         update_manifest(place, FIXED, files)
     finally:
-        for path in partial.values():
+        for path in written.values():
             path.unlink(missing_ok=True)
     return record
+
+
+@contextmanager
+def _exclusive_access(place: LocalObjects, progress: Progress) -> Iterator[None]:
+    """Keep away who writes another copy into the folder, or a submission, whose zips have the same names."""
+    with ExitStack() as stack:
+        for name in (REPAIR_LOCK, *map(lock_name, sorted(Track))):
+            stack.enter_context(exclusive_access(place, name, progress=progress))
+        yield
 
 
 def _is_done(place: LocalObjects, record: Mapping[str, Any]) -> bool:
@@ -246,13 +267,21 @@ def _report(folder: Path, status: str, record: Mapping[str, Any]) -> RepairRepor
 
 def _refuse_own_names(place: LocalObjects, files: Sequence[Path]) -> None:
     """Refuse files to correct that would be replaced, and a record that is none."""
-    for name in (SPOOL_FILE, _RECORD, *(f"{name}.partial" for name in sorted(_ZIPS))):
-        path = place.root / name
-        if path.exists() and any(path.samefile(file) for file in files):
+    for file in files:
+        is_there = file.resolve().parent == place.root.resolve()
+        if is_there and (file.name == _RECORD or is_submission_file(FIXED, temporary_of(file.name) or "")):
             raise SubmissionError(
                 "the file has the name of one that is written beside the corrected copy",
-                path=path,
+                path=file,
                 remedy="rename it, or name another folder",
+            )
+    for name in sorted(os.listdir(place.root) if place.root.is_dir() else ()):
+        if is_submission_file(FIXED, name) and (place.root / name).is_symlink():
+            raise SubmissionError(
+                "a link has the name of a file that is written with the corrected copy",
+                path=place.locate(name),
+                expected="a free name, or the file that was written here",
+                remedy="move it, or name another folder",
             )
     read_own_digests(place, _RECORD, _RECORD_KEYS)
     if not is_manifest(place, FIXED):

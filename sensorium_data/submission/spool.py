@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedRandom
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from sensorium_data.files import create_file
 from sensorium_data.frames import FloatType
 from sensorium_data.sessions import Session
 from sensorium_data.submission.writer import SubmissionRow
@@ -57,17 +60,19 @@ class SpooledRow:
 
 
 class RowSpool:
-    """A temporary file of rows' values, as large as all values together. It is gone when the context ends.
+    """A temporary file of rows' values, as large as all values together.
+
+    It has no name: it is gone when the context ends, or its process is killed.
 
     Parameters
     ----------
-    path : Path
-        Where it lies meanwhile.
+    folder : Path
+        On whose disk it lies meanwhile.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[bytes] | None = None
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: BufferedRandom | None = None
 
     def add(
         self, session: Session, trial: int, values: npt.NDArray[np.floating], neurons: npt.NDArray[np.int64]
@@ -79,31 +84,30 @@ class RowSpool:
         digest = hashlib.blake2b(data.view(np.uint8).reshape(-1).data)
         digest.update(repr(data.shape).encode())
         digest.update(ids.tobytes())
-        offset = self._open.tell()
+        offset = self._open.seek(0, os.SEEK_END)
         self._open.write(data.reshape(-1).view(np.uint8).data)
         return SpooledRow(session, trial, ids, (data.shape[0], data.shape[1]), float_type, offset, digest.digest())
 
     def read(self, rows: list[SpooledRow]) -> Iterator[SubmissionRow]:
         """Yield rows as they are to be written."""
-        self._open.flush()
-        with self._path.open("rb") as file:
-            for row in rows:
-                file.seek(row.offset)
-                values = np.fromfile(file, row.float_type, row.shape[0] * row.shape[1]).reshape(row.shape)
-                yield SubmissionRow(row.session.name, row.trial, values, row.neurons)
+        for row in rows:
+            values = np.empty(row.shape, row.float_type)
+            self._open.seek(row.offset)
+            if self._open.readinto(values.reshape(-1).view(np.uint8).data) != values.nbytes:
+                raise OSError(errno.EIO, "fewer bytes in the temporary file than were written", str(self._folder))
+            yield SubmissionRow(row.session.name, row.trial, values, row.neurons)
 
     @property
-    def _open(self) -> IO[bytes]:
+    def _open(self) -> BufferedRandom:
         if self._file is None:
             raise ValueError("the spool is used inside its with statement")
         return self._file
 
     def __enter__(self) -> Self:
-        self._file = create_file(self._path)
+        self._file = tempfile.TemporaryFile(dir=self._folder)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._open.close()
-        self._path.unlink(missing_ok=True)

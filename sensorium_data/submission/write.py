@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,14 @@ from sensorium_data.files import (
     LocalObjects,
     Objects,
     RemoteObjects,
+    delete_temporaries,
     digest_bytes,
     digest_file,
     has_own_seal,
     make_folder,
     open_objects,
     refuse_owned_folder,
-    temporary_of,
+    temporary_path,
     upload_confirmed,
     write_confirmed,
 )
@@ -40,6 +43,7 @@ from sensorium_data.submission.manifest import (
     holds_manifest,
     is_changed,
     is_manifest,
+    is_submission_file,
     manifest_digests,
     names_record,
     update_manifest,
@@ -61,7 +65,6 @@ __all__ = ["FramesProfile", "SubmissionFile", "SubmissionReport", "lock_name", "
 
 # An estimate from a few rows may err by so much. What comes out too large all the same is noticed while it is written.
 _ESTIMATE_ERROR = 0.05
-_ZIP_MAGIC = b"PK"
 _RECORD_KEYS = {"identity", "files", "validation", "predictions", "software"}
 
 
@@ -211,9 +214,7 @@ def write_submission(
         make_folder(folder)
         # Who waits for another writer of the same submission finds it done.
         with exclusive_access(place, lock_name(plan.track)):
-            for leftover in folder.glob(f".submission_{track}.*.tmp"):  # Of a killed writer.
-                if temporary_of(leftover.name) is not None:
-                    leftover.unlink()
+            delete_temporaries(folder, partial(is_submission_file, track))
             record = _read_done(place, plan)
             status = "already done" if record is not None else "written"
             if record is None:
@@ -260,7 +261,7 @@ def _write_remotely(
 
 
 def lock_name(track: Track) -> str:
-    """Return the name of the lock that the writer of a track's submission holds."""
+    """Return the name of the lock that whoever writes zips of a track holds."""
     return f"submission_{track}"
 
 
@@ -305,11 +306,11 @@ def _write(
         n_done += 1
         progress(f"write {plan.track} submission", n_done, n_total)
 
-    partial = {name: folder / f"{name}.partial" for name in plan.zips}
+    written = {name: temporary_path(folder / name) for name in plan.zips}
     try:
-        for name in plan.zips:
-            write_zip(partial[name], name, plan.tables(name), count_row)
-        validation = validate_files(partial, store, frames=plan.frames, progress=progress)
+        for name, path in written.items():
+            write_zip(path, name, plan.tables(name), count_row)
+        validation = validate_files(written, store, frames=plan.frames, progress=progress)
         if not validation.passed:
             raise SubmissionError(
                 "what was written does not pass the validator",
@@ -318,7 +319,7 @@ def _write(
                 remedy="this is a defect of the writer: report it",
             )
         files = [
-            describe_file(partial[name], name)
+            describe_file(written[name], name)
             | {"members": [MEMBER_NAMES[tier] for tier in tiers], "n_rows": plan.count_rows(tiers)}
             for name, tiers in plan.zips.items()
         ]
@@ -332,9 +333,9 @@ def _write(
         }
         # First, so that a rerun knows the zips of a killed one.
         LocalObjects(folder).write_durably(_record_name(plan), encode_record(record))
-        name_zips(partial, folder)
+        name_zips(written, folder)
     finally:
-        for path in partial.values():
+        for path in written.values():
             path.unlink(missing_ok=True)
     return record
 
@@ -347,6 +348,10 @@ def _refuse_foreign(place: Objects, plan: SubmissionPlan) -> dict[str, str]:
     dict of str to str
         The digests of the zips that are there.
     """
+    there_already = os.listdir(place.root) if isinstance(place, LocalObjects) else ()
+    for name in sorted(one for one in there_already if is_submission_file(plan.track, one)):
+        if Path(place.locate(name)).is_symlink():
+            raise _not_replaced(place, name, "a link has the name of one of the submission's files")
     own = read_own_digests(place, _record_name(plan), _RECORD_KEYS)
     digests, is_sealed = own or ({}, True)
     if not is_sealed and is_changed(place, plan.track, _record_name(plan), place.read(_record_name(plan))):
@@ -363,23 +368,12 @@ def _refuse_foreign(place: Objects, plan: SubmissionPlan) -> dict[str, str]:
             if digest not in known:
                 raise _not_replaced(place, name, "the zip is not the one that was written here")
             there[name] = digest
-        # Behind a URL the temporary folder is worked in.
-        if isinstance(place, LocalObjects) and not _may_be_zip(place.root / f"{name}.partial"):
-            raise _not_replaced(place, f"{name}.partial", "another file has the name of a working file")
     manifest = f"submission_{plan.track}.sha256"
     if not is_manifest(place, plan.track):
         raise _not_replaced(place, manifest, "another file has the name of one of the submission's")
     # Before anything is written; a card of an earlier submission differs from what this one's will be.
     _refuse_foreign_card(place, plan, b"")
     return there
-
-
-def _may_be_zip(path: Path) -> bool:
-    """Whether a file may be a zip that a killed writer has begun, or there is none; links are not written to."""
-    if path.is_symlink() or not path.is_file():
-        return True
-    with path.open("rb") as file:
-        return file.read(len(_ZIP_MAGIC)) in (b"", _ZIP_MAGIC)
 
 
 def _refuse_foreign_card(place: Objects, plan: SubmissionPlan, text: bytes) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sensorium_data.errors import SubmissionError
-from sensorium_data.files import create_file, sync_folder
+from sensorium_data.files import sync_folder
 from sensorium_data.frames import MAX_UPLOAD_SIZE_BYTES, FloatType, submission_schema
 
 __all__ = ["PredictionsTable", "SubmissionRow", "measure_rows", "name_zips", "require_uploadable", "write_zip"]
@@ -114,7 +114,7 @@ def write_zip(path: Path, label: str, tables: Sequence[PredictionsTable], on_row
     Parameters
     ----------
     path : Path
-        Where to.
+        Where to; nothing may be there.
     label : str
         What to call the zip in an error.
     tables : sequence of PredictionsTable
@@ -129,7 +129,7 @@ def write_zip(path: Path, label: str, tables: Sequence[PredictionsTable], on_row
     OSError
         If it cannot be written.
     """
-    with create_file(path) as file:
+    with path.open("xb") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for table in tables:
                 member = zipfile.ZipInfo(table.name, _ZIP_DATE)
@@ -147,9 +147,9 @@ def write_zip(path: Path, label: str, tables: Sequence[PredictionsTable], on_row
         os.fsync(file.fileno())
 
 
-def name_zips(partial: Mapping[str, Path], folder: Path) -> None:
+def name_zips(written: Mapping[str, Path], folder: Path) -> None:
     """Give written zips their names in a folder, and return when not even a power cut would undo it."""
-    for name, path in partial.items():
+    for name, path in written.items():
         path.replace(folder / name)
     sync_folder(folder)
 

@@ -226,9 +226,40 @@ def test_files_that_belong_to_nothing_are_not_published(
     recording: Recording, archives: str, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     interrupted(recording, tmp_path / "s", archives)
-    (partial_group(tmp_path / "s", recording) / "responses" / "c" / ".0.123-456.tmp").write_bytes(b"half")
+    (partial_group(tmp_path / "s", recording) / "responses" / "c" / f".0.{'0' * 32}.tmp").write_bytes(b"half")
     convert(recording, tmp_path / "s", archives)
     assert read_files(tmp_path / "s") == undisturbed
+
+
+def test_what_somebody_else_has_among_unfinished_work_is_kept(
+    recording: Recording, archives: str, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    records = tmp_path / "s" / ".partial" / recording.session.name
+    (records / "group").mkdir(parents=True)
+    for files in ({"thesis.txt": b"mine"}, {"identity.json": b"{}", "trials/0.npz": b"mine"}):
+        for name, data in files.items():
+            (records / name).parent.mkdir(exist_ok=True)
+            (records / name).write_bytes(data)
+        with pytest.raises(StoreError, match=r"something else lies where .*; move it to another place"):
+            convert(recording, tmp_path / "s", archives)
+        assert read_files(records) == files
+        shutil.rmtree(records)
+    interrupted(recording, tmp_path / "s", archives)
+    notes = dict.fromkeys(("notes.txt", "trials/notes.npz", "group/notes.txt", "group/videos/c/.0.tmp"), b"mine")
+    for name, data in notes.items():
+        (records / name).write_bytes(data)
+    # Of another version: it is begun anew.
+    identity = json.loads((records / "identity.json").read_text())
+    (records / "identity.json").write_text(json.dumps(identity | {"converter_version": 0}))
+    assert convert(recording, tmp_path / "s", archives).n_trials_resumed == 0
+    moved = {
+        f"{recording.session.name}/{name.removeprefix('group/')}"
+        if "group" in name
+        else f".partial/{records.name}/{name}"
+        for name in notes
+    }
+    assert read_files(tmp_path / "s") == undisturbed | dict.fromkeys(moved, b"mine")
+    assert convert(recording, tmp_path / "s", archives).status == "already done"
 
 
 def test_a_folder_in_the_place_of_the_session_is_left_alone(

@@ -15,9 +15,9 @@ from fixtures.ages import age
 from fixtures.command_line import Outcome, run_command
 from fixtures.session_stores import TrialFacts, write_session_store
 from models.runs.files import MODEL_FILE
-from sensorium_data.files import LocalObjects, ObjectCache, StoredObject, close_locked, lock_folder
-from sensorium_data.files.part_file import FileVersion, open_part
-from sensorium_data.predictions import create_predictions
+from sensorium_data.files import FileVersion, LocalObjects, ObjectCache, StoredObject, close_locked, lock_folder
+from sensorium_data.files.part_file import open_part
+from sensorium_data.predictions import create_predictions, from_arrays
 from sensorium_data.sessions import find_session
 from sensorium_data.store import exclusive_access, open_store
 from sensorium_data.store.verified_objects import VerifiedObjects
@@ -25,6 +25,8 @@ from sensorium_data.testing import serve_directory
 
 F = find_session("F").name
 HEX = "0123456789abcdef" * 2
+#: The first file of a run.
+GIVEN = '{"preset": "debug", "settings": {}}'
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def assert_only_removed(found: dict[str, dict[str, object]], *names: str) -> Non
 def make_run(folder: Path, name: str, *files: str) -> Path:
     for file in files:
         (folder / name / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name / file).write_text("{}")
+        (folder / name / file).write_text(GIVEN if file == "config-given.json" else "{}")
     return folder / name
 
 
@@ -61,10 +63,12 @@ def make_run(folder: Path, name: str, *files: str) -> Path:
 
 
 def test_unfinished_runs_that_were_given_up_are_deleted(folder: Path, clean: Callable[..., dict]) -> None:
-    given_up = make_run(folder, "factorized3d-11111111.partial", "config.json", "checkpoints/epoch-00001-step-1.json")
-    at_work = make_run(folder, "factorized3d-22222222.partial", "config.json")
+    files = ("config-given.json", "config.json", "checkpoints/epoch-00001-step-000000001.json", f".data.json.{HEX}.tmp")
+    given_up = make_run(folder, "factorized3d-11111111.partial", *files)
+    at_work = make_run(folder, "factorized3d-22222222.partial", "config-given.json")
     make_run(folder, "factorized3d-33333333.partial", "config-given.json")
-    make_run(folder, "thesis.partial", "chapter-1")
+    make_run(folder, "factorized3d-44444444.partial", "config-given.json", "checkpoints/notes.json")
+    make_run(folder, "thesis.partial", "chapter-1", "config.json")
     (folder / "link.partial").symlink_to(given_up)
     age(folder)
     age(folder / "factorized3d-33333333.partial", days=2)
@@ -78,27 +82,33 @@ def test_unfinished_runs_that_were_given_up_are_deleted(folder: Path, clean: Cal
     assert found[at_work.name]["why"] == "a training is at work on it"
     assert found["factorized3d-33333333.partial"]["why"] == "written 2 days ago; it stays for 7 days"
     assert found["thesis.partial"]["why"] == found["link.partial"]["why"] == "this software did not make it"
-    assert sorted(os.listdir(folder)) == [
-        at_work.name, "factorized3d-33333333.partial", "link.partial", "thesis.partial",
-    ]  # fmt: skip
+    told = "it holds checkpoints/notes.json, which this software did not make"
+    assert found["factorized3d-44444444.partial"]["why"] == told
+    kept = ["factorized3d-44444444.partial", "link.partial", "thesis.partial"]
+    assert sorted(os.listdir(folder)) == [at_work.name, "factorized3d-33333333.partial", *kept]
     assert set(clean(folder, "--older-than", 0)) >= {at_work.name, "factorized3d-33333333.partial"}
-    assert sorted(os.listdir(folder)) == ["link.partial", "thesis.partial"]
+    assert sorted(os.listdir(folder)) == kept
 
 
 def test_checkpoints_of_finished_runs_are_deleted(folder: Path, clean: Callable[..., dict]) -> None:
-    run = make_run(folder, "factorized3d-11111111", MODEL_FILE, "checkpoints/epoch-00001-step-1.json")
-    make_run(folder, "mine", "checkpoints/epoch-00001-step-1.json")
+    run = make_run(folder, "factorized3d-11111111", MODEL_FILE, "checkpoints/epoch-00001-step-000000001.json")
+    make_run(folder, "mine", "checkpoints/epoch-00001-step-000000001.json")
     age(folder)
     assert_only_removed(clean(folder), "checkpoints")
     assert os.listdir(run) == [MODEL_FILE]
     assert os.listdir(folder / "mine") == ["checkpoints"]
+    make_run(folder, run.name, "checkpoints/epoch-00001-step-000000001.json", "checkpoints/notes.txt")
+    age(folder)
+    assert "it holds checkpoints/notes.txt" in clean(folder)["checkpoints"]["why"]
+    assert len(os.listdir(run / "checkpoints")) == 2
 
 
 def test_unfinished_runs_are_deleted_behind_a_url(
     memory: fsspec.AbstractFileSystem, clean: Callable[..., dict]
 ) -> None:
-    for key in ("debug-1.partial/config.json", "debug-1.partial/checkpoints/a.json", "debug-2/model.json"):
-        memory.pipe_file(f"/lab/runs/{key}", b"{}")
+    checkpoint = "checkpoints/epoch-00001-step-000000001.json"
+    for key in ("debug-1.partial/config-given.json", f"debug-1.partial/{checkpoint}", "debug-2/model.json"):
+        memory.pipe_file(f"/lab/runs/{key}", GIVEN.encode())
     assert "it stays for 7 days" in clean("memory://lab/runs")["debug-1.partial"]["why"]
     age_memory(memory)
     assert_only_removed(clean("memory://lab/runs"), "debug-1.partial")
@@ -135,8 +145,25 @@ def test_unfinished_predictions_are_deleted(folder: Path, store: str, clean: Cal
 
     begin_predictions(str(folder / "oracle"), store, look_meanwhile)
     assert (folder / "oracle.partial").is_dir()
+    notes = folder / "oracle.partial" / F / "notes.txt"
+    notes.write_text("mine")
+    age(folder)
+    assert clean(folder)["oracle.partial"]["why"] == f"it holds {F}/notes.txt, which this software did not make"
+    notes.unlink()
+    age(folder)
     assert_only_removed(clean(folder), "oracle.partial")
     assert os.listdir(folder) == []
+
+
+def test_finished_predictions_that_are_called_unfinished_are_kept(
+    folder: Path, store: str, clean: Callable[..., dict]
+) -> None:
+    values = np.ones((2, 60), np.float32)
+    from_arrays(str(folder / "oracle"), store, {"F": {0: values, 1: values}}, response_units="raw")
+    (folder / "oracle").rename(folder / "oracle.partial")
+    age(folder)
+    assert clean(folder)["oracle.partial"]["why"] == "they are finished"
+    assert (folder / "oracle.partial").is_dir()
 
 
 def test_unfinished_predictions_are_deleted_behind_a_url(
@@ -153,27 +180,33 @@ def test_unfinished_predictions_are_deleted_behind_a_url(
 
 
 def test_unfinished_zips_are_deleted(folder: Path, clean: Callable[..., dict]) -> None:
-    names = ["submission_main.zip.partial", "submission_bonus_live.zip.partial", "repair.partial"]
-    temporary = [f".submission_main.json.{HEX}.tmp", f".submission_fixed.sha256.{HEX}.tmp"]
+    of_main = [f".submission_main.{ending}.{HEX}.tmp" for ending in ("zip", "json")]
+    names = [f".submission_bonus_live.zip.{HEX}.tmp", f".submission_fixed.sha256.{HEX}.tmp"]
     others = ["submission_main.zip", "photos.zip.partial", f".photos.json.{HEX}.tmp"]
-    for name in (*names, *temporary, *others):
+    # As earlier versions called them: they may be anybody's.
+    others += ["submission_main.zip.partial", "repair.partial", ".submission_main.zip.backup.tmp"]
+    for name in (*of_main, *names, *others):
         (folder / name).write_bytes(b"1")
+    (folder / f".submission_bonus_final.zip.{HEX}.tmp").mkdir()
     age(folder)
     with exclusive_access(LocalObjects(folder), "submission_main"):
         found = clean(folder)
-    assert found[names[0]]["why"] == "a writer is at work on the submission"
-    assert_only_removed(found, *names[1:], *temporary)
+    assert {found[name]["why"] for name in of_main} == {"a writer is at work on the submission"}
+    assert_only_removed(found, *names)
     # Its time is that of the cleaning.
     age(folder)
-    assert_only_removed(clean(folder), names[0])
-    assert set(os.listdir(folder)) == set(others)
+    found = clean(folder)
+    assert_only_removed(found, *of_main)
+    assert found["repair.partial"]["why"] == "this software did not make it"
+    assert found[f".submission_bonus_final.zip.{HEX}.tmp"]["why"] == "it is no file"
+    assert set(os.listdir(folder)) == {*others, f".submission_bonus_final.zip.{HEX}.tmp"}
 
 
 def test_a_submission_in_a_store_is_cleaned_with_it(tmp_path: Path, clean: Callable[..., dict]) -> None:
     write_session_store(tmp_path / "store", "F", [TrialFacts(0, "oracle", 60)], n_neurons=2)
-    (tmp_path / "store" / "repair.partial").touch()
+    (tmp_path / "store" / f".submission_main.zip.{HEX}.tmp").touch()
     age(tmp_path / "store")
-    assert_only_removed(clean(tmp_path / "store"), "repair.partial")
+    assert_only_removed(clean(tmp_path / "store"), f".submission_main.zip.{HEX}.tmp")
     assert open_store(tmp_path / "store").sessions
 
 
@@ -186,15 +219,30 @@ def test_unfinished_downloads_and_simulations_are_deleted(folder: Path, clean: C
         part.record()
         age(folder)
         assert clean(folder)[f"{F}.zip.part"]["why"] == "a download is under way"
-    scratch = [f"{F}.zip.partial", f"{F}.zip.videos.partial", ".quality.html.ab12cd_z.partial"]
-    others = ["photos.part", f"{F}.zip", f"{F}.zip.thesis.partial", ".notes.txt.ab12cd_z.partial"]
-    for name in (*scratch, *others):
+    scratch = [f".{name}.{HEX}.tmp" for name in (f"{F}.zip", f"{F}.zip.json", f"{F}.zip.part.json")]
+    report = f".quality.html.{HEX}.tmp"
+    others = ["photos.part", f"{F}.zip", f"{F}.zip.partial", f"{F}.zip.videos.partial", f".notes.txt.{HEX}.tmp"]
+    others += [".quality.html.ab12cd_z.partial", f".{F}.zip.tmp"]
+    for name in (*scratch, report, *others):
         (folder / name).touch()
-    assert_only_removed(clean(folder, "--older-than", 0), f"{F}.zip.part")
+    # A report has no lock, so its file is a day old at least.
+    assert_only_removed(clean(folder, "--older-than", 0), f"{F}.zip.part", *scratch)
     assert not (folder / f"{F}.zip.part.json").exists()
     age(folder)
-    assert_only_removed(clean(folder), *scratch)
+    assert_only_removed(clean(folder), report)
     assert set(os.listdir(folder)) == set(others)
+
+
+def test_downloads_that_no_record_vouches_for_are_kept(folder: Path, clean: Callable[..., dict]) -> None:
+    part, record = folder / f"{F}.zip.part", folder / f"{F}.zip.part.json"
+    part.write_text("mine")
+    record.write_text('{"mine": 1}')
+    age(folder)
+    told = f"{F}.zip.part.json does not say that a download made it"
+    assert clean(folder)[part.name]["why"] == told
+    part.unlink()
+    assert_only_removed(clean(folder))
+    assert os.listdir(folder) == [record.name]
 
 
 # Caches
@@ -240,7 +288,7 @@ def test_the_table_says_what_and_why(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
-    make_run(folder, "debug-1.partial", "config.json")
+    make_run(folder, "debug-1.partial", "config-given.json")
     make_run(folder, "thesis.partial", "chapter-1")
     age(folder)
     would = run_command(capsys, "clean", folder, "--dry-run")
@@ -248,7 +296,13 @@ def test_the_table_says_what_and_why(
     assert "Would be deleted" in would.out
     done = run_command(capsys, "clean", folder)
     assert not (folder / "debug-1.partial").exists()
-    for words in ("Deleted in", "unfinished run", "debug-1.partial", "its training was interrupted", "2 bytes"):
+    for words in (
+        "Deleted in",
+        "unfinished run",
+        "debug-1.partial",
+        "its training was interrupted",
+        f"{len(GIVEN)} bytes",
+    ):
         assert words in done.out
     assert done.err.splitlines()[-1].endswith("thesis.partial: not known, stays: this software did not make it")
     again = run_command(capsys, "clean", folder)
@@ -272,7 +326,7 @@ def test_a_folder_that_cannot_be_cleaned_is_refused(
 
 
 def test_what_cannot_be_deleted_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_run(folder, "debug-1.partial", "config.json")
+    make_run(folder, "debug-1.partial", "config-given.json")
     age(folder)
 
     def fail(*_: object) -> None:

@@ -229,7 +229,7 @@ class TestResume:
             assert download(mirror, origin, target).n_bytes_resumed == interrupted[1]
         assert target.read_bytes() == origin.read_bytes()
 
-    @pytest.mark.parametrize("what", ["stamp", "content", "record", "part", "size"])
+    @pytest.mark.parametrize("what", ["stamp", "content", "part", "size"])
     def test_it_starts_over_where_what_is_there_cannot_be_trusted(
         self, origin: Path, target: Path, interrupted: tuple[DirectoryServer, int], what: str
     ) -> None:
@@ -239,14 +239,49 @@ class TestResume:
                 os.utime(origin, (5, 5))
             case "content":
                 write_noise(origin.parent, seed=1)
-            case "record":
-                part.with_name("a.zip.part.json").write_text('{"finished": [[0')
             case "part":
                 part.unlink()
             case "size":
                 os.truncate(part, 1000)
         assert download(interrupted[0], origin, target).n_bytes_resumed == 0
         assert target.read_bytes() == origin.read_bytes()
+
+    @pytest.mark.parametrize("record", [None, "", '{"finished": [[0', '{"mine": 1}', "a link"])
+    def test_bytes_that_no_record_vouches_for_are_kept(
+        self, origin: Path, target: Path, interrupted: tuple[DirectoryServer, int], record: str | None
+    ) -> None:
+        part, path = target.with_name("a.zip.part"), target.with_name("a.zip.part.json")
+        if record == "a link":
+            path.rename(target.with_name("mine"))
+            path.symlink_to("mine")
+        elif record is None:
+            path.unlink()
+        else:
+            path.write_text(record)
+        before = {entry: entry.read_bytes() for entry in target.parent.iterdir()}
+        told = "no record says that a download made it" if record is None else "has the name of a download's record"
+        with pytest.raises(DownloadError, match=rf"{told}.*; move it away, or choose another folder"):
+            download(interrupted[0], origin, target)
+        assert {entry: entry.read_bytes() for entry in target.parent.iterdir()} == before
+        assert part in before
+
+    @pytest.mark.parametrize("faults", [[], [IgnoreRange()]], ids=["ranges", "whole files"])
+    @pytest.mark.parametrize("name", ["a.zip.json", "a.zip.part", "a.zip.part.json"])
+    def test_files_of_somebody_else_beside_it_are_kept(
+        self, origin: Path, target: Path, faults: list[Fault], name: str
+    ) -> None:
+        target.parent.mkdir()
+        for mine in (name, f".{name}.tmp", f"{name}.tmp"):
+            target.with_name(mine).write_text("mine")
+        with (
+            serve_directory(origin.parent, faults=faults) as server,
+            pytest.raises(DownloadError, match="move it away"),
+        ):
+            download(server, origin, target)
+        left = {path.name: path.read_text() for path in target.parent.iterdir()}
+        # The one that was made to be locked may stay; nothing is in it.
+        assert left.pop("a.zip.part" if name != "a.zip.part" else "", "") == ""
+        assert left == dict.fromkeys((name, f".{name}.tmp", f"{name}.tmp"), "mine")
 
     def test_bytes_that_rotted_meanwhile_are_fetched_again(
         self, origin: Path, target: Path, interrupted: tuple[DirectoryServer, int]

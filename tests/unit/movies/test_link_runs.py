@@ -87,7 +87,7 @@ def test_two_runs_at_once_do_no_harm(store: str, linked: str) -> None:
 
 
 def test_what_a_killed_run_left_is_cleared(store: str) -> None:
-    leftover = Path(store, f".{LINKS_KEY}.1-1.tmp")
+    leftover = Path(store, f".{LINKS_KEY}.{'0' * 32}.tmp")
     leftover.write_bytes(b"half")
     link_movies(store)
     assert not leftover.exists()
@@ -161,15 +161,17 @@ def test_screens_are_kept_of_the_sessions_that_are_there(store: str) -> None:
     link_movies(store)
     screens = locate_screens(store, "AFJ")
     assert set(Path(store, "movies").iterdir()) == set(screens.values())
+    notes = Path(store, "movies", "notes.screen")
+    notes.write_text("mine")
     set_aside(store, "A")
     link_movies(store)
-    assert set(Path(store, "movies").iterdir()) == {screens["F"], screens["J"]}
+    assert set(Path(store, "movies").iterdir()) == {screens["F"], screens["J"], notes}
 
 
 def test_what_a_killed_writer_of_a_screen_left_is_cleared(store: str) -> None:
     screen = locate_screens(store, "A")["A"]
     screen.unlink()
-    leftover = screen.with_name(f".{screen.name}.1-1.tmp")
+    leftover = screen.with_name(f".{screen.name}.{'0' * 32}.tmp")
     leftover.write_bytes(b"half")
     link_movies(store)
     assert not leftover.exists()

@@ -26,7 +26,10 @@ from sensorium_data.predictions import (
 )
 from sensorium_data.predictions.writer import PredictionsWriter
 from sensorium_data.schema import SCHEMA_VERSION
+from sensorium_data.sessions import find_session
 from sensorium_data.store import open_store
+
+J = find_session("J").name
 
 TRIALS = (
     TrialFacts(4, "oracle", 60, "m0"),
@@ -264,7 +267,7 @@ def test_killed_writer_leaves_work_that_continues(recorded: tuple[str, HandMadeS
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "p"), store], check=False)
     # What a write cut off in its middle leaves behind.
     group = next(path for path in (tmp_path / "p.partial").iterdir() if path.is_dir())
-    (group / "predictions" / "c" / ".0.1-2.tmp").write_bytes(b"half")
+    (group / "predictions" / "c" / f".0.{'0' * 32}.tmp").write_bytes(b"half")
     with create_predictions(
         str(tmp_path / "p"), store=store, sessions=["J"], tiers=["oracle"], response_units="raw", identity="i"
     ) as writer:
@@ -356,6 +359,42 @@ def test_folder_of_something_else_is_not_emptied(recorded: tuple[str, HandMadeSe
     with pytest.raises(PredictionsError, match="a folder of something else"), begin(tmp_path / "p", recorded[0]):
         pass
     assert (tmp_path / "p.partial" / "thesis.tex").read_text() == "years of work"
+
+
+def test_what_somebody_else_has_among_unfinished_predictions_is_kept(
+    recorded: tuple[str, HandMadeSession], tmp_path: Path
+) -> None:
+    store, _ = recorded
+    names = ("notes.txt", f"{J}/notes.txt", f"{J}/predictions/c/.0.tmp", "mine/zarr.json")
+
+    def put_notes() -> None:
+        for name in names:
+            (tmp_path / "p.partial" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "p.partial" / name).write_text("mine")
+
+    def read_notes(folder: str) -> list[str]:
+        return [(tmp_path / folder / name).read_text() for name in names]
+
+    # Nothing goes on from predictions that nobody can recognize: they are deleted, and the notes are not.
+    def fail_beside_notes() -> None:
+        with begin(tmp_path / "p", store) as writer:
+            writer.write_trial("J", 4, random_trial(4, 60), first_frame=5)
+            put_notes()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_beside_notes()
+    assert read_notes("p.partial") == ["mine"] * len(names)
+    assert sum(path.is_file() for path in (tmp_path / "p.partial").rglob("*")) == len(names)
+    with pytest.raises(PredictionsError, match=r"a folder of something else is in the way: found .*notes\.txt"):
+        write_oracle(tmp_path / "p", store, identity="i")
+    shutil.rmtree(tmp_path / "p.partial")
+    with pytest.raises(KeyboardInterrupt):
+        write_one_and_raise(tmp_path / "p", store, KeyboardInterrupt(), identity="i")
+    put_notes()
+    with begin(tmp_path / "p", store, identity="i") as writer:
+        writer.write_trial("J", 4, random_trial(4, 60), first_frame=5)
+    assert read_notes("p") == ["mine"] * len(names)
 
 
 def test_arrays_of_any_model_make_a_store(recorded: tuple[str, HandMadeSession], tmp_path: Path) -> None:

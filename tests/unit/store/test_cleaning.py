@@ -37,6 +37,10 @@ def convert(recording: Recording, folder: Path, store: str = "store") -> None:
     )
 
 
+#: What a conversion writes first.
+IDENTITY = '{"schema_version": 3, "converter_version": 1}'
+
+
 @pytest.fixture(scope="module")
 def versions() -> list[Recording]:
     first = make_recording("F", TIERS)
@@ -253,7 +257,8 @@ def test_locks_that_other_machines_do_not_see_protect_for_a_day_alone(
     (tmp_path / "tmp").mkdir()
     name = find_session("F").name
     group = store / where / (f"{name}.v9" if where else f"{name}.v3")
-    (group / "trials").mkdir(parents=True, exist_ok=True)
+    group.mkdir(parents=True, exist_ok=True)
+    (group / "identity.json").write_text(IDENTITY)
     age(group, days=0.5)
     place = f"{name}.v9" if where else f"{name}.v2"
     assert "it stays for 1 day" in kept(clean(store, min_age_days=0))[place]
@@ -301,6 +306,15 @@ def test_what_an_ingest_left_of_finished_work_is_deleted(store: Path, versions: 
     records = store / ".partial" / f"{name}.v3"
     (records / "trials").mkdir(parents=True)
     (records / "trials" / "0.npz").write_bytes(b"1")
+    (records / "thesis.txt").write_text("years of work")
+    age(store)
+    # Neither is a folder without what a conversion writes first deleted, nor one with anything else in it.
+    assert kept(clean(store))[f"{name}.v3"] == "this software did not make it"
+    (records / "identity.json").write_text(IDENTITY)
+    age(store)
+    told = "it holds thesis.txt, which this software did not make"
+    assert kept(clean(store))[f"{name}.v3"] == told
+    (records / "thesis.txt").unlink()
     age(store)
     assert "rest of a conversion" in [item.kind for item in clean(store)]
     assert not (store / ".partial").exists()

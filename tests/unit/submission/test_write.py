@@ -229,13 +229,6 @@ def test_temporary_files_of_somebody_else_stay(predicted: Predicted, tmp_path: P
     assert (mine.read_text(), left.exists()) == ("mine", False)
 
 
-def test_a_working_file_of_somebody_else_is_kept(predicted: Predicted, tmp_path: Path) -> None:
-    (tmp_path / "submission_main.zip.partial").write_text("mine")
-    with pytest.raises(SubmissionError, match="partial: another file has the name of a working file"):
-        submit(predicted, tmp_path)
-    assert [path.read_text() for path in tmp_path.glob("*.partial")] == ["mine"]
-
-
 def test_a_lost_record_is_written_again(predicted: Predicted, tmp_path: Path) -> None:
     submit(predicted, tmp_path)
     (tmp_path / "submission_main.json").unlink()

@@ -139,6 +139,72 @@ def leave_unfinished(store, runs, **changes):
     return partial
 
 
+def read_tree(root):
+    return {
+        path.relative_to(root).as_posix(): os.readlink(path) if path.is_symlink() else path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def put_notes(partial):
+    """Put files of somebody else among a run's."""
+    notes = {f"{folder}notes.json": b"mine" for folder in ("", "checkpoints/", "tensorboard/", "mine/")}
+    notes |= {"checkpoints/epoch-00001-step-000000001.json.partial": b"mine", ".config.json.tmp": b"mine"}
+    for name, data in notes.items():
+        (partial / name).parent.mkdir(exist_ok=True)
+        (partial / name).write_bytes(data)
+    return notes
+
+
+def test_what_somebody_else_has_in_a_runs_folder_is_kept(store, tmp_path):
+    runs, config = tmp_path / "runs", tiny_config(**STATEFUL)
+    partial = leave_unfinished(store, runs)
+    ours = partial.rename(tmp_path / "ours")
+    strangers = [
+        {"notes.txt": b"mine"},
+        {"config.json": b"{}", "checkpoints/epoch-00001-step-000000001.json": b"{}"},
+        {"config-given.json": b'{"mine": 1}'},
+        {"mine/notes.txt": b"mine"},
+    ]
+    for files in strangers:
+        for name, data in files.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).write_bytes(data)
+        for restart in (False, True):
+            with pytest.raises(
+                RunError, match=r"something else has the name of the folder .*; move it to another place"
+            ):
+                train(config, store, ["F"], runs, restart=restart)
+        assert read_tree(partial) == files
+        shutil.rmtree(partial)
+    # A link in the place of one of the run's own files would be written through, or replaced.
+    shutil.copytree(ours, partial)
+    (partial / "summary.md").symlink_to(tmp_path / "thesis")
+    with pytest.raises(RunError, match=r"summary\.md: a link, not a file"):
+        train(config, store, ["F"], runs)
+    assert (partial / "summary.md").is_symlink()
+    (partial / "summary.md").unlink()
+    notes = put_notes(partial)
+    partial.joinpath(f".config.json.{'0' * 32}.tmp").write_text("of a killed writer")
+    partial.joinpath("checkpoints", f".best-epoch-00001.safetensors.{'0' * 32}.tmp").write_text("of a killed writer")
+    assert train(config, store, ["F"], runs).resumed_step > 0
+    for restarts in (False, True):
+        run = finished_run(runs)
+        assert read_tree(run).items() >= notes.items()
+        assert not list(run.rglob("*.tmp")) or [*run.rglob("*.tmp")] == [run / ".config.json.tmp"]
+        assert not set(json.loads((run / "ledger.json").read_text())["objects"]) & set(notes)
+        assert {path.name for path in (run / "checkpoints").iterdir()} == {
+            "notes.json", "epoch-00001-step-000000001.json.partial",
+        }  # fmt: skip
+        load_run(run).require_whole()
+        if not restarts:
+            shutil.rmtree(run)
+            shutil.copytree(ours, partial)
+            put_notes(partial)
+            assert train(config, store, ["F"], runs, restart=True).resumed_step == 0
+
+
 def test_epochs_that_were_reported_are_not_trained_again(store, tmp_path):
     leave_unfinished(store, tmp_path)
     epochs = []
