@@ -6,7 +6,7 @@ import pytest
 
 from fixtures.places import TESTS
 from sensorium_data.predictions.unfinished import UNFINISHED_PREDICTIONS
-from sensorium_data.store import SESSION_GROUP
+from sensorium_data.store import SESSION_GROUP, UNFINISHED_SESSION
 
 STORES = sorted(TESTS.glob("compat/store-*/*/ledger.json"))
 
@@ -26,9 +26,6 @@ def test_every_object_of_predictions_is_known_by_its_key() -> None:
     assert [key for key in keys if not UNFINISHED_PREDICTIONS.makes(key)] == []
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["notes.txt", "videos/notes.txt", "videos/c/0/notes", "thesis/zarr.json", "c/0", "movies/c/0", "group/zarr.json"],
-)
-def test_other_keys_are_no_sessions(key: str) -> None:
-    assert not SESSION_GROUP.makes(key)
+@pytest.mark.parametrize("key", ["notes.txt", "group/notes.txt", "trials/notes.npz", "videos/c/0", "group/data/0.npy"])
+def test_other_keys_are_of_no_conversion(key: str) -> None:
+    assert not UNFINISHED_SESSION.makes(key)
