@@ -6,12 +6,22 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from types import NoneType
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
-from models.factorized3d import Factorized3dConfig
+from models.kinds import MODEL_KINDS
+from models.model_config import ModelConfig
 from models.settings import (
     DataSettings,
     EvaluationSettings,
@@ -37,7 +47,18 @@ _EXPECTED = {
 }
 
 # They name what a preset is; another one is got by its own name.
-_FIXED = frozenset({"name", "kind"})
+_FIXED = frozenset({"name", "kind", "code"})
+
+
+def _read_model(value: Any, read_any: ValidatorFunctionWrapHandler) -> Any:
+    """Read a model's settings as those of its kind."""
+    if not isinstance(value, Mapping):
+        return read_any(value)
+    kind = value.get("kind")
+    if kind not in MODEL_KINDS:
+        raise ValueError(f"{kind!r} is no model of this version, whose models are {', '.join(MODEL_KINDS)}")
+    config_class: type[ModelConfig] = MODEL_KINDS[kind].find(MODEL_KINDS[kind].config)
+    return config_class.model_validate(value)
 
 
 class TrainingConfig(
@@ -56,7 +77,9 @@ class TrainingConfig(
     """
 
     name: str = Field(description="The name of the preset; runs are named after it.")
-    model: Factorized3dConfig = Field(description="The model's architecture.")
+    model: Annotated[SerializeAsAny[ModelConfig], WrapValidator(_read_model)] = Field(
+        description="The model's architecture."
+    )
 
     @field_validator("name")
     @classmethod

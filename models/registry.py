@@ -6,11 +6,10 @@ Looking up a preset imports no torch, so that the command line answers at once; 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from models.config import TrainingConfig
-from models.factorized3d import Factorized3dConfig
+from models.kinds import MODEL_KINDS
 from models.layouts import find_layout
 from models.neurons import NeuronInfo
 from sensorium_data.errors import UnknownNameError
@@ -23,7 +22,7 @@ __all__ = ["NeuronInfo", "build_model", "get_preset", "preset_names"]
 
 def preset_names() -> tuple[str, ...]:
     """Return the names of all presets."""
-    return tuple(_PRESETS)
+    return tuple(_presets())
 
 
 def get_preset(name: str) -> TrainingConfig:
@@ -39,9 +38,10 @@ def get_preset(name: str) -> TrainingConfig:
     >>> get_preset("factorized3d").learning_rate
     0.005
     """
-    if name not in _PRESETS:
-        raise UnknownNameError.of("preset", name, _PRESETS)
-    return _PRESETS[name]()
+    presets = _presets()
+    if name not in presets:
+        raise UnknownNameError.of("preset", name, presets)
+    return presets[name]()
 
 
 def build_model(config: TrainingConfig, neurons: Mapping[str, NeuronInfo]) -> ResponseModel:
@@ -56,38 +56,12 @@ def build_model(config: TrainingConfig, neurons: Mapping[str, NeuronInfo]) -> Re
     neurons : mapping of str to NeuronInfo
         By full session name; their order is that of the model's readouts.
     """
-    from models.factorized3d import Factorized3d
-
-    return Factorized3d(config.model, neurons, n_input_channels=len(find_layout(config.input_layout).channels))
-
-
-def _factorized3d() -> TrainingConfig:
-    return TrainingConfig(name="factorized3d", model=Factorized3dConfig())
-
-
-def _factorized3d_debug() -> TrainingConfig:
-    return TrainingConfig(
-        name="factorized3d-debug",
-        model=Factorized3dConfig(
-            channels=(16, 16),
-            spatial_kernels=(9, 3),
-            temporal_kernels=(7, 5),
-            spatial_strides=(2, 1),
-            batch_norm_momentum=0.1,
-            readout_init_sigma=0.6,
-            starts_at_mean_response=True,
-        ),
-        n_frames_window=48,
-        n_windows_per_trial=4,
-        batch_size=4,
-        learning_rate=0.01,
-        core_learning_rate_factor=0.15,
-        schedule="cosine",
-        min_learning_rate=0.0005,
-        max_epochs=12,
+    kind = MODEL_KINDS[config.model.kind]
+    model: ResponseModel = kind.find(kind.model)(
+        config.model, neurons, n_input_channels=len(find_layout(config.input_layout).channels)
     )
+    return model
 
 
-_PRESETS: Mapping[str, Callable[[], TrainingConfig]] = MappingProxyType(
-    {"factorized3d": _factorized3d, "factorized3d-debug": _factorized3d_debug}
-)
+def _presets() -> Mapping[str, Callable[[], TrainingConfig]]:
+    return {name: preset for kind in MODEL_KINDS.values() for name, preset in kind.find("PRESETS").items()}

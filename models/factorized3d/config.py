@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
+from models.model_config import ModelConfig
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 
 __all__ = ["Factorized3dConfig"]
 
 
-class Factorized3dConfig(BaseModel):
+class Factorized3dConfig(ModelConfig):
     """Layers, readouts and regularizers of :class:`models.factorized3d.model.Factorized3d`.
 
     The defaults are the benchmark of the SENSORIUM 2023 starter kit.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["factorized3d"] = Field(default="factorized3d", description="Which model this configures.")
     channels: tuple[PositiveInt, ...] = Field(

@@ -1,0 +1,44 @@
+"""The models of this package: where each one is.
+
+Names alone, so that nobody imports a model who does not ask for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+__all__ = ["MODEL_KINDS", "ModelKind"]
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """Where a model's classes are.
+
+    Attributes
+    ----------
+    folder : str
+        The package that offers them, e.g. ``models.factorized3d``. It also offers ``PRESETS``: by name, functions that
+        return a :class:`models.config.TrainingConfig`. The first line of a function's docstring describes its preset.
+    config, model : str
+        Names of the :class:`models.model_config.ModelConfig` and of the :class:`models.response_model.ResponseModel`.
+    """
+
+    folder: str
+    config: str
+    model: str
+
+    def find(self, name: str) -> Any:
+        """Return what the folder offers under a name."""
+        return getattr(importlib.import_module(self.folder), name)
+
+
+#: By :attr:`models.model_config.ModelConfig.kind`.
+MODEL_KINDS: Mapping[str, ModelKind] = MappingProxyType(
+    {
+        "factorized3d": ModelKind("models.factorized3d", config="Factorized3dConfig", model="Factorized3d"),
+    }
+)

@@ -1,0 +1,35 @@
+"""The architecture of a model, as a form; what all of them have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["ForeignModelConfig", "ModelConfig"]
+
+
+class ModelConfig(BaseModel):
+    """The settings of a model, which belong to a recipe as its group ``model``.
+
+    A model's own config derives from this one. It has a description and a default for each setting.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: str = Field(default="", description="Which model this configures.")
+    code: Mapping[str, str] = Field(
+        default={},
+        description="SHA-256 of each source file of the model, by its path; none for the models of this package.",
+    )
+
+    @property
+    def n_frames_lost(self) -> int:
+        """Frames at the start of a window that have no prediction, as far as the settings tell."""
+        return 0
+
+
+class ForeignModelConfig(ModelConfig):
+    """The settings of a model whose code is not loaded: what a run's folder has of them, unchecked."""
+
+    model_config = ConfigDict(extra="allow")
