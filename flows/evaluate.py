@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.parameters import Count, Names, Resamples, Seed, SeveralNames
+from flows.parameters import Count, Names, Resamples, Seed, SeveralNames, TrustCode
 from flows.reporting import log_line, order_columns, publish_table, quiet_known_errors, run_progress, score_task
 from flows.training import Device, slot_for
 from flows.watching import watched
@@ -29,6 +29,7 @@ def predict_task(
     device: Device = "auto",
     exclude: list[str] | None = None,
     nan: str | None = None,
+    trust_code: TrustCode = False,
 ) -> PredictionReport:
     """Predict tiers into a predictions store, or find that it is finished already."""
     quiet_known_errors()
@@ -44,6 +45,7 @@ def predict_task(
             progress=run_progress(),
             exclude=exclude or (),
             nan_policy=nan,
+            trust_code=trust_code,
         )
     for note in report.notes:
         log_line(note)
@@ -115,6 +117,7 @@ def predict(
     device: Device = "auto",
     exclude: list[str] | None = None,
     nan: str | None = None,
+    trust_code: TrustCode = False,
 ) -> PredictionReport:
     """Predict whole trials of some tiers.
 
@@ -128,10 +131,13 @@ def predict(
         device: Where to predict; auto takes a GPU if there is one.
         exclude: Trials to leave out, each as SESSION:TRIAL, e.g. F:17. Unset: none.
         nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the runs.
+        trust_code: Run code that runs keep, of models that nobody here has trained: true, or digests of such code.
     """
     quiet_known_errors()
     finished = find_predicted(runs, store, tiers, predictions, sessions, weights, exclude, nan)
-    return finished or predict_task(runs, store, tiers, predictions, sessions, weights, device, exclude, nan)
+    return finished or predict_task(
+        runs, store, tiers, predictions, sessions, weights, device, exclude, nan, trust_code
+    )
 
 
 @watched
@@ -206,6 +212,7 @@ def evaluate(
     truth: str | None = None,
     exclude: list[str] | None = None,
     nan: str | None = None,
+    trust_code: TrustCode = False,
 ) -> ScoreTable:
     """Predict some tiers with trained runs, and score the predictions.
 
@@ -217,8 +224,9 @@ def evaluate(
         truth: Truth of simulated sessions: scores withheld tiers, and the best possible score beside each.
         exclude: Trials that are neither predicted nor scored, each as SESSION:TRIAL, e.g. F:17. Unset: none.
         nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the runs.
+        trust_code: Run code that runs keep, of models that nobody here has trained: true, or digests of such code.
     """
     quiet_known_errors()
     if find_predicted(runs, store, tiers, predictions, exclude=exclude, nan=nan) is None:
-        predict_task(runs, store, tiers, predictions, exclude=exclude, nan=nan)
+        predict_task(runs, store, tiers, predictions, exclude=exclude, nan=nan, trust_code=trust_code)
     return score_task(predictions, store, truth)

@@ -22,6 +22,7 @@ __all__ = [
     "Resamples",
     "Seed",
     "SeveralNames",
+    "TrustCode",
 ]
 
 #: Of sessions, runs, tiers or predictions stores.
@@ -35,3 +36,5 @@ Folds = Annotated[int | None, Field(ge=2)]
 Fold = Annotated[int | None, Field(ge=0)]
 NTrials = Annotated[int | None, Field(ge=1)]
 MinReliability = Annotated[float | None, Field(ge=0, lt=1)]
+#: Any code that runs keep, or that of some digests.
+TrustCode = bool | list[str]

@@ -20,6 +20,7 @@ from flows.train import train
 from flows.training import TrainingJob, find_finished, merge_settings, ready_process
 from flows.watching import finish_deployed, is_deployed, watched
 from models.runs import describe_given
+from models.sources import digest_code
 from models.training import TrainingReport
 from sensorium_data.errors import RunError, SensoriumError
 from sensorium_data.frames import FramesProfile
@@ -67,7 +68,7 @@ def pipeline(
         sessions: Aliases A to J, full names, or one of new, old, all.
         store: Root of the session stores: a folder or any fsspec URL.
         out: Folder for predictions and submission zips, or any fsspec URL.
-        preset: A model's name, e.g. factorized3d, or that with -debug for its small size.
+        preset: A preset of `sensorium models`, e.g. factorized3d, or a class: FILE.py:CLASS or MODULE:CLASS.
         source: Where archives or unpacked folders are: folders or URLs, tried in this order. Unset: GIN.
         runs: Folder of training runs, or any fsspec URL. Unset: SENSORIUM_RUNS, or runs.
         overrides: Settings of the preset to change, by dotted name: text, numbers, true, false, null or lists of these.
@@ -88,6 +89,8 @@ def pipeline(
     )
     # A preset or a setting that does not exist is told before the hours that converting takes.
     config = job.config()
+    # Who names a class has its code run, wherever that predicts.
+    trusted = [digest_code(config.model.code)] if config.model.code else []
     with ready_process() if not is_elsewhere and will_convert(sessions, store) else nullcontext():
         ingested = ingest(sessions, store, source, jobs)
         job = job.model_copy(update={"sessions": tuple(report.session for report in ingested)})
@@ -96,10 +99,10 @@ def pipeline(
     # A predictions store belongs to one run: another run's predictions get another name.
     predictions = f"{out.rstrip('/')}/predictions-{Path(trained.run).name}"
     if is_elsewhere:
-        _predict_elsewhere([trained.run], store, tiers, predictions, exclude)
+        _predict_elsewhere([trained.run], store, tiers, predictions, exclude, trusted)
         scores = score(predictions, store, truth)
     else:
-        scores = evaluate([trained.run], store, tiers, predictions, truth, exclude)
+        scores = evaluate([trained.run], store, tiers, predictions, truth, exclude, trust_code=trusted)
     submissions = submit(
         predictions,
         store,
@@ -156,12 +159,20 @@ def _train_elsewhere(job: TrainingJob) -> TrainingReport:
 
 
 def _predict_elsewhere(
-    runs: list[str], store: str, tiers: list[str], predictions: str, exclude: list[str] | None
+    runs: list[str], store: str, tiers: list[str], predictions: str, exclude: list[str] | None, trusted: list[str]
 ) -> None:
     """Have a worker with a GPU predict, unless that is done."""
     if find_predicted(runs, store, tiers, predictions, exclude=exclude) is None:
         finish_deployed(
-            predict, {"runs": runs, "store": store, "tiers": tiers, "predictions": predictions, "exclude": exclude}
+            predict,
+            {
+                "runs": runs,
+                "store": store,
+                "tiers": tiers,
+                "predictions": predictions,
+                "exclude": exclude,
+                "trust_code": trusted,
+            },
         )
 
 

@@ -8,7 +8,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from flows.parameters import Fold, Folds, MinReliability, NTrials
+from flows.parameters import Fold, Folds, MinReliability, NTrials, TrustCode
 from flows.reporting import describe_epoch, describe_report, log_line, quiet_known_errors, run_progress
 from flows.settings import Settings
 from flows.training import (
@@ -34,18 +34,19 @@ __all__ = ["train"]
 def train_task(job: TrainingJob) -> TrainingReport:
     """Train one run. Called directly, never submitted: another thread could not be interrupted."""
     quiet_known_errors()
-    artifacts = TrainingArtifacts(job.preset, get_run_logger().warning)
+    config = job.config()
+    artifacts = TrainingArtifacts(config.name, get_run_logger().warning)
 
     def take_epoch(metrics: EpochMetrics) -> None:
         log_line(describe_epoch(metrics))
         artifacts.take_epoch(metrics)
 
-    with slot_for(job.config().device):
+    with slot_for(config.device):
         report = supervise_training(job, progress=run_progress(), on_epoch=take_epoch, write_line=log_line)
     for line in describe_report(report):
         log_line(line)
     artifacts.finish(report)
-    publish_summary(report, job.preset)
+    publish_summary(report, config.name)
     return report
 
 
@@ -68,11 +69,12 @@ def train(
     n_trials: NTrials = None,
     neurons: str | None = None,
     min_reliability: MinReliability = None,
+    trust_code: TrustCode = False,
 ) -> TrainingReport:
     """Train a model; a run of the same configuration on the same data that is finished is left alone.
 
     Args:
-        preset: A model's name, e.g. factorized3d, or that with -debug for its small size.
+        preset: A preset of `sensorium models`, e.g. factorized3d, or a class: FILE.py:CLASS or MODULE:CLASS.
         store: Root of the session stores: a folder or any fsspec URL.
         sessions: Sessions to train on. Unset: all sessions in the store.
         runs: Folder of training runs, or any fsspec URL. Unset: SENSORIUM_RUNS, or runs.
@@ -88,6 +90,7 @@ def train(
         n_trials: Train on so many trials of each session. Unset: all.
         neurons: Neurons of each session: how many, or unit ids such as 1-50,73. Unset: all.
         min_reliability: Leave out neurons whose oracle correlation is below this. Unset: none.
+        trust_code: Run code that a teacher keeps, if nobody here has trained it: true, or digests of such code.
     """
     quiet_known_errors()
     job = TrainingJob(
@@ -109,11 +112,12 @@ def train(
         runs=runs or Settings().runs,
         resume=resume,
         restart=restart,
+        trust_code=trust_code,
     )
     # Before the task: it would wait for its turn with the GPU, to do nothing.
     finished = find_finished(job)
     if finished is None:
         return train_task(job)
     log_line(f"{finished.run}: already done, nothing is trained")
-    publish_summary(finished, preset)
+    publish_summary(finished, job.config().name)
     return finished

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from models.kinds import MODEL_KINDS
-from models.model_config import ModelConfig
+from models.model_config import ForeignModelConfig, ModelConfig
 from models.settings import (
     DataSettings,
     EvaluationSettings,
@@ -31,10 +31,11 @@ from models.settings import (
     RankSettings,
     ScheduleSettings,
 )
+from models.sources import find_loaded
 from sensorium_data.errors import UnknownNameError, UsageError
 from sensorium_data.names import find_name_problem
 
-__all__ = ["TrainingConfig", "describe_problem", "list_settings", "override"]
+__all__ = ["TrainingConfig", "abbreviates", "describe_problem", "list_settings", "override"]
 
 # What a value should have been, by pydantic's kind of problem.
 _EXPECTED = {
@@ -51,13 +52,21 @@ _FIXED = frozenset({"name", "kind", "code"})
 
 
 def _read_model(value: Any, read_any: ValidatorFunctionWrapHandler) -> Any:
-    """Read a model's settings as those of its kind."""
+    """Read a model's settings as those of its kind; without checks, if its code is not loaded."""
     if not isinstance(value, Mapping):
         return read_any(value)
-    kind = value.get("kind")
-    if kind not in MODEL_KINDS:
+    kind, code = value.get("kind"), value.get("code")
+    config_class: type[ModelConfig]
+    if kind in MODEL_KINDS:
+        config_class = MODEL_KINDS[kind].find(MODEL_KINDS[kind].config)
+    elif code:
+        foreign = ForeignModelConfig.model_validate(value)
+        loaded = find_loaded(foreign.code)
+        if loaded is None or kind not in loaded.classes:
+            return foreign
+        config_class = loaded.classes[kind].config_class
+    else:
         raise ValueError(f"{kind!r} is no model of this version, whose models are {', '.join(MODEL_KINDS)}")
-    config_class: type[ModelConfig] = MODEL_KINDS[kind].find(MODEL_KINDS[kind].config)
     return config_class.model_validate(value)
 
 
@@ -160,6 +169,7 @@ def _walk(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _walk(value, f"{prefix}{name}.")
         elif name not in _FIXED:
             yield f"{prefix}{name}", value
+    yield from ((f"{prefix}{name}", value) for name, value in (model.model_extra or {}).items())
 
 
 def _find_setting(name: str, known: Mapping[str, Any]) -> str:
@@ -171,8 +181,23 @@ def _find_setting(name: str, known: Mapping[str, Any]) -> str:
     if not ending:
         # Near names are looked for among the short ones too: people type those.
         short = [setting.rpartition(".")[2] for setting in known]
+        near = [setting for setting in dict.fromkeys(short) if abbreviates(name, setting)]
+        if near:
+            raise UnknownNameError("unknown setting", found=repr(name), remedy=f"did you mean {' or '.join(near[:3])}?")
         raise UnknownNameError.of("setting", name, dict.fromkeys([*known, *short]) if "." in name else short)
     return ending[0]
+
+
+def abbreviates(text: str, setting: str) -> bool:
+    """Whether a text stands for a setting's name: by its initials, or as a part of it.
+
+    Examples
+    --------
+    >>> abbreviates("lr", "learning_rate"), abbreviates("rate", "learning_rate"), abbreviates("lr", "n_folds")
+    (True, True, False)
+    """
+    text, words = text.casefold(), setting.rpartition(".")[2].split("_")
+    return text == "".join(word[:1] for word in words) or (len(text) > 2 and text in "_".join(words))
 
 
 def _is_optional(config: BaseModel, setting: str) -> bool:
@@ -187,7 +212,7 @@ def _parse(text: str, current: Any, *, is_optional: bool) -> Any:
     text = text.strip()
     if is_optional and text.casefold() == "none":
         return None
-    if isinstance(current, tuple):
+    if isinstance(current, tuple | list):
         return [part.strip() for part in text.strip("[]()").split(",") if part.strip()]
     return text
 

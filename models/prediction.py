@@ -5,7 +5,7 @@ Shape suffixes: B trials of a batch, C channels, N neurons, T frames, H height, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -88,6 +88,7 @@ def predict(
     progress: Progress = ignore_progress,
     exclude: str | Iterable[str] = (),
     nan_policy: str | None = None,
+    trust_code: bool | Collection[str] = False,
 ) -> PredictionReport:
     """Predict every valid trial of some tiers, and write a predictions store.
 
@@ -121,14 +122,19 @@ def predict(
     nan_policy : str, optional
         What becomes of trials with missing behavior or pupil center: ``refuse``, ``interpolate:N`` or ``drop-trial``,
         see :class:`sensorium_data.windows.NanPolicy`; by default as the runs were trained.
+    trust_code : bool or collection of str
+        Whether code that runs keep may run although this user has not trained with it on this machine: any, or that of
+        some digests.
 
-    A run of some of a session's neurons predicts these alone, and so does the predictions store.
+    A run of a model that is no part of this package predicts with the code that it keeps, also where the file has
+    changed that it was read from. A run of some of a session's neurons predicts these alone, and so does the
+    predictions store.
 
     Raises
     ------
     RunError
         If a run is missing, unfinished or damaged, was not trained on a session, or on other neurons, or if the runs of
-        an ensemble predict different neurons.
+        an ensemble predict different neurons; if a run's code may not run, or cannot be loaded.
     StoreError
         If the store or a session cannot be opened, or a trial lacks behavior or pupil center at some frames and the
         policy does not allow for that.
@@ -147,7 +153,7 @@ def predict(
     )
     if plan.is_finished():
         return plan.report("already done", 0)
-    ensemble = _Ensemble(plan.runs, plan.shares, plan.reader, plan.sessions, torch_device)
+    ensemble = _Ensemble(plan.runs, plan.shares, plan.reader, plan.sessions, torch_device, trust_code)
     n_total = sum(plan.n_trials(name) for name in plan.sessions)
     n_done = n_predicted = 0
     with plan.create() as writer:
@@ -208,6 +214,8 @@ class _Ensemble:
         Full names.
     device : torch.device
         Where to predict.
+    trust_code : bool or collection of str
+        As in :func:`predict`.
     """
 
     def __init__(
@@ -217,10 +225,11 @@ class _Ensemble:
         reader: TrialReader,
         sessions: Sequence[str],
         device: torch.device,
+        trust_code: bool | Collection[str],
     ) -> None:
         self._device = device
         self._shares = shares
-        self._models = [(run.model(device), run.config) for run in runs]
+        self._models = [(run.model(device, trust_code=trust_code), run.config) for run in runs]
         self._normalizers = {
             _scale_of(config): {
                 session: reader.open_normalizer(

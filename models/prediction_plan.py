@@ -41,8 +41,8 @@ class PredictionReport:
         Trials predicted now; fewer than the tiers hold if an interrupted store was continued.
     duration_s : float
     notes : tuple of str
-        Which sessions and trials were left out, which trials were filled, and of which sessions some neurons are
-        predicted, a sentence each.
+        Which sessions and trials were left out, which trials were filled, of which sessions some neurons are predicted,
+        and whose code has changed since they were trained, a sentence each.
     """
 
     predictions: str
@@ -196,6 +196,11 @@ def plan_prediction(
         n_neurons, n_predicted_neurons = opened[session].sizes["neuron"], len(reader.unit_ids(session.name))
         if n_predicted_neurons < n_neurons:
             notes.append(f"Session {session}: {n_predicted_neurons} of {n_neurons} neurons are predicted.")
+    notes += [
+        f"Run {run.name} predicts with the code that it keeps: {path} has changed since."
+        for run in loaded
+        for path in run.find_changed_code()
+    ]
     return PredictionPlan(
         out=out,
         runs=tuple(loaded),

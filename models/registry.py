@@ -1,37 +1,70 @@
 """Presets by name, and the models they describe.
 
-Looking up a preset imports no torch, so that the command line answers at once; building a model does.
+Looking up a preset of this package imports no torch, so that the command line answers at once; building a model does,
+and so does code of a user's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from models.config import TrainingConfig
 from models.kinds import MODEL_KINDS
 from models.layouts import find_layout
 from models.neurons import NeuronInfo
-from sensorium_data.errors import UnknownNameError
+from models.own_models import (
+    ENTRY_POINTS,
+    find_entry_points,
+    find_model_class,
+    make_preset,
+    read_entry_point,
+    read_target,
+)
+from models.sources import is_target
+from sensorium_data.errors import SensoriumError, UnknownNameError
+from sensorium_data.sessions import find_sessions
 
 if TYPE_CHECKING:
     from models.response_model import ResponseModel
 
-__all__ = ["NeuronInfo", "build_model", "get_preset", "preset_names"]
+__all__ = [
+    "ModelSize",
+    "NeuronInfo",
+    "PresetInfo",
+    "build_model",
+    "describe_preset",
+    "get_preset",
+    "list_presets",
+    "make_preset",
+    "measure_model",
+    "preset_names",
+]
 
 
 def preset_names() -> tuple[str, ...]:
-    """Return the names of all presets."""
+    """Return the names of all presets of this package."""
     return tuple(_presets())
 
 
 def get_preset(name: str) -> TrainingConfig:
-    """Return the preset of this name.
+    """Return the preset of this name, or of a class that it names.
+
+    Parameters
+    ----------
+    name : str
+        A preset of this package; one of an installed package; or a class in a file or a module, whose code is run:
+        ``my_model.py:MyModel`` or ``lab.models:MyModel``, see :func:`models.own_models.read_target`.
 
     Raises
     ------
     UnknownNameError
         If there is none; the message names the near ones.
+    UsageError
+        If a class is named that is not there, or is no model.
 
     Examples
     --------
@@ -39,9 +72,14 @@ def get_preset(name: str) -> TrainingConfig:
     0.005
     """
     presets = _presets()
-    if name not in presets:
-        raise UnknownNameError.of("preset", name, presets)
-    return presets[name]()
+    if name in presets:
+        return presets[name]()
+    if is_target(name):
+        return read_target(name)
+    points = find_entry_points()
+    if name in points:
+        return read_entry_point(points[name])
+    raise UnknownNameError.of("preset", name, [*presets, *points])
 
 
 def build_model(config: TrainingConfig, neurons: Mapping[str, NeuronInfo]) -> ResponseModel:
@@ -55,12 +93,111 @@ def build_model(config: TrainingConfig, neurons: Mapping[str, NeuronInfo]) -> Re
         Whose ``model`` says which one.
     neurons : mapping of str to NeuronInfo
         By full session name; their order is that of the model's readouts.
+
+    Raises
+    ------
+    RunError
+        If the model is of a run whose code is not loaded.
     """
-    kind = MODEL_KINDS[config.model.kind]
-    model: ResponseModel = kind.find(kind.model)(
-        config.model, neurons, n_input_channels=len(find_layout(config.input_layout).channels)
+    model_class = find_model_class(config.model)
+    return model_class(config.model, neurons, n_input_channels=len(find_layout(config.input_layout).channels))
+
+
+@dataclass(frozen=True)
+class PresetInfo:
+    """What is known of a preset without training it.
+
+    Attributes
+    ----------
+    name : str
+        What :func:`get_preset` takes.
+    origin : str
+        Where it comes from: this package, an installed one, or a file.
+    description : str
+        A line.
+    config : TrainingConfig or None
+        The preset; None if it cannot be had.
+    error : str or None
+        Why it cannot.
+    """
+
+    name: str
+    origin: str
+    description: str = ""
+    config: TrainingConfig | None = None
+    error: str | None = None
+
+
+def list_presets() -> list[PresetInfo]:
+    """Return all presets: those of this package, then those that installed packages offer, which are imported."""
+    known = _presets()
+    found = [
+        PresetInfo(name, "sensorium-pipeline", _first_line(preset.__doc__), preset()) for name, preset in known.items()
+    ]
+    for name, point in sorted(find_entry_points().items()):
+        origin = f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
+        try:
+            if name in known:
+                raise UnknownNameError(
+                    "a preset of this package has the name of the entry point",
+                    found=name,
+                    remedy=f"give it another name in the group {ENTRY_POINTS}",
+                )
+            config = read_entry_point(point)
+        except SensoriumError as error:
+            found.append(PresetInfo(name, origin, error=str(error)))
+        else:
+            found.append(PresetInfo(name, origin, _describe_class(config), config))
+    return found
+
+
+def describe_preset(name: str) -> PresetInfo:
+    """Return what is known of one preset, which is looked up as :func:`get_preset` does."""
+    if name in _presets():
+        return PresetInfo(name, "sensorium-pipeline", _first_line(_presets()[name].__doc__), get_preset(name))
+    config = get_preset(name)
+    return PresetInfo(name, name.rpartition(":")[0] or "an installed package", _describe_class(config), config)
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """How large a model is.
+
+    Attributes
+    ----------
+    parameters : int
+        Weights for the five new mice.
+    frames_lost : int
+        Frames at the start of a trial without a prediction.
+    """
+
+    parameters: int
+    frames_lost: int
+
+
+def measure_model(config: TrainingConfig) -> ModelSize:
+    """Return how large a preset's model is for the five new mice, which have 40,034 neurons."""
+    import torch
+
+    generator = np.random.default_rng(0)
+    neurons = {
+        session.name: NeuronInfo(session.n_neurons, generator.normal(size=(session.n_neurons, 2)))
+        for session in find_sessions(["new"])
+    }
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config, neurons)
+    return ModelSize(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        frames_lost=model.n_frames_lost * config.window_stride,
     )
-    return model
+
+
+def _describe_class(config: TrainingConfig) -> str:
+    return _first_line(find_model_class(config.model).__doc__)
+
+
+def _first_line(docstring: str | None) -> str:
+    return (docstring or "").strip().partition("\n")[0].strip()
 
 
 def _presets() -> Mapping[str, Callable[[], TrainingConfig]]:

@@ -6,27 +6,41 @@ Shape suffixes: B trials of a batch, C channels, N neurons, T frames, H height, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-__all__ = ["ResponseModel"]
+from models.model_config import ModelConfig
+from sensorium_data.errors import UsageError
+
+__all__ = ["ResponseModel", "require_predictions"]
 
 
 class ResponseModel(nn.Module, ABC):
     """A network that predicts the responses of several sessions' neurons to videos.
 
+    A model is made by ``Model(config, neurons, n_input_channels=…)``: its settings, a
+    :class:`models.neurons.NeuronInfo` for each session by full name, and the number of the video's channels.
+
     Attributes
     ----------
+    config_class : type
+        Its settings. By default there are none.
+    recipe : mapping
+        Settings of :class:`models.config.TrainingConfig` that a class of a user's own is trained with instead of the
+        defaults.
     core : Module
         What all sessions share.
     n_frames_lost : int
         Frames at the start of a window that have no prediction.
     """
 
+    config_class: ClassVar[type[ModelConfig]] = ModelConfig
+    recipe: ClassVar[Mapping[str, Any]] = {}
     core: nn.Module
-    n_frames_lost: int
+    n_frames_lost: int = 0
 
     def forward(self, videos_BCTHW: torch.Tensor, pupil_center_B2T: torch.Tensor, session: str) -> torch.Tensor:
         """Predict the responses of one session's neurons.
@@ -81,13 +95,12 @@ class ResponseModel(nn.Module, ABC):
             As in :meth:`forward`.
         """
 
-    @abstractmethod
     def regularizer(self) -> torch.Tensor:
-        """Return the penalty on the weights, a scalar to be added to the loss of each batch."""
+        """Return the penalty on the weights, a scalar to be added to the loss of each batch; by default 0."""
+        return next(self.parameters()).new_zeros(())
 
-    @abstractmethod
     def initialize_readout_bias(self, session: str, mean_response_N: torch.Tensor) -> None:
-        """Start a session's readout from its neurons' mean responses.
+        """Start a session's readout from its neurons' mean responses; by default nothing is done.
 
         Parameters
         ----------
@@ -96,3 +109,44 @@ class ResponseModel(nn.Module, ABC):
         mean_response_N : Tensor, shape (neuron,)
             Normalized.
         """
+
+
+def require_predictions(
+    predictions: object, *, session: str, n_rows: int, n_neurons: int | None, n_frames: int
+) -> None:
+    """Check that a model returned what it should for one session.
+
+    Parameters
+    ----------
+    predictions : object
+        What it returned.
+    session : str
+        Full name.
+    n_rows, n_frames : int
+        Of the videos, the frames without those that the model loses.
+    n_neurons : int or None
+        Of the session; None where nobody knows.
+
+    Raises
+    ------
+    UsageError
+        If it is no tensor of numbers, or of another shape.
+    """
+    if not isinstance(predictions, torch.Tensor) or not predictions.is_floating_point():
+        raise UsageError(
+            "the model returns no tensor of numbers",
+            session=session,
+            found=predictions.dtype if isinstance(predictions, torch.Tensor) else type(predictions).__name__,
+            expected="a floating-point tensor (batch, neuron, time)",
+        )
+    found = tuple(predictions.shape)
+    wanted = (n_rows, n_neurons, n_frames)
+    if len(found) != 3 or any(one not in (other, None) for other, one in zip(found, wanted, strict=True)):
+        raise UsageError(
+            "the model returns another shape than it should",
+            session=session,
+            found=found,
+            expected=f"({n_rows}, {'neurons' if n_neurons is None else n_neurons}, {n_frames}): batch, neuron, and "
+            "time without the frames that the model loses",
+            remedy="correct what predict_rows or forward returns, or n_frames_lost",
+        )

@@ -1,8 +1,8 @@
-"""Training windows for PyTorch's own tools."""
+"""Training windows and whole trials as tensors, for training loops of one's own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 import torch
@@ -11,9 +11,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 from models.inputs import InputPreparer, ModelInputs
 from models.layouts import find_layout
 from sensorium_data.errors import UsageError
-from sensorium_data.windows import WindowBatches
+from sensorium_data.sessions import find_sessions
+from sensorium_data.statistics import open_normalizer
+from sensorium_data.store import StoreLike, expand_tiers, open_store
+from sensorium_data.windows import TrialReader, WindowBatches, WindowLoader
 
-__all__ = ["WindowDataset"]
+__all__ = ["WindowDataset", "iter_trials"]
 
 
 class WindowDataset(IterableDataset[ModelInputs]):
@@ -68,6 +71,62 @@ class WindowDataset(IterableDataset[ModelInputs]):
         if get_worker_info() is not None:
             raise _no_workers(f"{get_worker_info().num_workers} workers")
         return map(self._preparer.prepare, self._batches)
+
+
+def iter_trials(
+    store: StoreLike,
+    sessions: Iterable[str],
+    tiers: Iterable[str],
+    *,
+    normalization: str = "competition",
+    layout: str = "starter-kit",
+    device: str | torch.device = "cpu",
+) -> Iterator[ModelInputs]:
+    """Yield whole trials as tensors, a batch of one trial each: what a trained model predicts.
+
+    Parameters
+    ----------
+    store : Store or path
+        The session stores, or the path or URL of their root.
+    sessions : iterable of str
+        Aliases, full names, ``new``, ``old`` or ``all``.
+    tiers : iterable of str
+        E.g. ``oracle``; ``test`` for the four test tiers; ``all``.
+    normalization : str
+        What the model was trained with.
+    layout : str
+        How videos are composed, one of :data:`models.layouts.INPUT_LAYOUTS`.
+    device : str or torch.device
+        Where to.
+
+    Yields
+    ------
+    ModelInputs
+        Of valid trials, session by session. ``responses`` is empty.
+
+    Raises
+    ------
+    UnknownNameError
+        If a session, a tier, the normalization or the layout does not exist.
+    StoreError
+        If a session cannot be opened, or a trial lacks behavior or pupil center.
+    UsageError
+        If a session has no such trial.
+
+    Examples
+    --------
+    >>> for trial in iter_trials("demo/store", ["F"], ["oracle"]):                        # doctest: +SKIP
+    ...     arrays[trial.session][trial.trials[0]] = model(trial.videos)[0].numpy()
+    """
+    opened = open_store(store)
+    chosen = find_sessions(sessions)
+    preparer = InputPreparer(find_layout(layout), torch.device(device))
+    expanded = expand_tiers(list(tiers), opened, chosen)
+    for session in chosen:
+        reader = TrialReader(opened, [session.name], reads_responses=False, cache_bytes=0)
+        loader = WindowLoader(reader, {session.name: open_normalizer(normalization, opened, session.name)})
+        for batch in loader.iter_trials(session.name, expanded):
+            yield preparer.prepare(batch)
 
 
 def _no_workers(found: str) -> UsageError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from models.inputs import ModelInputs
-from models.response_model import ResponseModel
+from models.response_model import ResponseModel, require_predictions
 
 __all__ = ["predict_whole"]
 
@@ -34,16 +34,30 @@ def predict_whole(model: ResponseModel, inputs: ModelInputs, session: str, *, st
     -------
     Tensor, shape (batch, neuron, time - n_frames_lost * stride)
         Of the last frames.
+
+    Raises
+    ------
+    UsageError
+        If the model returns another shape than it should.
     """
-    if stride == 1:
-        predictions_BNT: torch.Tensor = model(inputs.videos, inputs.pupil_center, session)
+
+    def predict_phase(phase: int) -> torch.Tensor:
+        videos = inputs.videos[:, :, phase::stride]
+        predictions_BNT: torch.Tensor = model(videos, inputs.pupil_center[..., phase::stride], session)
+        require_predictions(
+            predictions_BNT,
+            session=session,
+            n_rows=len(videos),
+            n_neurons=inputs.responses.shape[1] or None,
+            n_frames=videos.shape[2] - model.n_frames_lost,
+        )
         return predictions_BNT
+
+    if stride == 1:
+        return predict_phase(0)
     n_frames = inputs.videos.shape[2]
     n_lost = model.n_frames_lost * stride
-    phases = [
-        model(inputs.videos[:, :, phase::stride], inputs.pupil_center[..., phase::stride], session)
-        for phase in range(stride)
-    ]
+    phases = [predict_phase(phase) for phase in range(stride)]
     all_frames_BNT = phases[0].new_empty((*phases[0].shape[:2], n_frames))
     for phase, phase_BNT in enumerate(phases):
         all_frames_BNT[..., phase + n_lost :: stride] = phase_BNT

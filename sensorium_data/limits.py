@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
+    "MAX_CODE_FILES",
+    "MAX_CODE_SIZE_BYTES",
     "MAX_INDEX_ENTRIES",
     "MAX_INDEX_SIZE_BYTES",
     "MAX_MEMBER_SIZE_BYTES",
@@ -88,3 +90,11 @@ MAX_UNPACKED_FACTOR = 20
 
 #: No compressed member may unpack to more. It is twice what can be uploaded, and goes into the temporary folder.
 MAX_UNPACKED_SIZE_BYTES = 10_000_000_000
+
+# Code
+
+#: Source files of a model, which are kept in its runs. Whoever imports more has imported a library that is no part of
+#: the model, and can install it.
+MAX_CODE_FILES = 1_000
+#: All of them together.
+MAX_CODE_SIZE_BYTES = 20_000_000

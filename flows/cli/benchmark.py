@@ -18,6 +18,7 @@ from flows.cli.options import (
     JobsOption,
     JsonOption,
     StoreOption,
+    TrustCodeOption,
     count_jobs,
     print_lines,
     terminal_progress,
@@ -50,6 +51,7 @@ def benchmark(
     resamples: Annotated[int, Parameter(help="Bootstrap resamples behind each interval.")] = 1000,
     seed: Annotated[int, Parameter(help="Seed of the resamples.")] = 0,
     device: Annotated[DeviceName, Parameter(help="Where to predict; auto takes a GPU if there is one.")] = "auto",
+    trust_code: TrustCodeOption = False,
     jobs: JobsOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -78,7 +80,13 @@ def benchmark(
     with terminal_progress() as progress:
         predictions = {
             name: _predict(
-                path, target.locate(f"predictions/{name.replace('/', '-')}"), opened, sessions, device, progress
+                path,
+                target.locate(f"predictions/{name.replace('/', '-')}"),
+                opened,
+                sessions,
+                device,
+                progress,
+                trust_code=trust_code,
             )
             if kinds[name]
             else path
@@ -135,7 +143,16 @@ def _is_run(path: str) -> bool:
     return False
 
 
-def _predict(run: str, out: str, store: Store, sessions: tuple[Session, ...], device: str, progress: Progress) -> str:
+def _predict(
+    run: str,
+    out: str,
+    store: Store,
+    sessions: tuple[Session, ...],
+    device: str,
+    progress: Progress,
+    *,
+    trust_code: bool,
+) -> str:
     """Predict the benchmark's tiers of the sessions that a run knows, or find that it is done."""
     from models.prediction import predict
     from models.runs import load_run
@@ -153,7 +170,7 @@ def _predict(run: str, out: str, store: Store, sessions: tuple[Session, ...], de
     there = {tier for session in known for tier in store[session]["tier"].values.tolist()}
     tiers = [str(tier) for tier in Tier if tier.is_test and tier in there]
     names = [session.name for session in known]
-    predict([run], store, tiers, out, sessions=names, device=device, progress=progress)
+    predict([run], store, tiers, out, sessions=names, device=device, progress=progress, trust_code=trust_code)
     return out
 
 

@@ -18,6 +18,7 @@ from flows.cli.data import ingest, inspect, simulate, verify
 from flows.cli.lab import deploy, ui, watch
 from flows.cli.model import leaderboard, predict, score, train
 from flows.cli.options import EXIT_DONE, LOCAL_ONLY
+from flows.cli.presets import models, settings
 from flows.cli.server import server
 from flows.cli.submission import from_arrays, submit, validate
 
@@ -54,6 +55,8 @@ for command in (
     inspect,
     verify,
     clean,
+    models,
+    settings,
     train,
     predict,
     score,

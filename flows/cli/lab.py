@@ -237,7 +237,7 @@ def _parameters(
         from models.registry import get_preset
 
         get_preset(preset)
-        parameters["preset"] = preset
+        parameters["preset"] = _absolute(preset) if ".py:" in preset else preset
     if source is not None:
         parameters["source"] = [_absolute(one) for one in source]
     return parameters

@@ -24,6 +24,7 @@ from flows.cli.options import (
     ListOption,
     NanOption,
     StoreOption,
+    TrustCodeOption,
     count_jobs,
     excluded_trials,
     key_values,
@@ -60,7 +61,10 @@ SeedOption = Annotated[int, Parameter(help="Seed of the resamples.")]
 
 def train(
     preset: Annotated[
-        str, Parameter(help="A model's name, e.g. factorized3d, or that with -debug for its small size.")
+        str,
+        Parameter(
+            help="A preset, e.g. factorized3d; `sensorium models` lists them. Or a class: FILE.py:CLASS, MODULE:CLASS."
+        ),
     ],
     *,
     store: StoreOption,
@@ -107,6 +111,7 @@ def train(
     min_reliability: Annotated[
         float | None, Parameter(help="Leave out neurons whose oracle correlation is below this. Default: none.")
     ] = None,
+    trust_code: TrustCodeOption = False,
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -138,6 +143,7 @@ def train(
         runs=runs or Settings().runs,
         resume=resume,
         restart=restart,
+        trust_code=trust_code,
     )
     # What is wrong with it is told before a server is started for it.
     job.config()
@@ -160,6 +166,7 @@ def _train_as_flow(job: TrainingJob) -> TrainingReport:
         dict(job.settings),
         resume=job.resume,
         restart=job.restart,
+        trust_code=bool(job.trust_code),
     )
 
 
@@ -204,6 +211,7 @@ def predict(
     exclude: ExcludeOption = None,
     exclude_from: ExcludeFromOption = None,
     nan: NanOption = None,
+    trust_code: TrustCodeOption = False,
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -223,7 +231,7 @@ def predict(
     if runs_as_flow(flow, "flows.evaluate"):
         from flows.evaluate import predict as predict_flow
 
-        report = predict_flow(list(run), store, tiers, out, sessions, shares, device, excluded, nan)
+        report = predict_flow(list(run), store, tiers, out, sessions, shares, device, excluded, nan, trust_code)
     else:
         from models.prediction import predict as predict_tiers
 
@@ -239,6 +247,7 @@ def predict(
                 progress=progress,
                 exclude=excluded,
                 nan_policy=nan,
+                trust_code=trust_code,
             )
     if as_json:
         print_json(asdict(report))

@@ -36,6 +36,7 @@ __all__ = [
     "SourceOption",
     "StoreArgument",
     "StoreOption",
+    "TrustCodeOption",
     "check_jobs",
     "complain",
     "count_jobs",
@@ -101,6 +102,14 @@ NanOption = Annotated[
         name="--nan",
         help="Trials with NaN in behavior or pupil center: refuse; interpolate:N fills gaps of up to N frames; "
         "drop-trial leaves them out.",
+    ),
+]
+TrustCodeOption = Annotated[
+    bool,
+    Parameter(
+        name="--trust-code",
+        negative="",
+        help="Run the code that runs keep, of models that you have not trained on this machine. Look at it first.",
     ),
 ]
 JsonOption = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of a table.")]

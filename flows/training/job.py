@@ -31,7 +31,7 @@ class TrainingJob(BaseModel):
     Attributes
     ----------
     preset : str
-        Its name.
+        Its name, or a class in a file or a module, as :func:`models.registry.get_preset` takes it.
     settings : mapping of str to str
         What to change in it, as :func:`models.config.override` takes it.
     store : str
@@ -44,6 +44,8 @@ class TrainingJob(BaseModel):
         Whether there has to be an unfinished run to continue.
     restart : bool
         Whether an unfinished run is thrown away.
+    trust_code : bool or tuple of str
+        Whether a teacher's code may run, as in :func:`models.training.train`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +57,7 @@ class TrainingJob(BaseModel):
     runs: str
     resume: bool = False
     restart: bool = False
+    trust_code: bool | tuple[str, ...] = False
 
     def config(self) -> TrainingConfig:
         """Return what to train and how.
@@ -225,6 +228,7 @@ def train_here(
         job.runs,
         resume=job.resume,
         restart=job.restart,
+        trust_code=job.trust_code,
         progress=shown,
         on_epoch=take_epoch,
     )

@@ -46,6 +46,7 @@ class Factorized3d(ResponseModel):
     Sensorium competition for predicting large-scale mouse visual cortex activity from videos").
     """
 
+    config_class = Factorized3dConfig
     core: FactorizedCore
     readouts: nn.ModuleDict
     shifters: nn.ModuleDict

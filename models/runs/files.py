@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from models.sources import CODE_FOLDER
 from sensorium_data.files import WorkingFolder, parse_json
 from sensorium_data.store import LEDGER_KEY
 
@@ -43,12 +44,17 @@ RESTORE = "restore it, or remove the run and train again"
 RESTORE_ALL = "restore them, or remove the run and train again"
 
 _FILES = frozenset({*REQUIRED_FILES, *SHOWN_FILES, LEDGER_KEY})
-_BELOW = re.compile(rf"{CHECKPOINTS_FOLDER}/(?:{CHECKPOINT_FILE.pattern})|tensorboard/events\.out\.tfevents\.[^/]+")
+_BELOW = re.compile(
+    rf"{CHECKPOINTS_FOLDER}/(?:{CHECKPOINT_FILE.pattern})|{CODE_FOLDER}/(?:[^/]+/)*[^/]+\.py"
+    r"|tensorboard/events\.out\.tfevents\.[^/]+"
+)
+# The last is there if the class of the model is the user's own.
+_GIVEN = {"preset", "settings", "model"}
 
 
 def _is_given_config(data: bytes) -> bool:
     try:
-        return parse_json(data).keys() == {"preset", "settings"}
+        return {"preset", "settings"} <= parse_json(data).keys() <= _GIVEN
     except (ValueError, AttributeError):
         return False
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from models.config import TrainingConfig, list_settings
+from models.own_models import find_own_preset
 from models.registry import get_preset, preset_names
 from models.response_model import ResponseModel
 from models.runs.checkpoints import Checkpoints, list_checkpoint_files
@@ -24,6 +25,7 @@ from models.runs.files import CHECKPOINTS_FOLDER, GIVEN_FILE, MODEL_FILE, UNFINI
 from models.runs.location import RunsFolder
 from models.runs.run import FORMAT_VERSION, ModelRecord
 from models.runs.weights import save_weights
+from models.sources import find_loaded, trust_sources, write_sources
 from sensorium_data.errors import RunError, StoreError, describe_os_error
 from sensorium_data.files import (
     MOVE_FOREIGN,
@@ -87,13 +89,20 @@ class RunFolder:
         return checkpoints
 
     def write_recipe(self, data: RunData) -> None:
-        """Record what is asked for, what that comes to, and on which data."""
-        _write_json(self.path / GIVEN_FILE, describe_given(self._config))
+        """Record what is asked for, what that comes to, by which code, and on which data."""
+        sources = find_loaded(self._config.model.code)
+        own = {} if sources is None else {"model": self._config.model.kind}
+        # First: what lies there without it is somebody else's.
+        _write_json(self.path / GIVEN_FILE, own | describe_given(self._config))
+        if sources is not None:
+            write_sources(sources.sources, self.path)
+            trust_sources(sources.sources)
         _write_json(self.path / "config.json", self._config.model_dump(mode="json"))
         _write_json(self.path / "data.json", data.model_dump(mode="json"), indent=None)
 
     def write_environment(self, device: torch.device, *, n_ranks: int, resumed_step: int) -> None:
         """Record the versions and the machine."""
+        sources = find_loaded(self._config.model.code)
         packages = ("torch", "lightning-fabric", "numpy", "xarray", "zarr", "dask", "sensorium-pipeline")
         _write_json(
             self.path / "environment.json",
@@ -111,6 +120,8 @@ class RunFolder:
                 "n_ranks": n_ranks,
                 "n_cores": count_cores(),
                 "n_torch_threads": torch.get_num_threads(),
+                # Where the code was read from that the run keeps.
+                **({} if sources is None else {"model_files": dict(sources.sources.origins)}),
             },
         )
 
@@ -220,7 +231,10 @@ def remove_checkpoints(path: Path) -> None:
 
 def describe_given(config: TrainingConfig) -> dict[str, Any]:
     """Return a config as a user gives it: a preset, and the settings that differ from it."""
-    preset = get_preset(config.name) if config.name in preset_names() else None
+    if config.model.code:
+        preset = find_own_preset(config)
+    else:
+        preset = get_preset(config.name) if config.name in preset_names() else None
     defaults = list_settings(preset) if preset is not None else {}
     return {
         "preset": config.name,

@@ -23,9 +23,11 @@ from models.runs.files import (
     UNFINISHED,
     UNFINISHED_RUN,
 )
+from models.sources import CODE_FOLDER
 from sensorium_data.errors import RunError
 from sensorium_data.files import LocalObjects, RemoteObjects, cache_folder, open_objects, read_regular
 from sensorium_data.names import find_name_problem
+from sensorium_data.predictions import read_run_ledger
 from sensorium_data.store import LEDGER_KEY
 
 __all__ = ["LocalRuns", "RemoteRuns", "RunsFolder", "open_runs", "split_run"]
@@ -195,8 +197,7 @@ class RemoteRuns:
         folder = self._copies / f".{uuid.uuid4().hex}.tmp"
         folder.mkdir(parents=True)
         try:
-            # A web server does not say what it has.
-            for key in (*required, LEDGER_KEY, *SHOWN_FILES) if keys is None else keys:
+            for key in (*required, LEDGER_KEY, *SHOWN_FILES, *_list_code(there)) if keys is None else keys:
                 problem = find_name_problem(key)
                 if problem is not None:
                     raise RunError(
@@ -254,6 +255,15 @@ def split_run(run: str | Path) -> tuple[RunsFolder, str]:
         folder, _, name = objects.url.rpartition("/")
         return open_runs(folder), name
     return LocalRuns(objects.root.parent), objects.root.name
+
+
+def _list_code(there: RemoteObjects) -> list[str]:
+    """Return the files of code of a run on a web server, which does not say what it has: its ledger does."""
+    try:
+        ledger = read_run_ledger(there)
+    except RunError:
+        return []  # Told when the run is opened.
+    return [] if ledger is None else [key for key in ledger.objects if key.startswith(f"{CODE_FOLDER}/")]
 
 
 def _is_checkpoint(path: PurePosixPath) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ import torch
 import xarray as xr
 
 from models.config import TrainingConfig, describe_problem
+from models.own_models import load_kept
 from models.registry import build_model
 from models.response_model import ResponseModel
 from models.runs.data import RunData
@@ -24,6 +25,7 @@ from models.runs.location import split_run
 from models.runs.metrics import EpochMetrics, read_metrics
 from models.runs.weights import load_weights, require_weights
 from models.settings import MachineSettings
+from models.sources import CODE_FOLDER, ModelSources, digest_code, find_changes, find_loaded, is_trusted, read_kept
 from sensorium_data.counting import count_things
 from sensorium_data.errors import RunError, StoreError
 from sensorium_data.files import LocalObjects, digest_file, parse_json
@@ -94,7 +96,8 @@ def identify_run(config: TrainingConfig, data: RunData) -> str:
     """Return the digest of everything that decides what a run learns: its recipe and its data's content.
 
     Where the store and the teacher lie, the device that the run happens to get, the memory it may take and when it is
-    saved do not belong to it: :class:`models.settings.MachineSettings`. Settings that have their default are left out,
+    saved do not belong to it: :class:`models.settings.MachineSettings`. The code of a model that is no part of this
+    package does, by the digests of its files. Settings that have their default are left out,
     so that a setting that comes with a later version does not make another run of one that does not use it.
     """
     recipe = config.model_dump(mode="json", exclude={*MachineSettings.model_fields, "teacher"}, exclude_defaults=True)
@@ -184,17 +187,69 @@ class Run:
         """Raise a :class:`RunError` if the weights are missing or were changed. They are read whole."""
         require_weights(self.path / "model.safetensors", digest=self.digest)
 
-    def model(self, device: str | torch.device = "cpu") -> ResponseModel:
+    def model(self, device: str | torch.device = "cpu", *, trust_code: bool | Collection[str] = False) -> ResponseModel:
         """Return the trained model, in evaluation mode.
+
+        A model that is no part of this package is made by the code that the run keeps, whatever the file is now that it
+        was read from.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            Where to.
+        trust_code : bool or collection of str
+            Whether the run's code may run although this user has not trained with it on this machine: any, or that
+            of some digests.
 
         Raises
         ------
         RunError
-            If the weights are missing, changed, or of another model.
+            If the weights are missing, changed, or of another model; if the run's code may not run, was changed or
+            cannot be imported here.
         """
-        model = build_model(self.config, self.data.neurons)
+        self.require_weights()
+        model = build_model(self._load_code(trust_code), self.data.neurons)
         load_weights(model, self.path / "model.safetensors", digest=self.digest)
         return model.to(device).eval()
+
+    @property
+    def code_digest(self) -> str | None:
+        """Digest of the code that the run keeps; None if its model is part of this package."""
+        return digest_code(self.config.model.code) if self.config.model.code else None
+
+    def code(self) -> ModelSources:
+        """Return the sources that the run keeps; nothing is run.
+
+        Raises
+        ------
+        RunError
+            If a file is missing or was changed.
+        """
+        return read_kept(self.path, self.config.model.code)
+
+    def find_changed_code(self) -> list[str]:
+        """Return the files that the run's code was read from, as far as they are here and were changed since."""
+        try:
+            environment = parse_json((self.path / "environment.json").read_bytes())
+            origins = environment.get("model_files", {})
+        except (OSError, ValueError, AttributeError):
+            return []
+        return find_changes(self.config.model.code, origins) if isinstance(origins, dict) else []
+
+    def _load_code(self, trust_code: bool | Collection[str]) -> TrainingConfig:
+        """Have the model's code loaded, if it may be, and return the config as the code reads it."""
+        digest = self.code_digest
+        if digest is None:
+            return self.config
+        named = trust_code if isinstance(trust_code, bool) else digest in trust_code
+        if find_loaded(self.config.model.code) is None and not (named or is_trusted(digest)):
+            raise RunError(
+                "the run brings code of its own, which is not run without being asked for",
+                path=self.location,
+                found=f"{self.config.model.kind}, code {digest[:12]}, which you have not trained with on this machine",
+                remedy=f"look at its folder {CODE_FOLDER}; if you trust it, add --trust-code",
+            )
+        return load_kept(self.config, self.code())
 
     def require_session(self, session: xr.Dataset, name: str) -> None:
         """Check that the run knows a session, and that its neurons are those of ``session``.

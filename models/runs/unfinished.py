@@ -5,6 +5,7 @@ from __future__ import annotations
 import pydantic
 
 from models.config import TrainingConfig, list_settings
+from models.model_config import ModelConfig
 from models.runs.data import RunData
 from models.runs.location import RunsFolder
 from models.settings import MachineSettings
@@ -65,7 +66,7 @@ def list_differences(other: TrainingConfig, other_data: RunData, config: Trainin
 
     Settings of the machine do not count. Each clause gives the unfinished run's value first.
     """
-    differences = []
+    differences = _list_code_differences(other.model, config.model)
     theirs, ours = list_settings(other), list_settings(config)
     for name in sorted(theirs.keys() | ours.keys()):
         values = [_show(settings.get(name)) for settings in (theirs, ours)]
@@ -92,5 +93,17 @@ def list_differences(other: TrainingConfig, other_data: RunData, config: Trainin
     return differences
 
 
+def _list_code_differences(other: ModelConfig, model: ModelConfig) -> list[str]:
+    if other.kind != model.kind:
+        return [f"the model is {other.kind}, not {model.kind}"]
+    names = sorted(other.code.keys() | model.code.keys())
+    both = other.code.keys() & model.code.keys()
+    return [
+        f"the code {name} {'has changed' if name in both else 'is no longer there' if name in other.code else 'is new'}"
+        for name in names
+        if other.code.get(name) != model.code.get(name)
+    ]
+
+
 def _show(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

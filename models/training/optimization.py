@@ -14,7 +14,7 @@ import torch
 
 from models.config import TrainingConfig
 from models.inputs import ModelInputs
-from models.response_model import ResponseModel
+from models.response_model import ResponseModel, require_predictions
 from models.training.batches import TrainingBatch
 from models.training.clipping import PercentileClipping, make_clipping
 from models.training.cutmix import CutMix
@@ -123,6 +123,8 @@ class Optimization:
         ------
         RunError
             If the loss is not a finite number; the message names the session, the trial and the frame.
+        UsageError
+            If the model returns another shape than it should.
         """
         weights = self._objective.weigh(batch.n_windows)
         missing_weight = 0.0
@@ -144,6 +146,14 @@ class Optimization:
         ]
         with self._fabric.autocast():
             predictions = self._model.predict_rows(videos_BCTHW, pupil_B2T, wanted + untold)
+            for (session, rows), prediction in zip(wanted + untold, predictions, strict=True):
+                require_predictions(
+                    prediction,
+                    session=session,
+                    n_rows=rows.stop - rows.start,
+                    n_neurons=self._n_neurons[session],
+                    n_frames=videos_BCTHW.shape[2] - self._model.n_frames_lost,
+                )
             taught = self._distillation.predict(videos_BCTHW, pupil_B2T, untold) if self._distillation else []
 
         total = videos_BCTHW.new_zeros(())
@@ -321,6 +331,15 @@ def _row_slices(parts: Sequence[ModelInputs]) -> list[slice]:
 def _explain_loss(value: float, inputs: ModelInputs, predictions_BNT: torch.Tensor) -> RunError:
     """Return the error that says where the numbers stopped being finite."""
     n_lost = inputs.n_frames - predictions_BNT.shape[-1]
+    if (predictions_BNT < 0).any():
+        return RunError(
+            "the model predicts negative responses, of which there is no Poisson loss",
+            session=inputs.session,
+            trial=inputs.trials[int((predictions_BNT < 0).flatten(1).any(dim=1).nonzero()[0])],
+            found=f"{float(predictions_BNT.min()):.4g}",
+            expected="0 or more",
+            remedy="let the model end in ELU + 1 (models.layers.elu1) or softplus",
+        )
     for what, tensor, first in (
         ("the video", inputs.videos.transpose(1, 2), 0),
         ("the pupil's center", inputs.pupil_center.transpose(1, 2), 0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +93,7 @@ def train(
     *,
     resume: bool = False,
     restart: bool = False,
+    trust_code: bool | Collection[str] = False,
     progress: Progress = ignore_progress,
     on_epoch: Callable[[EpochMetrics], None] | None = None,
 ) -> TrainingReport:
@@ -121,6 +122,8 @@ def train(
         is left alone, so that a run that is scheduled again does not fail.
     restart : bool
         Begin anew in any case, and throw away what an interrupted attempt left. A finished run stays.
+    trust_code : bool or collection of str
+        Whether the code of a teacher may run, as in :func:`models.prediction.predict`.
     progress : Progress
         Told after every optimizer step. Training usually stops before its last epoch, so the end comes suddenly.
     on_epoch : callable, optional
@@ -159,6 +162,12 @@ def train(
         batches = TrainingBatches(config, opened, names, device, neurons)
         data = _complete(data, config, teacher, batches.split)
         identity = identify_run(config, data)
+        if len(set(ranks.gather(identity))) > 1:
+            raise RunError(
+                "the processes of the run do not train the same",
+                found="models whose code differs between them",
+                remedy="leave the code as it is while a training starts, and train again",
+            )
         name = run_name(config, identity)
         if ranks.broadcast(ranks.is_first and _find(folder, name)):
             return _report_existing(folder, name, identity)
@@ -171,7 +180,7 @@ def train(
                 batches,
                 device,
                 ranks=ranks,
-                teacher=None if teacher is None else teacher.model(device),
+                teacher=None if teacher is None else teacher.model(device, trust_code=trust_code),
             )
             if ranks.is_first:
                 with publish_run(folder, name, identity, config, data, restart=restart) as files:

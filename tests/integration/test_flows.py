@@ -38,11 +38,12 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Crashed
 
 from fixtures.command_line import run_command
+from fixtures.own_models import WITH_HELPER, no_trust, write_files
 from fixtures.places import CHECKOUT
 from fixtures.simulation import SIZE
 from flows.watching import RunCanceled, watched
 from models.runs import load_run
-from sensorium_data.errors import SensoriumError, SourceError
+from sensorium_data.errors import RunError, SensoriumError, SourceError
 from sensorium_data.sessions import Session, find_session
 from sensorium_data.simulation import simulate
 
@@ -106,6 +107,36 @@ def test_pipeline_end_to_end_and_again(archives: Path, tmp_path: Path) -> None:
     assert [submission.status for submission in second.submissions] == ["already done", "already done"]
     assert contents(tmp_path) == before
     assert read_result(second) == page.replace("training run, trained", "training run, already done")
+
+
+@pytest.mark.slow  # runs a whole pipeline
+def test_a_pipeline_of_a_model_of_ones_own(
+    archives: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.evaluate import predict
+    from flows.pipeline import pipeline
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_files(tmp_path / "lab", WITH_HELPER)
+    report = pipeline(
+        sessions=["F"],
+        store=str(shutil.copytree(store, tmp_path / "store")),
+        out=str(tmp_path / "out"),
+        preset=f"{tmp_path}/lab/net.py:Frames",
+        source=str(archives),
+        runs=str(tmp_path / "runs"),
+        overrides={"max_epochs": "1"},
+    )
+    run = load_run(report.trained.run)
+    assert (report.trained.status, run.config.name) == ("trained", "Frames")
+    assert (run.path / "code/parts/layers.py").read_text() == WITH_HELPER["parts/layers.py"]
+    assert {"training-frames", "curves-frames", "run-frames"} <= artifact_keys()
+    assert all(submission.validation.passed for submission in report.submissions)
+    no_trust(monkeypatch, tmp_path / "elsewhere")
+    arguments = ([report.trained.run], str(tmp_path / "store"), ["oracle"], str(tmp_path / "predictions"), ["F"])
+    with pytest.raises(RunError, match="brings code of its own"):
+        predict(*arguments)
+    assert predict(*arguments, trust_code=True).status == "predicted"
 
 
 def read_result(report: PipelineReport) -> str:

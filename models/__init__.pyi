@@ -1,0 +1,10 @@
+from .adaptation import CoreConfig as CoreConfig
+from .adaptation import CoreModel as CoreModel
+from .adaptation import adapt as adapt
+from .model_config import ModelConfig as ModelConfig
+from .neurons import NeuronInfo as NeuronInfo
+from .own_models import make_preset as make_preset
+from .registry import get_preset as get_preset
+from .response_model import ResponseModel as ResponseModel
+from .torch_dataset import WindowDataset as WindowDataset
+from .torch_dataset import iter_trials as iter_trials

@@ -1,0 +1,361 @@
+"""Any torch module as a model: a core that gets a readout for each session, or a module of each session's own.
+
+Shape suffixes: B trials of a batch, C channels, N neurons, T frames, H height, W width, F frames of all trials (B × T),
+2 the axes x and y.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, cast, get_type_hints
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt, create_model
+from pydantic.errors import PydanticUserError
+from torch import nn
+
+from models.layers import FullGaussianReadout, Shifter, elu1, invert_elu1
+from models.model_config import ModelConfig
+from models.neurons import NeuronInfo
+from models.response_model import ResponseModel
+from sensorium_data.counting import count_things
+from sensorium_data.errors import UnknownNameError, UsageError
+from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
+
+__all__ = ["CoreConfig", "CoreModel", "adapt"]
+
+#: What a module is made with that is no setting.
+_GIVEN = frozenset({"n_input_channels", "n_neurons"})
+# One of them is longer than what a core loses.
+_PROBED_FRAMES = (64, 512)
+
+
+class CoreConfig(ModelConfig):
+    """Settings of the readouts and the shifters that :class:`CoreModel` adds to a core."""
+
+    readout_init_sigma: PositiveFloat = Field(
+        default=0.6,
+        description="Bound of the factors of each neuron's position covariance at first; the frame spans -1 to 1.",
+    )
+    readout_units: PositiveInt = Field(
+        default=30, description="Hidden units that predict a neuron's place in the frame from its place in the cortex."
+    )
+    shifter_units: PositiveInt = Field(
+        default=5, description="Hidden units that predict the shift of the frame from the pupil's center."
+    )
+
+
+class CoreModel(ResponseModel):
+    """A core of one's own, with a Gaussian readout and a shifter for each session.
+
+    A class that derives from this one has a :meth:`make_core`, and a ``config_class`` that derives from
+    :class:`CoreConfig`. Responses are ELU + 1 of what is read out. The number of channels of the core's output and
+    the frames that it loses are found by running it on a video without content.
+
+    Parameters
+    ----------
+    config : CoreConfig
+        The settings.
+    neurons : mapping of str to NeuronInfo
+        By full session name.
+    n_input_channels : int
+        Of the video.
+
+    Raises
+    ------
+    UsageError
+        If the core does not return a feature map for each frame.
+    """
+
+    config_class: ClassVar[type[ModelConfig]] = CoreConfig
+    has_shifter: ClassVar[bool] = True
+    readouts: nn.ModuleDict
+    shifters: nn.ModuleDict
+
+    def __init__(self, config: CoreConfig, neurons: Mapping[str, NeuronInfo], *, n_input_channels: int = 3) -> None:
+        super().__init__()
+        self.config = config
+        self.core = self.make_core(n_input_channels)
+        n_channels, self.n_frames_lost = _probe(self.core, n_input_channels)
+        self.readouts = nn.ModuleDict(
+            {
+                session: FullGaussianReadout(
+                    info.positions, n_channels, init_sigma=config.readout_init_sigma, n_hidden=config.readout_units
+                )
+                for session, info in neurons.items()
+            }
+        )
+        self.shifters = nn.ModuleDict(
+            {session: Shifter(config.shifter_units) for session in neurons if self.has_shifter}
+        )
+
+    def make_core(self, n_input_channels: int) -> nn.Module:
+        """Return the core, a module from videos to a feature map for each frame.
+
+        It takes (batch, channel, time, height, width) and returns the same axes, of whatever channels, height and
+        width, for all frames or the last ones. ``self.config`` has the settings.
+        """
+        raise NotImplementedError
+
+    def predict_rows(
+        self, videos_BCTHW: torch.Tensor, pupil_center_B2T: torch.Tensor, wanted: Sequence[tuple[str, slice]]
+    ) -> list[torch.Tensor]:
+        """Predict several sessions' responses to parts of one batch, as :class:`ResponseModel` says.
+
+        Raises
+        ------
+        UsageError
+            Also if the core does not return as many frames as it should.
+        """
+        for session, _ in wanted:
+            if session not in self.readouts:
+                raise UnknownNameError.of("session of the model", session, self.readouts)
+        n_frames = videos_BCTHW.shape[2] - self.n_frames_lost
+        if n_frames < 1:
+            raise UsageError(
+                "the window is too short for the model",
+                session=wanted[0][0],
+                found=count_things(videos_BCTHW.shape[2], "frame"),
+                expected=f"at least {self.n_frames_lost + 1}",
+            )
+        features_BCTHW = self.core(videos_BCTHW)
+        if len(features_BCTHW) != len(videos_BCTHW) or features_BCTHW.shape[2] != n_frames:
+            raise UsageError(
+                "the core returns another number of frames than it should",
+                session=wanted[0][0],
+                found=f"shape {tuple(features_BCTHW.shape)} of a video of shape {tuple(videos_BCTHW.shape)}",
+                expected=f"{n_frames} frames: {self.n_frames_lost} fewer, as of other videos",
+            )
+        features_BTCHW = features_BCTHW.transpose(1, 2)
+        pupil_center_BT2 = pupil_center_B2T[..., self.n_frames_lost :].transpose(1, 2)
+        return [self._read_out(features_BTCHW[rows], pupil_center_BT2[rows], session) for session, rows in wanted]
+
+    @torch.no_grad()
+    def initialize_readout_bias(self, session: str, mean_response_N: torch.Tensor) -> None:
+        """Set the bias of a session's readout so that the output is the mean response at first."""
+        cast(FullGaussianReadout, self.readouts[session]).bias.copy_(invert_elu1(mean_response_N))
+
+    def _read_out(self, features_BTCHW: torch.Tensor, pupil_center_BT2: torch.Tensor, session: str) -> torch.Tensor:
+        n_trials, n_frames = features_BTCHW.shape[:2]
+        pupil_center_F2 = pupil_center_BT2.flatten(0, 1)
+        shift_F2 = self.shifters[session](pupil_center_F2) if self.has_shifter else torch.zeros_like(pupil_center_F2)
+        responses_FN = elu1(self.readouts[session](features_BTCHW.flatten(0, 1), shift_F2))
+        return responses_FN.view(n_trials, n_frames, -1).transpose(1, 2)
+
+
+def adapt(
+    make: Callable[..., nn.Module],
+    *,
+    shifter: bool = True,
+    regularizer: Callable[[nn.Module], torch.Tensor] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+) -> type[ResponseModel]:
+    """Return a model's class made of a plain torch module.
+
+    Parameters
+    ----------
+    make : callable
+        The module's class, or a function that returns the module. What it takes, each with a default, become settings
+        of the model: ``--set model.hidden=32``. Two names are given what they say: ``n_input_channels``, the number of
+        the video's channels, and ``n_neurons``.
+
+        Without ``n_neurons``, the module is a core that all sessions share: from videos (batch, channel, time, height,
+        width) to a feature map of the same axes for all frames or the last ones. Each session gets a Gaussian readout.
+        With ``n_neurons``, each session has a module of its own, which returns responses (batch, neuron, time), not
+        negative.
+    shifter : bool
+        Shift each frame of a core's feature map by the position of the pupil.
+    regularizer : callable, optional
+        Takes the module and returns the penalty on its weights, a scalar.
+    recipe : mapping, optional
+        Settings of :class:`models.config.TrainingConfig` to be trained with instead of the defaults; by default what
+        the module's class has under this name.
+
+    Raises
+    ------
+    UsageError
+        If something that ``make`` takes has no default, or is of a type that no setting has.
+
+    Examples
+    --------
+    >>> def make_core(n_input_channels: int = 3, hidden: int = 8):
+    ...     return nn.Conv3d(n_input_channels, hidden, (1, 5, 5))
+    >>> adapt(make_core).config_class().hidden
+    8
+    """
+    settings, given = _read_settings(make)
+    base: type[ResponseModel] = _SessionModules if "n_neurons" in given else CoreModel
+    name = getattr(make, "__name__", "Model")
+    try:
+        config_class = create_model(f"{name}Config", __base__=base.config_class, **settings)
+    except (PydanticUserError, TypeError, NameError) as error:
+        raise UsageError(
+            f"the settings of {name} cannot be read off what it takes",
+            found=str(error).splitlines()[0],
+            expected="numbers, texts, true or false, or tuples of these",
+        ) from error
+    body = {
+        "__doc__": make.__doc__,
+        "__module__": make.__module__,
+        "config_class": config_class,
+        "recipe": dict(getattr(make, "recipe", {}) if recipe is None else recipe),
+        "has_shifter": shifter,
+        "_make": staticmethod(make),
+        "_settings": frozenset(settings),
+        "_given": given,
+        "_regularizer": None if regularizer is None else staticmethod(regularizer),
+    }
+    adapted: type[ResponseModel] = type(name, (_AdaptedMixin, base), body)
+    return adapted
+
+
+class _AdaptedMixin:
+    """Makes the module, and asks the regularizer that it was given."""
+
+    _make: ClassVar[Callable[..., nn.Module]]
+    _settings: ClassVar[frozenset[str]]
+    _given: ClassVar[frozenset[str]]
+    _regularizer: ClassVar[Callable[[nn.Module], torch.Tensor] | None]
+
+    def make_core(self, n_input_channels: int) -> nn.Module:
+        return self.make_module(n_input_channels=n_input_channels)
+
+    def make_module(self, **given: int) -> nn.Module:
+        settings = {name: getattr(self.config, name) for name in self._settings}  # type: ignore[attr-defined]
+        module = self._make(**settings, **{name: value for name, value in given.items() if name in self._given})
+        if not isinstance(module, nn.Module):
+            raise UsageError(
+                "this makes no torch module",
+                found=f"{type(self).__name__} returns a {type(module).__name__}",
+                expected="a torch.nn.Module",
+            )
+        return module
+
+    def regularizer(self) -> torch.Tensor:
+        core: nn.Module = self.core  # type: ignore[attr-defined]
+        if self._regularizer is None:
+            return super().regularizer()  # type: ignore[misc,no-any-return]
+        modules = core.children() if isinstance(core, nn.ModuleDict) else [core]
+        return torch.stack([self._regularizer(module) for module in modules]).sum()
+
+
+class _SessionModules(ResponseModel):
+    """A module for each session, from videos to responses."""
+
+    def __init__(self, config: ModelConfig, neurons: Mapping[str, NeuronInfo], *, n_input_channels: int = 3) -> None:
+        super().__init__()
+        self.config = config
+        self.core = nn.ModuleDict(
+            {
+                session: self.make_module(n_input_channels=n_input_channels, n_neurons=info.n_neurons)  # type: ignore[attr-defined]
+                for session, info in neurons.items()
+            }
+        )
+        lost = {session: _probe_responses(module, n_input_channels) for session, module in self.core.items()}
+        self.n_frames_lost = next(iter(lost.values()))
+
+    def predict_rows(
+        self, videos_BCTHW: torch.Tensor, pupil_center_B2T: torch.Tensor, wanted: Sequence[tuple[str, slice]]
+    ) -> list[torch.Tensor]:
+        """Predict several sessions' responses to parts of one batch, as :class:`ResponseModel` says."""
+        modules = cast(nn.ModuleDict, self.core)
+        for session, _ in wanted:
+            if session not in modules:
+                raise UnknownNameError.of("session of the model", session, modules)
+        return [modules[session](videos_BCTHW[rows]) for session, rows in wanted]
+
+
+def _read_settings(make: Callable[..., nn.Module]) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return the fields of a config for what a callable takes, and which of the given values it takes."""
+    name = getattr(make, "__name__", repr(make))
+    initializer = make.__init__ if isinstance(make, type) else make  # type: ignore[misc]
+    try:
+        types = get_type_hints(initializer)
+    except (NameError, TypeError):
+        types = {}
+    descriptions = _read_descriptions(make)
+    fields: dict[str, Any] = {}
+    given = set()
+    for parameter in inspect.signature(make).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if parameter.name in _GIVEN:
+            given.add(parameter.name)
+            continue
+        is_taken = parameter.name in ModelConfig.model_fields or hasattr(ModelConfig, parameter.name)
+        if parameter.default is parameter.empty or parameter.kind is parameter.POSITIONAL_ONLY or is_taken:
+            raise UsageError(
+                f"{name} takes {parameter.name}, which is no setting",
+                found="the name of something that all models have" if is_taken else "no default",
+                expected=f"a default for each setting; {' and '.join(sorted(_GIVEN))} are given",
+                remedy=f"write {parameter.name}=… with the value that it has by default"
+                if not is_taken
+                else "give it another name",
+            )
+        annotation = types.get(parameter.name, type(parameter.default))
+        description = descriptions.get(parameter.name, f"{parameter.name} of {name}.")
+        fields[parameter.name] = (annotation, Field(default=parameter.default, description=description))
+    return fields, frozenset(given)
+
+
+def _read_descriptions(make: Callable[..., nn.Module]) -> dict[str, str]:
+    """Return what a NumPy docstring says of each parameter, in a line each."""
+    text = inspect.getdoc(make) or ""
+    found = re.findall(r"^(\w+(?:, \w+)*) :[^\n]*\n((?:[ \t]+\S[^\n]*\n?)+)", text, re.MULTILINE)
+    return {name: " ".join(lines.split()) for names, lines in found for name in names.split(", ")}
+
+
+def _probe(core: nn.Module, n_input_channels: int) -> tuple[int, int]:
+    """Return the channels of a core's output, and how many frames it loses."""
+    n_frames, shape = _probe_shape(core, n_input_channels)
+    if len(shape) != 5 or shape[0] != 1 or not 0 < shape[2] <= n_frames:
+        raise UsageError(
+            "the core does not return a feature map for each frame",
+            found=f"shape {shape} of a video of shape {(1, n_input_channels, n_frames, FRAME_HEIGHT, FRAME_WIDTH)}",
+            expected=f"(1, channels, up to {n_frames} frames, height, width)",
+            remedy="return five axes, or take n_neurons and return responses (batch, neuron, time)",
+        )
+    return shape[1], n_frames - shape[2]
+
+
+def _probe_responses(module: nn.Module, n_input_channels: int) -> int:
+    """Return how many frames a module loses; what else is wrong with its output is found at the first batch."""
+    n_frames, shape = _probe_shape(module, n_input_channels)
+    return max(0, n_frames - shape[-1]) if shape else 0
+
+
+def _probe_shape(module: nn.Module, n_input_channels: int) -> tuple[int, tuple[int, ...]]:
+    """Return the number of frames of a video, and the shape of what a module makes of it."""
+    for n_frames in _PROBED_FRAMES:
+        try:
+            return n_frames, _run_empty(module, (1, n_input_channels, n_frames, FRAME_HEIGHT, FRAME_WIDTH))
+        except RuntimeError:
+            # A kernel may be longer than the video.
+            if n_frames == _PROBED_FRAMES[-1]:
+                raise
+    raise AssertionError("unreachable")
+
+
+@torch.no_grad()
+def _run_empty(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a module's output; its weights, its statistics and the random numbers stay as they are."""
+    if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in module.parameters()):
+        # Lazy layers get their weights from the first video they see.
+        was_training = module.training
+        module.eval()(torch.zeros(shape))
+        module.train(was_training)
+    probed = copy.deepcopy(module).eval()
+    try:
+        # Shapes alone, which takes no time.
+        output = copy.deepcopy(probed).to("meta")(torch.zeros(shape, device="meta"))
+    except (NotImplementedError, RuntimeError):
+        with torch.random.fork_rng(devices=[]):
+            output = probed(torch.zeros(shape))
+    if not isinstance(output, torch.Tensor):
+        raise UsageError(
+            "the module returns no tensor", found=type(output).__name__, expected="a tensor", remedy="return one"
+        )
+    return tuple(output.shape)

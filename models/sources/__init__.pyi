@@ -1,0 +1,16 @@
+from .collecting import collect_sources as collect_sources
+from .importing import LoadedSources as LoadedSources
+from .importing import find_loaded as find_loaded
+from .importing import load_sources as load_sources
+from .importing import loaded_by_module as loaded_by_module
+from .keeping import CODE_FOLDER as CODE_FOLDER
+from .keeping import find_changes as find_changes
+from .keeping import is_trusted as is_trusted
+from .keeping import read_kept as read_kept
+from .keeping import trust_sources as trust_sources
+from .keeping import write_sources as write_sources
+from .sources import ModelSources as ModelSources
+from .sources import digest_code as digest_code
+from .target import Target as Target
+from .target import is_target as is_target
+from .target import parse_target as parse_target

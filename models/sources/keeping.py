@@ -1,0 +1,96 @@
+"""A model's sources in the folder of a run, and whose sources are run without asking.
+
+A run's folder may come from anywhere. Its code runs if it is, byte for byte, what this user has trained on this
+machine, or if the user says that it may.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from models.sources.sources import ModelSources
+from sensorium_data.errors import RunError, StoreError
+from sensorium_data.files import LocalObjects, cache_folder, digest_bytes, read_regular
+from sensorium_data.limits import MAX_CODE_FILES
+from sensorium_data.names import find_name_problem
+
+__all__ = ["CODE_FOLDER", "find_changes", "is_trusted", "read_kept", "trust_sources", "write_sources"]
+
+#: In a run's folder.
+CODE_FOLDER = "code"
+
+_RESTORE = "restore it, or remove the run and train again"
+
+
+def write_sources(sources: ModelSources, run: Path) -> None:
+    """Write sources into the folder ``code`` of a run; a StoreError if the disk does not take them."""
+    folder = LocalObjects(run / CODE_FOLDER)
+    for name, content in sources.files.items():
+        folder.write(name, content)
+
+
+def read_kept(run: Path, code: Mapping[str, str]) -> ModelSources:
+    """Return the sources that a run keeps; nothing is run.
+
+    Parameters
+    ----------
+    run : Path
+        Its folder.
+    code : mapping of str to str
+        Digest of each file, as the run's config has it.
+
+    Raises
+    ------
+    RunError
+        If a file is missing or was changed, or its name leads out of the run.
+    """
+    if len(code) > MAX_CODE_FILES:
+        raise RunError("the run names too many files of code", path=run, found=len(code), expected=MAX_CODE_FILES)
+    files = LocalObjects(run)
+    contents, origins = {}, {}
+    for name, digest in code.items():
+        problem = find_name_problem(name) or (None if name.endswith(".py") else "it is no Python file")
+        if problem is not None:
+            raise RunError("the run names no file of code", path=run, found=f"{name!r}: {problem}")
+        path = run / CODE_FOLDER / name
+        try:
+            contents[name] = files.read(f"{CODE_FOLDER}/{name}")
+        except (FileNotFoundError, StoreError) as error:
+            raise RunError("the code of the run is missing", path=path, remedy=_RESTORE) from error
+        found = digest_bytes(contents[name])
+        if found != digest:
+            raise RunError(
+                "the code of the run was changed after training",
+                path=path,
+                found=f"sha256 {found[:12]}",
+                expected=digest[:12],
+                remedy=_RESTORE,
+            )
+        origins[name] = str(path)
+    return ModelSources(contents, origins)
+
+
+def find_changes(code: Mapping[str, str], origins: Mapping[str, str]) -> list[str]:
+    """Return the files, where they were read from, that are there and not what they were."""
+    changed = []
+    for name, digest in code.items():
+        with contextlib.suppress(OSError, ValueError):
+            if name in origins and digest_bytes(read_regular(origins[name])) != digest:
+                changed.append(origins[name])
+    return changed
+
+
+def trust_sources(sources: ModelSources) -> None:
+    """Note that this user has run these sources, so that they may be run again when a run has kept them."""
+    # Without a folder to write to, the user is asked.
+    with contextlib.suppress(OSError):
+        folder = cache_folder("code")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / sources.digest).touch()
+
+
+def is_trusted(digest: str) -> bool:
+    """Whether :func:`trust_sources` was called for sources of this digest, by this user on this machine."""
+    return (cache_folder("code") / digest).is_file()
