@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,7 +136,7 @@ def list_presets() -> list[PresetInfo]:
         PresetInfo(name, "sensorium-pipeline", _first_line(preset.__doc__), preset()) for name, preset in known.items()
     ]
     for name, point in sorted(find_entry_points().items()):
-        origin = f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
+        origin = _origin_of(point)
         try:
             if name in known:
                 raise UnknownNameError(
@@ -156,7 +157,8 @@ def describe_preset(name: str) -> PresetInfo:
     if name in _presets():
         return PresetInfo(name, "sensorium-pipeline", _first_line(_presets()[name].__doc__), get_preset(name))
     config = get_preset(name)
-    return PresetInfo(name, name.rpartition(":")[0] or "an installed package", _describe_class(config), config)
+    origin = name.rpartition(":")[0] if is_target(name) else _origin_of(find_entry_points()[name])
+    return PresetInfo(name, origin, _describe_class(config), config)
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,10 @@ def measure_model(config: TrainingConfig) -> ModelSize:
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         frames_lost=model.n_frames_lost * config.window_stride,
     )
+
+
+def _origin_of(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value
 
 
 def _describe_class(config: TrainingConfig) -> str:

@@ -83,7 +83,7 @@ def load_sources(sources: ModelSources) -> LoadedSources:
     digest = sources.digest
     with _LOCK:
         if digest not in _LOADED:
-            loaded = LoadedSources(sources, f"{_PREFIX}{digest[:16]}")
+            loaded = LoadedSources(sources, f"{_PREFIX}{digest[:32]}")
             package = ModuleType(loaded.namespace, "The sources of a model.")
             package.__path__ = []
             sys.modules[loaded.namespace] = package

@@ -7,13 +7,14 @@ machine, or if the user says that it may.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from models.sources.sources import ModelSources
 from sensorium_data.errors import RunError, StoreError
 from sensorium_data.files import LocalObjects, cache_folder, digest_bytes, read_regular
-from sensorium_data.limits import MAX_CODE_FILES
+from sensorium_data.limits import MAX_CODE_FILES, MAX_CODE_SIZE_BYTES
 from sensorium_data.names import find_name_problem
 
 __all__ = ["CODE_FOLDER", "find_changes", "is_trusted", "read_kept", "trust_sources", "write_sources"]
@@ -49,12 +50,21 @@ def read_kept(run: Path, code: Mapping[str, str]) -> ModelSources:
     if len(code) > MAX_CODE_FILES:
         raise RunError("the run names too many files of code", path=run, found=len(code), expected=MAX_CODE_FILES)
     files = LocalObjects(run)
-    contents, origins = {}, {}
+    contents: dict[str, bytes] = {}
+    origins: dict[str, str] = {}
     for name, digest in code.items():
         problem = find_name_problem(name) or (None if name.endswith(".py") else "it is no Python file")
         if problem is not None:
             raise RunError("the run names no file of code", path=run, found=f"{name!r}: {problem}")
         path = run / CODE_FOLDER / name
+        size_bytes = sum(map(len, contents.values())) + _measure(path)
+        if size_bytes > MAX_CODE_SIZE_BYTES:
+            raise RunError(
+                "the run keeps too much code",
+                path=path,
+                found=f"{size_bytes / 1e6:.1f} MB or more",
+                expected=f"up to {MAX_CODE_SIZE_BYTES / 1e6:.0f} MB",
+            )
         try:
             contents[name] = files.read(f"{CODE_FOLDER}/{name}")
         except (FileNotFoundError, StoreError) as error:
@@ -77,8 +87,12 @@ def find_changes(code: Mapping[str, str], origins: Mapping[str, str]) -> list[st
     changed = []
     for name, digest in code.items():
         with contextlib.suppress(OSError, ValueError):
-            if name in origins and digest_bytes(read_regular(origins[name])) != digest:
-                changed.append(origins[name])
+            path = origins.get(name)
+            # The run, which may come from anywhere, says which file that is.
+            if path is None or os.stat(path).st_size > MAX_CODE_SIZE_BYTES:
+                continue
+            if digest_bytes(read_regular(path)) != digest:
+                changed.append(path)
     return changed
 
 
@@ -94,3 +108,10 @@ def trust_sources(sources: ModelSources) -> None:
 def is_trusted(digest: str) -> bool:
     """Whether :func:`trust_sources` was called for sources of this digest, by this user on this machine."""
     return (cache_folder("code") / digest).is_file()
+
+
+def _measure(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # Told when it is read.

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 # Words on what a command has done, where no command is proposed: "give the folder that `sensorium train` printed".
 DONE = ("made", "printed", "wrote", "or")
 # Commands that need no argument.
-BARE = ("ui",)
+BARE = ("models", "ui")
 
 
 @pytest.mark.parametrize("package", ["sensorium_data", "models", "flows"])

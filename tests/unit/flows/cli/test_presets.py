@@ -56,6 +56,15 @@ def test_a_package_that_cannot_be_imported_is_told_and_the_others_listed(
     assert "factorized3d-debug" in done.out
 
 
+def test_a_deployment_names_a_class_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.cli.lab import _parameters
+
+    monkeypatch.chdir(write_files(tmp_path, {"net.py": FRAMES}))
+    given = _parameters(None, None, None, None, None, "net.py:Frames")
+    assert given == {"preset": f"{tmp_path}/net.py:Frames"}
+    assert _parameters(None, None, None, None, None, "net:Frames") == {"preset": "net:Frames"}
+
+
 def test_settings_are_listed(sensorium: Command, tmp_path: Path) -> None:
     rows = {row["name"]: row for row in json.loads(sensorium("settings", "factorized3d", "--json").out)}
     assert rows["learning_rate"] == {

@@ -119,6 +119,16 @@ def test_prediction_runs_the_kept_code_and_says_that_the_file_has_changed(finish
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_two_versions_of_a_model_predict_together(finished, store, lab, tmp_path, monkeypatch):
+    change_layer(lab)
+    (lab / "net.py").write_text((lab / "net.py").read_text().replace("hidden: int = 2", "hidden: int = 3"))
+    other = train(get_preset(f"{lab}/net.py:Frames"), store, None, tmp_path / "runs").run
+    runs = [load_run(run).model(trust_code=True) for run in (finished, other)]
+    assert [model.config.hidden for model in runs] == [2, 3]
+    report = predict([finished, other], store, ["oracle"], str(tmp_path / "both"), trust_code=True)
+    assert (report.status, report.n_trials) == ("predicted", 2)
+
+
 def test_a_strangers_code_does_not_run_until_it_is_trusted(finished, store, tmp_path, monkeypatch):
     no_trust(monkeypatch, tmp_path)
     run = load_run(finished)

@@ -36,6 +36,15 @@ def test_a_name_that_leads_out_is_refused(tmp_path, name):
         read_kept(tmp_path / "run", {name: SOURCES.digests["a/__init__.py"]})
 
 
+def test_too_much_is_not_read(tmp_path, monkeypatch):
+    write_sources(SOURCES, tmp_path)
+    monkeypatch.setattr("models.sources.keeping.MAX_CODE_SIZE_BYTES", 12)
+    with pytest.raises(RunError, match="the run keeps too much code"):
+        read_kept(tmp_path, SOURCES.digests)
+    (tmp_path / "large.py").write_bytes(b"x" * 13)
+    assert find_changes({"net.py": "0"}, {"net.py": str(tmp_path / "large.py")}) == []
+
+
 def test_a_link_out_of_the_run_is_refused(tmp_path):
     (tmp_path / "run/code").mkdir(parents=True)
     (tmp_path / "net.py").write_bytes(b"")
