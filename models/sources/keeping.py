@@ -13,7 +13,12 @@ from pathlib import Path
 
 from models.sources.sources import ModelSources
 from sensorium_data.errors import RunError, StoreError
-from sensorium_data.files import LocalObjects, cache_folder, digest_bytes, read_regular
+from sensorium_data.files import (
+    LocalObjects,
+    cache_folder,
+    digest_bytes,
+    read_regular,
+)
 from sensorium_data.limits import MAX_CODE_FILES, MAX_CODE_SIZE_BYTES
 from sensorium_data.names import find_name_problem
 
@@ -26,10 +31,16 @@ _RESTORE = "restore it, or remove the run and train again"
 
 
 def write_sources(sources: ModelSources, run: Path) -> None:
-    """Write sources into the folder ``code`` of a run; a StoreError if the disk does not take them."""
-    folder = LocalObjects(run / CODE_FOLDER)
+    """Write sources into the folder ``code`` of a run; what else lies there stays, and nobody imports it.
+
+    Raises
+    ------
+    StoreError
+        If a link leads out of the run, or the disk does not take them.
+    """
+    folder = LocalObjects(run)
     for name, content in sources.files.items():
-        folder.write(name, content)
+        folder.write(f"{CODE_FOLDER}/{name}", content)
 
 
 def read_kept(run: Path, code: Mapping[str, str]) -> ModelSources:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.sources import ModelSources, find_changes, is_trusted, read_kept, trust_sources, write_sources
-from sensorium_data.errors import RunError
+from sensorium_data.errors import RunError, StoreError
 
 SOURCES = ModelSources({"net.py": b"import a.b", "a/b.py": b"x = 1\r\n", "a/__init__.py": b""})
 
@@ -16,6 +16,18 @@ def test_what_is_kept_is_read_back(tmp_path):
     kept = read_kept(tmp_path, SOURCES.digests)
     assert kept.files == SOURCES.files
     assert kept.digest == SOURCES.digest
+
+
+@pytest.mark.parametrize("link", ["code/a", "code"])
+def test_no_link_out_of_the_run_is_followed(link, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run = tmp_path / "run"
+    (run / link).parent.mkdir(parents=True)
+    (run / link).symlink_to(elsewhere)
+    with pytest.raises(StoreError, match="a link leads out of the folder"):
+        write_sources(SOURCES, run)
+    assert not list(elsewhere.iterdir())
 
 
 def test_damage_is_told(tmp_path):
