@@ -330,6 +330,7 @@ def _row_slices(parts: Sequence[ModelInputs]) -> list[slice]:
 
 def _explain_loss(value: float, inputs: ModelInputs, predictions_BNT: torch.Tensor) -> RunError:
     """Return the error that says where the numbers stopped being finite."""
+    predictions_BNT = predictions_BNT.detach()
     n_lost = inputs.n_frames - predictions_BNT.shape[-1]
     if (predictions_BNT < 0).any():
         return RunError(
@@ -344,7 +345,7 @@ def _explain_loss(value: float, inputs: ModelInputs, predictions_BNT: torch.Tens
         ("the video", inputs.videos.transpose(1, 2), 0),
         ("the pupil's center", inputs.pupil_center.transpose(1, 2), 0),
         ("the responses", inputs.responses.transpose(1, 2), 0),
-        ("the predictions", predictions_BNT.detach().transpose(1, 2), n_lost),
+        ("the predictions", predictions_BNT.transpose(1, 2), n_lost),
     ):
         # Each is (batch, time, …) now.
         bad_BT = ~torch.isfinite(tensor.flatten(2)).all(dim=2)

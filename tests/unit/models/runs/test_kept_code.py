@@ -15,7 +15,7 @@ from models.prediction import predict
 from models.registry import get_preset
 from models.runs import load_run
 from models.training import find_finished_run, train
-from sensorium_data.errors import RunError, UsageError
+from sensorium_data.errors import RunError, SensoriumError, UsageError
 from sensorium_data.predictions import verify_run
 from sensorium_data.testing import serve_directory
 
@@ -209,6 +209,48 @@ def test_a_wrong_shape_is_told_before_anything_is_learned(store, lab, tmp_path, 
     (lab / "net.py").write_text(WITH_HELPER["net.py"].replace(old, new))
     with pytest.raises(UsageError, match=message):
         train(get_preset(f"{lab}/net.py:Frames"), store, None, tmp_path / "runs")
+
+
+OWN_OUTPUT = """
+from torch import nn
+
+class Net(nn.Module):
+    recipe = {"n_frames_window": 30, "batch_size": 3, "max_epochs": 1, "skip_frames": 10, "device": "cpu"}
+
+    def __init__(self, n_neurons: int):
+        super().__init__()
+        self.pool, self.head = nn.AdaptiveAvgPool3d((None, 1, 1)), nn.Conv1d(3, n_neurons, 1)
+
+    def forward(self, videos):
+        responses = nn.functional.softplus(self.head(self.pool(videos).flatten(2)))
+        return responses
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (
+            "responses[:, 1:]",
+            r"session dyn.*: the model returns another shape .*: found \(1, 5, 70\), expected \(1, 6, 70",
+        ),
+        ("responses.transpose(1, 2)", r"found \(1, 70, 6\), expected \(1, 6, "),
+        ("responses.sum()", r"found \(\), expected \(1, 6, "),
+        ("[responses]", "the module returns no tensor: found list"),
+        ("responses > 0", "the model returns no tensor of numbers: found torch.bool"),
+        ("responses - 9", r"trial \d+: the model predicts negative responses, .*; let the model end in ELU"),
+    ],
+)
+def test_what_is_wrong_with_a_modules_responses_is_told(store, tmp_path, output, message):
+    lab = write_files(tmp_path / "lab", {"net.py": OWN_OUTPUT.replace("return responses", f"return {output}")})
+    with pytest.raises(SensoriumError, match=message):
+        train(get_preset(f"{lab}/net.py:Net"), store, None, tmp_path / "runs")
+
+
+def test_a_module_that_returns_responses_is_trained(store, tmp_path):
+    lab = write_files(tmp_path / "lab", {"net.py": OWN_OUTPUT})
+    report = train(get_preset(f"{lab}/net.py:Net"), store, None, tmp_path / "runs")
+    assert (report.status, load_run(report.run).n_frames_lost) == ("trained", 0)
 
 
 def test_processes_with_different_code_do_not_train_together(store, lab, tmp_path, monkeypatch):
