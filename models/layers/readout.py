@@ -10,7 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["FullGaussianReadout", "normalize_positions"]
+from models.layers.places import PlacePredictor, normalize_positions
+
+__all__ = ["FullGaussianReadout"]
 
 
 class FullGaussianReadout(nn.Module):
@@ -34,7 +36,7 @@ class FullGaussianReadout(nn.Module):
     Attributes
     ----------
     cortical_positions : Tensor, shape (neuron, 2)
-        The network's input, as :func:`normalize_positions` returns it.
+        The network's input, as :func:`models.layers.places.normalize_positions` returns it.
     sigma : Parameter, shape (neuron, 2, 2)
         The covariance is ``sigma @ sigma.T``.
     features : Parameter, shape (channel, neuron)
@@ -54,7 +56,7 @@ class FullGaussianReadout(nn.Module):
         super().__init__()
         n_neurons = len(positions)
         self.register_buffer("cortical_positions", torch.from_numpy(normalize_positions(positions)))
-        self.position_predictor = nn.Sequential(nn.Linear(2, n_hidden), nn.ELU(), nn.Linear(n_hidden, 2), nn.Tanh())
+        self.position_predictor = PlacePredictor(n_hidden)
         self.sigma = nn.Parameter(torch.empty(n_neurons, 2, 2).uniform_(-init_sigma, init_sigma))
         self.features = nn.Parameter(torch.full((n_channels, n_neurons), 1 / n_channels))
         self.bias = nn.Parameter(torch.zeros(n_neurons))
@@ -64,7 +66,13 @@ class FullGaussianReadout(nn.Module):
         places_N2: torch.Tensor = self.position_predictor(self.cortical_positions)
         return places_N2
 
-    def forward(self, features_FCHW: torch.Tensor, shift_F2: torch.Tensor) -> torch.Tensor:
+    def length(self) -> torch.Tensor:
+        """Return the sum of all channels' weights' sizes, a scalar: what sparse readouts keep small."""
+        return self.features.abs().sum()
+
+    def forward(
+        self, features_FCHW: torch.Tensor, shift_F2: torch.Tensor, state_FC: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the neurons' responses in each frame, before any output nonlinearity.
 
         Parameters
@@ -73,6 +81,9 @@ class FullGaussianReadout(nn.Module):
             Feature map of each frame.
         shift_F2 : Tensor, shape (frame, 2)
             Added to all places of a frame, x and y.
+        state_FC : Tensor, shape (frame, channel), optional
+            Added to the features at every place of a frame, inside of the map and outside; e.g. of a
+            :class:`models.layers.state_encoder.StateEncoder`.
 
         Returns
         -------
@@ -86,7 +97,9 @@ class FullGaussianReadout(nn.Module):
         sampled_FCN = functional.grid_sample(
             features_FCHW, places_FN2[:, :, None], mode="bilinear", padding_mode="zeros", align_corners=True
         )[..., 0]
-        return (sampled_FCN * self.features).sum(1) + self.bias
+        responses_FN = (sampled_FCN * self.features).sum(1) + self.bias
+        # The same for all neurons of a frame: weighing it here saves adding it to each neuron's features.
+        return responses_FN if state_FC is None else responses_FN + state_FC @ self.features
 
     def _draw_places(self, n_frames: int) -> torch.Tensor:
         mean_N2 = self.predict_places()
@@ -96,31 +109,6 @@ class FullGaussianReadout(nn.Module):
         places_FN2 = mean_N2 + (self.sigma * noise_FN2[:, :, None]).sum(-1)
         # The draw is kept inside of the frame; the shift, which comes later, is not.
         return places_FN2.clamp(-1, 1)
-
-
-def normalize_positions(positions: np.ndarray) -> np.ndarray:
-    """Center cortical positions and scale them, both axes alike, so that the farthest coordinate is 1.
-
-    Parameters
-    ----------
-    positions : ndarray, shape (neuron, 2)
-        Cortical x and y, in any unit.
-
-    Returns
-    -------
-    ndarray of float32, shape (neuron, 2)
-        Zeros if all neurons lie at one point.
-
-    Examples
-    --------
-    >>> normalize_positions(np.array([[100.0, 20.0], [300.0, 40.0]]))
-    array([[-1. , -0.1],
-           [ 1. ,  0.1]], dtype=float32)
-    """
-    centered = positions.astype(np.float64) - positions.mean(axis=0, dtype=np.float64)
-    extent = float(np.abs(centered).max())
-    normalized: np.ndarray = (centered / (extent or 1.0)).astype(np.float32)
-    return normalized
 
 
 def _put_channels_last(gradient_FCHW: torch.Tensor) -> torch.Tensor:

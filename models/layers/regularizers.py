@@ -1,4 +1,4 @@
-"""Penalties that keep filters smooth.
+"""Penalties that keep filters smooth and few.
 
 Shape suffixes: O output channels, C input channels, H height, W width, T frames.
 """
@@ -8,7 +8,13 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-__all__ = ["SPATIAL_LAPLACIAN", "TEMPORAL_LAPLACIAN", "spatial_roughness", "temporal_roughness"]
+__all__ = [
+    "SPATIAL_LAPLACIAN",
+    "TEMPORAL_LAPLACIAN",
+    "group_sparsity",
+    "spatial_roughness",
+    "temporal_roughness",
+]
 
 #: Kernel of :func:`spatial_roughness`.
 SPATIAL_LAPLACIAN = ((0.0, -1.0, 0.0), (-1.0, 4.0, -1.0), (0.0, -1.0, 0.0))
@@ -50,3 +56,18 @@ def temporal_roughness(weights_OCT: torch.Tensor) -> torch.Tensor:
     kernel_11T = weights_OCT.new_tensor(TEMPORAL_LAPLACIAN)[None, None]
     laplacian = functional.conv1d(weights_OCT.flatten(0, 1)[:, None], kernel_11T, padding=1)
     return laplacian.square().sum() / weights_OCT.square().sum()
+
+
+def group_sparsity(weights_OCHW: torch.Tensor) -> torch.Tensor:
+    """Return the mean length of filters: it drives whole filters to 0, not single weights.
+
+    Parameters
+    ----------
+    weights_OCHW : Tensor, shape (output channel, input channel, height, width)
+        A filter for each pair of channels.
+
+    Notes
+    -----
+    ``group_sparsity`` of neuralpredictors' 2D cores, for one layer.
+    """
+    return torch.linalg.vector_norm(weights_OCHW, dim=(2, 3)).mean()

@@ -9,8 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from models.layers import FullGaussianReadout, spatial_roughness, temporal_roughness
-from models.layers.readout import normalize_positions
+from models.layers import FullGaussianReadout, normalize_positions, spatial_roughness, temporal_roughness
 
 POSITIONS = hnp.arrays(
     np.float64, st.tuples(st.integers(2, 20), st.just(2)), elements=st.integers(-1500, 1500).map(float)

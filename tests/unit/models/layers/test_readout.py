@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from fixtures.numpy_networks import sample_bilinearly
 from models.layers import FullGaussianReadout
-from models.layers.readout import normalize_positions
 
 N_NEURONS, N_CHANNELS, HEIGHT, WIDTH = 7, 3, 5, 9
 
@@ -16,19 +16,6 @@ def make_readout(n_neurons=N_NEURONS, n_channels=N_CHANNELS, **settings):
     torch.manual_seed(0)
     positions = np.random.default_rng(0).uniform(-700, 300, (n_neurons, 2))
     return FullGaussianReadout(positions, n_channels, **settings)
-
-
-def sample_bilinearly(features_CHW, x, y):
-    """Interpolate between the four nearest pixels; outside of the map everything is 0."""
-    _, height, width = features_CHW.shape
-    column, row = (x + 1) / 2 * (width - 1), (y + 1) / 2 * (height - 1)
-    left, top = int(np.floor(column)), int(np.floor(row))
-    value = np.zeros(len(features_CHW))
-    for r in (top, top + 1):
-        for c in (left, left + 1):
-            if 0 <= r < height and 0 <= c < width:
-                value += features_CHW[:, r, c] * (1 - abs(row - r)) * (1 - abs(column - c))
-    return value
 
 
 def ramps(n_frames):
@@ -168,15 +155,3 @@ def test_the_gradient_of_the_feature_map_is_the_finite_difference():
     features = torch.randn(2, N_CHANNELS, HEIGHT, WIDTH, dtype=torch.float64, requires_grad=True)
     shift = torch.randn(2, 2, dtype=torch.float64) * 0.1
     assert torch.autograd.gradcheck(lambda map_: readout(map_, shift), features, check_undefined_grad=False)
-
-
-def test_positions_are_centered_and_scaled_alike_on_both_axes():
-    positions = np.array([[0.0, 0.0], [400.0, 0.0], [200.0, 90.0]])
-    expected = np.array([[-200, -30], [200, -30], [0, 60]]) / 200
-    found = normalize_positions(positions)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-def test_neurons_at_one_point_are_put_in_the_middle():
-    assert np.array_equal(normalize_positions(np.full((3, 2), 512.0)), np.zeros((3, 2)))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.signal import convolve2d
 
-from models.layers import spatial_roughness, temporal_roughness
+from models.layers import group_sparsity, spatial_roughness, temporal_roughness
 
 
 def test_spatial_roughness_is_the_relative_energy_of_the_laplacian():
@@ -48,3 +48,15 @@ def test_descending_the_penalty_smooths_a_filter():
 def test_filters_of_one_pixel_or_frame_are_taken():
     assert float(spatial_roughness(torch.ones(2, 2, 1, 1))) == 16
     assert float(temporal_roughness(torch.ones(2, 2, 1))) == 16
+
+
+def test_group_sparsity_is_the_mean_length_of_filters():
+    weights = np.random.default_rng(2).normal(size=(4, 3, 5, 5))
+    expected = np.mean([[np.linalg.norm(filter_.ravel()) for filter_ in filters] for filters in weights])
+    assert float(group_sparsity(torch.tensor(weights))) == pytest.approx(expected, rel=1e-12)
+
+
+def test_group_sparsity_of_filters_that_are_gone_has_a_gradient_that_is_a_number():
+    weights = torch.zeros(2, 2, 3, 3, requires_grad=True)
+    group_sparsity(weights).backward()
+    assert torch.isfinite(weights.grad).all()
