@@ -40,5 +40,8 @@ class ModelKind:
 MODEL_KINDS: Mapping[str, ModelKind] = MappingProxyType(
     {
         "factorized3d": ModelKind("models.factorized3d", config="Factorized3dConfig", model="Factorized3d"),
+        "full3d": ModelKind("models.full3d", config="Full3dConfig", model="Full3d"),
+        "gru": ModelKind("models.gru", config="GruConfig", model="Gru"),
+        "static2d": ModelKind("models.static2d", config="Static2dConfig", model="Static2d"),
     }
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from sensorium_data.errors import UnknownNameError
+from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 
 __all__ = ["INPUT_LAYOUTS", "InputLayout", "find_layout"]
 
@@ -37,6 +38,12 @@ class InputLayout:
         """Names of the channels, in order."""
         behavior = ("pupil_dilation", "running_speed") if self.has_behavior else ()
         return ("video", *behavior, *(("pupil_x", "pupil_y") if self.has_pupil_center else ()))
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of a frame with its padding, pixels."""
+        top, bottom, left, right = self.padding
+        return FRAME_HEIGHT + top + bottom, FRAME_WIDTH + left + right
 
 
 #: By the name of whose models are given their inputs so; ``video`` is the video alone. Pupil center and behavior can be

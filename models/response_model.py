@@ -35,12 +35,15 @@ class ResponseModel(nn.Module, ABC):
         What all sessions share.
     n_frames_lost : int
         Frames at the start of a window that have no prediction.
+    is_causal : bool or None
+        Whether, in evaluation mode, a prediction depends on no frame after its own; None where a model does not say.
     """
 
     config_class: ClassVar[type[ModelConfig]] = ModelConfig
     recipe: ClassVar[Mapping[str, Any]] = {}
     core: nn.Module
     n_frames_lost: int = 0
+    is_causal: ClassVar[bool | None] = None
 
     def forward(self, videos_BCTHW: torch.Tensor, pupil_center_B2T: torch.Tensor, session: str) -> torch.Tensor:
         """Predict the responses of one session's neurons.
@@ -98,6 +101,21 @@ class ResponseModel(nn.Module, ABC):
     def regularizer(self) -> torch.Tensor:
         """Return the penalty on the weights, a scalar to be added to the loss of each batch; by default 0."""
         return next(self.parameters()).new_zeros(())
+
+    def session_regularizer(self, session: str) -> torch.Tensor | None:
+        """Return the penalty on what one session has of its own, to be added to the loss of each batch with it.
+
+        Parameters
+        ----------
+        session : str
+            Full name.
+
+        Returns
+        -------
+        Tensor or None
+            A scalar; None where there is no such penalty, as in most models.
+        """
+        return None
 
     def initialize_readout_bias(self, session: str, mean_response_N: torch.Tensor) -> None:
         """Start a session's readout from its neurons' mean responses; by default nothing is done.

@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from models.model_config import ModelConfig
+from models.readout_settings import ReadoutSettings
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 
 __all__ = ["Factorized3dConfig"]
 
 
-class Factorized3dConfig(ModelConfig):
+class Factorized3dConfig(ReadoutSettings):
     """Layers, readouts and regularizers of :class:`models.factorized3d.model.Factorized3d`.
 
     The defaults are the benchmark of the SENSORIUM 2023 starter kit.
@@ -43,26 +43,18 @@ class Factorized3dConfig(ModelConfig):
     temporal_smoothness: float = Field(
         default=0.01, ge=0, description="Weight of the penalty on roughness of the first layer's temporal filters."
     )
-    readout_init_sigma: float = Field(
-        default=1.0,
-        gt=0,
-        description="Bound of the factors of each neuron's position covariance at first; the frame spans -1 to 1.",
-    )
-    readout_units: PositiveInt = Field(
-        default=30, description="Hidden units that predict a neuron's place in the frame from its place in the cortex."
-    )
-    starts_at_mean_response: bool = Field(
-        default=False,
-        description="Start from predictions of the mean response, instead of about 1 above it as the starter kit does.",
-    )
-    shifter_units: PositiveInt = Field(
-        default=5, description="Hidden units that predict the shift of the frame from the pupil's center."
-    )
 
     @property
     def n_frames_lost(self) -> int:
         """Frames at the start of a window that have no prediction: the temporal kernels look back on them."""
         return sum(length - 1 for length in self.temporal_kernels)
+
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size of the map of a frame of some size, pixels; below 1 where nothing is left of it."""
+        for kernel, stride in zip(self.spatial_kernels, self.spatial_strides, strict=True):
+            lost = kernel - 1 - 2 * (kernel // 2) * self.pads_frames
+            height, width = ((side - lost - 1) // stride + 1 for side in (height, width))
+        return height, width
 
     @model_validator(mode="after")
     def _layers_agree(self) -> Factorized3dConfig:
@@ -72,12 +64,8 @@ class Factorized3dConfig(ModelConfig):
             raise ValueError(
                 f"{', '.join(by_layer)} need one entry a layer each, but have {', '.join(map(str, lengths))}"
             )
-        size = min(FRAME_HEIGHT, FRAME_WIDTH)
-        for kernel, stride in zip(self.spatial_kernels, self.spatial_strides, strict=True):
-            size += 2 * (kernel // 2) * self.pads_frames - kernel
-            if size < 0:
-                raise ValueError(
-                    f"spatial kernels {self.spatial_kernels} leave nothing of a {FRAME_HEIGHT} × {FRAME_WIDTH} frame"
-                )
-            size = size // stride + 1
+        if min(self.map_size(FRAME_HEIGHT, FRAME_WIDTH)) < 1:
+            raise ValueError(
+                f"spatial kernels {self.spatial_kernels} leave nothing of a {FRAME_HEIGHT} × {FRAME_WIDTH} frame"
+            )
         return self

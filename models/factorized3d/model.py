@@ -1,30 +1,29 @@
-"""Convolutions over space, then over time, and a Gaussian readout for each session.
+"""Convolutions over space, then over time, and a readout for each session.
 
-Shape suffixes: B trials of a batch, C channels, N neurons, T frames, H height, W width, S pixels (H × W), F frames of
-all trials (B × T), 2 the axes x and y.
+Shape suffixes: B trials of a batch, C channels, T frames, H height, W width, S pixels (H × W), F frames of all trials
+(B × T).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from models.core_readout_model import CoreReadoutModel
 from models.factorized3d.config import Factorized3dConfig
-from models.layers import FullGaussianReadout, Shifter, elu1, invert_elu1, spatial_roughness, temporal_roughness
+from models.layers import init_convolutions, spatial_roughness, temporal_roughness
 from models.neurons import NeuronInfo
-from models.response_model import ResponseModel
-from sensorium_data.counting import count_things
-from sensorium_data.errors import UnknownNameError, UsageError
+from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 
 __all__ = ["Factorized3d", "FactorizedCore", "FactorizedLayer"]
 
 
-class Factorized3d(ResponseModel):
-    """A convolutional core that all sessions share, and a readout and a shifter for each.
+class Factorized3d(CoreReadoutModel):
+    """Filters over space and time in turn, and a readout and a shifter for each session.
 
     Parameters
     ----------
@@ -34,11 +33,8 @@ class Factorized3d(ResponseModel):
         By full session name.
     n_input_channels : int
         Of the video; the reference's are the video itself, pupil dilation and running speed.
-
-    Attributes
-    ----------
-    n_frames_lost : int
-        Frames at the start of a window that have no prediction.
+    frame_size : tuple of int
+        Height and width of the video, pixels.
 
     Notes
     -----
@@ -48,50 +44,19 @@ class Factorized3d(ResponseModel):
 
     config_class = Factorized3dConfig
     core: FactorizedCore
-    readouts: nn.ModuleDict
-    shifters: nn.ModuleDict
+    is_causal = True
 
     def __init__(
-        self, config: Factorized3dConfig, neurons: Mapping[str, NeuronInfo], *, n_input_channels: int = 3
+        self,
+        config: Factorized3dConfig,
+        neurons: Mapping[str, NeuronInfo],
+        *,
+        n_input_channels: int = 3,
+        frame_size: tuple[int, int] = (FRAME_HEIGHT, FRAME_WIDTH),
     ) -> None:
-        super().__init__()
+        core = FactorizedCore(config, n_input_channels)
+        super().__init__(core, config, neurons, n_channels=config.channels[-1], map_size=config.map_size(*frame_size))
         self.config = config
-        self.n_frames_lost = config.n_frames_lost
-        self.core = FactorizedCore(config, n_input_channels)
-        self.readouts = nn.ModuleDict(
-            {
-                session: FullGaussianReadout(
-                    info.positions,
-                    config.channels[-1],
-                    init_sigma=config.readout_init_sigma,
-                    n_hidden=config.readout_units,
-                )
-                for session, info in neurons.items()
-            }
-        )
-        self.shifters = nn.ModuleDict({session: Shifter(config.shifter_units) for session in neurons})
-
-    def predict_rows(
-        self, videos_BCTHW: torch.Tensor, pupil_center_B2T: torch.Tensor, wanted: Sequence[tuple[str, slice]]
-    ) -> list[torch.Tensor]:
-        """Predict several sessions' responses to parts of one batch, as :class:`ResponseModel` says.
-
-        (The starter kit's models return (batch, time, neuron).)
-        """
-        n_frames_window = videos_BCTHW.shape[2]
-        for session, _ in wanted:
-            if session not in self.readouts:
-                raise UnknownNameError.of("session of the model", session, self.readouts)
-            if n_frames_window <= self.n_frames_lost:
-                raise UsageError(
-                    "the window is too short for the model",
-                    session=session,
-                    found=count_things(n_frames_window, "frame"),
-                    expected=f"at least {self.n_frames_lost + 1}",
-                )
-        features_BTCHW = self.core(videos_BCTHW).transpose(1, 2)
-        pupil_center_BT2 = pupil_center_B2T[..., self.n_frames_lost :].transpose(1, 2)
-        return [self._read_out(features_BTCHW[rows], pupil_center_BT2[rows], session) for session, rows in wanted]
 
     def regularizer(self) -> torch.Tensor:
         """Return the penalty on rough filters in the core's first layer."""
@@ -99,19 +64,6 @@ class Factorized3d(ResponseModel):
         spatial = spatial_roughness(first.spatial.weight)
         temporal = temporal_roughness(first.temporal.weight[..., 0])
         return self.config.spatial_smoothness * spatial + self.config.temporal_smoothness * temporal
-
-    @torch.no_grad()
-    def initialize_readout_bias(self, session: str, mean_response_N: torch.Tensor) -> None:
-        """Set the bias of a session's readout to the mean responses, or so that the output makes them of it."""
-        if self.config.starts_at_mean_response:
-            mean_response_N = invert_elu1(mean_response_N)
-        cast(FullGaussianReadout, self.readouts[session]).bias.copy_(mean_response_N)
-
-    def _read_out(self, features_BTCHW: torch.Tensor, pupil_center_BT2: torch.Tensor, session: str) -> torch.Tensor:
-        n_trials, n_frames = features_BTCHW.shape[:2]
-        shift_F2 = self.shifters[session](pupil_center_BT2.flatten(0, 1))
-        responses_FN = elu1(self.readouts[session](features_BTCHW.flatten(0, 1), shift_F2))
-        return responses_FN.view(n_trials, n_frames, -1).transpose(1, 2)
 
 
 class FactorizedCore(nn.Module):
@@ -192,9 +144,7 @@ class FactorizedLayer(nn.Module):
         self.spatial = nn.Conv2d(n_in, n_out, spatial_kernel, stride=spatial_stride, padding=padding)
         self.temporal = nn.Conv2d(n_out, n_out, (temporal_kernel, 1))
         self.norm = nn.BatchNorm2d(n_out, momentum=batch_norm_momentum)
-        for convolution in (self.spatial, self.temporal):
-            nn.init.xavier_normal_(convolution.weight)
-            nn.init.zeros_(cast(torch.Tensor, convolution.bias))
+        init_convolutions(self)
 
     def forward(self, features_BCTHW: torch.Tensor) -> torch.Tensor:
         """Return the features of the last frames, shape (batch, channel, time, height, width)."""

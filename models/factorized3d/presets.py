@@ -40,7 +40,36 @@ def _factorized3d_debug() -> TrainingConfig:
     )
 
 
+def _factorized3d_demo() -> TrainingConfig:
+    """The factorized model of the starter kit's demo: 64 channels in all layers, padded, without regularizers."""
+    return TrainingConfig(
+        name="factorized3d-demo",
+        model=Factorized3dConfig(
+            channels=(64, 64, 64),
+            spatial_kernels=(11, 7, 7),
+            temporal_kernels=(11, 7, 7),
+            pads_frames=True,
+            spatial_smoothness=0.0,
+            temporal_smoothness=0.0,
+        ),
+        n_frames_window=60,
+        batch_size=16,
+    )
+
+
+def _factorized3d_demo_debug() -> TrainingConfig:
+    """The same in small, with factorized readouts: learns simulated recordings in minutes on a CPU."""
+    debug = _factorized3d_debug()
+    model = debug.model.model_copy(update={"spatial_strides": (3, 1), "pads_frames": True, "readout": "factorized"})
+    return debug.model_copy(update={"name": "factorized3d-demo-debug", "model": model})
+
+
 #: By name.
 PRESETS: Mapping[str, Callable[[], TrainingConfig]] = MappingProxyType(
-    {"factorized3d": _factorized3d, "factorized3d-debug": _factorized3d_debug}
+    {
+        "factorized3d": _factorized3d,
+        "factorized3d-debug": _factorized3d_debug,
+        "factorized3d-demo": _factorized3d_demo,
+        "factorized3d-demo-debug": _factorized3d_demo_debug,
+    }
 )

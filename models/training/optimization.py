@@ -182,6 +182,9 @@ class Optimization:
         regularizer = 0.0
         if self._ranks.is_first:
             penalty = self._model.regularizer()
+            for session in batch.n_windows:
+                own_penalty = self._model.session_regularizer(session)
+                penalty = penalty if own_penalty is None else penalty + own_penalty
             total = total + penalty
             regularizer = float(penalty.detach())
         self._fabric.backward(total)

@@ -130,6 +130,24 @@ def test_a_batch_that_mixes_sessions_is_the_mean_over_its_windows():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
 
 
+def test_readouts_are_penalized_in_the_batches_of_their_sessions():
+    config = tiny_config(n_frames_window=12)
+    sparse = tiny_config(n_frames_window=12, model={**config.model.model_dump(), "readout_sparsity": 0.5})
+    batch = batch_of(make_part("F", 3), make_part("H", 2))
+    found = {}
+    for name, recipe in (("plain", config), ("sparse", sparse)):
+        model = without_noise(make_model(recipe))
+        result = make_optimization(recipe, model).accumulate(batch, seed=(0,))
+        found[name] = result.regularizer, gradients(model)
+    length = sum(model.readouts[session].features.abs().sum().item() for session in "FH")
+    assert found["sparse"][0] - found["plain"][0] == pytest.approx(0.5 * length, rel=1e-4)
+    for name, gradient in found["sparse"][1].items():
+        # The weights of the channels begin above 0.
+        added = 0.5 if name in ("readouts.F.features", "readouts.H.features") else 0.0
+        torch.testing.assert_close(gradient, found["plain"][1][name] + added, msg=name)
+    assert not any("readouts.G" in name for name in found["sparse"][1])
+
+
 def test_batch_norm_sees_a_mixed_batch_whole():
     config = tiny_config(n_frames_window=12)
     model = make_model(config).train()

@@ -1,0 +1,47 @@
+"""The recipes of the full 3D model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from models.config import TrainingConfig
+from models.full3d.config import Full3dConfig
+
+__all__ = ["PRESETS"]
+
+
+def _full3d() -> TrainingConfig:
+    """The full 3D model of the starter kit's demo: filters over space and time at once."""
+    return TrainingConfig(name="full3d", model=Full3dConfig(), n_frames_window=60, batch_size=16)
+
+
+def _full3d_debug() -> TrainingConfig:
+    """The same in small: learns simulated recordings in minutes on a CPU."""
+    return TrainingConfig(
+        name="full3d-debug",
+        model=Full3dConfig(
+            channels=(12, 12),
+            spatial_kernels=(9, 3),
+            temporal_kernels=(7, 5),
+            spatial_strides=(3, 1),
+            batch_norm_momentum=0.1,
+            spatial_smoothness=1.0,
+            readout_init_sigma=0.6,
+            starts_at_mean_response=True,
+        ),
+        n_frames_window=48,
+        n_windows_per_trial=4,
+        batch_size=4,
+        learning_rate=0.01,
+        core_learning_rate_factor=0.15,
+        schedule="cosine",
+        min_learning_rate=0.0005,
+        max_epochs=12,
+    )
+
+
+#: By name.
+PRESETS: Mapping[str, Callable[[], TrainingConfig]] = MappingProxyType(
+    {"full3d": _full3d, "full3d-debug": _full3d_debug}
+)

@@ -1,0 +1,3 @@
+from .config import GruConfig as GruConfig
+from .model import Gru as Gru
+from .presets import PRESETS as PRESETS
