@@ -198,7 +198,7 @@ class PlateauSchedule(_ScoredEpochs):
     exceed ``plateau_patience``, so with equal patience it acts an epoch after the round has ended, and its
     count runs on across rounds. If nothing improves after the first epoch, the starter kit's numbers give
     6 epochs at 0.005, restore, 1 at 0.005 and 4 at 0.0015, restore, 2 at 0.0015 and 3 at 0.00045, restore, 3
-    at 0.00045 and 2 at 0.000135, stop.
+    at 0.00045 and 2 at 0.000135, stop. A score that is no number ends training at once, on the best weights.
 
     Parameters
     ----------
@@ -282,6 +282,9 @@ class PlateauSchedule(_ScoredEpochs):
     def update(self, score: float) -> Decision:
         """Take the score after an epoch and say what to do."""
         self._epoch += 1
+        if not math.isfinite(score):
+            # No later epoch can come back from such weights.
+            return Decision(improved=False, restores_best=True, stops=True, learning_rate=self.learning_rate)
         self._lower_learning_rate_on_plateau(score)
         improved = score > self.best_score + self._tolerance
         if improved:

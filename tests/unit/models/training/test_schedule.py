@@ -69,6 +69,15 @@ def test_the_last_epoch_stops_training_on_the_best_weights():
     assert last.restores_best
 
 
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_ends_training_on_the_best_weights(score):
+    schedule = PlateauSchedule(**STARTER_KIT)
+    assert schedule.update(0.1).improved
+    last = schedule.update(score)
+    assert (last.improved, last.restores_best, last.stops) == (False, True, True)
+    assert (schedule.best_epoch, schedule.best_score) == (1, 0.1)
+
+
 def test_the_learning_rate_is_that_of_torchs_scheduler():
     generator = np.random.default_rng(3)
     scores = np.cumsum(generator.normal(0.001, 0.02, size=150))
@@ -110,8 +119,11 @@ def test_a_cosine_falls_from_the_first_rate_to_the_lowest_and_keeps_the_best_epo
     assert (schedule.best_epoch, schedule.best_score) == (2, 0.3)
 
 
-def test_the_official_recipe_has_the_starter_kits_schedule():
-    schedule = make_schedule(get_preset("factorized3d"), initial_score=0.0)
+@pytest.mark.parametrize(
+    "preset", ["factorized3d", "factorized3d-demo", "full3d", "gru", "gru-equivariant", "static2d"]
+)
+def test_the_official_recipes_have_the_starter_kits_schedule(preset):
+    schedule = make_schedule(get_preset(preset), initial_score=0.0)
     rates = []
     for epoch in range(1, 22):
         rates.append(schedule.learning_rate)
