@@ -58,7 +58,7 @@ def _factorized3d_demo() -> TrainingConfig:
 
 
 def _factorized3d_demo_debug() -> TrainingConfig:
-    """The same in small, with factorized readouts: learns simulated recordings in minutes on a CPU."""
+    """The same in small, with factorized readouts: minutes on a CPU for simulated recordings."""
     debug = _factorized3d_debug()
     model = debug.model.model_copy(update={"spatial_strides": (3, 1), "pads_frames": True, "readout": "factorized"})
     return debug.model_copy(update={"name": "factorized3d-demo-debug", "model": model})

@@ -17,7 +17,7 @@ def _full3d() -> TrainingConfig:
 
 
 def _full3d_debug() -> TrainingConfig:
-    """The same in small: learns simulated recordings in minutes on a CPU."""
+    """The same in small: minutes on a CPU for simulated recordings."""
     return TrainingConfig(
         name="full3d-debug",
         model=Full3dConfig(

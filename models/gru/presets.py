@@ -10,7 +10,7 @@ from models.gru.config import GruConfig
 
 __all__ = ["PRESETS"]
 
-# Small models with a recipe that learns simulated recordings in minutes on a CPU.
+# Small models with a recipe for simulated recordings on a CPU.
 _DEBUG_MODEL = {
     "kernels": (9, 3),
     "stride": 2,
@@ -39,7 +39,7 @@ def _gru() -> TrainingConfig:
 
 
 def _gru_debug() -> TrainingConfig:
-    """The same in small: learns simulated recordings in minutes on a CPU."""
+    """The same in small: minutes on a CPU for simulated recordings."""
     return TrainingConfig(name="gru-debug", model=GruConfig(n_features=12, **_DEBUG_MODEL), **_DEBUG_RECIPE)
 
 
@@ -49,7 +49,7 @@ def _gru_equivariant() -> TrainingConfig:
 
 
 def _gru_equivariant_debug() -> TrainingConfig:
-    """The same in small: learns simulated recordings in minutes on a CPU."""
+    """The same in small: minutes on a CPU for simulated recordings."""
     return TrainingConfig(
         name="gru-equivariant-debug",
         model=GruConfig(n_features=3, n_rotations=4, **_DEBUG_MODEL),

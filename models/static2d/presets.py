@@ -17,7 +17,7 @@ def _static2d() -> TrainingConfig:
 
 
 def _static2d_debug() -> TrainingConfig:
-    """The same in small: learns simulated recordings in minutes on a CPU."""
+    """The same in small: minutes on a CPU for simulated recordings."""
     return TrainingConfig(
         name="static2d-debug",
         model=Static2dConfig(
