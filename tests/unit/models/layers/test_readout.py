@@ -74,6 +74,31 @@ def test_the_first_axis_of_a_place_runs_along_the_width():
     assert readout(features, upper_right - place).item() == pytest.approx(1, abs=1e-5)
 
 
+def test_training_interpolates_at_the_drawn_places_kept_in_the_frame_plus_the_shift():
+    readout = make_readout().double().train()
+    generator = np.random.default_rng(3)
+    features = generator.normal(size=(4, N_CHANNELS, HEIGHT, WIDTH))
+    shifts = generator.uniform(-0.5, 0.5, (4, 2))
+    with torch.no_grad():
+        readout.features.normal_()
+        readout.bias.normal_()
+        torch.manual_seed(7)
+        found = readout(torch.tensor(features), torch.tensor(shifts)).numpy()
+    torch.manual_seed(7)
+    noise = torch.randn(4, N_NEURONS, 2, dtype=torch.float64).numpy()
+
+    weights = {name: value.numpy() for name, value in readout.state_dict().items()}
+    places = readout.predict_places().detach().numpy()
+    # Wide Gaussians: some draws are clamped.
+    drawn = places + np.einsum("nij,fnj->fni", weights["sigma"], noise)
+    assert 0.1 < (np.abs(drawn) > 1).mean() < 0.9
+    for frame, (shift, frame_places) in enumerate(zip(shifts, np.clip(drawn, -1, 1), strict=True)):
+        for neuron, place in enumerate(frame_places):
+            sampled = sample_bilinearly(features[frame], *(place + shift))
+            expected = sampled @ weights["features"][:, neuron] + weights["bias"][neuron]
+            assert found[frame, neuron] == pytest.approx(expected, abs=1e-12)
+
+
 def test_training_draws_places_with_the_learned_covariance():
     readout = make_readout(n_channels=2).train()
     factors = np.random.default_rng(2).uniform(-0.1, 0.1, (N_NEURONS, 2, 2))
