@@ -30,6 +30,7 @@ def predict_task(
     exclude: list[str] | None = None,
     nan: str | None = None,
     trust_code: TrustCode = False,
+    no_lock: bool = False,
 ) -> PredictionReport:
     """Predict tiers into a predictions store, or find that it is finished already."""
     quiet_known_errors()
@@ -46,6 +47,7 @@ def predict_task(
             exclude=exclude or (),
             nan_policy=nan,
             trust_code=trust_code,
+            lock=not no_lock,
         )
     for note in report.notes:
         log_line(note)
@@ -118,6 +120,7 @@ def predict(
     exclude: list[str] | None = None,
     nan: str | None = None,
     trust_code: TrustCode = False,
+    no_lock: bool = False,
 ) -> PredictionReport:
     """Predict whole trials of some tiers.
 
@@ -132,11 +135,12 @@ def predict(
         exclude: Trials to leave out, each as SESSION:TRIAL, e.g. F:17. Unset: none.
         nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the runs.
         trust_code: Run code that runs keep, of models that nobody here has trained: true, or digests of such code.
+        no_lock: Do not lock the predictions in an object store, for stores that cannot be locked.
     """
     quiet_known_errors()
     finished = find_predicted(runs, store, tiers, predictions, sessions, weights, exclude, nan)
     return finished or predict_task(
-        runs, store, tiers, predictions, sessions, weights, device, exclude, nan, trust_code
+        runs, store, tiers, predictions, sessions, weights, device, exclude, nan, trust_code, no_lock
     )
 
 
@@ -213,6 +217,7 @@ def evaluate(
     exclude: list[str] | None = None,
     nan: str | None = None,
     trust_code: TrustCode = False,
+    no_lock: bool = False,
 ) -> ScoreTable:
     """Predict some tiers with trained runs, and score the predictions.
 
@@ -225,8 +230,9 @@ def evaluate(
         exclude: Trials that are neither predicted nor scored, each as SESSION:TRIAL, e.g. F:17. Unset: none.
         nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the runs.
         trust_code: Run code that runs keep, of models that nobody here has trained: true, or digests of such code.
+        no_lock: Do not lock the predictions in an object store, for stores that cannot be locked.
     """
     quiet_known_errors()
     if find_predicted(runs, store, tiers, predictions, exclude=exclude, nan=nan) is None:
-        predict_task(runs, store, tiers, predictions, exclude=exclude, nan=nan, trust_code=trust_code)
+        predict_task(runs, store, tiers, predictions, exclude=exclude, nan=nan, trust_code=trust_code, no_lock=no_lock)
     return score_task(predictions, store, truth)

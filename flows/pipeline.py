@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +59,7 @@ def pipeline(
     exclude: list[str] | None = None,
     nan: str | None = None,
     in_one_process: bool = False,
+    no_lock: bool = False,
 ) -> PipelineReport:
     """Run every step; each finds by itself what is done already.
 
@@ -78,6 +79,7 @@ def pipeline(
         exclude: Trials to leave out, each as SESSION:TRIAL, e.g. F:17; a submission needs all test trials. Unset: none.
         nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the preset.
         in_one_process: Train and predict in this process too, when run as a deployment.
+        no_lock: Lock nothing in an object store, for stores that cannot be locked.
     """
     quiet_known_errors()
     is_elsewhere = is_deployed() and not in_one_process
@@ -86,23 +88,25 @@ def pipeline(
         settings=merge_settings(overrides or {}, exclude=exclude, nan=nan),
         store=store,
         runs=runs or Settings().runs,
+        lock=not no_lock,
     )
     # A preset or a setting that does not exist is told before the hours that converting takes.
     config = job.config()
     # Who names a class has its code run, wherever that predicts.
     trusted = [digest_code(config.model.code)] if config.model.code else []
     with ready_process() if not is_elsewhere and will_convert(sessions, store) else nullcontext():
-        ingested = ingest(sessions, store, source, jobs)
+        ingested = ingest(sessions, store, source, jobs, no_lock=no_lock)
         job = job.model_copy(update={"sessions": tuple(report.session for report in ingested)})
         trained = _train_elsewhere(job) if is_elsewhere else _train_here(job)
     tiers = [str(tier) for tier in Tier if tier is not Tier.TRAIN]
     # A predictions store belongs to one run: another run's predictions get another name.
     predictions = f"{out.rstrip('/')}/predictions-{Path(trained.run).name}"
     if is_elsewhere:
-        _predict_elsewhere([trained.run], store, tiers, predictions, exclude, trusted)
+        parameters = {"runs": [trained.run], "store": store, "tiers": tiers, "predictions": predictions}
+        _predict_elsewhere({**parameters, "exclude": exclude}, {"trust_code": trusted, "no_lock": no_lock})
         scores = score(predictions, store, truth)
     else:
-        scores = evaluate([trained.run], store, tiers, predictions, truth, exclude, trust_code=trusted)
+        scores = evaluate([trained.run], store, tiers, predictions, truth, exclude, trust_code=trusted, no_lock=no_lock)
     submissions = submit(
         predictions,
         store,
@@ -111,6 +115,7 @@ def pipeline(
         frames,
         runs=runs,
         score=False,
+        no_lock=no_lock,
     )
     publish_result(
         store=store,
@@ -158,22 +163,18 @@ def _train_elsewhere(job: TrainingJob) -> TrainingReport:
     return replace(trained, status="trained")
 
 
-def _predict_elsewhere(
-    runs: list[str], store: str, tiers: list[str], predictions: str, exclude: list[str] | None, trusted: list[str]
-) -> None:
-    """Have a worker with a GPU predict, unless that is done."""
-    if find_predicted(runs, store, tiers, predictions, exclude=exclude) is None:
-        finish_deployed(
-            predict,
-            {
-                "runs": runs,
-                "store": store,
-                "tiers": tiers,
-                "predictions": predictions,
-                "exclude": exclude,
-                "trust_code": trusted,
-            },
-        )
+def _predict_elsewhere(what: Mapping[str, Any], how: Mapping[str, Any]) -> None:
+    """Have a worker with a GPU predict, unless that is done.
+
+    Parameters
+    ----------
+    what : mapping
+        The parameters of `predict` that say what is predicted.
+    how : mapping
+        Its others.
+    """
+    if find_predicted(**what) is None:
+        finish_deployed(predict, {**what, **how})
 
 
 def _to_parameters(job: TrainingJob) -> dict[str, Any]:
@@ -184,4 +185,5 @@ def _to_parameters(job: TrainingJob) -> dict[str, Any]:
         "sessions": None if job.sessions is None else list(job.sessions),
         "runs": job.runs,
         "overrides": dict(job.settings),
+        "no_lock": not job.lock,
     }

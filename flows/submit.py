@@ -42,6 +42,7 @@ def submission_task(
     weights: list[float] | None,
     out: str,
     runs: str,
+    no_lock: bool,
 ) -> SubmissionReport:
     """Write one track's zips, validated before they get their names, and publish checks, digests, links and card."""
     quiet_known_errors()
@@ -54,6 +55,7 @@ def submission_task(
         weights=weights,
         out=out,
         runs=runs,
+        lock=not no_lock,
         progress=run_progress(),
     )
     checks = order_columns(report.validation.to_frame(), ("check", "passed", "finding"), ("file",))
@@ -99,6 +101,7 @@ def submit(
     runs: str | None = None,
     truth: str | None = None,
     score: bool = True,
+    no_lock: bool = False,
 ) -> list[SubmissionReport]:
     """Write and validate the submission zips of the given tracks, and score what can be scored.
 
@@ -113,11 +116,14 @@ def submit(
         runs: Folder or URL of training runs, which the model card quotes. Unset: SENSORIUM_RUNS, or runs.
         truth: Truth of simulated sessions: scores withheld tiers too.
         score: Score what can be scored; not needed where that has been done.
+        no_lock: Do not lock the submission in an object store, for stores that cannot be locked.
     """
     quiet_known_errors()
     members = [predictions] if isinstance(predictions, str) else predictions
     folder = runs or Settings().runs
-    reports = [submission_task(members, store, track, frames, float_type, weights, out, folder) for track in tracks]
+    reports = [
+        submission_task(members, store, track, frames, float_type, weights, out, folder, no_lock) for track in tracks
+    ]
     for member in members if score else ():
         score_task(member, store, truth, frames=frames)
     return reports

@@ -70,6 +70,7 @@ def train(
     neurons: str | None = None,
     min_reliability: MinReliability = None,
     trust_code: TrustCode = False,
+    no_lock: bool = False,
 ) -> TrainingReport:
     """Train a model; a run of the same configuration on the same data that is finished is left alone.
 
@@ -91,6 +92,7 @@ def train(
         neurons: Neurons of each session: how many, or unit ids such as 1-50,73. Unset: all.
         min_reliability: Leave out neurons whose oracle correlation is below this. Unset: none.
         trust_code: Run code that a teacher keeps, if nobody here has trained it: true, or digests of such code.
+        no_lock: Do not lock the run in an object store, for stores that cannot be locked.
     """
     quiet_known_errors()
     job = TrainingJob(
@@ -113,6 +115,7 @@ def train(
         resume=resume,
         restart=restart,
         trust_code=trust_code,
+        lock=not no_lock,
     )
     # Before the task: it would wait for its turn with the GPU, to do nothing.
     finished = find_finished(job)

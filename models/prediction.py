@@ -89,6 +89,7 @@ def predict(
     exclude: str | Iterable[str] = (),
     nan_policy: str | None = None,
     trust_code: bool | Collection[str] = False,
+    lock: bool = True,
 ) -> PredictionReport:
     """Predict every valid trial of some tiers, and write a predictions store.
 
@@ -125,6 +126,8 @@ def predict(
     trust_code : bool or collection of str
         Whether code that runs keep may run although this user has not trained with it on this machine: any, or that of
         some digests.
+    lock : bool
+        As :func:`sensorium_data.predictions.create_predictions` takes it.
 
     A run of a model that is no part of this package predicts with the code that it keeps, also where the file has
     changed that it was read from. A run of some of a session's neurons predicts these alone, and so does the
@@ -156,7 +159,7 @@ def predict(
     ensemble = _Ensemble(plan.runs, plan.shares, plan.reader, plan.sessions, torch_device, trust_code)
     n_total = sum(plan.n_trials(name) for name in plan.sessions)
     n_done = n_predicted = 0
-    with plan.create() as writer:
+    with plan.create(lock=lock) as writer:
         for name in plan.sessions:
             missing = writer.missing_trials(name)
             n_done += plan.n_trials(name) - len(missing)

@@ -116,8 +116,8 @@ class PredictionPlan:
             shares={run.digest: share for run, share in zip(self.runs, self.shares, strict=True)},
         )
 
-    def create(self) -> PredictionsWriter:
-        """Return a writer of the predictions."""
+    def create(self, *, lock: bool = True) -> PredictionsWriter:
+        """Return a writer of the predictions, which locks them in an object store if it is to."""
         return create_predictions(
             self.out,
             store=self.reader.store,
@@ -129,6 +129,7 @@ class PredictionPlan:
             attributes=self.attributes,
             left_out=self.left_out,
             neurons={name: self.reader.unit_ids(name).tolist() for name in self.sessions},
+            lock=lock,
         )
 
     def report(self, status: str, n_trials: int) -> PredictionReport:

@@ -17,6 +17,7 @@ from flows.cli.options import (
     FramesName,
     JobsOption,
     JsonOption,
+    NoLockOption,
     StoreOption,
     TrustCodeOption,
     count_jobs,
@@ -52,6 +53,7 @@ def benchmark(
     seed: Annotated[int, Parameter(help="Seed of the resamples.")] = 0,
     device: Annotated[DeviceName, Parameter(help="Where to predict; auto takes a GPU if there is one.")] = "auto",
     trust_code: TrustCodeOption = False,
+    no_lock: NoLockOption = False,
     jobs: JobsOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -87,6 +89,7 @@ def benchmark(
                 device,
                 progress,
                 trust_code=trust_code,
+                lock=not no_lock,
             )
             if kinds[name]
             else path
@@ -152,6 +155,7 @@ def _predict(
     progress: Progress,
     *,
     trust_code: bool,
+    lock: bool,
 ) -> str:
     """Predict the benchmark's tiers of the sessions that a run knows, or find that it is done."""
     from models.prediction import predict
@@ -170,7 +174,17 @@ def _predict(
     there = {tier for session in known for tier in store[session]["tier"].values.tolist()}
     tiers = [str(tier) for tier in Tier if tier.is_test and tier in there]
     names = [session.name for session in known]
-    predict([run], store, tiers, out, sessions=names, device=device, progress=progress, trust_code=trust_code)
+    predict(
+        [run],
+        store,
+        tiers,
+        out,
+        sessions=names,
+        device=device,
+        progress=progress,
+        trust_code=trust_code,
+        lock=lock,
+    )
     return out
 
 

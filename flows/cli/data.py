@@ -19,6 +19,7 @@ from flows.cli.options import (
     JobsOption,
     JsonOption,
     ListOption,
+    NoLockOption,
     SourceOption,
     StoreArgument,
     StoreOption,
@@ -133,14 +134,7 @@ def ingest(
     dask: Annotated[
         str | None, Parameter(help="Address of a Dask scheduler whose workers convert, e.g. tcp://host:8786.")
     ] = None,
-    no_lock: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            help="Do not lock sessions in an object store: for stores that cannot be locked. Nothing then keeps two "
-            "machines apart.",
-        ),
-    ] = False,
+    no_lock: NoLockOption = False,
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:

@@ -23,6 +23,7 @@ from flows.cli.options import (
     JsonOption,
     ListOption,
     NanOption,
+    NoLockOption,
     StoreOption,
     TrustCodeOption,
     count_jobs,
@@ -112,6 +113,7 @@ def train(
         float | None, Parameter(help="Leave out neurons whose oracle correlation is below this. Default: none.")
     ] = None,
     trust_code: TrustCodeOption = False,
+    no_lock: NoLockOption = False,
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -144,6 +146,7 @@ def train(
         resume=resume,
         restart=restart,
         trust_code=trust_code,
+        lock=not no_lock,
     )
     # What is wrong with it is told before a server is started for it.
     job.config()
@@ -167,6 +170,7 @@ def _train_as_flow(job: TrainingJob) -> TrainingReport:
         resume=job.resume,
         restart=job.restart,
         trust_code=bool(job.trust_code),
+        no_lock=not job.lock,
     )
 
 
@@ -212,6 +216,7 @@ def predict(
     exclude_from: ExcludeFromOption = None,
     nan: NanOption = None,
     trust_code: TrustCodeOption = False,
+    no_lock: NoLockOption = False,
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -231,7 +236,9 @@ def predict(
     if runs_as_flow(flow, "flows.evaluate"):
         from flows.evaluate import predict as predict_flow
 
-        report = predict_flow(list(run), store, tiers, out, sessions, shares, device, excluded, nan, trust_code)
+        report = predict_flow(
+            list(run), store, tiers, out, sessions, shares, device, excluded, nan, trust_code, no_lock=no_lock
+        )
     else:
         from models.prediction import predict as predict_tiers
 
@@ -248,6 +255,7 @@ def predict(
                 exclude=excluded,
                 nan_policy=nan,
                 trust_code=trust_code,
+                lock=not no_lock,
             )
     if as_json:
         print_json(asdict(report))

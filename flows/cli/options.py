@@ -33,6 +33,7 @@ __all__ = [
     "JsonOption",
     "ListOption",
     "NanOption",
+    "NoLockOption",
     "SourceOption",
     "StoreArgument",
     "StoreOption",
@@ -113,6 +114,14 @@ TrustCodeOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of a table.")]
+NoLockOption = Annotated[
+    bool,
+    Parameter(
+        name="--no-lock",
+        negative="",
+        help="Lock nothing in object stores, for those that cannot be locked. Nothing then keeps two machines apart.",
+    ),
+]
 ListOption = Parameter(consume_multiple=True, negative="")
 
 

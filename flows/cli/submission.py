@@ -17,6 +17,7 @@ from flows.cli.options import (
     FlowOption,
     FramesName,
     JsonOption,
+    NoLockOption,
     StoreOption,
     print_json,
     runs_as_flow,
@@ -46,6 +47,7 @@ def from_arrays(
     ],
     out: Annotated[str, Parameter(help="The predictions store to write; score and submit take it.")],
     title: Annotated[str | None, Parameter(help="What to call the predictions.")] = None,
+    no_lock: NoLockOption = False,
 ) -> int:
     """Take another model's predictions: a folder of arrays becomes a predictions store.
 
@@ -57,7 +59,9 @@ def from_arrays(
 
     attributes = {} if title is None else {"title": title}
     with terminal_progress() as progress:
-        report = from_folder(out, store, folder, response_units=units, attributes=attributes, progress=progress)
+        report = from_folder(
+            out, store, folder, response_units=units, attributes=attributes, lock=not no_lock, progress=progress
+        )
     table_console().print(f"{out}: {report.status}, {count_things(report.n_trials, 'trial')}", soft_wrap=True)
     return EXIT_DONE
 
@@ -80,6 +84,7 @@ def submit(
     runs: Annotated[
         str | None, Parameter(help="Folder or URL of training runs, which the model card quotes. Default: runs.")
     ] = None,
+    no_lock: NoLockOption = False,
     flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -97,7 +102,9 @@ def submit(
     if runs_as_flow(flow, "flows.submit"):
         from flows.submit import submit as submit_flow
 
-        reports = submit_flow(list(predictions), store, out, [Track(track)], frames, dtype, shares, runs)
+        reports = submit_flow(
+            list(predictions), store, out, [Track(track)], frames, dtype, shares, runs, no_lock=no_lock
+        )
     else:
         import zarr
 
@@ -116,6 +123,7 @@ def submit(
                     weights=shares,
                     out=out,
                     runs=runs,
+                    lock=not no_lock,
                     progress=progress,
                 )
             ]

@@ -46,6 +46,8 @@ class TrainingJob(BaseModel):
         Whether an unfinished run is thrown away.
     trust_code : bool or tuple of str
         Whether a teacher's code may run, as in :func:`models.training.train`.
+    lock : bool
+        Whether the run is locked where runs are kept in an object store.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +60,7 @@ class TrainingJob(BaseModel):
     resume: bool = False
     restart: bool = False
     trust_code: bool | tuple[str, ...] = False
+    lock: bool = True
 
     def config(self) -> TrainingConfig:
         """Return what to train and how.
@@ -229,6 +232,7 @@ def train_here(
         resume=job.resume,
         restart=job.restart,
         trust_code=job.trust_code,
+        lock=job.lock,
         progress=shown,
         on_epoch=take_epoch,
     )

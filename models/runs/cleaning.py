@@ -19,11 +19,13 @@ from sensorium_data.files import (
     unlocked,
     with_locked_folder,
 )
+from sensorium_data.store import access_named
 
 __all__ = ["find_copies_leftovers", "find_run_leftovers"]
 
 # What a copy is called until all of it is received.
 _RECEIVING = re.compile(r"\.[0-9a-f]{32}\.tmp")
+_AT_WORK = "a training is at work on it"
 
 
 def find_run_leftovers(objects: Objects, name: str) -> Iterator[Leftover | Kept]:
@@ -89,7 +91,7 @@ def _unfinished(objects: Objects, name: str) -> Leftover:
         why=f"the run {finished} is finished" if is_finished else "its training was interrupted",
         measure=partial(measure_objects, place),
         access=unless(
-            with_locked_folder(place.root, "a training is at work on it") if is_local else unlocked,
+            with_locked_folder(place.root, _AT_WORK) if is_local else access_named(objects, (finished,), _AT_WORK),
             partial(UNFINISHED_RUN.describe_foreign, place),
         ),
         discard=partial(_discard, place),

@@ -26,7 +26,7 @@ from models.runs.location import RunsFolder
 from models.runs.run import FORMAT_VERSION, ModelRecord
 from models.runs.weights import save_weights
 from models.sources import find_loaded, trust_sources, write_sources
-from sensorium_data.errors import RunError, StoreError, describe_os_error
+from sensorium_data.errors import LockedError, RunError, StoreError, describe_os_error
 from sensorium_data.files import (
     MOVE_FOREIGN,
     LocalObjects,
@@ -79,6 +79,8 @@ class RunFolder:
         def send() -> None:
             try:
                 self._send()
+            except LockedError:
+                raise
             except StoreError as error:
                 # Days of training are worth more than a copy of their checkpoint; the next one may get through.
                 note = f"A checkpoint was not sent: {error}"
@@ -146,7 +148,14 @@ class RunFolder:
 
 @contextmanager
 def publish_run(
-    runs: RunsFolder, name: str, identity: str, config: TrainingConfig, data: RunData, *, restart: bool = False
+    runs: RunsFolder,
+    name: str,
+    identity: str,
+    config: TrainingConfig,
+    data: RunData,
+    *,
+    restart: bool = False,
+    lock: bool = True,
 ) -> Iterator[RunFolder]:
     """Give a folder to train into, which becomes the run when the block ends without an error.
 
@@ -165,47 +174,67 @@ def publish_run(
         Of the run.
     restart : bool
         Remove what an interrupted attempt left in any case.
+    lock : bool
+        Whether a run in an object store is locked.
 
     Raises
     ------
     RunError
         If another process is training this run, if the folder holds something and no training began there, or if it
         cannot be written.
+    LockedError
+        If another process is training this run into the same object store, or has taken its lock meanwhile.
+    UnlockableError
+        If the object store cannot be locked.
     StoreError
         If the finished run cannot be sent to where runs are kept; it is sent when it is asked for again.
     """
     path, partial = runs.path(name), runs.path(name + UNFINISHED)
-    try:
-        require_own_folder(partial)
-        partial.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_write(partial, error) from error
-    with _exclusive_access(partial):
+    with runs.hold(name, lock=lock) as require_lock:
+
+        def send() -> None:
+            require_lock()
+            runs.send_unfinished(name)
+
+        if runs.receive(name):
+            # Before this one had the lock.
+            raise RunError(
+                "another process has just finished this run",
+                path=runs.locate(name),
+                remedy="run it again: the finished run is found",
+            )
         try:
-            place = LocalObjects(partial)
-            _require_own(place)
-            if not restart:
-                runs.receive_unfinished(name)
-            if restart or not has_checkpoint(partial):
-                UNFINISHED_RUN.delete_own(place)
-            # What writers left that were killed.
-            place.delete_keys([key for key in place.keys() or () if UNFINISHED_RUN.is_temporary(key)])
-            folder = RunFolder(partial, identity, config, lambda: runs.send_unfinished(name))
-            folder.write_recipe(data)
-            yield folder
-            _write_ledger(partial)
-            # A power cut must not leave a finished run whose files never reached the disk.
-            LocalObjects(partial).sync_all()
-            partial.rename(path)
-            sync_folder(path.parent)
+            require_own_folder(partial)
+            partial.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            # A full disk names no file.
-            if error.filename is not None and not str(error.filename).startswith(str(partial)):
-                raise
             raise _cannot_write(partial, error) from error
-    # Last: a kill before would leave neither a run nor anything to go on from.
-    remove_checkpoints(path)
-    runs.send_finished(name)
+        with _exclusive_access(partial):
+            try:
+                place = LocalObjects(partial)
+                _require_own(place)
+                if not restart:
+                    runs.receive_unfinished(name)
+                if restart or not has_checkpoint(partial):
+                    UNFINISHED_RUN.delete_own(place)
+                # What writers left that were killed.
+                place.delete_keys([key for key in place.keys() or () if UNFINISHED_RUN.is_temporary(key)])
+                folder = RunFolder(partial, identity, config, send)
+                folder.write_recipe(data)
+                yield folder
+                _write_ledger(partial)
+                # A power cut must not leave a finished run whose files never reached the disk.
+                LocalObjects(partial).sync_all()
+                partial.rename(path)
+                sync_folder(path.parent)
+            except OSError as error:
+                # A full disk names no file.
+                if error.filename is not None and not str(error.filename).startswith(str(partial)):
+                    raise
+                raise _cannot_write(partial, error) from error
+        # Last: a kill before would leave neither a run nor anything to go on from.
+        remove_checkpoints(path)
+        require_lock()
+        runs.send_finished(name)
 
 
 def open_checkpoints(partial: Path, identity: str, config: TrainingConfig) -> Checkpoints:

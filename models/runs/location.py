@@ -11,6 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -25,10 +26,10 @@ from models.runs.files import (
 )
 from models.sources import CODE_FOLDER
 from sensorium_data.errors import RunError
-from sensorium_data.files import LocalObjects, RemoteObjects, cache_folder, open_objects, read_regular
+from sensorium_data.files import LocalObjects, RemoteObjects, cache_folder, hold_place, open_objects, read_regular
 from sensorium_data.names import find_name_problem
 from sensorium_data.predictions import read_run_ledger
-from sensorium_data.store import LEDGER_KEY
+from sensorium_data.store import LEDGER_KEY, lock_key
 
 __all__ = ["LocalRuns", "RemoteRuns", "RunsFolder", "open_runs", "split_run"]
 
@@ -63,6 +64,9 @@ class RunsFolder(Protocol):
 
     def send_finished(self, name: str) -> None:
         """Bring a finished run from this machine into the folder."""
+
+    def hold(self, name: str, *, lock: bool) -> AbstractContextManager[Callable[[], None]]:
+        """Hold the lock that a run has behind a URL; what is given raises an error if the lock was lost."""
 
 
 class LocalRuns:
@@ -109,13 +113,15 @@ class LocalRuns:
     def send_finished(self, name: str) -> None:
         pass
 
+    def hold(self, name: str, *, lock: bool) -> AbstractContextManager[Callable[[], None]]:
+        return nullcontext(lambda: None)
+
 
 class RemoteRuns:
     """Runs behind a URL.
 
-    They are trained in a copy in the user's folder for caches, and sent from there. Nobody keeps two machines from
-    training the same run: on a CPU they come to the same weights, and who ends last is kept. Copies stay in the
-    cache: a run that is deleted behind the URL comes back from a machine that has it, unless its copy is deleted too.
+    They are trained in a copy in the user's folder for caches, and sent from there. Copies stay in the cache: a run
+    that is deleted behind the URL comes back from a machine that has it, unless its copy is deleted too.
 
     Parameters
     ----------
@@ -190,6 +196,9 @@ class RemoteRuns:
     def send_finished(self, name: str) -> None:
         self._upload(self.path(name), self._objects.child(name), last=lambda path: path.name == MODEL_FILE)
         UNFINISHED_RUN.discard(self._objects.child(name + UNFINISHED))
+
+    def hold(self, name: str, *, lock: bool) -> AbstractContextManager[Callable[[], None]]:
+        return hold_place(self._objects, lock_key(name), "another process is training this run", lock=lock)
 
     def _download(self, there: RemoteObjects, *, required: tuple[str, ...]) -> Path:
         """Return a new folder with everything that is there."""

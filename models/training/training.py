@@ -94,6 +94,7 @@ def train(
     resume: bool = False,
     restart: bool = False,
     trust_code: bool | Collection[str] = False,
+    lock: bool = True,
     progress: Progress = ignore_progress,
     on_epoch: Callable[[EpochMetrics], None] | None = None,
 ) -> TrainingReport:
@@ -124,6 +125,9 @@ def train(
         Begin anew in any case, and throw away what an interrupted attempt left. A finished run stays.
     trust_code : bool or collection of str
         Whether the code of a teacher may run, as in :func:`models.prediction.predict`.
+    lock : bool
+        Whether a run in an object store is locked while it is trained. If not, the user sees to it that nobody else
+        trains it.
     progress : Progress
         Told after every optimizer step. Training usually stops before its last epoch, so the end comes suddenly.
     on_epoch : callable, optional
@@ -133,7 +137,9 @@ def train(
     ------
     StoreError
         If the store or a session cannot be opened, or a trial lacks behavior or pupil center at some frames and
-        ``nan_policy`` does not allow for that.
+        ``nan_policy`` does not allow for that. :class:`~sensorium_data.errors.LockedError` if another process trains
+        this run into the same object store, and :class:`~sensorium_data.errors.UnlockableError` if that cannot be
+        locked.
     TrialError
         If a trial to leave out does not exist.
     UsageError
@@ -169,7 +175,7 @@ def train(
                 remedy="leave the code as it is while a training starts, and train again",
             )
         name = run_name(config, identity)
-        if ranks.broadcast(ranks.is_first and _find(folder, name)):
+        if ranks.broadcast(ranks.is_first and _find(folder, name, lock=lock)):
             return _report_existing(folder, name, identity)
         if resume and not ranks.broadcast(ranks.is_first and folder.has_unfinished(name)):
             raise explain_no_unfinished(folder, config, data)
@@ -183,7 +189,7 @@ def train(
                 teacher=None if teacher is None else teacher.model(device, trust_code=trust_code),
             )
             if ranks.is_first:
-                with publish_run(folder, name, identity, config, data, restart=restart) as files:
+                with publish_run(folder, name, identity, config, data, restart=restart, lock=lock) as files:
                     run = folder.locate(name)
                     report = _train_into(files, trainer, batches, data, run, ranks, device, progress, on_epoch)
                 # Only now: another rank that is done ends its process, and torchrun all others with it.
@@ -224,13 +230,14 @@ def find_finished_run(
     return _report_existing(folder, name, identity)
 
 
-def _find(folder: RunsFolder, name: str) -> bool:
+def _find(folder: RunsFolder, name: str, *, lock: bool) -> bool:
     """Whether there is a finished run; one that was not sent when it was finished is sent now."""
     if folder.receive(name):
         return True
     if not folder.path(name).exists():
         return False
-    folder.send_finished(name)
+    with folder.hold(name, lock=lock):
+        folder.send_finished(name)
     return True
 
 

@@ -14,12 +14,12 @@ from sensorium_data.files import (
     discard_folder,
     measure_objects,
     unless,
-    unlocked,
     with_locked_folder,
 )
 from sensorium_data.predictions.unfinished import UNFINISHED_PREDICTIONS, is_whole
+from sensorium_data.predictions.writer import lock_name
 from sensorium_data.sessions import is_full_name
-from sensorium_data.store import LEDGER_KEY, METADATA_KEY
+from sensorium_data.store import LEDGER_KEY, METADATA_KEY, access_named
 
 __all__ = ["find_predictions_leftovers"]
 
@@ -61,7 +61,7 @@ def find_predictions_leftovers(objects: Objects, name: str) -> Iterator[Leftover
             place=place.url,
             why="their writer was interrupted",
             measure=partial(measure_objects, place),
-            access=unlocked,
+            access=access_named(objects, (lock_name(name),), "a writer is at work on them"),
             discard=place.delete_all,
         )
 

@@ -29,6 +29,7 @@ def from_folder(
     *,
     response_units: ResponseUnits,
     attributes: Mapping[str, Any] | None = None,
+    lock: bool = True,
     progress: Progress = ignore_progress,
 ) -> ArraysReport:
     """Write a predictions store from a folder of arrays; memory holds one.
@@ -43,7 +44,7 @@ def from_folder(
         Holds ``<session>/<trial>.npy``: the session by alias or full name, the trial by its id, the array as
         :func:`sensorium_data.predictions.from_arrays` takes it. What begins with a dot is passed over, everything else
         has to be of this form.
-    response_units, attributes, progress
+    response_units, attributes, lock, progress
         As :func:`~sensorium_data.predictions.from_arrays` takes them.
 
     Returns
@@ -72,6 +73,7 @@ def from_folder(
         arrays,
         response_units=response_units,
         attributes=attributes,
+        lock=lock,
         progress=progress,
         name_array=lambda session, trial: root / session / f"{trial}{_SUFFIX}",
     )

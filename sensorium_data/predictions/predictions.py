@@ -81,6 +81,7 @@ def create_predictions(
     attributes: Mapping[str, Any] | None = None,
     left_out: Mapping[str, Collection[int]] | None = None,
     neurons: Mapping[str, Sequence[int]] | None = None,
+    lock: bool = True,
 ) -> PredictionsWriter:
     """Begin a predictions store; use the result in a ``with`` statement.
 
@@ -108,13 +109,18 @@ def create_predictions(
         Ids of trials that will not be written, by session.
     neurons : mapping of str to sequence of int, optional
         Unit ids of the neurons that are predicted, by session, in the session's order; by default all.
+    lock : bool
+        Whether predictions in an object store are locked while they are written. If not, the user sees to it that
+        nobody else writes them.
 
     Raises
     ------
     UsageError
         If the units, a tier or a session do not exist, or an attribute's name is taken.
     StoreError
-        If a session is not in the store.
+        If a session is not in the store. At the beginning of the ``with`` statement,
+        :class:`~sensorium_data.errors.LockedError` if somebody else writes these predictions into an object store, and
+        :class:`~sensorium_data.errors.UnlockableError` if that cannot be locked.
     """
     return PredictionsWriter(
         url,
@@ -127,6 +133,7 @@ def create_predictions(
         attributes=attributes,
         left_out=left_out,
         neurons=neurons,
+        lock=lock,
     )
 
 
@@ -137,6 +144,7 @@ def from_arrays(
     *,
     response_units: ResponseUnits,
     attributes: Mapping[str, Any] | None = None,
+    lock: bool = True,
     progress: Progress = ignore_progress,
 ) -> ArraysReport:
     """Write a predictions store from arrays, so that any model's predictions can be scored and submitted.
@@ -160,6 +168,8 @@ def from_arrays(
         Their units.
     attributes : mapping, optional
         More attributes of the root, e.g. a title.
+    lock : bool
+        As :func:`create_predictions` takes it.
     progress : Progress
         Told after every trial.
 
@@ -184,7 +194,14 @@ def from_arrays(
     ...     write_submission("mine", store, track="main", out="submission")
     """
     return write_arrays(
-        url, store, arrays, response_units=response_units, attributes=attributes, progress=progress, name_array=None
+        url,
+        store,
+        arrays,
+        response_units=response_units,
+        attributes=attributes,
+        lock=lock,
+        progress=progress,
+        name_array=None,
     )
 
 
@@ -195,6 +212,7 @@ def write_arrays(
     *,
     response_units: ResponseUnits,
     attributes: Mapping[str, Any] | None,
+    lock: bool,
     progress: Progress,
     name_array: Callable[[str, int], Path] | None,
 ) -> ArraysReport:
@@ -202,7 +220,7 @@ def write_arrays(
 
     Parameters
     ----------
-    url, store, arrays, response_units, attributes, progress
+    url, store, arrays, response_units, attributes, lock, progress
         As :func:`from_arrays` takes them.
     name_array : callable, optional
         Returns the file that a trial's array is expected in, by the session's key in ``arrays`` and the trial's id.
@@ -240,6 +258,7 @@ def write_arrays(
         tiers=sort_tiers(tiers),
         response_units=response_units,
         attributes=attributes,
+        lock=lock,
     )
     for name, trials in arrays.items():
         wanted = [trial for trial, tier in valid[name].items() if tier in tiers]

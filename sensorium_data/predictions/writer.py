@@ -6,7 +6,8 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -17,13 +18,14 @@ import xarray as xr
 
 from sensorium_data import schema
 from sensorium_data.counting import count_things
-from sensorium_data.errors import PredictionsError, UsageError, describe_os_error
+from sensorium_data.errors import LockedError, PredictionsError, UsageError, describe_os_error
 from sensorium_data.files import (
     MOVE_FOREIGN,
     LocalObjects,
     RemoteObjects,
     StoredObject,
     close_locked,
+    hold_place,
     lock_folder,
     open_objects,
     parse_json,
@@ -46,11 +48,12 @@ from sensorium_data.store import (
     SessionTemplate,
     StoreLike,
     consolidate,
+    lock_key,
     open_store,
     parse_tiers,
 )
 
-__all__ = ["TRIALS_PREFIX", "PredictionsWriter", "ResponseUnits", "trial_key"]
+__all__ = ["TRIALS_PREFIX", "PredictionsWriter", "ResponseUnits", "lock_name", "trial_key"]
 
 #: Units of predicted activity: ``standardized`` is the competition's, each response divided by its standard
 #: deviation over trials, frame by frame; ``raw`` is that of the recorded responses.
@@ -70,7 +73,7 @@ class PredictionsWriter:
 
     Parameters
     ----------
-    url, store, sessions, tiers, response_units, runs, identity, attributes, left_out, neurons
+    url, store, sessions, tiers, response_units, runs, identity, attributes, left_out, neurons, lock
         As :func:`sensorium_data.predictions.create_predictions` takes them.
 
     Examples
@@ -94,6 +97,7 @@ class PredictionsWriter:
         attributes: Mapping[str, Any] | None = None,
         left_out: Mapping[str, Collection[int]] | None = None,
         neurons: Mapping[str, Sequence[int]] | None = None,
+        lock: bool = True,
     ) -> None:
         self._store = open_store(store)
         self._target = open_objects(url.rstrip("/"))
@@ -146,6 +150,9 @@ class PredictionsWriter:
         self._objects: dict[str, StoredObject] = {}
         self._claim: int | None = None
         self._owns_work = False
+        self._locks = lock
+        self._lock_stack = contextlib.ExitStack()
+        self._require_lock: Callable[[], None] = lambda: None
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -219,12 +226,16 @@ class PredictionsWriter:
             self._digests[found][trial] = digest
 
     def __enter__(self) -> Self:
-        _require_absent(self._target)
         if isinstance(self._work, LocalObjects):
+            _require_absent(self._target)
             self._claim = _claim_folder(self._work.root)
+        else:
+            self._require_lock = self._lock_stack.enter_context(_hold_url(self._work, lock=self._locks))
         try:
             if isinstance(self._work, LocalObjects):
                 _require_workable(self._work)
+            else:
+                _require_absent(self._target)
             for session in self._sessions:
                 self._coordinates[session] = self._read_coordinates(session)
                 self._templates[session] = self._make_template(session)
@@ -260,11 +271,20 @@ class PredictionsWriter:
                 WrittenTrials(self._work.child(session.name)).add(key, stored)
 
     def _release(self, *, discard: bool) -> None:
-        if discard and self._owns_work:
-            UNFINISHED_PREDICTIONS.discard(self._work)
+        with self._lock_stack:
+            if discard and self._owns_work and self._has_lock():
+                UNFINISHED_PREDICTIONS.discard(self._work)
         if self._claim is not None:
             close_locked(self._claim)
             self._claim = None
+
+    def _has_lock(self) -> bool:
+        """Whether what lies there is this writer's, and not of one who has taken the lock."""
+        try:
+            self._require_lock()
+        except LockedError:
+            return False
+        return True
 
     def _coordinates_of(self, session: Session) -> xr.Dataset:
         if session not in self._coordinates:
@@ -386,6 +406,7 @@ class PredictionsWriter:
         self._objects[METADATA_KEY] = StoredObject.of(root)
         self._work.write(LEDGER_KEY, ObjectLedger(self._objects).write(PREDICTIONS_KIND))
         if not isinstance(self._work, LocalObjects):
+            self._require_lock()
             self._work.write(METADATA_KEY, root)
             return
         # What writers left that were killed.
@@ -437,6 +458,21 @@ def _require_absent(objects: LocalObjects | RemoteObjects) -> None:
             path=objects.url,
             remedy="choose another name, or remove it: predictions are never overwritten",
         )
+
+
+def lock_name(name: str) -> str:
+    """Return the name of the lock that predictions have in an object store, in the folder that they lie in."""
+    return f"predictions-{name}"
+
+
+def _hold_url(place: RemoteObjects, *, lock: bool) -> AbstractContextManager[Callable[[], None]]:
+    """Hold the lock of predictions behind a URL."""
+    if place.is_in_memory or not lock:
+        return nullcontext(lambda: None)
+    folder, _, name = place.url.rpartition("/")
+    if not name or folder.endswith("/"):
+        raise PredictionsError("predictions cannot be a whole bucket", path=place.url, remedy="name a folder in it")
+    return hold_place(open_objects(folder), lock_key(lock_name(name)), "another process is writing these predictions")
 
 
 def _claim_folder(folder: Path) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from sensorium_data.files import Objects, RemoteObjects, hold_lease, no_conditions
+from sensorium_data.files import LocalObjects, Objects, hold_place
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 from sensorium_data.store.publishing import exclusive_access, lock_key
@@ -44,15 +44,10 @@ def hold_session(
         If the lock cannot be made.
     """
     waiting = f"wait for another run to finish {session.alias}"
-    if not isinstance(objects, RemoteObjects):
+    if isinstance(objects, LocalObjects):
         with exclusive_access(objects, session.name, waiting=waiting, progress=progress):
             yield _require_nothing
         return
-    if objects.is_in_memory or not lock:
-        yield _require_nothing
-        return
-    if not objects.has_conditions:
-        raise no_conditions(objects)
     told: list[str] = []
 
     def tell(holder: str) -> None:
@@ -61,10 +56,10 @@ def hold_session(
         progress(told[0], 0, 1)
 
     problem = f"another process is ingesting session {session.alias}"
-    with hold_lease(objects, lock_key(session.name), problem, on_wait=tell) as lease:
+    with hold_place(objects, lock_key(session.name), problem, lock=lock, on_wait=tell) as require:
         if told:
             progress(told[0], 1, 1)
-        yield lease.require
+        yield require
 
 
 def _require_nothing() -> None:

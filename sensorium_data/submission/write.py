@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from sensorium_data.files import (
     digest_bytes,
     digest_file,
     has_own_seal,
+    hold_place,
     make_folder,
     open_objects,
     refuse_owned_folder,
@@ -31,7 +32,7 @@ from sensorium_data.frames import MEMBER_NAMES, FloatType, FramesProfile, parse_
 from sensorium_data.predictions import RunRecord, find_runs
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
-from sensorium_data.store import Store, StoreLike, exclusive_access, is_locked, open_store
+from sensorium_data.store import Store, StoreLike, exclusive_access, is_locked, lock_key, open_store
 from sensorium_data.submission.card import (
     card_title,
     describe_predictions,
@@ -137,6 +138,7 @@ def write_submission(
     weights: Sequence[float] | None = None,
     out: str,
     runs: str | Path | None = None,
+    lock: bool = True,
     progress: Progress = ignore_progress,
 ) -> SubmissionReport:
     """Write the zips that a track's upload consists of.
@@ -171,6 +173,9 @@ def write_submission(
         there are read once to see that they are the ones.
     runs : path, optional
         Folder or URL of the training runs, whose recipes and versions the model card quotes.
+    lock : bool
+        Whether a submission in an object store is locked while it is written. If not, the user sees to it that nobody
+        else writes it.
     progress : Progress
         Told after each trial.
 
@@ -182,7 +187,8 @@ def write_submission(
     PredictionsError
         If a tier or a scored session of the store was not predicted, or a frame that is needed.
     StoreError
-        If a session is not in the store.
+        If a session is not in the store. :class:`~sensorium_data.errors.LockedError` if somebody else writes this
+        submission into an object store, and :class:`~sensorium_data.errors.UnlockableError` if that cannot be locked.
     RunError
         If the folder of a run behind the predictions is damaged.
     UnknownNameError, UsageError
@@ -197,7 +203,7 @@ def write_submission(
     known_runs = find_runs(runs, digests) if runs is not None else {}
     place = open_objects(out)
     if isinstance(place, RemoteObjects):
-        return _write_remotely(place, plan, opened, known_runs, progress)
+        return _write_remotely(place, plan, opened, known_runs, lock, progress)
     folder = place.root
     record = _read_done(place, plan)
     if (
@@ -238,26 +244,44 @@ def write_submission(
 
 
 def _write_remotely(
-    place: RemoteObjects, plan: SubmissionPlan, store: Store, known_runs: Mapping[str, RunRecord], progress: Progress
+    place: RemoteObjects,
+    plan: SubmissionPlan,
+    store: Store,
+    known_runs: Mapping[str, RunRecord],
+    lock: bool,
+    progress: Progress,
 ) -> SubmissionReport:
-    """Do what :func:`write_submission` does where nothing can be renamed or locked; what is sent is read once there."""
+    """Do what :func:`write_submission` does where nothing can be renamed; what is sent is read once there."""
     record = _read_done(place, plan)
-    status = "already done" if record is not None else "written"
+    status = "already done"
     if record is None:
-        refuse_owned_folder(place, "a submission")
-        replaced = _refuse_foreign(place, plan)
-        with tempfile.TemporaryDirectory(prefix="sensorium-submission-") as temporary:
-            folder = Path(temporary)
-            _require_room(folder, plan)
-            record = _write(folder, plan, store, progress, replaced)
-            # The record first, so that a rerun knows the zips of a killed one.
-            for name in (_record_name(plan), *plan.zips):
-                upload_confirmed(place, folder / name, name, digest_file(folder / name))
+        problem = "another process is writing this submission"
+        with hold_place(place, lock_key(lock_name(plan.track)), problem, lock=lock) as require_lock:
+            # Somebody else may have finished it since.
+            record = _read_done(place, plan)
+            if record is None:
+                status, record = "written", _write_and_send(place, plan, store, require_lock, progress)
     text = write_card(record, known_runs).encode()
     _refuse_foreign_card(place, plan, text)
     card = _update_card(place, plan, text)
     update_manifest(place, plan.track, record["files"])
     return _report(place, plan, status, record, card)
+
+
+def _write_and_send(
+    place: RemoteObjects, plan: SubmissionPlan, store: Store, require_lock: Callable[[], None], progress: Progress
+) -> dict[str, Any]:
+    refuse_owned_folder(place, "a submission")
+    replaced = _refuse_foreign(place, plan)
+    with tempfile.TemporaryDirectory(prefix="sensorium-submission-") as temporary:
+        folder = Path(temporary)
+        _require_room(folder, plan)
+        record = _write(folder, plan, store, progress, replaced)
+        # The record first, so that a rerun knows the zips of a killed one.
+        for name in (_record_name(plan), *plan.zips):
+            require_lock()
+            upload_confirmed(place, folder / name, name, digest_file(folder / name))
+    return record
 
 
 def lock_name(track: Track) -> str:
