@@ -746,3 +746,14 @@ def test_what_lies_in_the_place_of_the_screens_is_found_and_stops_nobody(
     (store / "movies.json").unlink()
     link_movies(str(store))
     assert (store / "movies.json").read_bytes() == before
+
+
+def test_a_folder_in_the_place_of_a_screen_is_found(sound: Path, tmp_path: Path) -> None:
+    store = shutil.copytree(sound, tmp_path / "store")
+    screen = store / "movies" / f"{A.name}.screen"
+    screen.unlink(missing_ok=True)
+    assert find_problems(store) == []
+    screen.mkdir()
+    (problem,) = find_problems(store)
+    assert problem.startswith(f"movies/{A.name}.screen: ")
+    assert "found a folder, not a file" in problem
