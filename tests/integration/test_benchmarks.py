@@ -143,6 +143,19 @@ def test_training_measures_each_way_of_keeping_trials(work: Path, tmp_path: Path
     assert all(0 <= run["data_wait_share"] < 1 and len(run["epochs"]) == 2 for run in document["measured"]["runs"])
 
 
+def test_model_steps_describe_and_measure_presets(work: Path, tmp_path: Path) -> None:
+    presets = ["gru-equivariant-debug", "static2d-debug"]
+    document = run_benchmark("model_steps", work, tmp_path, "--presets", *presets, "--windows", "2", name="models")
+    described, measured = document["tables"].values()
+    assert [row["preset"] for row in described] == [row["preset"] for row in measured] == [f"`{p}`" for p in presets]
+    for row, other in zip(described, measured, strict=True):
+        assert row["core"] < row["parameters, 5 new mice"] < row["all 10"]
+        assert (row["causal"], row["frames lost"], other["windows a batch"]) == ("yes", 0, 2)
+        assert other["windows/s"] == pytest.approx(2 / other["step, s"])
+        assert other["peak memory, GB"] > 0.1
+    assert all(run["operations_per_window"] > 1e6 for run in document["measured"]["runs"])
+
+
 def test_simulation_says_which_values_are_the_recordings(work: Path, tmp_path: Path) -> None:
     document = run_benchmark("simulation", work, tmp_path, "--sessions", "F", "--timed-trials", "2")
     compared, (timed,) = document["tables"].values()
