@@ -58,7 +58,7 @@ def delete_temporaries(folder: Path, is_known: Callable[[str], bool]) -> None:
     Parameters
     ----------
     folder : Path
-        It need not exist.
+        It need not exist, and nothing is deleted where it is no folder.
     is_known : callable
         Takes a file's name, and returns whether it is one of those files. The caller holds the lock of whoever writes
         them.
@@ -68,7 +68,7 @@ def delete_temporaries(folder: Path, is_known: Callable[[str], bool]) -> None:
     OSError
         If one cannot be deleted.
     """
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for entry in [*os.scandir(folder)]:
             name = temporary_of(entry.name)
             if name is not None and is_known(name) and entry.is_file(follow_symlinks=False):
