@@ -13,15 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast, get_type_hints
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, create_model
+from pydantic import Field, PositiveFloat, create_model
 from pydantic.errors import PydanticUserError
 from torch import nn
 
-from models.layers import FullGaussianReadout, Shifter, elu1, invert_elu1
+from models.core_readout_model import CoreReadoutModel
 from models.model_config import ModelConfig
 from models.neurons import NeuronInfo
+from models.readout_settings import ReadoutSettings
 from models.response_model import ResponseModel
-from sensorium_data.counting import count_things
 from sensorium_data.errors import UnknownNameError, UsageError
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 
@@ -33,27 +33,27 @@ _GIVEN = frozenset({"n_input_channels", "n_neurons"})
 _PROBED_FRAMES = (64, 512)
 
 
-class CoreConfig(ModelConfig):
-    """Settings of the readouts and the shifters that :class:`CoreModel` adds to a core."""
+class CoreConfig(ReadoutSettings):
+    """Settings of the readouts and the shifters that :class:`CoreModel` adds to a core.
+
+    They start from narrower places and from the mean responses, with which a model learns sooner.
+    """
 
     readout_init_sigma: PositiveFloat = Field(
         default=0.6,
         description="Bound of the factors of each neuron's position covariance at first; the frame spans -1 to 1.",
     )
-    readout_units: PositiveInt = Field(
-        default=30, description="Hidden units that predict a neuron's place in the frame from its place in the cortex."
-    )
-    shifter_units: PositiveInt = Field(
-        default=5, description="Hidden units that predict the shift of the frame from the pupil's center."
+    starts_at_mean_response: bool = Field(
+        default=True, description="Start from predictions of the mean response, instead of about 1 above it."
     )
 
 
-class CoreModel(ResponseModel):
-    """A core of one's own, with a Gaussian readout and a shifter for each session.
+class CoreModel(CoreReadoutModel):
+    """A core of one's own, with a readout and a shifter for each session.
 
     A class that derives from this one has a :meth:`make_core`, and a ``config_class`` that derives from
-    :class:`CoreConfig`. Responses are ELU + 1 of what is read out. The number of channels of the core's output and
-    the frames that it loses are found by running it on a video without content.
+    :class:`CoreConfig`. Responses are ELU + 1 of what is read out. The size of the core's output and the frames that
+    it loses are found by running it on a video without content.
 
     Parameters
     ----------
@@ -72,25 +72,16 @@ class CoreModel(ResponseModel):
 
     config_class: ClassVar[type[ModelConfig]] = CoreConfig
     has_shifter: ClassVar[bool] = True
-    readouts: nn.ModuleDict
-    shifters: nn.ModuleDict
 
     def __init__(self, config: CoreConfig, neurons: Mapping[str, NeuronInfo], *, n_input_channels: int = 3) -> None:
-        super().__init__()
-        self.config = config
-        self.core = self.make_core(n_input_channels)
-        n_channels, self.n_frames_lost = _probe(self.core, n_input_channels)
-        self.readouts = nn.ModuleDict(
-            {
-                session: FullGaussianReadout(
-                    info.positions, n_channels, init_sigma=config.readout_init_sigma, n_hidden=config.readout_units
-                )
-                for session, info in neurons.items()
-            }
-        )
-        self.shifters = nn.ModuleDict(
-            {session: Shifter(config.shifter_units) for session in neurons if self.has_shifter}
-        )
+        # Before the module is one: make_core() reads the settings.
+        object.__setattr__(self, "config", config)
+        core = self.make_core(n_input_channels)
+        n_channels, n_frames_lost, map_size = _probe(core, n_input_channels)
+        super().__init__(core, config, neurons, n_channels=n_channels, map_size=map_size)
+        self.n_frames_lost = n_frames_lost
+        if not self.has_shifter:
+            self.shifters = nn.ModuleDict()
 
     def make_core(self, n_input_channels: int) -> nn.Module:
         """Return the core, a module from videos to a feature map for each frame.
@@ -99,51 +90,6 @@ class CoreModel(ResponseModel):
         width, for all frames or the last ones. ``self.config`` has the settings.
         """
         raise NotImplementedError
-
-    def predict_rows(
-        self, videos_BCTHW: torch.Tensor, pupil_center_B2T: torch.Tensor, wanted: Sequence[tuple[str, slice]]
-    ) -> list[torch.Tensor]:
-        """Predict several sessions' responses to parts of one batch, as :class:`ResponseModel` says.
-
-        Raises
-        ------
-        UsageError
-            Also if the core does not return as many frames as it should.
-        """
-        for session, _ in wanted:
-            if session not in self.readouts:
-                raise UnknownNameError.of("session of the model", session, self.readouts)
-        n_frames = videos_BCTHW.shape[2] - self.n_frames_lost
-        if n_frames < 1:
-            raise UsageError(
-                "the window is too short for the model",
-                session=wanted[0][0],
-                found=count_things(videos_BCTHW.shape[2], "frame"),
-                expected=f"at least {self.n_frames_lost + 1}",
-            )
-        features_BCTHW = self.core(videos_BCTHW)
-        if len(features_BCTHW) != len(videos_BCTHW) or features_BCTHW.shape[2] != n_frames:
-            raise UsageError(
-                "the core returns another number of frames than it should",
-                session=wanted[0][0],
-                found=f"shape {tuple(features_BCTHW.shape)} of a video of shape {tuple(videos_BCTHW.shape)}",
-                expected=f"{n_frames} frames: {self.n_frames_lost} fewer, as of other videos",
-            )
-        features_BTCHW = features_BCTHW.transpose(1, 2)
-        pupil_center_BT2 = pupil_center_B2T[..., self.n_frames_lost :].transpose(1, 2)
-        return [self._read_out(features_BTCHW[rows], pupil_center_BT2[rows], session) for session, rows in wanted]
-
-    @torch.no_grad()
-    def initialize_readout_bias(self, session: str, mean_response_N: torch.Tensor) -> None:
-        """Set the bias of a session's readout so that the output is the mean response at first."""
-        cast(FullGaussianReadout, self.readouts[session]).bias.copy_(invert_elu1(mean_response_N))
-
-    def _read_out(self, features_BTCHW: torch.Tensor, pupil_center_BT2: torch.Tensor, session: str) -> torch.Tensor:
-        n_trials, n_frames = features_BTCHW.shape[:2]
-        pupil_center_F2 = pupil_center_BT2.flatten(0, 1)
-        shift_F2 = self.shifters[session](pupil_center_F2) if self.has_shifter else torch.zeros_like(pupil_center_F2)
-        responses_FN = elu1(self.readouts[session](features_BTCHW.flatten(0, 1), shift_F2))
-        return responses_FN.view(n_trials, n_frames, -1).transpose(1, 2)
 
 
 def adapt(
@@ -308,8 +254,8 @@ def _read_descriptions(make: Callable[..., nn.Module]) -> dict[str, str]:
     return {name: " ".join(lines.split()) for names, lines in found for name in names.split(", ")}
 
 
-def _probe(core: nn.Module, n_input_channels: int) -> tuple[int, int]:
-    """Return the channels of a core's output, and how many frames it loses."""
+def _probe(core: nn.Module, n_input_channels: int) -> tuple[int, int, tuple[int, int]]:
+    """Return the channels of a core's output, how many frames it loses, and its height and width."""
     n_frames, shape = _probe_shape(core, n_input_channels)
     if len(shape) != 5 or shape[0] != 1 or not 0 < shape[2] <= n_frames:
         raise UsageError(
@@ -318,7 +264,7 @@ def _probe(core: nn.Module, n_input_channels: int) -> tuple[int, int]:
             expected=f"(1, channels, up to {n_frames} frames, height, width)",
             remedy="return five axes, or take n_neurons and return responses (batch, neuron, time)",
         )
-    return shape[1], n_frames - shape[2]
+    return shape[1], n_frames - shape[2], (shape[3], shape[4])
 
 
 def _probe_responses(module: nn.Module, n_input_channels: int) -> int:

@@ -46,7 +46,7 @@ class CoreReadoutModel(ResponseModel):
     readouts : ModuleDict of FullGaussianReadout or FactorizedReadout
         By full session name.
     shifters : ModuleDict of Shifter
-        The same; empty with factorized readouts.
+        The same; empty with factorized readouts, and without one frames are not shifted.
     """
 
     readouts: nn.ModuleDict
@@ -102,7 +102,16 @@ class CoreReadoutModel(ResponseModel):
                     found=count_things(n_frames_window, "frame"),
                     expected=f"at least {self.n_frames_lost + 1}",
                 )
-        features_BTCHW = self.core(videos_BCTHW).transpose(1, 2)
+        features_BCTHW = self.core(videos_BCTHW)
+        n_frames = n_frames_window - self.n_frames_lost
+        if len(features_BCTHW) != len(videos_BCTHW) or features_BCTHW.shape[2] != n_frames:
+            raise UsageError(
+                "the core returns another number of frames than it should",
+                session=wanted[0][0],
+                found=f"shape {tuple(features_BCTHW.shape)} of a video of shape {tuple(videos_BCTHW.shape)}",
+                expected=f"{n_frames} frames, {self.n_frames_lost} fewer than the video has",
+            )
+        features_BTCHW = features_BCTHW.transpose(1, 2)
         pupil_center_BT2 = pupil_center_B2T[..., self.n_frames_lost :].transpose(1, 2)
         return [self._read_out(features_BTCHW[rows], pupil_center_BT2[rows], session) for session, rows in wanted]
 
@@ -126,8 +135,11 @@ class CoreReadoutModel(ResponseModel):
         n_trials, n_frames = features_BTCHW.shape[:2]
         features_FCHW = features_BTCHW.flatten(0, 1)
         readout = self.readouts[session]
-        if session in self.shifters:
-            responses_FN = readout(features_FCHW, self.shifters[session](pupil_center_BT2.flatten(0, 1)))
+        if isinstance(readout, FullGaussianReadout):
+            pupil_center_F2 = pupil_center_BT2.flatten(0, 1)
+            is_shifted = session in self.shifters
+            shift_F2 = self.shifters[session](pupil_center_F2) if is_shifted else torch.zeros_like(pupil_center_F2)
+            responses_FN = readout(features_FCHW, shift_F2)
         else:
             responses_FN = readout(features_FCHW)
         return elu1(responses_FN).view(n_trials, n_frames, -1).transpose(1, 2)

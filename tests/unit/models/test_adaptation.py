@@ -59,6 +59,12 @@ def test_a_core_gets_a_readout_and_a_shifter_for_each_session():
         model(VIDEOS, PUPIL, "third")
 
 
+def test_a_factorized_readout_has_a_mask_of_the_maps_size():
+    model = build(adapt(Core), readout="factorized").eval()
+    assert model.readouts["first"].mask.shape == (4, 28, 56)
+    assert model(VIDEOS, PUPIL, "first").shape == (2, 4, 8)
+
+
 def test_responses_start_at_their_mean():
     model = build(adapt(Core)).eval()
     nn.init.zeros_(model.core.layer.weight)

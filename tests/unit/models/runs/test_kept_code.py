@@ -200,7 +200,7 @@ def test_a_run_behind_a_url_brings_its_code(finished, tmp_path, monkeypatch):
         (
             "return self.layer(videos)",
             "return self.layer(videos)[:, :, :20]",
-            "another number of frames than it should: found .* expected 26 frames: 44 fewer",
+            "another number of frames than it should: found .* expected 26 frames, 44 fewer",
         ),
         ("return self.layer(videos)", "return self.layer(videos).flatten(3)", "does not return a feature map"),
     ],
