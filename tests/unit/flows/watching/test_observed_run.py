@@ -136,7 +136,9 @@ def test_a_server_that_stays_away_is_given_up_with_the_command_that_goes_on() ->
     assert server.asked_deployments == ["train/train"]
 
 
-@pytest.mark.parametrize(("name", "said"), [("train", "no run and no deployment"), (str(uuid4()), "no such run")])
+@pytest.mark.parametrize(
+    ("name", "said"), [("train", "no run and no deployment"), ("2f1c8f0e-5a3d-4c57-9c1b-0d6f2e7a9b34", "no such run")]
+)
 def test_what_is_not_there_is_refused(name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         watch(Server(), name)
