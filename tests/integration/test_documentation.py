@@ -42,7 +42,7 @@ _MADE_BY_USE = re.compile(
     r"""(?x)
     /.* | \.venv/.* | demo/.* | ~/.* | .*\.npy | SESSION/.* | <session>\..* | submission_<track>\.md
     | submission_fixed\.json | versions\.json | movies\.json | server\.log | server-<machine>\.json | ingest/ingest
-    | my_model\.py | simulation\.json | config-given\.json
+    | my_model\.py | simulation\.json | config-given\.json | zarr\.json | identity\.json | <name>\.zip\.part\.json
     """
 )
 
