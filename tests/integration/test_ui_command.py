@@ -56,12 +56,12 @@ def test_deploy_without_a_server_says_how_to_get_one(sensorium: Command) -> None
 
 
 def test_deploy_refuses_a_webhook_that_is_none() -> None:
-    from flows.lab import notify_of_failures
+    from flows.lab import find_host
     from sensorium_data.errors import UsageError
 
     for url in ("hooks.slack.com/services", "ftp://host/x", "http://", ""):
         with pytest.raises(UsageError, match="an http:// or https:// URL"):
-            notify_of_failures(url)
+            find_host(url)
 
 
 def test_programs_end_with_whoever_started_them(tmp_path: Path) -> None:
