@@ -181,7 +181,7 @@ def _find_setting(name: str, known: Mapping[str, Any]) -> str:
     if not ending:
         # Near names are looked for among the short ones too: people type those.
         short = [setting.rpartition(".")[2] for setting in known]
-        near = [setting for setting in dict.fromkeys(short) if abbreviates(name, setting)]
+        near = sorted((setting for setting in dict.fromkeys(short) if abbreviates(name, setting)), key=len)
         if near:
             raise UnknownNameError("unknown setting", found=repr(name), remedy=f"did you mean {' or '.join(near[:3])}?")
         raise UnknownNameError.of("setting", name, dict.fromkeys([*known, *short]) if "." in name else short)

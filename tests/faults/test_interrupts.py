@@ -152,7 +152,7 @@ def finished_world(world: Path) -> dict[str, Path]:
 
 INTERRUPT_TWICE = """
 import os, signal, sys, time
-from sensorium_data.ingest import convert, ingest_sessions
+from sensorium_data.ingest import conversion, ingest_sessions
 from sensorium_data.sessions import find_sessions
 
 begun = set()
@@ -165,7 +165,7 @@ def convert_trial(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
     time.sleep(0.5)
 
-convert.convert_trial = convert_trial
+conversion.convert_trial = convert_trial
 source, store = sys.argv[1:]
 progress = lambda label, *numbers, **more: begun.add(label)
 ingest_sessions(find_sessions(["A", "F"]), store, sources=[source], jobs=1, progress=progress)
