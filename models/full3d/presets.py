@@ -21,9 +21,9 @@ def _full3d_debug() -> TrainingConfig:
     return TrainingConfig(
         name="full3d-debug",
         model=Full3dConfig(
-            channels=(12, 12),
+            channels=(10, 10),
             spatial_kernels=(9, 3),
-            temporal_kernels=(7, 5),
+            temporal_kernels=(5, 3),
             spatial_strides=(3, 1),
             batch_norm_momentum=0.1,
             spatial_smoothness=1.0,
@@ -33,10 +33,10 @@ def _full3d_debug() -> TrainingConfig:
         n_frames_window=48,
         n_windows_per_trial=4,
         batch_size=4,
-        learning_rate=0.01,
-        core_learning_rate_factor=0.15,
+        learning_rate=0.005,
+        core_learning_rate_factor=0.1,
         schedule="cosine",
-        min_learning_rate=0.0005,
+        min_learning_rate=0.0003,
         max_epochs=12,
     )
 
