@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from models.sources import CODE_FOLDER
-from sensorium_data.files import WorkingFolder, parse_json
+from sensorium_data.errors import StoreError
+from sensorium_data.files import Objects, WorkingFolder, digest_bytes, parse_json
 from sensorium_data.store import LEDGER_KEY
 
 __all__ = [
@@ -46,7 +47,7 @@ RESTORE_ALL = "restore them, or remove the run and train again"
 _FILES = frozenset({*REQUIRED_FILES, *SHOWN_FILES, LEDGER_KEY})
 _BELOW = re.compile(
     rf"{CHECKPOINTS_FOLDER}/(?:{CHECKPOINT_FILE.pattern})|{CODE_FOLDER}/(?:[^/]+/)*[^/]+\.py"
-    r"|tensorboard/events\.out\.tfevents\.[^/]+"
+    r"|tensorboard/events\.out\.tfevents\.\d+\.[^/]+\.\d+\.\d+"
 )
 # The last is there if the class of the model is the user's own.
 _GIVEN = {"preset", "settings", "model"}
@@ -54,8 +55,19 @@ _GIVEN = {"preset", "settings", "model"}
 
 def _is_given_config(data: bytes) -> bool:
     try:
-        return {"preset", "settings"} <= parse_json(data).keys() <= _GIVEN
+        return bool({"preset", "settings"} <= parse_json(data).keys() <= _GIVEN)
     except (ValueError, AttributeError):
+        return False
+
+
+def _is_as_made(run: Objects, key: str) -> bool:
+    """Whether a file of code is the one that the run's config names; users put others beside it, and change it."""
+    if not key.startswith(f"{CODE_FOLDER}/"):
+        return True
+    try:
+        code = parse_json(run.read("config.json"))["model"]["code"]
+        return bool(digest_bytes(run.read(key)) == code[key.removeprefix(f"{CODE_FOLDER}/")])
+    except (FileNotFoundError, StoreError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -63,5 +75,6 @@ def _is_given_config(data: bytes) -> bool:
 UNFINISHED_RUN = WorkingFolder(
     marker=GIVEN_FILE,
     is_marker=_is_given_config,
+    is_as_made=_is_as_made,
     makes=lambda key: key in _FILES or _BELOW.fullmatch(key) is not None,
 )

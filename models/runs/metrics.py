@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from models.runs.files import RESTORE
+from models.runs.files import RESTORE, UNFINISHED_RUN
 from sensorium_data.errors import RunError, describe_os_error
 from sensorium_data.files import describe_damage, open_appending, parse_json, require_own_folder
 
@@ -95,8 +95,9 @@ class MetricsLog:
         events = folder / "tensorboard"
         self._path.unlink(missing_ok=True)
         require_own_folder(events)
-        for file in events.glob("events.out.tfevents.*"):
-            file.unlink()
+        for file in events.glob("*"):
+            if UNFINISHED_RUN.makes(f"{events.name}/{file.name}"):
+                file.unlink()
         self._events = SummaryWriter(log_dir=str(events))
         for epoch in epochs:
             self.append(epoch)

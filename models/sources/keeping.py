@@ -35,12 +35,22 @@ def write_sources(sources: ModelSources, run: Path) -> None:
 
     Raises
     ------
+    RunError
+        If somebody has changed a file there.
     StoreError
         If a link leads out of the run, or the disk does not take them.
     """
     folder = LocalObjects(run)
     for name, content in sources.files.items():
-        folder.write(f"{CODE_FOLDER}/{name}", content)
+        key = f"{CODE_FOLDER}/{name}"
+        with contextlib.suppress(FileNotFoundError):
+            if folder.read(key) != content:
+                raise RunError(
+                    "the code that the unfinished run keeps was changed",
+                    path=folder.locate(key),
+                    remedy="move the file to another place: the code that is trained is written there again",
+                )
+        folder.write(key, content)
 
 
 def read_kept(run: Path, code: Mapping[str, str]) -> ModelSources:

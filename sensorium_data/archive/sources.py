@@ -252,7 +252,7 @@ def local_errors(path: str) -> Iterator[None]:
     """Turn errors of the operating system into a :class:`SourceError` about ``path``."""
     try:
         yield
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IrregularFileError) as error:
         link = find_broken_link(os.path.expanduser(path))
         if isinstance(link, Pointer):
             raise SourceError(link.problem, path=path, found=link.found, remedy=link.remedy(path)) from error
@@ -263,18 +263,18 @@ def local_errors(path: str) -> Iterator[None]:
                 found=f"a link to {link}",
                 remedy="put there what it should lead to, or name another --source",
             ) from error
+        if isinstance(error, IrregularFileError):
+            raise SourceError(
+                "this is no file",
+                path=path,
+                found=error.kind,
+                expected="a file",
+                remedy="name the archive itself, or pass the folder that holds it with --source DIR",
+            ) from error
         raise SourceError(
             "there is no such file", path=path, remedy="check the path, or the folder given with --source"
         ) from error
     except PermissionError as error:
         raise SourceError("this file may not be read", path=path, remedy="check its permissions") from error
-    except IrregularFileError as error:
-        raise SourceError(
-            "this is no file",
-            path=path,
-            found=error.kind,
-            expected="a file",
-            remedy="name the archive itself, or pass the folder that holds it with --source DIR",
-        ) from error
     except OSError as error:
         raise SourceError("this file cannot be read", path=path, found=describe_os_error(error)) from error

@@ -37,11 +37,15 @@ class WorkingFolder:
         Whether an object of these bytes is one.
     makes : callable
         Takes a key, and returns whether the work makes an object of that key; the marker's is one.
+    is_as_made : callable, optional
+        Takes the folder and a key that the work makes, and returns whether the object there is what the work wrote, for
+        objects whose keys users choose. Called where something is to be deleted.
     """
 
     marker: str
     is_marker: Callable[[bytes], bool]
     makes: Callable[[str], bool]
+    is_as_made: Callable[[Objects, str], bool] = lambda objects, key: True
 
     def is_own_key(self, key: str) -> bool:
         """Whether the work makes objects of this key, or temporary files that are to become one."""
@@ -76,13 +80,17 @@ class WorkingFolder:
         if not isinstance(objects, LocalObjects):
             return ""
         # A folder may have the name of a file, too: chunks lie in folders that are called as chunks could be.
-        taken = [key for key in self.list_foreign(objects) if self.is_own_key(key)]
+        taken = [
+            key
+            for key in self.list_foreign(objects)
+            if self.is_own_key(key) and not stat.S_ISREG((objects.root / key).lstat().st_mode)
+        ]
         return f"{taken[0]}: {describe_kind((objects.root / taken[0]).lstat().st_mode)}, not a file" if taken else ""
 
     def list_foreign(self, objects: Objects) -> list[str]:
         """Return the keys of what lies there and is not of the work, sorted."""
         if not isinstance(objects, LocalObjects):
-            return [key for key in objects.keys() or () if not self.is_own_key(key)]
+            return [key for key in objects.keys() or () if not self._is_own_file(objects, key)]
         return [
             key
             for key in _walk(objects.root)
@@ -143,12 +151,12 @@ class WorkingFolder:
             return
         keys = objects.keys() or []
         self.delete_own(objects, keys)
-        if all(map(self.is_own_key, keys)):
+        if not objects.keys():
             # Some file systems behind URLs have folders, too.
             objects.delete_all()
 
     def _is_own_file(self, objects: Objects, key: str) -> bool:
-        if not self.is_own_key(key):
+        if not self.is_own_key(key) or not (self.is_temporary(key) or self.is_as_made(objects, key)):
             return False
         return not isinstance(objects, LocalObjects) or stat.S_ISREG((objects.root / key).lstat().st_mode)
 
