@@ -290,7 +290,9 @@ def test_links_are_read_over_http_with_one_request(linked: str, store: str) -> N
 def test_a_damaged_file_is_refused_by_readers_and_made_anew(data: bytes, store: str, linked: str) -> None:
     path = Path(store, LINKS_KEY)
     path.write_bytes(data)
-    with pytest.raises(StoreError, match=r"movies\.json: the ids of movies .* cannot be read: found .*; ingest any"):
+    with pytest.raises(
+        StoreError, match=r"movies\.json: the ids of movies .* cannot be read: found .*; `sensorium ingest A --store "
+    ):
         open_session(store, "F")
     link_movies(store)
     assert path.read_bytes() == Path(linked, LINKS_KEY).read_bytes()
