@@ -129,8 +129,10 @@ def test_an_old_conversion_in_an_object_store_is_deleted_and_named_once(
     objects = open_objects(store)
     objects.write(".partial/notes.lock", b"mine")
     monkeypatch.setattr(leftovers, "time", SimpleNamespace(time=lambda: time.time() + 30 * 86400))
+    # So that no path is broken.
+    monkeypatch.setenv("COLUMNS", "300")
     outcome = run_command(capsys, "clean", store)
-    assert f"{store}/{name}" in "".join(outcome.out.split())
+    assert f"{store}/{name}" in outcome.out
     assert [line for line in outcome.err.splitlines() if "did not make it" in line] == [
         f"{store}/.partial/notes.lock: not of the store, stays: this software did not make it"
     ]
