@@ -87,8 +87,12 @@ def test_docker_pools_take_their_variables(described: dict[str, Any]) -> None:
     known = files("prefect") / "server/api/collections_data/views/aggregate-worker-metadata.json"
     metadata = json.loads(known.read_text())["prefect-docker"]["docker"]
     variables = metadata["default_base_job_configuration"]["variables"]
-    for pool in described["docker"]["definitions"]["work_pools"].values():
-        jsonschema.validate(pool["job_variables"], {**variables, "additionalProperties": False})
+    check = jsonschema.Draft202012Validator({**variables, "additionalProperties": False})
+    pools = described["docker"]["definitions"]["work_pools"]
+    assert pools
+    for name, pool in pools.items():
+        assert [one.message for one in check.iter_errors(pool["job_variables"])] == [], name
+    assert not check.is_valid({"no_such_variable": 1})
 
 
 def test_kubernetes_pools_take_their_variables(described: dict[str, Any], template: dict[str, Any]) -> None:
@@ -153,7 +157,12 @@ def test_jobs_take_every_variable(template: dict[str, Any]) -> None:
         "grace_period_s": 60, "finished_job_ttl": 10, "env": {"A": "1"}, "image_pull_policy": "Always",
     }  # fmt: skip
     jsonschema.validate(everything, template["variables"])
-    kubernetes_validate.validate(render(template, everything), VERSION, strict=True)
+    job = render(template, everything)
+    kubernetes_validate.validate(job, VERSION, strict=True)
+    assert job["metadata"]["namespace"] == "lab"
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "i"
+    assert {"name": "A", "value": "1"} in container["env"]
 
 
 def test_a_job_that_is_wrong_is_not_valid(template: dict[str, Any]) -> None:

@@ -27,11 +27,11 @@ def test_a_change_arrives_and_what_people_added_stays(slug: str) -> None:
     assert merged.kept == []
 
 
-def test_a_schedule_of_earlier_versions_gets_its_slug() -> None:
+@pytest.mark.parametrize("now", [OURS, OURS_NOW], ids=["unchanged", "changed"])
+def test_a_schedule_of_earlier_versions_gets_its_slug(now: dict[str, object]) -> None:
     without = schedule("0 3 * * *", active=True)
-    for now in (OURS, OURS_NOW):
-        merged = merge_schedules([now], [THEIRS, without], [schedule("0 3 * * *")])
-        assert merged.schedules == [THEIRS, {**now, "active": True}]
+    merged = merge_schedules([now], [THEIRS, without], [schedule("0 3 * * *")])
+    assert merged.schedules == [THEIRS, {**now, "active": True}]
 
 
 def test_what_people_changed_stays_and_is_told() -> None:

@@ -70,6 +70,8 @@ def work_with_a_lease(of: Flow[..., Any], lost: threading.Event) -> None:
 
 def test_our_runs_go_on(lost: threading.Event) -> None:
     work_with_a_lease(ours, lost)
+    # The lease was lost, and the run was not ended for that.
+    assert lost.is_set()
 
 
 def test_other_runs_are_ended_as_prefect_does(lost: threading.Event) -> None:
