@@ -30,6 +30,7 @@ __all__ = [
     "UnknownNameError",
     "UnlockableError",
     "UsageError",
+    "describe_broken_link",
     "describe_os_error",
 ]
 
@@ -54,18 +55,41 @@ def describe_os_error(error: OSError) -> str:
     """
     code = error.errno or 0
     # Who raises such an error with words of his own has said what was found.
-    if code in _FOUND and error.strerror == os.strerror(code):
-        blocking = _find_blocking_file(error.filename) if code == errno.ENOTDIR else None
-        return _FOUND[code] if blocking is None else f"the file {blocking} where a folder is expected"
+    if error.strerror == os.strerror(code):
+        if code in (errno.ENOTDIR, errno.ELOOP, errno.EEXIST) and isinstance(error.filename, str | os.PathLike):
+            blocking = _find_blocking(Path(os.fsdecode(error.filename)))
+            if blocking is not None:
+                return f"{blocking} where a folder is expected"
+        if code in _FOUND:
+            return _FOUND[code]
     return error.strerror or str(error) or type(error).__name__
 
 
-def _find_blocking_file(name: object) -> Path | None:
-    """Return the file on the way to what could not be opened or made."""
-    if not isinstance(name, str | os.PathLike):
-        return None
-    path = Path(os.fsdecode(name))
-    return next((parent for parent in path.parents if parent.is_file()), None)
+def describe_broken_link(path: str | os.PathLike[str]) -> str | None:
+    """Return in words what is wrong with a link on the way to a path, or with the path itself if it is one.
+
+    None if every link leads somewhere.
+    """
+    path = Path(path)
+    for one in (*reversed(path.parents), path):
+        if not one.is_symlink():
+            continue
+        try:
+            one.stat()
+        except OSError as error:
+            end = {errno.ELOOP: "itself", errno.ENOENT: "nothing", errno.ENOTDIR: "nothing"}.get(error.errno or 0)
+            if end is not None:
+                return f"a link that leads to {end}" + ("" if one == path else f" ({one})")
+    return None
+
+
+def _find_blocking(path: Path) -> str | None:
+    """Return what is on the way to something that could not be opened or made."""
+    link = describe_broken_link(path)
+    if link is not None:
+        return link
+    file = next((parent for parent in path.parents if parent.is_file()), None)
+    return None if file is None else f"the file {file}"
 
 
 class SensoriumError(Exception):

@@ -34,6 +34,7 @@ from sensorium_data.files import (
     close_locked,
     digest_file,
     lock_folder,
+    make_folder,
     require_own_folder,
     sync_folder,
 )
@@ -205,7 +206,7 @@ def publish_run(
             )
         try:
             require_own_folder(partial)
-            partial.mkdir(parents=True, exist_ok=True)
+            make_folder(partial)
         except OSError as error:
             raise _cannot_write(partial, error) from error
         with _exclusive_access(partial):

@@ -26,7 +26,15 @@ from models.runs.files import (
 )
 from models.sources import CODE_FOLDER
 from sensorium_data.errors import RunError
-from sensorium_data.files import LocalObjects, RemoteObjects, cache_folder, hold_place, open_objects, read_regular
+from sensorium_data.files import (
+    LocalObjects,
+    RemoteObjects,
+    cache_folder,
+    hold_place,
+    open_objects,
+    read_regular,
+    refuse_owned_folder,
+)
 from sensorium_data.names import find_name_problem
 from sensorium_data.predictions import read_run_ledger
 from sensorium_data.store import LEDGER_KEY, lock_key
@@ -114,6 +122,7 @@ class LocalRuns:
         pass
 
     def hold(self, name: str, *, lock: bool) -> AbstractContextManager[Callable[[], None]]:
+        refuse_owned_folder(self._folder, "a run")
         return nullcontext(lambda: None)
 
 
@@ -198,6 +207,7 @@ class RemoteRuns:
         UNFINISHED_RUN.discard(self._objects.child(name + UNFINISHED))
 
     def hold(self, name: str, *, lock: bool) -> AbstractContextManager[Callable[[], None]]:
+        refuse_owned_folder(self._objects, "a run")
         return hold_place(self._objects, lock_key(name), "another process is training this run", lock=lock)
 
     def _download(self, there: RemoteObjects, *, required: tuple[str, ...]) -> Path:

@@ -88,8 +88,12 @@ def read_kept(run: Path, code: Mapping[str, str]) -> ModelSources:
             )
         try:
             contents[name] = files.read(f"{CODE_FOLDER}/{name}")
-        except (FileNotFoundError, StoreError) as error:
+        except FileNotFoundError as error:
             raise RunError("the code of the run is missing", path=path, remedy=_RESTORE) from error
+        except StoreError as error:
+            raise RunError(
+                f"the code of the run cannot be read: {error.problem}", path=path, found=error.found, remedy=_RESTORE
+            ) from error
         found = digest_bytes(contents[name])
         if found != digest:
             raise RunError(

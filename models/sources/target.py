@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sensorium_data.errors import UsageError
+from sensorium_data.errors import UsageError, describe_broken_link
+from sensorium_data.files import describe_kind
 
 __all__ = ["Target", "is_target", "parse_target"]
 
@@ -61,6 +63,9 @@ def parse_target(text: str) -> Target:
         return Target(text, in_module["module"], _require_name(in_module["name"], text), (Path.cwd(),))
     path = Path(in_file["file"]).absolute()
     if not path.is_file():
+        if os.path.lexists(path):
+            found = describe_broken_link(path) or describe_kind(path.stat().st_mode)
+            raise UsageError("this is no file", path=path, found=found, expected="the file that a model's class is in")
         near = difflib.get_close_matches(path.name, [file.name for file in path.parent.glob("*.py")], n=3, cutoff=0.5)
         raise UsageError(
             "there is no such file",

@@ -8,6 +8,8 @@ import stat
 from pathlib import Path
 from typing import IO
 
+from sensorium_data.errors import describe_broken_link
+
 __all__ = [
     "IrregularFileError",
     "describe_kind",
@@ -60,6 +62,8 @@ def open_regular(path: str | os.PathLike[str]) -> int:
 def refuse_broken_link(path: str | os.PathLike[str], error: OSError) -> None:
     """Raise an :class:`IrregularFileError` if a file could not be had because a link leads to itself or to nothing.
 
+    The link may be the file's own name or a folder on the way to it.
+
     Parameters
     ----------
     path : path
@@ -67,10 +71,11 @@ def refuse_broken_link(path: str | os.PathLike[str], error: OSError) -> None:
     error : OSError
         Why it could not be had. Where a link leads to nothing, it says that there is no such file.
     """
-    if error.errno == errno.ELOOP:
-        raise IrregularFileError(path, "a link that leads to itself") from error
-    if error.errno in (errno.ENOENT, errno.ENOTDIR) and os.path.islink(path):
-        raise IrregularFileError(path, "a link that leads to nothing") from error
+    if error.errno not in (errno.ELOOP, errno.ENOENT, errno.ENOTDIR):
+        return
+    link = describe_broken_link(path)
+    if link is not None:
+        raise IrregularFileError(path, link) from error
 
 
 def read_regular(path: str | os.PathLike[str]) -> bytes:

@@ -27,8 +27,10 @@ from sensorium_data.files import (
     close_locked,
     hold_place,
     lock_folder,
+    make_folder,
     open_objects,
     parse_json,
+    refuse_owned_folder,
     require_own_folder,
     sync_folder,
 )
@@ -228,6 +230,7 @@ class PredictionsWriter:
     def __enter__(self) -> Self:
         if isinstance(self._work, LocalObjects):
             _require_absent(self._target)
+            refuse_owned_folder(self._work.root.parent, "predictions")
             self._claim = _claim_folder(self._work.root)
         else:
             self._require_lock = self._lock_stack.enter_context(_hold_url(self._work, lock=self._locks))
@@ -451,7 +454,7 @@ def trial_key(index: int) -> str:
 def _require_absent(objects: LocalObjects | RemoteObjects) -> None:
     """Raise a :class:`PredictionsError` if something lies where predictions are to be written."""
     # A writer that fails removes what it wrote behind a remote URL, so nothing of anybody else's may lie there.
-    present = objects.root.exists() if isinstance(objects, LocalObjects) else bool(objects.keys())
+    present = os.path.lexists(objects.root) if isinstance(objects, LocalObjects) else bool(objects.keys())
     if present:
         raise PredictionsError(
             "something lies there already",
@@ -479,7 +482,7 @@ def _claim_folder(folder: Path) -> int | None:
     """Make the folder and lock it: two processes never write one store, and the lock dies with its holder."""
     try:
         require_own_folder(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         return lock_folder(folder)
     except BlockingIOError as error:
         raise PredictionsError(

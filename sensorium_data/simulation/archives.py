@@ -23,6 +23,7 @@ from sensorium_data.files import (
     open_regular,
     parse_json,
     read_regular,
+    refuse_owned_folder,
 )
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, is_full_name
@@ -190,6 +191,7 @@ def simulate(
     record, missing = _find_missing(directory, sessions, parameters)
     status, truth = "simulated" if missing else "already done", directory / TRUTH_FOLDER
     if missing:
+        refuse_owned_folder(directory, "simulated archives")
         with _explain_failures(missing[0], directory):
             make_folder(directory)
         place = LocalObjects(directory)
