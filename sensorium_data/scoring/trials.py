@@ -178,13 +178,15 @@ class ScoredSession:
             block, response, *rates = compute(*(array.data for array in lazy), scheduler="synchronous")  # type: ignore[no-untyped-call]
         except ValueError as error:
             # Of a checksum in the truth: what else is read is compared with its ledger.
+            from sensorium_data.simulation import SIMULATE_AGAIN
+
             raise StoreError(
                 "the truth of the simulation is damaged",
                 session=self.session,
                 trial=trial,
                 path=self._truth_path,
                 found=error,
-                remedy="simulate again",
+                remedy=SIMULATE_AGAIN,
             ) from error
         n_recorded = count_recorded_frames(response, frames.stop)
         # Without a scored frame that was recorded there is nothing to cut, and the neurons score 0.

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+import zarr
+from zarr.abc.store import Store as ZarrStore
 
 from sensorium_data.errors import StoreError
 from sensorium_data.files import LocalObjects, Objects, open_objects, parse_json
@@ -20,10 +22,12 @@ from sensorium_data.simulation.plan import SHOWN_RATE_HZ, SessionPlan
 from sensorium_data.simulation.population import Population
 from sensorium_data.store import METADATA_KEY, SessionTemplate, consolidate
 
-__all__ = ["TRUTH_FOLDER", "TruthWriter", "open_truth", "publish_truth_root"]
+__all__ = ["SIMULATE_AGAIN", "TRUTH_FOLDER", "TruthWriter", "open_truth", "publish_truth_root"]
 
 #: Where a simulation's truth lies, beside its archives.
 TRUTH_FOLDER = "truth"
+#: The remedy for a truth that is damaged.
+SIMULATE_AGAIN = "remove the session's truth, and simulate again with the same arguments"
 
 _RATES = replace(VARIABLES["responses"], name="rates", long_name="expected activity, given stimulus and behavior")
 _NEURON_FIELDS = tuple(
@@ -205,7 +209,11 @@ def open_truth(directory_or_url: str | Path, session: str | Session) -> xr.Datas
     for root in roots:
         if root.exists(f"{found.name}/{METADATA_KEY}"):
             try:
-                dataset: xr.Dataset = xr.open_zarr(root.child(found.name).zarr_store(), consolidated=True, chunks=None)
+                store = root.child(found.name).zarr_store()
+                dataset: xr.Dataset = xr.open_zarr(store, consolidated=True, chunks=None)
+                lost = _list_lost(store)
+                if lost:
+                    raise ValueError(f"chunks are missing of {', '.join(lost)}")
                 chunked: xr.Dataset = dataset.chunk({dim: 1 if dim == "trial" else -1 for dim in dataset.dims})
                 # Chunking takes coordinates along; they are small and wanted at once.
                 return chunked.assign_coords({name: coordinate.load() for name, coordinate in dataset.coords.items()})
@@ -215,7 +223,7 @@ def open_truth(directory_or_url: str | Path, session: str | Session) -> xr.Datas
                     session=found,
                     path=root.locate(found.name),
                     found=error,
-                    remedy="simulate again",
+                    remedy=SIMULATE_AGAIN,
                 ) from error
     if not any(root.exists(METADATA_KEY) for root in roots):
         raise StoreError(
@@ -226,3 +234,11 @@ def open_truth(directory_or_url: str | Path, session: str | Session) -> xr.Datas
     raise StoreError(
         "the session was not simulated", session=found, path=directory_or_url, remedy="choose one that was"
     )
+
+
+def _list_lost(store: ZarrStore) -> list[str]:
+    """Return the arrays of a group that lack chunks, which would read as NaN; none where nothing can be listed."""
+    if not store.supports_listing:
+        return []
+    arrays = zarr.open_group(store, mode="r").arrays()
+    return sorted(name for name, array in arrays if array.nchunks_initialized < array.nchunks)

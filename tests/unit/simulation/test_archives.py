@@ -19,6 +19,7 @@ import pytest
 import xarray as xr
 
 from fixtures.simulation import SIZE
+from fixtures.stores import read_files
 from sensorium_data.errors import StoreError, UnknownNameError, UsageError
 from sensorium_data.sessions import Session, find_session, find_sessions
 from sensorium_data.simulation import SimulationReport, open_truth, simulate
@@ -324,6 +325,19 @@ def test_missing_truth_is_said_so(archives: Path, tmp_path: Path) -> None:
         open_truth(archives, "G")
     with pytest.raises(UnknownNameError):
         open_truth(archives, "Z")
+
+
+def test_a_truth_that_lacks_a_chunk_is_damaged_and_made_again_when_it_is_removed(tmp_path: Path) -> None:
+    simulate_small(tmp_path)
+    truth = tmp_path / "truth" / find_session("F").name
+    whole = read_files(truth)
+    chunk = min(path for path in (truth / "rates" / "c").rglob("*") if path.is_file())
+    chunk.unlink()
+    with pytest.raises(StoreError, match=r"chunks are missing of rates; remove the session's truth, and simulate"):
+        open_truth(tmp_path, "F")
+    shutil.rmtree(truth)
+    assert simulate_small(tmp_path).status == "simulated"
+    assert read_files(truth) == whole
 
 
 # The directory
