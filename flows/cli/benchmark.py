@@ -6,7 +6,6 @@ Prefect, torch and matplotlib are imported by the commands that need them, so th
 from __future__ import annotations
 
 import shlex
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -124,8 +123,6 @@ def _name_entries(entries: tuple[str, ...]) -> dict[str, str]:
 
     if not entries:
         raise UsageError("no entry named", expected="training runs or predictions stores", remedy="name at least one")
-    if len(entries) == 1:
-        return {PurePosixPath(entries[0].rstrip("/")).name: entries[0]}
     return name_entries(entries)
 
 

@@ -34,11 +34,13 @@ def choose_weights(weights: Sequence[float] | None, n_sources: int, *, of: str) 
     ((1.0, 1.0, 1.0), (1.0, 2.0))
     """
     given = (1.0,) * n_sources if weights is None else tuple(float(weight) for weight in weights)
-    if len(given) != n_sources or not all(math.isfinite(weight) and weight > 0 for weight in given):
+    are_positive = len(given) == n_sources and all(math.isfinite(weight) and weight > 0 for weight in given)
+    # Where the sum is too large for a double, or a weight too small beside it, a share would be 0.
+    if not are_positive or not all(weight / sum(given) for weight in given):
         raise UsageError(
             f"the weights do not fit the {of}",
             found=", ".join(f"{weight:g}" for weight in given) or "none",
-            expected=count_things(n_sources, "positive number"),
+            expected=f"{count_things(n_sources, 'positive number')}{' of comparable size' if are_positive else ''}",
             remedy=f"give one weight for each of the {of}, e.g. --weights {_example(n_sources)}",
         )
     return given

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -119,6 +119,10 @@ def compare_predictions(
     UsageError
         If there are fewer than two entries, or one twice, or nothing can be scored.
     """
+    if len(predictions) < 2:
+        raise UsageError(
+            "too few entries to compare", found=len(predictions), expected="two or more predictions stores"
+        )
     names = name_entries(predictions)
     profile = parse_frames_profile(frames)
     named = None if tiers is None else list(tiers)
@@ -152,16 +156,14 @@ def name_entries(predictions: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     UsageError
-        If there are fewer than two, or one is there twice.
+        If one is there twice.
 
     Examples
     --------
     >>> name_entries(["a/model", "b/model", "other/"])
     {'a/model': 'a/model', 'b/model': 'b/model', 'other': 'other/'}
     """
-    paths = [path.rstrip("/") for path in predictions]
-    if len(paths) < 2:
-        raise UsageError("too few entries to compare", found=len(paths), expected="two or more predictions stores")
+    paths = [_spell_out(path).rstrip("/") for path in predictions]
     twice = sorted({path for path in paths if paths.count(path) > 1})
     if twice:
         raise UsageError("an entry is named twice", path=twice[0], remedy="name each predictions store once")
@@ -172,6 +174,12 @@ def name_entries(predictions: Sequence[str]) -> dict[str, str]:
         n = next((n for n in range(1, len(own)) if all(one[-n:] != own[-n:] for one in others)), len(own))
         names["/".join(own[-n:]) if n < len(own) else path] = given
     return names
+
+
+def _spell_out(path: str) -> str:
+    """Return a path that ends in its folder's name: neither in ``.`` nor in ``..``."""
+    local = "://" not in path and not {".", ".."}.isdisjoint(path.split("/"))
+    return str(Path(path).resolve()) if local else path
 
 
 def _require_same_trials(

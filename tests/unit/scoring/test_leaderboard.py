@@ -143,3 +143,11 @@ def test_nothing_to_compare_is_refused(recorded: PredictedSessions, entries: lis
 def test_names_are_as_short_as_they_can_be() -> None:
     assert list(name_entries(["runs/a/predictions", "runs/b/predictions"])) == ["a/predictions", "b/predictions"]
     assert list(name_entries(["s3://bucket/x", "y"])) == ["x", "y"]
+
+
+def test_a_folder_that_one_is_in_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "model" / "below")
+    assert list(name_entries(["."])) == ["below"]
+    assert list(name_entries(["..", "x"])) == ["model", "x"]
+    assert list(name_entries(["../", "../../other/"])) == ["model", "other"]

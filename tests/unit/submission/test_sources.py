@@ -60,6 +60,10 @@ def test_wrong_weights_are_refused(predicted: Predicted, other: str) -> None:
     for weights in ([1], [1, 2, 3], [1, 0], [1, -1], [1, float("nan")], []):
         with pytest.raises(UsageError, match=r"the weights do not fit the predictions: found .* 2 positive numbers"):
             open_entry([predicted.path, other], weights)
+    # Their sum, or a share, is no number that a double holds.
+    for weights in ([1e308, 1e308], [1e-300, 1e300]):
+        with pytest.raises(UsageError, match=r"expected 2 positive numbers of comparable size"):
+            open_entry([predicted.path, other], weights)
     with pytest.raises(UsageError, match=r"found 1, 2, expected 1 positive number; .*, e\.g\. --weights 1$"):
         open_entry(predicted.path, [1, 2])
 
