@@ -252,7 +252,8 @@ def has_checkpoint(partial: Path) -> bool:
 def remove_checkpoints(path: Path) -> None:
     """Remove the checkpoints of a finished run, if there are any; what else lies there stays."""
     folder = path / CHECKPOINTS_FOLDER
-    if folder.is_dir():
+    # A link leads to somebody else's.
+    if folder.is_dir() and not folder.is_symlink():
         for file in list_checkpoint_files(folder):
             file.unlink()
         with contextlib.suppress(OSError):

@@ -341,3 +341,22 @@ def test_a_run_that_never_beat_the_untrained_model_says_so(tmp_path):
     )
     said = "No epoch beat the untrained model on the validation trials: the weights are those from before training."
     assert said in (tmp_path / "summary.md").read_text()
+
+
+def test_checkpoints_behind_a_link_are_somebody_elses(finished, tmp_path):
+    run, store = Path(finished[0]), finished[1]
+    runs = tmp_path / "runs"
+    shutil.copytree(run, runs / run.name)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    kept = {theirs / f"epoch-00001-step-000000004.{suffix}" for suffix in ("json", "safetensors")}
+    for path in kept:
+        path.write_bytes(b"days of training")
+    (runs / run.name / "checkpoints").symlink_to(theirs)
+    assert train(tiny_config(), str(store), ["F"], runs).status == "already done"
+    assert {*theirs.iterdir()} == kept
+    # Those of this run, which a kill left, are deleted.
+    (runs / run.name / "checkpoints").unlink()
+    theirs.rename(runs / run.name / "checkpoints")
+    train(tiny_config(), str(store), ["F"], runs)
+    assert not (runs / run.name / "checkpoints").exists()
