@@ -7,7 +7,6 @@ their own, written when they get better. Each file is written under another name
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,13 +21,22 @@ from safetensors.torch import load_file
 from models.runs.files import CHECKPOINT_FILE
 from models.runs.weights import save_weights
 from sensorium_data.errors import RunError, describe_os_error
-from sensorium_data.files import digest_file, parse_json, read_regular, replace_whole, require_own_folder, sync_path
+from sensorium_data.files import (
+    digest_file,
+    read_regular,
+    read_sealed,
+    replace_whole,
+    require_own_folder,
+    seal,
+    sync_path,
+)
 from sensorium_data.names import find_name_problem
 
 __all__ = ["Checkpoint", "Checkpoints", "Position", "list_checkpoint_files"]
 
-#: Raised whenever a checkpoint's files change their meaning.
-FORMAT_VERSION = 1
+#: Raised whenever a checkpoint's files change their meaning. Since 2 the record holds a digest of itself.
+FORMAT_VERSION = 2
+_UNSEALED_VERSION = 1
 
 _NAME = re.compile(r"epoch-\d{5}-step-\d{9}\.json")
 
@@ -160,7 +168,7 @@ class Checkpoints:
             state=dict(state),
         )
         # Python's own writer: scores may be infinite, which pydantic would write as null.
-        content = json.dumps(record.model_dump()).encode()
+        content = seal(record.model_dump())
         _publish_file(self._folder / f"{name}.json", lambda path: path.write_bytes(content))
         self._delete_old()
         self.on_save()
@@ -197,7 +205,7 @@ class Checkpoints:
 
     def _read(self, name: str) -> Checkpoint:
         record = self._read_record(name)
-        if record.format_version != FORMAT_VERSION:
+        if record.format_version not in (FORMAT_VERSION, _UNSEALED_VERSION):
             raise RunError(
                 "the checkpoint was written by another version",
                 path=self._folder / name,
@@ -219,9 +227,13 @@ class Checkpoints:
 
     def _read_record(self, name: str) -> _Record:
         try:
-            return _Record.model_validate(parse_json(read_regular(self._folder / name)))
+            document, is_sealed = read_sealed(read_regular(self._folder / name))
+            record = _Record.model_validate(document)
         except (OSError, ValueError) as error:
             raise _DamagedError(f"{name} cannot be read") from error
+        if not is_sealed and record.format_version == FORMAT_VERSION:
+            raise _DamagedError(f"{name} was changed")
+        return record
 
     def _read_tensors(self, file: _File) -> dict[str, torch.Tensor]:
         if find_name_problem(file.name) is not None or "/" in file.name:

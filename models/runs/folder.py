@@ -213,6 +213,7 @@ def publish_run(
             try:
                 place = LocalObjects(partial)
                 _require_own(place)
+                runs.require_own(name)
                 if not restart:
                     runs.receive_unfinished(name)
                 if restart or not has_checkpoint(partial):

@@ -25,8 +25,10 @@ from models.runs.files import (
     UNFINISHED_RUN,
 )
 from models.sources import CODE_FOLDER
+from sensorium_data.counting import name_some
 from sensorium_data.errors import RunError
 from sensorium_data.files import (
+    MOVE_FOREIGN,
     LocalObjects,
     RemoteObjects,
     cache_folder,
@@ -57,6 +59,12 @@ class RunsFolder(Protocol):
 
     def receive(self, name: str) -> bool:
         """Have a finished run on this machine as it is in the folder, and return whether it is there."""
+
+    def require_own(self, name: str) -> None:
+        """Raise a :class:`RunError` if behind a URL somebody else's files have the names of a run's.
+
+        On this machine, that is found where the run is trained.
+        """
 
     def receive_unfinished(self, name: str) -> None:
         """Have on this machine what an interrupted attempt left; called by the one who may write there."""
@@ -101,6 +109,9 @@ class LocalRuns:
 
     def receive(self, name: str) -> bool:
         return self.path(name).exists()
+
+    def require_own(self, name: str) -> None:
+        pass
 
     def receive_unfinished(self, name: str) -> None:
         pass
@@ -171,6 +182,18 @@ class RemoteRuns:
                 if not _holds(copy / MODEL_FILE, record):
                     raise
         return True
+
+    def require_own(self, name: str) -> None:
+        for folder in (name + UNFINISHED, name):
+            there = self._objects.child(folder)
+            taken = [key for key in there.keys() or () if UNFINISHED_RUN.makes(key)]
+            if taken and not UNFINISHED_RUN.bears_marker(there):
+                raise RunError(
+                    "something else has the name of the run",
+                    path=there.url,
+                    found=f"{name_some(taken)}, without a {UNFINISHED_RUN.marker} that this software wrote",
+                    remedy=f"{MOVE_FOREIGN}; or name another folder with --runs",
+                )
 
     def receive_unfinished(self, name: str) -> None:
         there, copy = self._objects.child(name + UNFINISHED), self.path(name + UNFINISHED)
@@ -244,9 +267,12 @@ class RemoteRuns:
         return folder
 
     def _upload(self, folder: Path, there: RemoteObjects, *, last: Callable[[Path], bool]) -> None:
-        """Send what the run has written since it was last sent, then delete what it has deleted here."""
+        """Send what the run has written since it was last sent, then delete what it has deleted here.
+
+        The marker goes first: what lies there without it is somebody else's.
+        """
         own = {key: folder / key for key in LocalObjects(folder).keys() or () if UNFINISHED_RUN.makes(key)}
-        for key, path in sorted(own.items(), key=lambda item: last(item[1])):
+        for key, path in sorted(own.items(), key=lambda item: (last(item[1]), item[0] != UNFINISHED_RUN.marker)):
             status = os.stat(path)
             stamp = (status.st_size, status.st_mtime_ns)
             if self._sent.get(path) != stamp:

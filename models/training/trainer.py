@@ -23,6 +23,7 @@ from models.training.optimization import Optimization
 from models.training.ranks import Ranks
 from models.training.schedule import Schedule, make_schedule
 from models.training.scores import deciding_score
+from sensorium_data.errors import RunError
 from sensorium_data.progress import Progress, ignore_progress
 
 __all__ = ["EpochSums", "Trainer"]
@@ -235,8 +236,24 @@ class Trainer:
         Raises
         ------
         RunError
-            If it is of another model.
+            If it is of another model, or was changed.
         """
+        try:
+            self._restore(checkpoint)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            # Of a version whose checkpoints held no digest of themselves.
+            raise RunError(
+                "the checkpoint was changed, or written by another version",
+                found=f"{type(error).__name__}: {error}",
+                remedy="restart the run, which throws the checkpoint away",
+            ) from error
+
+    @property
+    def best_weights(self) -> Mapping[str, torch.Tensor]:
+        """The weights of the best epoch so far."""
+        return self._best_weights
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
         random = {name: state for name, state in checkpoint.tensors.items() if name.startswith("random/")}
         self._optimization.restore(
             {name: tensor for name, tensor in checkpoint.tensors.items() if name not in random},
@@ -253,11 +270,6 @@ class Trainer:
         self.is_finished = checkpoint.state["is_finished"]
         self._sums = EpochSums(**checkpoint.state["sums"][self._ranks.rank])
         self._best_weights = {name: tensor.to(self._device) for name, tensor in checkpoint.best_weights.items()}
-
-    @property
-    def best_weights(self) -> Mapping[str, torch.Tensor]:
-        """The weights of the best epoch so far."""
-        return self._best_weights
 
     def _run_epoch(self, progress: Progress, saver: _Saver) -> EpochMetrics:
         if self._device.type == "cuda":

@@ -75,7 +75,7 @@ class FileVersion:
 
 def read_version(path: Path) -> FileVersion | None:
     """Return what was recorded of a finished file; None if nothing was, or the file is not the recorded one."""
-    record = _readlocate_record(path) or {}
+    record = _read_beside(path)
     record.pop(REPLACED, None)
     try:
         if record.pop("mtime_ns") != path.stat().st_mtime_ns:
@@ -96,7 +96,7 @@ def require_own(path: Path) -> None:
             mtime_ns = path.stat().st_mtime_ns
         except FileNotFoundError:
             return
-    record = _readlocate_record(path) or {}
+    record = _read_beside(path)
     if mtime_ns not in (record.get("mtime_ns"), record.get(REPLACED)):
         raise DownloadError(
             "a file that was not downloaded by this software lies there, and it is not what the server has",
@@ -122,11 +122,6 @@ def disk_errors(path: Path) -> Iterator[None]:
 def locate_record(path: Path) -> Path:
     """Return where the record of a file is."""
     return path.with_name(f"{path.name}.json")
-
-
-def _readlocate_record(path: Path) -> dict[str, Any] | None:
-    with disk_errors(path):
-        return read_record(locate_record(path))
 
 
 def _read_beside(path: Path) -> dict[str, Any]:

@@ -41,6 +41,8 @@ __all__ = ["PartFile", "open_part"]
 
 # Between two records at least; a crash costs the segments that came since.
 _RECORD_INTERVAL_S = 1.0
+# Ranges that meet are merged, so that there are hardly more than connections.
+_MOST_RANGES = 10_000
 
 
 @contextlib.contextmanager
@@ -128,7 +130,7 @@ class PartFile:
         with disk_errors(self.path):
             record = read_record(self._record)
         try:
-            finished = [(int(start), int(stop)) for start, stop in record.pop("finished")]
+            finished = _parse_ranges(record.pop("finished"), version.size_bytes or 0)
             before = FileVersion(**record)
         except (KeyError, TypeError, ValueError):
             finished, before = [], None
@@ -292,6 +294,18 @@ def _open_locked(path: Path, on_wait: Callable[[], None] | None) -> int:
 
     # Whoever has the lock may give the file its name, or delete it.
     return open_locked(path, open_file, on_wait=on_wait)
+
+
+def _parse_ranges(recorded: object, size_bytes: int) -> list[tuple[int, int]]:
+    """Return the ranges that a record says are there; a ValueError if no download of this size wrote it."""
+    if not isinstance(recorded, list) or len(recorded) > _MOST_RANGES:
+        raise ValueError("no list of ranges, or too many")
+    ranges = []
+    for start, stop in recorded:
+        if type(start) is not int or type(stop) is not int or not 0 <= start <= stop <= size_bytes:
+            raise ValueError(f"no range: {start!r} to {stop!r}")
+        ranges.append((start, stop))
+    return ranges
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -283,6 +283,33 @@ class TestResume:
         assert left.pop("a.zip.part" if name != "a.zip.part" else "", "") == ""
         assert left == dict.fromkeys((name, f".{name}.tmp", f"{name}.tmp"), "mine")
 
+    @pytest.mark.parametrize(
+        "finished",
+        [
+            "[[0, 1e999]]",
+            "[[0, NaN]]",
+            "[[0, 1.5]]",
+            "[[true, 3]]",
+            '[["0", "3"]]',
+            "[[-5, 3]]",
+            "[[3, 1]]",
+            "[[0, 99999999999]]",
+            "[[0]]",
+            "[0]",
+            "{}",
+            str([[2 * i, 2 * i + 1] for i in range(400_000)]),
+        ],
+        ids=lambda text: text[:20],
+    )
+    def test_it_starts_over_where_no_download_wrote_what_is_there(
+        self, origin: Path, target: Path, interrupted: tuple[DirectoryServer, int], finished: str
+    ) -> None:
+        path = target.with_name("a.zip.part.json")
+        record = json.loads(path.read_text()) | {"finished": "HERE"}
+        path.write_text(json.dumps(record).replace('"HERE"', finished))
+        assert download(interrupted[0], origin, target).n_bytes_resumed == 0
+        assert target.read_bytes() == origin.read_bytes()
+
     def test_bytes_that_rotted_meanwhile_are_fetched_again(
         self, origin: Path, target: Path, interrupted: tuple[DirectoryServer, int]
     ) -> None:

@@ -21,6 +21,7 @@ from fixtures.tiny_training import tiny_config
 from models.runs import load_run
 from models.training import train
 from sensorium_data.errors import RunError, TerminatedError, UsageError
+from sensorium_data.files import read_sealed, seal
 from sensorium_data.sessions import find_session
 
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -246,6 +247,26 @@ def test_only_damaged_checkpoints_are_an_error_and_a_restart_throws_them_away(st
     assert report.resumed_step == 0
 
 
+@pytest.mark.parametrize("change", [("false", "true"), ('"n_steps": 6', '"n_steps": 5'), ('"digest": "', '"other": "')])
+def test_an_edited_checkpoint_is_passed_over_and_named(store, tmp_path, change):
+    newest = max((leave_unfinished(store, tmp_path) / "checkpoints").glob("*.json"))
+    edited = newest.read_text().replace(*change)
+    assert edited != newest.read_text()
+    newest.write_text(edited)
+    report = train(tiny_config(**STATEFUL), store, ["F"], tmp_path)
+    assert any(newest.stem in note and "is damaged" in note for note in report.notes)
+    assert any(note.startswith("Went on from epoch-") and newest.stem not in note for note in report.notes)
+
+
+def test_a_checkpoint_without_a_digest_that_holds_nonsense_is_refused(store, tmp_path):
+    for path in (leave_unfinished(store, tmp_path) / "checkpoints").glob("*.json"):
+        record, _ = read_sealed(path.read_bytes())
+        state = {**record["state"], "sums": []}
+        path.write_text(json.dumps({**record, "format_version": 1, "state": state}))
+    with pytest.raises(RunError, match=r"the checkpoint was changed, or written by another version: .*restart the run"):
+        train(tiny_config(**STATEFUL), store, ["F"], tmp_path)
+
+
 def test_few_checkpoints_are_kept_and_the_best_weights(store, tmp_path):
     partial = leave_unfinished(store, tmp_path, keep_checkpoints=2)
     names = sorted(path.name for path in (partial / "checkpoints").iterdir())
@@ -257,15 +278,16 @@ def test_few_checkpoints_are_kept_and_the_best_weights(store, tmp_path):
 
 
 def edit_record(partial, **changes):
+    """Change what the checkpoints say, as if it had been written so."""
     for path in (partial / "checkpoints").glob("*.json"):
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        path.write_bytes(seal(read_sealed(path.read_bytes())[0] | changes))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"identity": "0" * 64}, "belongs to another recipe or other data: found run 000000000000, expected"),
-        ({"format_version": 99}, "written by another version: found format 99, expected 1"),
+        ({"format_version": 99}, "written by another version: found format 99, expected 2"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(store, tmp_path, changes, message):
