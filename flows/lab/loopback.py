@@ -28,7 +28,10 @@ def bypass_proxies_for_loopback() -> None:
 
 def describe_route(url: str) -> str:
     """Return how a URL is asked: directly, or through which proxy of the environment."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "not asked"
     proxy = getproxies().get(parts.scheme)
     if proxy is None or proxy_bypass(parts.hostname or ""):
         return "asked directly"

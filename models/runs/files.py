@@ -77,4 +77,7 @@ UNFINISHED_RUN = WorkingFolder(
     is_marker=_is_given_config,
     is_as_made=_is_as_made,
     makes=lambda key: key in _FILES or _BELOW.fullmatch(key) is not None,
+    folders=frozenset({CHECKPOINTS_FOLDER, CODE_FOLDER, "tensorboard"}),
+    # But for those of code, whose names users choose.
+    holds_no_folders=lambda key: not key.startswith(f"{CODE_FOLDER}/"),
 )

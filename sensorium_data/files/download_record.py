@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Set
@@ -36,6 +37,8 @@ REPLACED = "replaces_mtime_ns"
 _VERSION_KEYS = frozenset({"url", "size_bytes", "modified"})
 #: What the record of an unfinished download has at least.
 PART_KEYS = _VERSION_KEYS | {"finished"}
+# What the operating system says where something else than a file has its name.
+_IN_THE_WAY = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.ENXIO, errno.EINVAL})
 #: The remedy for what no download made.
 MOVE_AWAY = "move it away, or choose another folder with --downloads"
 
@@ -111,11 +114,14 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        is_in_the_way = error.errno in _IN_THE_WAY
         raise DownloadError(
             "the download cannot be written",
-            path=path,
+            path=error.filename if is_in_the_way and error.filename else path,
             found=describe_os_error(error),
-            remedy="check the space and the permissions there, and run it again: what is done is kept",
+            remedy=MOVE_AWAY
+            if is_in_the_way
+            else "check the space and the permissions there, and run it again: what is done is kept",
         ) from error
 
 

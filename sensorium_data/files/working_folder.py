@@ -40,12 +40,18 @@ class WorkingFolder:
     is_as_made : callable, optional
         Takes the folder and a key that the work makes, and returns whether the object there is what the work wrote, for
         objects whose keys users choose. Called where something is to be deleted.
+    folders : frozenset of str
+        Folders that the work makes. Nothing else may have their name.
+    holds_no_folders : callable, optional
+        Takes a key that the work makes, and returns whether a folder of that name is in its way.
     """
 
     marker: str
     is_marker: Callable[[bytes], bool]
     makes: Callable[[str], bool]
     is_as_made: Callable[[Objects, str], bool] = lambda objects, key: True
+    folders: frozenset[str] = frozenset()
+    holds_no_folders: Callable[[str], bool] = lambda key: False
 
     def is_own_key(self, key: str) -> bool:
         """Whether the work makes objects of this key, or temporary files that are to become one."""
@@ -68,7 +74,7 @@ class WorkingFolder:
         """Return why the work must neither begin nor go on there, as a clause; empty if it may.
 
         It may where nothing is, or nothing but what a writer of the marker left that was killed. Where the marker is,
-        it may if no link, pipe or the like has the name of a file.
+        it may if nothing else has the name of a file or of a folder that the work makes.
         """
         if not self.bears_marker(objects):
             found = [
@@ -79,13 +85,20 @@ class WorkingFolder:
             return f"{name_some(found)}, without a {self.marker} that this software wrote" if found else ""
         if not isinstance(objects, LocalObjects):
             return ""
-        # A folder may have the name of a file, too: chunks lie in folders that are called as chunks could be.
-        taken = [
-            key
-            for key in self.list_foreign(objects)
-            if self.is_own_key(key) and not stat.S_ISREG((objects.root / key).lstat().st_mode)
-        ]
-        return f"{taken[0]}: {describe_kind((objects.root / taken[0]).lstat().st_mode)}, not a file" if taken else ""
+        for key in _walk(objects.root):
+            path = objects.root / key
+            mode = path.lstat().st_mode
+            if _is_folder(path):
+                # Chunks lie in folders that are called as chunks could be.
+                is_taken = self.makes(key) and self.holds_no_folders(key)
+                expected = "a file"
+            elif key in self.folders:
+                is_taken, expected = True, "a folder"
+            else:
+                is_taken, expected = self.is_own_key(key) and not stat.S_ISREG(mode), "a file"
+            if is_taken:
+                return f"{key}: {describe_kind(mode)}, not {expected}"
+        return ""
 
     def list_foreign(self, objects: Objects) -> list[str]:
         """Return the keys of what lies there and is not of the work, sorted."""

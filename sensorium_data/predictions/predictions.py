@@ -24,6 +24,7 @@ It is written under ``<url>.partial`` and renamed when it is whole.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,7 @@ def create_predictions(
 
 
 def from_arrays(
-    url: str,
+    url: str | os.PathLike[str],
     store: StoreLike,
     arrays: Mapping[str, Mapping[int, npt.ArrayLike]],
     *,
@@ -156,7 +157,7 @@ def from_arrays(
 
     Parameters
     ----------
-    url : str
+    url : str or path
         Where the store will be.
     store : Store or path
         The session stores whose trials are predicted.
@@ -194,7 +195,7 @@ def from_arrays(
     ...     write_submission("mine", store, track="main", out="submission")
     """
     return write_arrays(
-        url,
+        os.fspath(url),
         store,
         arrays,
         response_units=response_units,
@@ -238,7 +239,7 @@ def write_arrays(
         n_neurons[name] = recorded.sizes["neuron"]
         lengths[name] = dict(zip(ids, recorded["n_frames"].values.tolist(), strict=True))
         for trial in trials:
-            if trial not in lengths[name]:
+            if trial not in lengths[name] or isinstance(trial, bool | np.bool_):
                 raise PredictionsError(
                     "no such trial",
                     session=find_session(name),
@@ -270,7 +271,7 @@ def write_arrays(
         n_done = 0
         for name, trials in arrays.items():
             for trial, values in trials.items():
-                prediction = np.asarray(values)
+                prediction = _as_array(values)
                 n_frames = lengths[name][trial]
                 path = None if name_array is None else name_array(name, trial)
                 _require_shape(prediction.shape, n_neurons[name], n_frames, find_session(name), trial, path)
@@ -278,6 +279,13 @@ def write_arrays(
                 n_done += 1
                 progress("write predictions", n_done, n_total)
     return ArraysReport("written", n_total)
+
+
+def _as_array(values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return values as an array; those that are masked are missing, and not what lies under the mask."""
+    if np.ma.is_masked(values):
+        return np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan)
+    return np.asarray(values)
 
 
 def _require_all(
@@ -350,7 +358,7 @@ def _holds(
             return False
         for trial, values in trials.items():
             block = stored["predictions"].sel(trial=trial).values
-            given = np.asarray(values)
+            given = _as_array(values)
             expected = np.full_like(block, np.nan)
             last = n_frames[trial]
             if given.ndim != 2 or given.shape[0] != block.shape[0] or given.shape[1] > last:

@@ -202,6 +202,8 @@ class PredictionsWriter:
         found = find_session(session)
         coordinates = self._coordinates_of(found)
         index = self._position(found, trial)
+        # NumPy's integers are no keys of JSON.
+        trial = int(trial)
         block = _pad(
             prediction,
             first_frame,

@@ -96,9 +96,9 @@ def score_predictions(
     frames : {"official", "50-298", "51-299"}
         Which frames of a trial are scored; ``official``: all but the first 50. See
         :mod:`sensorium_data.frames`.
-    tiers : iterable of str, optional
+    tiers : str or iterable of str, optional
         Tiers to score; by default all that were predicted.
-    sessions : iterable of str, optional
+    sessions : str or iterable of str, optional
         Sessions to score, by alias or full name; by default all that were predicted.
     bootstrap : Bootstrap, optional
         How intervals are made; by default from 1,000 resamples.
@@ -174,7 +174,8 @@ def score_predictions(
 
 def _choose_sessions(predictions: str, sessions: Iterable[str] | None) -> tuple[Session, ...]:
     predicted = predicted_sessions(predictions)
-    chosen = predicted if sessions is None else find_sessions(sessions)
+    named = [sessions] if isinstance(sessions, str) else sessions
+    chosen = predicted if named is None else find_sessions(named)
     absent = [session.alias for session in chosen if session not in predicted]
     if absent:
         raise PredictionsError(
@@ -275,7 +276,8 @@ def choose_tiers(predictions: str, tiers: Iterable[str] | None) -> list[Tier]:
         If one does not exist.
     """
     predicted = [Tier(tier) for tier in predictions_attributes(predictions)["tiers"]]
-    chosen = predicted if tiers is None else [Tier.parse(tier, predicted) for tier in tiers]
+    named = [tiers] if isinstance(tiers, str) else tiers
+    chosen = predicted if named is None else [Tier.parse(tier, predicted) for tier in named]
     absent = [tier for tier in chosen if tier not in predicted]
     if absent:
         raise PredictionsError(

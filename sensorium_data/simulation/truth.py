@@ -211,6 +211,8 @@ def open_truth(directory_or_url: str | Path, session: str | Session) -> xr.Datas
             try:
                 store = root.child(found.name).zarr_store()
                 dataset: xr.Dataset = xr.open_zarr(store, consolidated=True, chunks=None)
+                if not {_RATES.name, "responses"} <= dataset.variables.keys():
+                    raise _no_truth(directory_or_url)
                 lost = _list_lost(store)
                 if lost:
                     raise ValueError(f"chunks are missing of {', '.join(lost)}")
@@ -226,13 +228,17 @@ def open_truth(directory_or_url: str | Path, session: str | Session) -> xr.Datas
                     remedy=SIMULATE_AGAIN,
                 ) from error
     if not any(root.exists(METADATA_KEY) for root in roots):
-        raise StoreError(
-            "no truth of a simulation here",
-            path=directory_or_url,
-            remedy="give the folder that `sensorium simulate` wrote, or its folder truth",
-        )
+        raise _no_truth(directory_or_url)
     raise StoreError(
         "the session was not simulated", session=found, path=directory_or_url, remedy="choose one that was"
+    )
+
+
+def _no_truth(path: str | Path) -> StoreError:
+    return StoreError(
+        "no truth of a simulation here",
+        path=path,
+        remedy="give the folder that `sensorium simulate` wrote, or its folder truth",
     )
 
 

@@ -283,6 +283,16 @@ class TestResume:
         assert left.pop("a.zip.part" if name != "a.zip.part" else "", "") == ""
         assert left == dict.fromkeys((name, f".{name}.tmp", f"{name}.tmp"), "mine")
 
+    @pytest.mark.parametrize("name", ["a.zip.part", "a.zip.part.json", "a.zip"])
+    def test_a_folder_in_the_place_of_a_file_is_to_be_moved(self, origin: Path, target: Path, name: str) -> None:
+        target.with_name(name).mkdir(parents=True)
+        with (
+            serve_directory(origin.parent) as server,
+            pytest.raises(DownloadError, match=rf"{name}: .*move it away"),
+        ):
+            download(server, origin, target)
+        assert target.with_name(name).is_dir()
+
     @pytest.mark.parametrize(
         "finished",
         [
@@ -337,7 +347,7 @@ class TestDisk:
         (tmp_path / "no folder").write_text("")
         with (
             serve_directory(origin.parent) as server,
-            pytest.raises(DownloadError, match=r"no folder/a\.zip.*cannot be written: found .*; check the space and"),
+            pytest.raises(DownloadError, match=r"no folder/a\.zip.*cannot be written: found .*; move it away"),
         ):
             download(server, origin, tmp_path / "no folder" / "a.zip")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -110,3 +111,34 @@ def test_what_is_no_file_is_in_the_way(tmp_path: Path, kind: str) -> None:
     assert WORK.find_obstacle(work) == f"parts/c/0: a {'link' if kind == 'link' else 'named pipe'}, not a file"
     WORK.delete_own(work)
     assert os.path.lexists(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "found"),
+    [
+        ("parts", "file", "parts: a file, not a folder"),
+        ("parts", "link", "parts: a link, not a folder"),
+        ("parts", "folder", ""),
+        ("table.json", "folder", "table.json: a folder, not a file"),
+        ("parts/c/0", "folder", ""),
+        ("notes", "file", ""),
+    ],
+)
+def test_files_and_folders_have_their_names_alone(tmp_path: Path, key: str, kind: str, found: str) -> None:
+    work = replace(
+        WORK,
+        makes=lambda key: WORK.makes(key) or key == "table.json",
+        folders=frozenset({"parts"}),
+        holds_no_folders=lambda key: key == "table.json",
+    )
+    write(LocalObjects(tmp_path), "begun.json")
+    path = tmp_path / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match kind:
+        case "file":
+            path.write_text("mine")
+        case "link":
+            path.symlink_to("elsewhere")
+        case "folder":
+            path.mkdir()
+    assert work.find_obstacle(LocalObjects(tmp_path)) == found

@@ -408,6 +408,27 @@ def test_arrays_of_any_model_make_a_store(recorded: tuple[str, HandMadeSession],
     assert np.isnan(predicted["predictions"].sel(trial=2).values[:, :50]).all()
 
 
+def test_trials_may_be_named_by_numpys_integers(recorded: tuple[str, HandMadeSession], tmp_path: Path) -> None:
+    store, _ = recorded
+    arrays = {4: random_trial(4, 60), 2: random_trial(2, 57)}
+    plain = {"J": arrays}
+    numpys = {"J": {np.int64(trial): values for trial, values in arrays.items()}}
+    assert from_arrays(tmp_path / "mine", store, numpys, response_units="raw").status == "written"
+    assert from_arrays(tmp_path / "mine", store, plain, response_units="raw").status == "already done"
+    assert from_arrays(tmp_path / "mine", store, numpys, response_units="raw").status == "already done"
+    with pytest.raises(PredictionsError, match=r"trial True.*no such trial"):
+        from_arrays(tmp_path / "other", store, {"J": {True: random_trial(1, 62)}}, response_units="raw")
+
+
+def test_masked_values_are_missing(recorded: tuple[str, HandMadeSession], tmp_path: Path) -> None:
+    store, _ = recorded
+    masked = np.ma.masked_less(random_trial(4, 60), 0.01)
+    assert masked.mask.any()
+    with pytest.raises(PredictionsError, match=r"trial 4.*NaN"):
+        from_arrays(tmp_path / "mine", store, {"J": {4: masked, 2: random_trial(2, 57)}}, response_units="raw")
+    assert not (tmp_path / "mine").exists()
+
+
 def test_arrays_of_half_a_tier_are_refused(recorded: tuple[str, HandMadeSession], tmp_path: Path) -> None:
     store, _ = recorded
     with pytest.raises(PredictionsError, match=r"trial 2: not every trial .* 1 trial missing: 2, .*; add the trial"):

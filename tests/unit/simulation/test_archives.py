@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from fixtures.session_stores import TrialFacts, write_session_store
 from fixtures.simulation import SIZE
 from fixtures.stores import read_files
 from sensorium_data.errors import StoreError, UnknownNameError, UsageError
@@ -321,6 +322,10 @@ def test_truth_opens_from_either_folder_by_either_name(archives: Path, name: str
 def test_missing_truth_is_said_so(archives: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no truth of a simulation here"):
         open_truth(tmp_path, "F")
+    # A store has a group of this name, too.
+    write_session_store(tmp_path / "store", "F", (TrialFacts(4, "oracle", 60, "m0"),), n_neurons=3)
+    with pytest.raises(StoreError, match="no truth of a simulation here"):
+        open_truth(tmp_path / "store", "F")
     with pytest.raises(StoreError, match=r"session G .*was not simulated"):
         open_truth(archives, "G")
     with pytest.raises(UnknownNameError):

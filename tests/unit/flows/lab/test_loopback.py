@@ -79,3 +79,4 @@ def test_the_error_names_the_proxy_without_its_login(monkeypatch: pytest.MonkeyP
         require_server()
     bypass_proxies_for_loopback()
     assert describe_route("http://127.0.0.1:4200/api") == "asked directly"
+    assert describe_route("http://[::1") == "not asked"
