@@ -185,15 +185,7 @@ class RemoteRuns:
 
     def require_own(self, name: str) -> None:
         for folder in (name + UNFINISHED, name):
-            there = self._objects.child(folder)
-            taken = [key for key in there.keys() or () if UNFINISHED_RUN.makes(key)]
-            if taken and not UNFINISHED_RUN.bears_marker(there):
-                raise RunError(
-                    "something else has the name of the run",
-                    path=there.url,
-                    found=f"{name_some(taken)}, without a {UNFINISHED_RUN.marker} that this software wrote",
-                    remedy=f"{MOVE_FOREIGN}; or name another folder with --runs",
-                )
+            _require_own(self._objects.child(folder))
 
     def receive_unfinished(self, name: str) -> None:
         there, copy = self._objects.child(name + UNFINISHED), self.path(name + UNFINISHED)
@@ -202,13 +194,15 @@ class RemoteRuns:
         # Their names are in the order of the steps. Equal names: this machine sent it.
         if newest > max(ours, default=""):
             received = self._download(there, required=())
-            UNFINISHED_RUN.delete_own(LocalObjects(copy))
-            own = filter(UNFINISHED_RUN.makes, LocalObjects(received).keys() or ())
-            # The marker first: what lies there without it is somebody else's.
-            for key in sorted(own, key=lambda key: key != UNFINISHED_RUN.marker):
-                (copy / key).parent.mkdir(exist_ok=True)
-                (received / key).rename(copy / key)
-            shutil.rmtree(received)
+            try:
+                UNFINISHED_RUN.delete_own(LocalObjects(copy))
+                own = filter(UNFINISHED_RUN.makes, LocalObjects(received).keys() or ())
+                # The marker first: what lies there without it is somebody else's.
+                for key in sorted(own, key=lambda key: key != UNFINISHED_RUN.marker):
+                    (copy / key).parent.mkdir(parents=True, exist_ok=True)
+                    (received / key).rename(copy / key)
+            finally:
+                shutil.rmtree(received)
 
     def has_unfinished(self, name: str) -> bool:
         return self.path(name + UNFINISHED).is_dir() or bool(self._objects.child(name + UNFINISHED).keys())
@@ -271,6 +265,7 @@ class RemoteRuns:
 
         The marker goes first: what lies there without it is somebody else's.
         """
+        _require_own(there)
         own = {key: folder / key for key in LocalObjects(folder).keys() or () if UNFINISHED_RUN.makes(key)}
         for key, path in sorted(own.items(), key=lambda item: (last(item[1]), item[0] != UNFINISHED_RUN.marker)):
             status = os.stat(path)
@@ -300,6 +295,18 @@ def split_run(run: str | Path) -> tuple[RunsFolder, str]:
         folder, _, name = objects.url.rpartition("/")
         return open_runs(folder), name
     return LocalRuns(objects.root.parent), objects.root.name
+
+
+def _require_own(there: RemoteObjects) -> None:
+    """Raise a :class:`RunError` if somebody else's files have names of a run's."""
+    taken = [key for key in there.keys() or () if UNFINISHED_RUN.makes(key)]
+    if taken and not UNFINISHED_RUN.bears_marker(there):
+        raise RunError(
+            "something else has the name of the run",
+            path=there.url,
+            found=f"{name_some(taken)}, without a {UNFINISHED_RUN.marker} that this software wrote",
+            remedy=f"{MOVE_FOREIGN}; or name another folder with --runs",
+        )
 
 
 def _list_code(there: RemoteObjects) -> list[str]:

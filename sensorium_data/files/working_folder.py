@@ -163,6 +163,8 @@ class WorkingFolder:
                     objects.root.rmdir()
             return
         keys = objects.keys() or []
+        if not keys or not self.bears_marker(objects):
+            return
         self.delete_own(objects, keys)
         if not objects.keys():
             # Some file systems behind URLs have folders, too.

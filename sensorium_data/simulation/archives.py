@@ -29,7 +29,7 @@ from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, is_full_name
 from sensorium_data.simulation.plan import plan_session
 from sensorium_data.simulation.recording import BehaviorPadding, record_session
-from sensorium_data.simulation.truth import TRUTH_FOLDER, publish_truth_root
+from sensorium_data.simulation.truth import TRUTH_FOLDER, is_whole_truth, publish_truth_root
 from sensorium_data.store import METADATA_KEY, exclusive_access
 
 __all__ = [
@@ -352,8 +352,8 @@ def _archive_path(directory: Path, session: Session) -> Path:
 
 
 def _is_whole(directory: Path, session: Session, record: _Record) -> bool:
-    truth = directory / TRUTH_FOLDER / session.name / METADATA_KEY
-    return record.get(session.name) is not None and _archive_path(directory, session).is_file() and truth.is_file()
+    is_recorded = record.get(session.name) is not None and _archive_path(directory, session).is_file()
+    return is_recorded and is_whole_truth(directory / TRUTH_FOLDER, session)
 
 
 def _refuse_foreign_archive(directory: Path, session: Session, record: _Record) -> None:

@@ -22,7 +22,7 @@ from sensorium_data.simulation.plan import SHOWN_RATE_HZ, SessionPlan
 from sensorium_data.simulation.population import Population
 from sensorium_data.store import METADATA_KEY, SessionTemplate, consolidate
 
-__all__ = ["SIMULATE_AGAIN", "TRUTH_FOLDER", "TruthWriter", "open_truth", "publish_truth_root"]
+__all__ = ["SIMULATE_AGAIN", "TRUTH_FOLDER", "TruthWriter", "is_whole_truth", "open_truth", "publish_truth_root"]
 
 #: Where a simulation's truth lies, beside its archives.
 TRUTH_FOLDER = "truth"
@@ -232,6 +232,14 @@ def open_truth(directory_or_url: str | Path, session: str | Session) -> xr.Datas
     raise StoreError(
         "the session was not simulated", session=found, path=directory_or_url, remedy="choose one that was"
     )
+
+
+def is_whole_truth(root: Path, session: Session) -> bool:
+    """Whether the truth of a session is there, and no chunk of it is lost."""
+    try:
+        return not _list_lost(LocalObjects(root).child(session.name).zarr_store())
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _no_truth(path: str | Path) -> StoreError:

@@ -8,10 +8,12 @@ import fsspec
 import pytest
 
 from fixtures.recorded_stores import record_session
+from fixtures.stores import read_files
 from fixtures.tiny_training import tiny_config
 from models.prediction import predict
 from models.runs import load_run
 from models.runs.files import MODEL_FILE, REQUIRED_FILES
+from models.runs.location import open_runs
 from models.training import find_finished_run, train
 from sensorium_data.errors import RunError, StoreError
 from sensorium_data.files import RemoteObjects
@@ -108,6 +110,41 @@ def test_an_interrupted_run_goes_on(store, memory, monkeypatch, tmp_path, same_m
     assert report.resumed_step > 0
     assert weights(report.run) == weights(run_here(store, tmp_path).run)
     assert not memory.exists(f"/lab/runs/{folder}")
+
+
+def test_code_in_packages_of_packages_is_received(memory, tmp_path):
+    content = {
+        "config-given.json": b'{"preset": "own", "settings": {}, "model": "m:M"}',
+        "code/lab/sub/helper.py": b"x = 1",
+        "checkpoints/epoch-00001-step-000000004.json": b"{}",
+    }
+    for key, data in content.items():
+        memory.pipe(f"/lab/runs/own-1.partial/{key}", data)
+    runs = open_runs(URL)
+    runs.receive_unfinished("own-1")
+    copy = runs.path("own-1.partial")
+    assert read_files(copy) == content
+    assert [path.name for path in copy.parent.iterdir()] == [copy.name]
+
+
+@pytest.mark.parametrize("suffix", ["", ".partial"])
+def test_files_of_somebody_else_under_the_runs_name_are_kept(store, memory, monkeypatch, tmp_path, suffix):
+    report = train(tiny_config(**CONFIG), store, None, URL)
+    name = report.run.rpartition("/")[2]
+    memory.rm(f"/lab/runs/{name}", recursive=True)
+    memory.pipe(f"/lab/runs/{name}{suffix}/config.json", b"years of work")
+    memory.pipe(f"/lab/runs/{name}{suffix}/notes.txt", b"years of work")
+    if suffix:
+        # This machine has a copy of the finished run, and sends it.
+        train(tiny_config(**CONFIG), store, None, URL)
+        memory.rm(f"/lab/runs/{name}", recursive=True)
+        use_machine(monkeypatch, tmp_path / "second")
+    with pytest.raises(RunError, match=r"something else has the name of the run: found config.json, without a config"):
+        train(tiny_config(**CONFIG), store, None, URL, restart=True)
+    assert {*map(memory.cat_file, memory.find("/lab/runs"))} == {b"years of work"}
+    memory.rm(f"/lab/runs/{name}{suffix}/config.json")
+    train(tiny_config(**CONFIG), store, None, URL, restart=True)
+    assert memory.cat_file(f"/lab/runs/{name}{suffix}/notes.txt") == b"years of work"
 
 
 def test_the_machine_that_is_further_wins(store, memory, monkeypatch, tmp_path):
