@@ -37,6 +37,7 @@ from sensorium_data.ordered_map import map_ahead
 
 __all__ = [
     "LEAST_RESAMPLES",
+    "MOST_RESAMPLES",
     "TILT",
     "Bootstrap",
     "Resampled",
@@ -53,6 +54,8 @@ TILT = 0.5
 
 #: Fewer resamples say nothing about the ends of an interval.
 LEAST_RESAMPLES = 100
+#: More take memory and add nothing.
+MOST_RESAMPLES = 20_000
 
 # A thousand resamples of so many neurons stay in the processor's cache.
 _NEURONS_AT_ONCE = 256
@@ -75,7 +78,7 @@ class Bootstrap:
     Raises
     ------
     UsageError
-        If there are too few resamples, or seed or confidence are out of range.
+        If there are too few resamples or too many, or seed or confidence are out of range.
     """
 
     n_resamples: int = 1000
@@ -83,8 +86,14 @@ class Bootstrap:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        if self.n_resamples < LEAST_RESAMPLES:
-            raise UsageError("too few resamples", found=self.n_resamples, expected=f"{LEAST_RESAMPLES} or more")
+        if not LEAST_RESAMPLES <= self.n_resamples <= MOST_RESAMPLES:
+            few = "few" if self.n_resamples < LEAST_RESAMPLES else "many"
+            raise UsageError(
+                f"too {few} resamples",
+                found=self.n_resamples,
+                expected=f"{LEAST_RESAMPLES:,} to {MOST_RESAMPLES:,}",
+                remedy="1,000 are enough",
+            )
         if not 0 < self.confidence < 1:
             raise UsageError("no such confidence", found=self.confidence, expected="a number between 0 and 1")
         if self.seed < 0:

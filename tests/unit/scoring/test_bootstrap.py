@@ -102,7 +102,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((99,), "too few resamples: found 99, expected 100 or more"),
+        ((99,), "too few resamples: found 99, expected 100 to 20,000"),
+        ((10**20,), "too many resamples: found 100000000000000000000, expected 100 to 20,000"),
         ((100, -1), "no such seed: found -1"),
         ((100, 0, 1.0), "no such confidence: found 1.0"),
     ],

@@ -87,7 +87,7 @@ def test_output_that_cannot_be_written_is_found_before_the_work(
     outcome = sensorium("score", recorded.root / "good", "--store", recorded.store, "--picture", tmp_path)
     outcome.assert_refused(str(tmp_path), "folder")
     sensorium("score", recorded.root / "good", "--store", recorded.store, "--resamples", 5).assert_refused(
-        "100 or more"
+        "100 to 20,000"
     )
 
 
