@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sensorium_data.errors import UsageError
@@ -30,7 +29,7 @@ _REMEDY = "see to the cluster, and run it again: what is finished is kept"
 
 def name_for_workers(place: str) -> str:
     """Return a path as processes in other folders understand it: whole; URLs stay as they are."""
-    return place if "://" in place else os.path.abspath(Path(place).expanduser())
+    return place if "://" in place else os.path.abspath(os.path.expanduser(place))
 
 
 @contextlib.contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 from sensorium_data import limits
 from sensorium_data.archive.layout import is_junk
@@ -30,6 +31,7 @@ from sensorium_data.files import (
     read_head,
     read_version,
     require_own,
+    split_url,
     stream_whole,
 )
 from sensorium_data.ordered_map import as_finished
@@ -122,7 +124,7 @@ def download_archive(
     DownloadError
         If it cannot be written, or another file lies there. What was downloaded is kept.
     """
-    download = _Download(url, Path(path).expanduser(), policy or RetryPolicy(), jobs, progress, label)
+    download = _Download(url, Path(os.path.expanduser(path)), policy or RetryPolicy(), jobs, progress, label)
     return download.run()
 
 
@@ -369,7 +371,7 @@ def _without_secrets(url: str) -> str:
     """Return an HTTP(S) URL without its query and user; any other one as it is."""
     if not url.lower().startswith(("http://", "https://")):
         return url
-    place = urlsplit(url)
+    place = split_url(url)
     return urlunsplit((place.scheme, place.netloc.rpartition("@")[2], place.path, "", ""))
 
 

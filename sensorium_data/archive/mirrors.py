@@ -18,7 +18,7 @@ from sensorium_data.archive.locations import find_archive, find_trees, is_http, 
 from sensorium_data.archive.sources import open_source
 from sensorium_data.archive.zip_index import TAIL_SIZE_BYTES, read_index
 from sensorium_data.errors import ArchiveError, RangesRefusedError, SensoriumError, SourceError
-from sensorium_data.files import RetryPolicy, cache_folder, describe_error
+from sensorium_data.files import RetryPolicy, cache_folder, describe_error, split_url
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 
@@ -129,10 +129,7 @@ def list_sessions(source: str, *, policy: RetryPolicy | None = None) -> tuple[st
     SourceError
         If there is no such folder, or no such server.
     """
-    try:
-        path = urlsplit(source).path if is_http(source) else source
-    except ValueError as error:
-        raise SourceError("this is no URL", path=source, found=describe_error(error)) from error
+    path = split_url(source).path if is_http(source) else source
     if path.lower().endswith(".zip"):
         names = [path]
     elif is_http(source):
@@ -210,7 +207,7 @@ def _list_page(source: str, policy: RetryPolicy) -> list[str]:
     """Return the paths that a server's page links to, of files right below it."""
     from sensorium_data.files import HttpClient, check_transient, is_html
 
-    place = urlsplit(source)
+    place = split_url(source)
     place = place._replace(path=place.path.rstrip("/") + "/", fragment="")
     with HttpClient(place.geturl(), policy) as client:
 

@@ -98,5 +98,6 @@ from .temporary_files import replace_whole as replace_whole
 from .temporary_files import temporary_of as temporary_of
 from .temporary_files import temporary_path as temporary_path
 from .url_locks import hold_place as hold_place
+from .web_address import split_url as split_url
 from .working_folder import MOVE_FOREIGN as MOVE_FOREIGN
 from .working_folder import WorkingFolder as WorkingFolder

@@ -21,6 +21,7 @@ import fsspec.asyn
 from sensorium_data import limits
 from sensorium_data.errors import SourceError
 from sensorium_data.files.byte_source import DOWNLOAD_BY_HAND, RetryPolicy, describe_error
+from sensorium_data.files.web_address import split_url
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.visible_text import make_visible
 
@@ -56,10 +57,8 @@ class HttpClient:
         self.policy = policy
         # An instance of its own, not fsspec's cached one: its connections close with this client.
         self.filesystem = fsspec.filesystem("http", skip_instance_cache=True)
-        try:
-            self._address = self.filesystem.encode_url(url)
-        except ValueError as error:
-            raise SourceError("this is no URL", path=url, found=describe_error(error)) from error
+        split_url(url)
+        self._address = self.filesystem.encode_url(url)
         if not self._is_on_this_machine:
             _require_usable_proxies()
         self.filesystem.client_kwargs = {

@@ -57,7 +57,8 @@ class LocalObjects:
             raise StoreError(
                 "no file system has such a path", path=str(root), found=error.reason, remedy="check the path"
             ) from None
-        self.root = Path(root).expanduser()
+        # Unlike Path.expanduser(), it leaves the name of an unknown user alone.
+        self.root = Path(os.path.expanduser(root))
         self._top = self.root
 
     @property

@@ -9,6 +9,7 @@ file gets its name in one step; ``<name>.json`` then keeps what stamped its vers
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -286,10 +287,13 @@ def _open_locked(path: Path, on_wait: Callable[[], None] | None) -> int:
         # Without O_NONBLOCK, opening some devices would wait.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(path, flags, 0o666)
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
-            raise IrregularFileError(path, describe_kind(mode))
+            raise IrregularFileError(path, describe_kind(status.st_mode))
+        if status.st_nlink > 1:
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "a file that has other names, too: hard links", os.fspath(path))
         return descriptor
 
     # Whoever has the lock may give the file its name, or delete it.

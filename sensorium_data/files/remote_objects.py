@@ -19,6 +19,7 @@ from sensorium_data.files.byte_source import RetryPolicy
 from sensorium_data.files.object_failures import describe_failure, require_key
 from sensorium_data.files.remote_failures import is_remote_failure, is_transient, remedy_for, status_of
 from sensorium_data.files.stored_object import ObjectStatus, digest_stream
+from sensorium_data.files.web_address import split_url
 from sensorium_data.machine import share_threads
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class RemoteObjects:
                 expected="a path, a URL of s3://, gs://, az:// or abfs://, or one of http:// or https:// to read from",
                 remedy="mount the place as a folder, with sshfs or `rclone mount`, and give the folder's path",
             )
+        split_url(url)
         try:
             file_system, path = fsspec.core.url_to_fs(self._url)
         except (ValueError, ImportError) as error:

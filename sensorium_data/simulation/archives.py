@@ -178,7 +178,7 @@ def simulate(
         jobs=jobs,
         frames_with_statistics=n_statistics_frames,
     )
-    directory = Path(directory).expanduser()
+    directory = Path(os.path.expanduser(directory))
     parameters = {
         "simulator_version": _SIMULATOR_VERSION,
         "seed": seed,

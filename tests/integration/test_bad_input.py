@@ -61,6 +61,41 @@ def test_url_that_answers_404(sensorium: Command, tmp_path: Path) -> None:
     assert_nothing_published(tmp_path / "store")
 
 
+@pytest.mark.parametrize("address", ["http://[::1", "http://host:99999/x", "http://host:abc/x", "http://me:a[b@host/x"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", "HERE"),
+        ("verify", "HERE"),
+        ("validate", "HERE", "--store", "HERE"),
+        ("ingest", "F", "--store", "store", "--source", "HERE"),
+        ("ingest", "F", "--store", "store", "--source", "HERE", "--mode", "download"),
+        ("ingest", "F", "--store", "HERE", "--source", "nowhere"),
+        ("predict", "HERE", "--store", "HERE", "--tier", "oracle", "--out", "out"),
+        ("score", "HERE", "--store", "HERE"),
+        ("train", "static2d-debug", "--store", "HERE"),
+        ("clean", "HERE"),
+    ],
+    ids=" ".join,
+)
+def test_mistyped_address(
+    sensorium: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    address: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = sensorium(*(address if word == "HERE" else word for word in arguments))
+    outcome.assert_refused("this is no URL")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_user(sensorium: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sensorium("inspect", "~nobody-of-this-name/store").assert_refused("~nobody-of-this-name/store", "no such folder")
+
+
 def test_web_page_instead_of_a_range(sensorium: Command, tmp_path: Path, httpserver: HTTPServer) -> None:
     httpserver.expect_request(f"/{F.name}.zip").respond_with_data(
         "<html>Are you a robot?</html>", content_type="text/html"

@@ -283,6 +283,17 @@ class TestResume:
         assert left.pop("a.zip.part" if name != "a.zip.part" else "", "") == ""
         assert left == dict.fromkeys((name, f".{name}.tmp", f"{name}.tmp"), "mine")
 
+    def test_a_part_with_another_name_is_left_alone(
+        self, origin: Path, target: Path, interrupted: tuple[DirectoryServer, int]
+    ) -> None:
+        part, other = target.with_name("a.zip.part"), target.with_name("thesis")
+        part.unlink()
+        other.write_text("years of work")
+        os.link(other, part)
+        with pytest.raises(DownloadError, match=r"a\.zip\.part: .*a file that has other names, too.*move it"):
+            download(interrupted[0], origin, target)
+        assert other.read_text() == "years of work"
+
     @pytest.mark.parametrize("name", ["a.zip.part", "a.zip.part.json", "a.zip"])
     def test_a_folder_in_the_place_of_a_file_is_to_be_moved(self, origin: Path, target: Path, name: str) -> None:
         target.with_name(name).mkdir(parents=True)
