@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from fixtures.downloads import origin, small_segments, sound_server, target  # noqa: F401 (fixtures)
+from fixtures.object_store import s3, sound_s3  # noqa: F401 (fixtures)
 from fixtures.once import made_once
 from fixtures.simulation import SIMULATED, SIZE
 from sensorium_data.simulation import simulate

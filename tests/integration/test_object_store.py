@@ -18,7 +18,7 @@ import pytest
 
 from fixtures.command_line import Outcome, run_command
 from fixtures.lab import COMMAND
-from fixtures.object_store import ObjectStore, run_object_store
+from fixtures.object_store import ObjectStore
 from fixtures.submissions import Predicted, Recorded, make_zip
 from flows.reporting.file_links import FileLinks
 from sensorium_data.errors import StoreError
@@ -28,20 +28,10 @@ from sensorium_data.store import find_store_leftovers, open_session, open_store
 from sensorium_data.testing import Recording
 from sensorium_data.testing.recordings import make_recording
 
+pytestmark = pytest.mark.usefixtures("sound_s3")
+
 TIERS = ["train", "oracle", "oracle", "live_test_main"]
 PATIENT = RetryPolicy(n_attempts=8, backoff_s=0.2, backoff_max_s=1.0)
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[ObjectStore]:
-    with pytest.MonkeyPatch.context() as patch, run_object_store(patch) as store:
-        yield store
-
-
-@pytest.fixture(autouse=True)
-def _undisturbed(s3: ObjectStore) -> Iterator[None]:
-    yield
-    s3.behave()
 
 
 @pytest.fixture(scope="module")

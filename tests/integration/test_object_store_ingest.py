@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 
 from fixtures.command_line import run_command
 from fixtures.lab import COMMAND
-from fixtures.object_store import ObjectStore, run_object_store
+from fixtures.object_store import ObjectStore
 from fixtures.stores import read_files
 from sensorium_data.errors import LockedError, StoreError
 from sensorium_data.files import open_objects
@@ -27,23 +26,13 @@ from sensorium_data.simulation import simulate
 from sensorium_data.store import MovieLinks, open_store
 from sensorium_data.testing.recordings import Recording, make_recording
 
+pytestmark = pytest.mark.usefixtures("sound_s3")
+
 TIERS = ["train", "oracle", "oracle", "live_test_main"]
 # What an ingest asks for whatever it has to write: what is there, the lock, the root, the movies' ids.
 MOST_OTHER_REQUESTS = 50
 # Records of finished trials are written together.
 TRIALS_A_RECORD = 16
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[ObjectStore]:
-    with pytest.MonkeyPatch.context() as patch, run_object_store(patch) as store:
-        yield store
-
-
-@pytest.fixture(autouse=True)
-def _undisturbed(s3: ObjectStore) -> Iterator[None]:
-    yield
-    s3.behave()
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fixtures.command_line import run_command
-from fixtures.object_store import ObjectStore, run_object_store
+from fixtures.object_store import ObjectStore
 from fixtures.recorded_stores import record_session
 from fixtures.tiny_training import tiny_config
 from models.prediction import predict
@@ -25,12 +24,6 @@ from sensorium_data.submission import write_submission
 pytestmark = pytest.mark.usefixtures("no_curves")
 
 WHO = rf"found process {os.getpid()} on .*wait until it has finished"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[ObjectStore]:
-    with pytest.MonkeyPatch.context() as patch, run_object_store(patch) as store:
-        yield store
 
 
 @pytest.fixture

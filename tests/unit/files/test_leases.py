@@ -9,17 +9,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from fixtures.object_store import ObjectStore, run_object_store
+from fixtures.object_store import ObjectStore
 from sensorium_data.errors import LockedError, StoreError
 from sensorium_data.files import RemoteObjects, RetryPolicy, hold_lease, leases
 
 PROBLEM = "another process is at work"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[ObjectStore]:
-    with pytest.MonkeyPatch.context() as patch, run_object_store(patch) as store:
-        yield store
 
 
 @pytest.fixture
