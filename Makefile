@@ -46,6 +46,9 @@ test: lint
 test-all: lint
 	$(PYTEST) -m "slow or not slow"
 
+# Of the hundreds of processes that the tests start, each would compile the project, and pytest's plugins, for itself.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Keeps the archive of real size, which takes long to make, for the next run.
 BENCH ?= /tmp/sensorium-bench
 

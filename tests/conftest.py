@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ from sensorium_data.submission import parquet_reader
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # The test processes already use every core, and models this small are slower with more threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Of the hundreds of processes that import the project, each would compile it for itself, which takes half of its start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Shells ignore Ctrl-C on behalf of what they run in the background, and tests' processes would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -181,7 +181,15 @@ def test_another_version_of_the_converter_starts_over(
     assert convert(recording, tmp_path / "s", archives).n_trials_resumed == 0
 
 
-@pytest.mark.parametrize("damage", ["deleted", "shortened", "deleted record", "damaged record", "swapped record"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "shortened",
+        "damaged record",
+        "swapped record",
+        *(pytest.param(damage, marks=pytest.mark.slow) for damage in ("deleted", "deleted record")),
+    ],
+)
 def test_a_trial_whose_files_are_not_whole_is_converted_again(
     damage: str, recording: Recording, archives: str, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -318,9 +326,18 @@ def test_a_damaged_neighbour_is_named_and_the_rest_is_listed_once_it_is_gone(
 OPERATIONS_THAT_TAKE_SPACE = [operation for operation in OPERATIONS if operation != "unlink"]
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO], ids=errno.errorcode.get)
-# Slow with every step: up to half an hour.
-@pytest.mark.parametrize("stride", [73, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize(
+    ("stride", "code"),
+    [
+        (73, errno.ENOSPC),
+        *(pytest.param(73, code, marks=pytest.mark.slow) for code in (errno.EROFS, errno.EIO)),
+        # Every step: up to half an hour.
+        *(
+            pytest.param(1, code, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])
+            for code in (errno.ENOSPC, errno.EROFS, errno.EIO)
+        ),
+    ],
+)
 def test_a_disk_that_fails_from_any_step_on_is_one_line_and_the_run_resumes_when_it_works(
     code: int,
     stride: int,

@@ -35,7 +35,7 @@ write_submission(predictions, store, track="main", out=out, progress=progress)
 """
 
 
-@pytest.mark.parametrize("step", [2, 11])
+@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 11])
 def test_killed_writer_leaves_no_named_zip_and_a_rerun_writes_the_same_bytes(tmp_path: Path, step: int) -> None:
     store, predictions = str(tmp_path / "store"), str(tmp_path / "predictions")
     write_session_store(tmp_path / "store", "F", TRIALS, n_neurons=3)
@@ -112,7 +112,7 @@ def test_killed_at_any_step_no_zip_is_half_made(bonus: tuple[str, str], tmp_path
     assert {len(outcome["crashed"]) for outcome in result["outcomes"]} == {0, 1, 2}
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("code", [errno.ENOSPC, pytest.param(errno.EROFS, marks=pytest.mark.slow)])
 def test_disk_that_fails_at_any_step_leaves_nothing_half_made(
     bonus: tuple[str, str], tmp_path: Path, code: int
 ) -> None:

@@ -126,7 +126,7 @@ def test_an_upload_that_arrives_damaged_is_found_and_written_again(
     assert_same_group(url, local, "F")
 
 
-@pytest.mark.parametrize("key", ["videos/c/2/0/0/0", "tier/c/0"])
+@pytest.mark.parametrize("key", ["videos/c/2/0/0/0", pytest.param("tier/c/0", marks=pytest.mark.slow)])
 def test_an_object_that_others_replace_during_the_ingest_is_found(
     s3: ObjectStore, url: str, archives: Path, local: dict[str, bytes], key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +148,7 @@ def test_an_object_that_others_replace_during_the_ingest_is_found(
     assert_same_group(url, local, "F")
 
 
-@pytest.mark.parametrize("n_done", [1, 3])
+@pytest.mark.parametrize("n_done", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_interrupted_ingest_goes_on_where_it_stopped(
     url: str, archives: Path, local: dict[str, bytes], n_done: int
 ) -> None:

@@ -91,7 +91,7 @@ def test_parquet_is_as_the_server_wants_it(predicted: Predicted, tmp_path: Path)
     ("profile", "frames"),
     [
         ("official", {2: (50, 72), 5: (50, 310)}),
-        ("50-298", {2: (50, 71), 5: (50, 299)}),
+        pytest.param("50-298", {2: (50, 71), 5: (50, 299)}, marks=pytest.mark.slow),
         ("51-299", {2: (51, 72), 5: (51, 300)}),
     ],
 )
@@ -168,8 +168,15 @@ def test_digests_that_were_taken_away_are_missed(predicted: Predicted, tmp_path:
     assert verify_submission(str(tmp_path)).passed
 
 
-@pytest.mark.parametrize("is_listed", [False, True])
-@pytest.mark.parametrize("name", ["submission_main.zip", "submission_main.md"])
+@pytest.mark.parametrize(
+    ("name", "is_listed"),
+    [
+        ("submission_main.zip", False),
+        ("submission_main.md", True),
+        pytest.param("submission_main.zip", True, marks=pytest.mark.slow),
+        pytest.param("submission_main.md", False, marks=pytest.mark.slow),
+    ],
+)
 def test_what_somebody_changed_is_not_replaced(
     predicted: Predicted, tmp_path: Path, name: str, is_listed: bool
 ) -> None:
@@ -190,13 +197,12 @@ def test_what_somebody_changed_is_not_replaced(
     assert verify_submission(str(tmp_path)).passed
 
 
-@pytest.mark.parametrize(
-    "name", ["submission_main.zip", "submission_main.json", "submission_main.md", "submission_main.sha256"]
-)
-@pytest.mark.parametrize("has_submission", [False, True])
+@pytest.mark.parametrize("name", ["zip", "json", "md", "sha256"])
+@pytest.mark.parametrize("has_submission", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_files_of_somebody_else_are_not_replaced(
     predicted: Predicted, tmp_path: Path, name: str, has_submission: bool
 ) -> None:
+    name = f"submission_main.{name}"
     if has_submission:
         submit(predicted, tmp_path)
     (tmp_path / name).write_text("mine")
@@ -206,7 +212,9 @@ def test_files_of_somebody_else_are_not_replaced(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"identity": {}}'])
+@pytest.mark.parametrize(
+    "damage", ["", *(pytest.param(text, marks=pytest.mark.slow) for text in ("{", "[]", '{"identity": {}}'))]
+)
 def test_damaged_record_is_told_and_not_replaced(predicted: Predicted, tmp_path: Path, damage: str) -> None:
     submit(predicted, tmp_path)
     record = tmp_path / "submission_main.json"
@@ -253,7 +261,7 @@ def test_digests_of_files_that_somebody_added_are_kept(predicted: Predicted, tmp
     assert verify_submission(str(tmp_path)).n_objects == 4
 
 
-@pytest.mark.parametrize("name", ["submission_main.json", "submission_main.md"])
+@pytest.mark.parametrize("name", ["submission_main.md", pytest.param("submission_main.json", marks=pytest.mark.slow)])
 def test_files_of_earlier_versions_without_a_digest_in_them_are_known(
     predicted: Predicted, tmp_path: Path, name: str
 ) -> None:
