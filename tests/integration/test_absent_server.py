@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,7 @@ from prefect.states import Crashed
 
 from fixtures.lab import COMMAND, Lab, run_lab
 from fixtures.recorded_stores import record_session
+from fixtures.waiting import wait_until
 from models.runs import load_run
 
 pytestmark = [pytest.mark.flows, pytest.mark.slow]  # a server of their own, which is away for longer than Prefect waits
@@ -61,16 +62,9 @@ def training(store: Path, runs: Path, n_epochs: int) -> dict[str, Any]:
     }
 
 
-def wait_until(happened: Callable[[], bool], what: str, timeout_s: float = 600.0) -> None:
-    give_up_s = time.monotonic() + timeout_s
-    while not happened():
-        assert time.monotonic() < give_up_s, what
-        time.sleep(0.5)
-
-
 def begin(lab: Lab, **parameters: Any) -> UUID:
     run = lab.start("train/train", **parameters)
-    wait_until(lambda: "epoch 2:" in lab.log(run), "two epochs are trained")
+    wait_until(lambda: "epoch 2:" in lab.log(run), "two epochs are trained", 600)
     return run
 
 
@@ -101,7 +95,7 @@ def test_a_training_ends_while_the_server_is_away(lab: Lab, small_store: Path, t
     time.sleep(max(0.0, away_from_s + LONGER_THAN_CLIENTS_S - time.monotonic()))
     lab.restart_server()
     # The server may take it for crashed for some seconds, until the run says that it is not.
-    wait_until(lambda: lab.read(run).state_name == "Completed", "the end is reported")
+    wait_until(lambda: lab.read(run).state_name == "Completed", "the end is reported", 600)
     (folder,) = tmp_path.iterdir()
     artifacts = read_artifacts(lab, run)
     rows = json.loads(artifacts["training-factorized3d-debug"])
@@ -125,7 +119,7 @@ def test_a_training_can_be_canceled_after_the_server_was_away(lab: Lab, small_st
     time.sleep(LONGER_THAN_WORKERS_S)
     lab.restart_server()
     n_lines = lab.log(run).count("epoch ")
-    wait_until(lambda: lab.log(run).count("epoch ") > n_lines, "it trains on")
+    wait_until(lambda: lab.log(run).count("epoch ") > n_lines, "it trains on", 600)
     # As an automation does that has heard nothing.
     lab.client.set_flow_run_state(run, Crashed(message="Nothing was heard of this run."), force=True)
     wait_until(lambda: lab.read(run).state_name == "Running", "it reports that it is alive", 60)
@@ -136,7 +130,9 @@ def test_a_training_can_be_canceled_after_the_server_was_away(lab: Lab, small_st
     wait_until(lambda: not process.is_running(), "the training has ended", 60)
     (unfinished,) = tmp_path.iterdir()
     assert unfinished.suffix == ".partial"
-    wait_until(lambda: "took this run for crashed (Nothing was heard of this run.)" in lab.log(run), "a line says so")
+    wait_until(
+        lambda: "took this run for crashed (Nothing was heard of this run.)" in lab.log(run), "a line says so", 600
+    )
     assert "to leave a checkpoint" in lab.log(run)
 
 
@@ -149,6 +145,6 @@ def test_what_a_killed_run_left_is_closed_by_the_next(lab: Lab, small_store: Pat
     assert state.is_crashed(), state
     assert lab.task_states(killed) == ["Running"]
     again = lab.start("train/train", **parameters)
-    wait_until(lambda: lab.task_states(killed) == ["Crashed"], "the task of the killed run is closed")
+    wait_until(lambda: lab.task_states(killed) == ["Crashed"], "the task of the killed run is closed", 600)
     lab.cancel(again)
     assert lab.wait_for(again, timeout_s=120).state_name == "Cancelled"

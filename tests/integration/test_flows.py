@@ -258,6 +258,7 @@ def test_training_leaves_its_epochs_and_curves_and_is_done_once(
     assert latest_artifact("run-factorized3d-debug").startswith("Already done")
 
 
+@pytest.mark.slow  # a flow and its training in processes of their own
 def test_a_flow_that_is_asked_to_end_leaves_a_run_to_continue_and_no_process(store: Path, tmp_path: Path) -> None:
     arguments = tiny_training(store, tmp_path / "runs", max_epochs=1_000_000)
     code = f"from flows.train import train\ntrain(**{arguments!r})"

@@ -9,8 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from pytest_httpserver import HTTPServer
 from fixtures.lab import Lab, run_lab
 from fixtures.places import CHECKOUT
 from fixtures.stores import read_files
+from fixtures.waiting import wait_until
 from flows.lab.automations import FAILURES_AUTOMATION, HEARTBEAT_S, WEBHOOK_BLOCK
 from sensorium_data.sessions import find_session
 from sensorium_data.testing import Throttle, serve_directory
@@ -46,7 +46,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             patch.delenv(name, raising=False)
         for name in ("http_proxy", "HTTP_PROXY", "ws_proxy", "all_proxy"):
             patch.setenv(name, "http://127.0.0.1:9")
-        with run_lab(tmp_path_factory.mktemp("lab")) as lab:
+        # Its workers start when there is a run for them.
+        with run_lab(tmp_path_factory.mktemp("lab"), pools=()) as lab:
             yield lab
 
 
@@ -117,6 +118,7 @@ def pipeline_parameters(archives: Path, folder: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow  # deploys three times; the tests of schedules and deployments compare without a server
 def test_deploy_may_be_repeated_and_leaves_alone_what_people_set(lab: Lab, deployed_twice: DeployedTwice) -> None:
     # Nothing starts by itself on a machine that only tries the project out.
     assert deployed_twice.active_at_first == {"train/train": False, "ingest/ingest": False}
@@ -236,7 +238,7 @@ def test_a_canceled_pipeline_cancels_the_training_in_another_pool(lab: Lab, arch
     parameters = pipeline_parameters(archives, tmp_path)
     parameters["overrides"] |= {"max_epochs": 1000000}
     run = lab.start("pipeline/pipeline", **parameters)
-    wait_until(lambda: "epoch 1:" in lab.log(run), "an epoch is trained")
+    wait_until(lambda: "epoch 1:" in lab.log(run), "an epoch is trained", 180)
     training = find_training(lab.log(run))
     (part,) = (one for one in lab.subflows(run) if one.work_pool_name == "gpu")
     lab.cancel(run)
@@ -244,7 +246,7 @@ def test_a_canceled_pipeline_cancels_the_training_in_another_pool(lab: Lab, arch
         state = lab.wait_for(one, timeout_s=120).state
         assert state is not None
         assert state.is_cancelled(), state
-    wait_until(lambda: not is_running(training), "the training has ended")
+    wait_until(lambda: not is_running(training), "the training has ended", 180)
 
 
 @pytest.mark.slow  # runs a pipeline up to its training
@@ -282,13 +284,6 @@ def tiny_training(store: Path, runs: Path, **overrides: object) -> dict[str, Any
     }
 
 
-def wait_until(happened: Callable[[], bool], what: str, timeout_s: float = 180.0) -> None:
-    give_up_s = time.monotonic() + timeout_s
-    while not happened():
-        assert time.monotonic() < give_up_s, what
-        time.sleep(0.2)
-
-
 def find_training(log: str) -> int:
     """The process id of the last training that a log tells of."""
     return int(re.findall(r"training in process (\d+)", log)[-1])
@@ -304,7 +299,7 @@ def test_worker_killed_during_ingest(lab: Lab, archives: Path, store: Path, tmp_
     with serve_directory(archives, faults=[Throttle(1_000_000)]) as server:
         parameters = {"sessions": ["F"], "store": str(tmp_path / "store"), "source": server.url, "jobs": 2}
         run = lab.start("ingest/ingest", **parameters)
-        wait_until(lambda: any((tmp_path / "store").rglob("responses/c/*")), "a trial is written")
+        wait_until(lambda: any((tmp_path / "store").rglob("responses/c/*")), "a trial is written", 180)
         lab.kill_worker("cpu")
         assert not (tmp_path / "store" / F.name).exists()
         state = lab.wait_for(run, timeout_s=120).state
@@ -323,9 +318,9 @@ def test_ingests_go_side_by_side_and_those_of_one_session_wait_for_each_other(
     with serve_directory(archives, faults=[Throttle(500_000)]) as server:
         parameters = {"store": str(tmp_path / "store"), "source": server.url, "jobs": 2}
         first = lab.start("ingest/ingest", sessions=["F"], **parameters)
-        wait_until(lambda: any((tmp_path / "store").rglob("responses/c/*")), "a trial is written")
+        wait_until(lambda: any((tmp_path / "store").rglob("responses/c/*")), "a trial is written", 180)
         second = lab.start("ingest/ingest", sessions=["F"], **parameters)
-        wait_until(lambda: "another run" in lab.log(second), "the second one waits")
+        wait_until(lambda: "another run" in lab.log(second), "the second one waits", 180)
         lab.finish("ingest/ingest", sessions=["D"], **parameters | {"source": str(archives)})
         assert [lab.read(run).state_name for run in (first, second)] == ["Running", "Running"]
         lab.cancel(first)
@@ -339,13 +334,13 @@ def test_ingests_go_side_by_side_and_those_of_one_session_wait_for_each_other(
 def test_worker_killed_during_training(lab: Lab, store: Path, tmp_path: Path) -> None:
     parameters = tiny_training(store, tmp_path / "killed", max_epochs=12)
     run = lab.start("train/train", **parameters)
-    wait_until(lambda: "epoch 2:" in lab.log(run), "two epochs are trained")
+    wait_until(lambda: "epoch 2:" in lab.log(run), "two epochs are trained", 180)
     training = find_training(lab.log(run))
     lab.kill_worker("gpu")
     state = lab.wait_for(run, timeout_s=120).state
     assert state is not None
     assert state.is_crashed(), state
-    wait_until(lambda: not is_running(training), "the training has ended with its flow")
+    wait_until(lambda: not is_running(training), "the training has ended with its flow", 180)
     lab.start_worker("gpu")
     again = lab.finish("train/train", **parameters)
     assert "epoch 1:" not in lab.log(again.id)
@@ -360,7 +355,7 @@ def test_worker_killed_during_training(lab: Lab, store: Path, tmp_path: Path) ->
 def test_run_on_a_machine_that_lost_power_is_ended(lab: Lab, store: Path, tmp_path: Path) -> None:
     parameters = tiny_training(store, tmp_path / "runs", max_epochs=1_000_000)
     run = lab.start("train/train", **parameters)
-    wait_until(lambda: "epoch 1:" in lab.log(run), "an epoch is trained")
+    wait_until(lambda: "epoch 1:" in lab.log(run), "an epoch is trained", 180)
     training = find_training(lab.log(run))
     lab.cut_power("gpu")
     wait_until(lambda: not is_running(training), "the training has ended", 10)
@@ -371,7 +366,7 @@ def test_run_on_a_machine_that_lost_power_is_ended(lab: Lab, store: Path, tmp_pa
     assert "Run it again: it continues" in (ended.state.message or "")
     lab.start_worker("gpu")
     again = lab.start("train/train", **parameters)
-    wait_until(lambda: "epoch " in lab.log(again), "an epoch is trained")
+    wait_until(lambda: "epoch " in lab.log(again), "an epoch is trained", 180)
     assert "epoch 1:" not in lab.log(again)
     lab.cancel(again)
     assert lab.wait_for(again, timeout_s=120).state_name == "Cancelled"
@@ -382,14 +377,14 @@ def test_cancelled_training_leaves_no_process_and_goes_on(lab: Lab, store: Path,
     parameters = tiny_training(store, tmp_path / "runs", max_epochs=1_000_000)
     for first_epoch in ("epoch 1:", "epoch "):
         run = lab.start("train/train", **parameters)
-        wait_until(lambda run=run, first=first_epoch: first in lab.log(run), "an epoch is trained")  # type: ignore[misc]
+        wait_until(lambda run=run, first=first_epoch: first in lab.log(run), "an epoch is trained", 180)  # type: ignore[misc]
         training = find_training(lab.log(run))
         assert is_running(training)
         lab.cancel(run)
         state = lab.wait_for(run, timeout_s=120).state
         assert state is not None
         assert state.is_cancelled(), state
-        wait_until(lambda training=training: not is_running(training), "the training has ended")  # type: ignore[misc]
+        wait_until(lambda training=training: not is_running(training), "the training has ended", 180)  # type: ignore[misc]
         (unfinished,) = (tmp_path / "runs").iterdir()
         assert unfinished.suffix == ".partial"
     assert "epoch 1:" not in lab.log(run)
@@ -425,6 +420,7 @@ def look_at(url: str) -> str:
     return html.unescape(re.sub(r"<[^>]*>", " ", done.stdout))
 
 
+@pytest.mark.slow  # a worker and a run in a process of its own
 def test_failure_is_told_in_one_line_and_to_the_webhook(
     lab: Lab, deployed_twice: DeployedTwice, tmp_path: Path, httpserver: HTTPServer
 ) -> None:

@@ -21,6 +21,7 @@ import pytest
 from fixtures.command_line import Outcome
 from fixtures.lab import COMMAND
 from fixtures.small_prefect import write_small_prefect
+from fixtures.waiting import wait_until
 from flows.lab import (
     LastingServer,
     ServerError,
@@ -81,13 +82,6 @@ def is_running(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def wait_until(happened: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    give_up_s = time.monotonic() + timeout_s
-    while not happened():
-        assert time.monotonic() < give_up_s
-        time.sleep(0.02)
 
 
 def test_the_next_command_uses_the_same_server_and_it_ends_when_told(home: Path) -> None:
@@ -194,7 +188,7 @@ def test_a_server_whose_home_is_gone_ends(home: Path) -> None:
     use(home, idle_s=5.0).leave()
     pid = pid_of(home)
     shutil.rmtree(home)
-    wait_until(lambda: not is_running(pid), 4.0)
+    wait_until(lambda: not is_running(pid), timeout_s=4.0)
     assert not is_running(pid)
 
 

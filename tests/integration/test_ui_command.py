@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -18,6 +17,7 @@ import yaml
 
 from fixtures.command_line import Outcome
 from fixtures.lab import COMMAND
+from fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.flows
 
@@ -79,13 +79,6 @@ def test_programs_end_with_whoever_started_them(tmp_path: Path) -> None:
         wait_until(lambda: b"bound_process" not in Path(f"/proc/{pid}/cmdline").read_bytes())
         parent.send_signal(signal.SIGKILL)
     wait_until(lambda: not _is_alive(pid))
-
-
-def wait_until(happened: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    give_up_s = time.monotonic() + timeout_s
-    while not happened():
-        assert time.monotonic() < give_up_s
-        time.sleep(0.05)
 
 
 def _is_alive(pid: int) -> bool:
