@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.clusters import run_cluster
+from fixtures.clusters import Cluster, run_cluster
 from fixtures.stores import read_files
+from fixtures.tables import each_once
 from sensorium_data.errors import ArchiveError, SensoriumError, SourceChangedError, SourceError, UsageError
 from sensorium_data.ingest import IngestReport, choose_sessions, convert_session, ingest_sessions
 from sensorium_data.sessions import find_session
@@ -50,7 +51,7 @@ def undisturbed(
     return read_files(folder)
 
 
-@pytest.mark.parametrize("jobs", [1, 4])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_sessions_converted_side_by_side_have_the_same_bytes(
     jobs: int, recordings: list[Recording], archives: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -116,7 +117,7 @@ def test_without_a_source_a_session_that_the_catalogue_lacks_is_told(tmp_path: P
         report.raise_failures()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_an_interrupted_ingest_of_several_sessions_is_continued(
     how: signal.Signals,
     recordings: list[Recording],
@@ -145,7 +146,7 @@ def test_an_interrupted_ingest_of_several_sessions_is_continued(
 # How much travels
 
 
-@pytest.mark.parametrize("jobs", [1, 8])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_every_member_travels_once_and_little_else(jobs: int, tmp_path: Path) -> None:
     recording = make_recording("F", TIERS, n_neurons=40, n_frames=300, n_padded=324)
     path = recording.write(tmp_path / "archives")
@@ -166,8 +167,10 @@ def test_every_member_travels_once_and_little_else(jobs: int, tmp_path: Path) ->
 # A source that changes while it is read
 
 
-@pytest.mark.parametrize("over_http", [False, True], ids=["local", "http"])
-@pytest.mark.parametrize("keeps_its_size", [False, True], ids=["another size", "same size"])
+@pytest.mark.parametrize(
+    ("over_http", "keeps_its_size"),
+    each_once({"local": False, "http": True}, {"another size": False, "same size": True}),
+)
 def test_an_archive_replaced_midway_is_read_again_and_never_spliced(
     over_http: bool, keeps_its_size: bool, recordings: list[Recording], tmp_path: Path
 ) -> None:
@@ -214,51 +217,50 @@ def test_an_archive_that_never_stays_the_same_is_an_error(recordings: list[Recor
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a scheduler with two workers."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A scheduler with two workers."""
     with run_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        yield cluster.address
+        yield cluster
 
 
 def test_a_cluster_gives_the_same_bytes(
-    cluster: str, recordings: list[Recording], archives: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    cluster: Cluster, recordings: list[Recording], archives: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     sessions = [recording.session for recording in recordings]
-    report = ingest_sessions(sessions, str(tmp_path), sources=[str(archives)], dask=cluster, jobs=2)
+    report = ingest_sessions(sessions, str(tmp_path), sources=[str(archives)], dask=cluster.address, jobs=2)
     assert [one.status for one in report.sessions] == ["converted"] * 3
     assert read_files(tmp_path) == undisturbed
 
 
 def test_a_damaged_trial_is_named_from_a_cluster_too(
-    cluster: str, recordings: list[Recording], undisturbed: dict[str, bytes], tmp_path: Path
+    cluster: Cluster, recordings: list[Recording], undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     bad = recordings[1].with_trial(4, behavior=recordings[1].trials[4].behavior[:1])
     bad.write(tmp_path / "archives")
     store = str(tmp_path / "store")
-    report = ingest_sessions([bad.session], store, sources=[str(tmp_path / "archives")], dask=cluster)
+    report = ingest_sessions([bad.session], store, sources=[str(tmp_path / "archives")], dask=cluster.address)
     with pytest.raises(SensoriumError, match=r"session F .*trial 4, .*behavior/4\.npy"):
         report.raise_failures()
     recordings[1].write(tmp_path / "archives")
-    report = ingest_sessions([bad.session], store, sources=[str(tmp_path / "archives")], dask=cluster)
+    report = ingest_sessions([bad.session], store, sources=[str(tmp_path / "archives")], dask=cluster.address)
     assert report.sessions[0].n_trials_resumed >= 1
     assert open_session(store, "F").sizes["trial"] == 5
 
 
 def test_a_worker_that_is_killed_costs_nothing_but_time(
-    recordings: list[Recording], archives: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    cluster: Cluster, recordings: list[Recording], archives: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     sessions = [recording.session for recording in recordings]
-    (tmp_path / "cluster").mkdir()
-    with run_cluster(tmp_path / "cluster") as cluster:
 
-        def kill_once(label: str, n_done: int, n_total: int, **_: object) -> None:
-            if n_done >= 2:
-                cluster.workers[0].kill()
+    def kill_once(label: str, n_done: int, n_total: int, **_: object) -> None:
+        if n_done >= 2:
+            cluster.workers[0].kill()
 
-        report = ingest_sessions(
-            sessions, str(tmp_path / "s"), sources=[str(archives)], dask=cluster.address, jobs=2, progress=kill_once
-        )
-        assert cluster.workers[0].wait(10) == -signal.SIGKILL
+    # The other tests need no more than the worker that is left.
+    report = ingest_sessions(
+        sessions, str(tmp_path / "s"), sources=[str(archives)], dask=cluster.address, jobs=2, progress=kill_once
+    )
+    assert cluster.workers[0].wait(10) == -signal.SIGKILL
     assert [one.status for one in report.sessions] == ["converted"] * 3
     assert read_files(tmp_path / "s") == undisturbed
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fixtures.tables import each_once
 from fixtures.tiny_training import tiny_config
 from models.prediction import predict
 from models.training import train
@@ -173,9 +174,12 @@ def test_such_a_session_is_trained_on_and_predicted_whole(world: World, tmp_path
     assert submitted.read(8, frames_of("official", submitted.n_frames(8))).shape == (5, N_FRAMES - 50)
 
 
-@pytest.mark.parametrize("modality", ["responses", "behavior", "pupil_center"])
 @pytest.mark.parametrize(
-    "gap", [slice(N_FRAMES - MOST_MISSING_FRAMES - 1, None), slice(30, 31)], ids=["long", "middle"]
+    ("modality", "gap"),
+    each_once(
+        {name: name for name in ("responses", "behavior", "pupil_center")},
+        {"long": slice(N_FRAMES - MOST_MISSING_FRAMES - 1, None), "middle": slice(30, 31)},
+    ),
 )
 def test_longer_gaps_and_those_in_the_middle_are_refused(modality: str, gap: slice, tmp_path: Path) -> None:
     recording = make_recording("A", ["train"] * 2, n_frames=N_FRAMES, n_padded=74, n_neurons=3)

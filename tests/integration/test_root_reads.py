@@ -56,7 +56,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Archives of two sessions, their store, a run, and predictions of everything."""
     root = tmp_path_factory.mktemp("world")
     sessions = find_sessions(("F", "G"))
-    simulate(root / "archives", sessions=sessions, n_trials=24, n_neurons=8, seed=5)
+    simulate(root / "archives", sessions=sessions, n_trials=12, n_neurons=4, seed=5)
     for session in sessions:
         convert_session(session, str(root / "store"), source=str(root / "archives"))
     link_movies(str(root / "store"))

@@ -109,6 +109,7 @@ def test_folds_hold_a_movie_of_both_mice_on_one_side(
         assert np.ptp(sizes) <= 1
 
 
+@pytest.mark.slow  # tests/unit/movies/test_links.py does it with small sessions
 def test_the_other_order_of_ingest_gives_the_same_ids(archives: Path, pair_store: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
     for alias in PAIR:

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +38,7 @@ def recordings(draw: st.DrawFn) -> Recording:
 KINDS = ("as published", "flat", "one folder too many", "backslashes", "a tree")
 
 
+@pytest.mark.slow  # by default, one recording of each packing: tests/unit/ingest/test_unpacked.py
 @settings(max_examples=8, deadline=None)
 @given(recording=recordings())
 def test_every_packing_gives_the_same_content(recording: Recording) -> None:

@@ -16,7 +16,7 @@ NAMES = {"mean": np.nanmean, "std": np.nanstd, "min": np.nanmin, "max": np.nanma
 
 
 @given(st.data())
-@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=max(5, settings().max_examples // 16), suppress_health_check=[HealthCheck.too_slow])
 def test_they_are_numpys_over_the_chosen_trials(data: st.DataObject) -> None:
     n_train, n_oracle = data.draw(st.integers(1, 12), "train"), data.draw(st.integers(1, 3), "oracle")
     indices = st.integers(0, n_train + n_oracle - 1)

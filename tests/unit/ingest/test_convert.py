@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 from fixtures.stores import read_files
+from fixtures.tables import each_once
 from sensorium_data.archive import SessionArchive
 from sensorium_data.errors import ArchiveError, SensoriumError, SourceError, StoreError, TrialError
 from sensorium_data.ingest import ConversionReport, convert_session
@@ -69,20 +70,23 @@ def test_withheld_responses_are_nan_and_marked(tmp_path: Path) -> None:
     assert dataset.n_frames.values.tolist() == [20, 20, 20]
 
 
-@pytest.mark.parametrize("kind", ["zeros", "NaN", "no file"])
 @pytest.mark.parametrize(
-    ("alias", "lacking", "note"),
-    [
-        ("A", (2,), "responses of 1 trial of live_test_bonus are not in the archive"),
-        ("A", (3, 4), "responses of 2 of 3 trials of final_test_main are not in the archive"),
-        ("A", (1,), "responses of 1 of 2 trials of train are not in the archive"),
-        ("F", (1,), "responses of 1 of 2 trials of train are not in the archive"),
-        ("dynamic1-2-3-Video-lab", (2,), "responses of 1 trial of live_test_bonus are not in the archive"),
-    ],
+    ("kind", "case"),
+    each_once(
+        ["zeros", "NaN", "no file"],
+        [
+            ("A", (2,), "responses of 1 trial of live_test_bonus are not in the archive"),
+            ("A", (3, 4), "responses of 2 of 3 trials of final_test_main are not in the archive"),
+            ("A", (1,), "responses of 1 of 2 trials of train are not in the archive"),
+            ("F", (1,), "responses of 1 of 2 trials of train are not in the archive"),
+            ("dynamic1-2-3-Video-lab", (2,), "responses of 1 trial of live_test_bonus are not in the archive"),
+        ],
+    ),
 )
 def test_responses_that_are_not_in_the_archive_are_withheld_and_noted(
-    alias: str, lacking: tuple[int, ...], note: str, kind: str, tmp_path: Path
+    kind: str, case: tuple[str, tuple[int, ...], str], tmp_path: Path
 ) -> None:
+    alias, lacking, note = case
     tiers = ["train", "train", "live_test_bonus", *["final_test_main"] * 3]
     recording = make_recording(alias, tiers)
     responses = {"zeros": np.zeros((5, 24)), "NaN": np.full((5, 24), np.nan), "no file": None}[kind]
@@ -219,7 +223,7 @@ def broken_video(kind: str) -> np.ndarray:
     ("kind", "reason"),
     [
         ("no frame", "no valid frame"),
-        ("gap", "frame 100 is not finite"),
+        pytest.param("gap", "frame 100 is not finite", marks=pytest.mark.slow),
         ("late start", "first frame is not finite"),
         ("empty", "350 frames of one constant value"),
     ],
@@ -339,7 +343,7 @@ def test_a_store_made_with_another_schema_is_not_taken_for_done(tmp_path: Path) 
         convert_session(recording.session, str(tmp_path / "store"), source=str(tmp_path / "archives"))
 
 
-@pytest.mark.parametrize("jobs", [2, 5])
+@pytest.mark.parametrize("jobs", [pytest.param(2, marks=pytest.mark.slow), 5])
 def test_the_number_of_threads_changes_no_byte(jobs: int, tmp_path: Path) -> None:
     recording = make_recording("F", ["train", "oracle"] * 5, n_neurons=1500, movies={1: 5, 3: 5, 5: 5})
     recording.write(tmp_path / "archives")

@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 from fixtures.predicted_sessions import PredictedSessions
 from sensorium_data.errors import UsageError
-from sensorium_data.scoring import draw_scores, score_predictions
+from sensorium_data.scoring import ScoreTable, draw_scores, score_predictions
 from sensorium_data.scoring.pictures import _draw_distributions, choose_tier
 from sensorium_data.sessions import find_session
 
@@ -23,8 +23,14 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> PredictedSessions:
     return PredictedSessions(tmp_path_factory.mktemp("pictures"))
 
 
-def test_picture_is_drawn_whole(recorded: PredictedSessions, tmp_path: Path) -> None:
-    table = score_predictions(recorded.write("p"), recorded.store)
+@pytest.fixture(scope="module")
+def scored(recorded: PredictedSessions) -> ScoreTable:
+    """The scores of predictions ``p``."""
+    return score_predictions(recorded.write("p"), recorded.store)
+
+
+def test_picture_is_drawn_whole(recorded: PredictedSessions, scored: ScoreTable, tmp_path: Path) -> None:
+    table = scored
     draw_scores(table, recorded.store, tmp_path / "scores.png")
     assert [path.name for path in tmp_path.iterdir()] == ["scores.png"]
     picture = imread(tmp_path / "scores.png")
@@ -35,7 +41,7 @@ def test_picture_is_drawn_whole(recorded: PredictedSessions, tmp_path: Path) -> 
 
 
 def test_picture_names_its_tier_and_counts_whole_neurons(
-    recorded: PredictedSessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recorded: PredictedSessions, scored: ScoreTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Figure] = []
     save = Figure.savefig
@@ -45,13 +51,11 @@ def test_picture_names_its_tier_and_counts_whole_neurons(
         save(self, *arguments, **options)
 
     monkeypatch.setattr(Figure, "savefig", keep)
-    table = dataclasses.replace(
-        score_predictions(recorded.write("w"), recorded.store), simulated=(find_session("A").name,)
-    )
+    table = dataclasses.replace(scored, simulated=(find_session("A").name,))
     draw_scores(table, recorded.store, tmp_path / "scores.png", tier="oracle")
     (figure,) = drawn
     assert figure.get_suptitle() == (
-        "w: tier oracle, frames official\nA is simulated: the scores say nothing about recordings"
+        "p: tier oracle, frames official\nA is simulated: the scores say nothing about recordings"
     )
     (bar,) = [axes for axes in figure.findobj(Axes) if axes.get_ylabel() == "neurons"]
     low, high = bar.get_ylim()

@@ -14,6 +14,7 @@ import xarray as xr
 
 from fixtures.session_stores import write_ledger
 from fixtures.stores import read_files
+from fixtures.tables import each_once
 from sensorium_data.errors import StoreError, UnknownNameError
 from sensorium_data.files import LocalObjects
 from sensorium_data.ingest import convert_session, verify_session
@@ -100,16 +101,17 @@ def test_every_array_says_what_it_is_and_in_which_units(shared_store: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "opened",
-    [
-        lambda root: xr.open_zarr(f"{root}/{F.name}"),
-        lambda root: xr.open_zarr(root, group=F.name),
-        lambda root: xr.open_datatree(root, engine="zarr")[F.name].to_dataset(inherit=False),
-        lambda root: open_sessions(str(root))[F.name].to_dataset(inherit=False),
-    ],
-    ids=["session", "group", "tree", "ours"],
+    ("opened", "over_http"),
+    each_once(
+        {
+            "session": lambda root: xr.open_zarr(f"{root}/{F.name}"),
+            "group": lambda root: xr.open_zarr(root, group=F.name),
+            "tree": lambda root: xr.open_datatree(root, engine="zarr")[F.name].to_dataset(inherit=False),
+            "ours": lambda root: open_sessions(str(root))[F.name].to_dataset(inherit=False),
+        },
+        {"local": False, "http": True},
+    ),
 )
-@pytest.mark.parametrize("over_http", [False, True], ids=["local", "http"])
 def test_xarray_alone_opens_the_same_session(
     opened: Callable[[object], xr.Dataset], over_http: bool, shared_store: Path
 ) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from fixtures.tables import each_once
 from sensorium_data.ingest import convert_session
 from sensorium_data.predictions import from_arrays, open_predictions
 from sensorium_data.store import open_store
@@ -67,18 +68,19 @@ def _as_a_notebook() -> None:
     warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
 
 
-@pytest.mark.parametrize("write", [write_zarr, write_zarr_2, append_zarr, write_netcdf])
 @pytest.mark.parametrize(
-    "select",
-    [
-        lambda session: session,
-        lambda session: session.isel(trial=[3, 1, 4]),
-        lambda session: session.chunk(trial=2),
-        concatenate,
-        lambda session: session[["responses"]],
-        lambda session: session.isel(time=slice(2, 9), neuron=[2, 0]),
-    ],
-    ids=["all", "some trials", "other chunks", "concatenated", "one variable", "a window"],
+    ("write", "select"),
+    each_once(
+        {write.__name__: write for write in (write_zarr, write_zarr_2, append_zarr, write_netcdf)},
+        {
+            "all": lambda session: session,
+            "some trials": lambda session: session.isel(trial=[3, 1, 4]),
+            "other chunks": lambda session: session.chunk(trial=2),
+            "concatenated": concatenate,
+            "one variable": lambda session: session[["responses"]],
+            "a window": lambda session: session.isel(time=slice(2, 9), neuron=[2, 0]),
+        },
+    ),
 )
 def test_what_is_selected_can_be_written_and_read(
     store: Path, tmp_path: Path, select: Callable[[xr.Dataset], xr.Dataset], write: Write

@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 
 from fixtures.stores import read_files
+from fixtures.tables import each_once
 from sensorium_data.archive import MODALITIES, SessionArchive
 from sensorium_data.errors import StoreError
 from sensorium_data.files import open_objects
@@ -177,8 +178,13 @@ def test_an_interrupted_run_keeps_what_a_change_of_the_archive_left_alone(tmp_pa
 # Repairs
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "flipped"])
-@pytest.mark.parametrize("key", ["responses/c/1/0/0", "behavior/c/0/0/0", "statistics/videos/c/2/0/0/0", "ledger.json"])
+@pytest.mark.parametrize(
+    ("damage", "key"),
+    each_once(
+        ["missing", "cut", "flipped"],
+        ["responses/c/1/0/0", "behavior/c/0/0/0", "statistics/videos/c/2/0/0/0", "ledger.json"],
+    ),
+)
 def test_a_damaged_store_is_repaired_in_a_new_version(damage: str, key: str, tmp_path: Path) -> None:
     recording = make_recording("F", TIERS)
     path = Path(convert(recording, tmp_path).path)

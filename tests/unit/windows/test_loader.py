@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from fixtures.recorded_stores import Recorded, record_session
+from fixtures.tables import each_once
 from sensorium_data.errors import StoreError, UsageError
 from sensorium_data.files import ObjectCache
 from sensorium_data.sessions import Tier
@@ -134,9 +135,12 @@ def assert_same(found: tuple[Batch, ...], expected: tuple[Batch, ...]) -> None:
 # ---- what a window holds
 
 
-@pytest.mark.parametrize("mixed", [False, True], ids=["in turn", "mixed"])
 @pytest.mark.parametrize(
-    "windows", [FORTY, EVERY_OTHER, Windows(20, position="tiling")], ids=["40", "16 of 31", "tiles"]
+    ("mixed", "windows"),
+    each_once(
+        {"in turn": False, "mixed": True},
+        {"40": FORTY, "16 of 31": EVERY_OTHER, "tiles": Windows(20, position="tiling")},
+    ),
 )
 def test_windows_hold_the_normalized_frames_they_say(recorded: RecordedStore, windows: Windows, mixed: bool) -> None:
     store, made = recorded
@@ -276,8 +280,7 @@ def test_an_epoch_entered_at_a_batch_goes_on_as_it_would_have(recorded: Recorded
         assert reads == count_visits(plan[first:])
 
 
-@pytest.mark.parametrize("mixed", [False, True], ids=["in turn", "mixed"])
-@pytest.mark.parametrize("n_ranks", [2, 3])
+@pytest.mark.parametrize(("mixed", "n_ranks"), each_once({"in turn": False, "mixed": True}, {"2": 2, "3": 3}))
 def test_ranks_share_each_batch(recorded: RecordedStore, mixed: bool, n_ranks: int) -> None:
     store, _ = recorded
     loader = open_loader(store, cache_bytes=0)

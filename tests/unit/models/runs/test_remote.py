@@ -182,7 +182,7 @@ def test_a_checkpoint_that_cannot_be_sent_ends_no_training(store, monkeypatch):
     assert weights(report.run)
 
 
-@pytest.mark.parametrize("failing", ["model.safetensors", MODEL_FILE])
+@pytest.mark.parametrize("failing", [MODEL_FILE, pytest.param("model.safetensors", marks=pytest.mark.slow)])
 def test_a_run_that_could_not_be_sent_whole_is_none_and_is_sent_by_the_next(
     store, memory, monkeypatch, tmp_path, failing
 ):
