@@ -50,7 +50,7 @@ if MEMORY_DISK.is_dir():
 #: Files whose tests use the fixture ``prefect_server``, which takes long to start.
 WITH_PREFECT_SERVER = {f"tests/integration/test_{name}.py" for name in ("flows", "score_flows", "submit_flow")}
 
-hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("default", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))

@@ -88,14 +88,14 @@ def test_sessions_in_an_object_store_have_the_same_bytes_as_on_a_disk(
 
 def test_each_object_takes_one_request_and_the_rest_a_fixed_number(s3: ObjectStore, url: str, tmp_path: Path) -> None:
     n_requests = {}
-    for n_trials in (4, 36):
+    for n_trials in (4, 20):
         recording = make_recording("F", ["train"] * n_trials, n_neurons=2)
         n_requests[n_trials] = count_requests(s3, f"{url}-{n_trials}", recording, tmp_path / str(n_trials))
         n_objects = len(open_store(f"{url}-{n_trials}").ledger("F").objects)
         assert n_requests[n_trials] <= n_objects + n_trials / TRIALS_A_RECORD + MOST_OTHER_REQUESTS
     # Every trial has its videos and responses, and nothing is read back.
-    n_more = 36 - 4
-    assert n_requests[36] - n_requests[4] <= 2 * n_more + n_more / TRIALS_A_RECORD + 1
+    n_more = 20 - 4
+    assert n_requests[20] - n_requests[4] <= 2 * n_more + n_more / TRIALS_A_RECORD + 1
 
 
 def test_a_movie_shown_again_is_read_once_for_each_of_its_trials(s3: ObjectStore, url: str, tmp_path: Path) -> None:

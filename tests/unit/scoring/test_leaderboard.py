@@ -45,12 +45,12 @@ def board(recorded: PredictedSessions, entries: list[str]) -> Leaderboard:
 def test_entries_have_the_scores_they_have_alone_and_are_ranked_by_them(
     recorded: PredictedSessions, entries: list[str], board: Leaderboard
 ) -> None:
+    summaries = {path: score_predictions(path, recorded.store, bootstrap=HOW).summary for path in entries}
     for aggregation in ("mean over neurons", "mean over mice"):
         rows = board.rows.query(f"tier == 'oracle' and aggregation == '{aggregation}'").set_index("entry")
         assert rows.index.tolist() == ["good", "nearly", "noisy"]
         assert rows["rank"].tolist() == [1, 2, 3]
-        for path in entries:
-            alone = score_predictions(path, recorded.store, bootstrap=HOW).summary
+        for path, alone in summaries.items():
             expected = alone.query(f"tier == 'oracle' and aggregation == '{aggregation}'").iloc[0]
             found = rows.loc[Path(path).name]
             for name in ("single_trial_correlation", "single_trial_correlation_low", "correlation_to_average_high"):

@@ -23,31 +23,36 @@ from sensorium_data.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 
+STARTS_PROCESSES = pytest.mark.slow  # torchrun and two processes train four runs
+
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A store, and the folder with what one and two processes came to on it."""
-    root = tmp_path_factory.mktemp("ranks")
-    store, out = root / "store", root / "out"
-    store.mkdir()
-    out.mkdir()
-    record_session(store, "F", n_frames=40)
-    record_session(store, "G", n_frames=40, n_neurons=4, n_by_tier={"train": 5, "oracle": 2})
-    fixtures.ranked_training.train_quietly(str(store), out, 1)
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store")
+    record_session(path, "F", n_frames=40)
+    record_session(path, "G", n_frames=40, n_neurons=4, n_by_tier={"train": 5, "oracle": 2})
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def out(store, tmp_path_factory):
+    """The folder with what one and two processes came to."""
+    out = tmp_path_factory.mktemp("out")
+    fixtures.ranked_training.train_quietly(store, out, 1)
     environment = os.environ | {"PYTHONPATH": f"{CHECKOUT}{os.pathsep}{TESTS}", "OMP_NUM_THREADS": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, fixtures.ranked_training.__file__, str(store), str(out)]
+    command = [*torchrun, fixtures.ranked_training.__file__, store, str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr[-5000:]
-    return str(store), out
+    return out
 
 
 def read(out, scenario):
     return [json.loads((out / f"{scenario}-{rank}.json").read_text()) for rank in (0, 1)]
 
 
-def test_two_ranks_end_with_the_weights_of_one(world):
-    _, out = world
+@STARTS_PROCESSES
+def test_two_ranks_end_with_the_weights_of_one(out):
     weights = [load_file(next((out / f"quiet-{n}").iterdir()) / "model.safetensors") for n in (1, 2)]
     for name, expected in weights[0].items():
         np.testing.assert_allclose(weights[1][name], expected, rtol=1e-3, atol=1e-4, err_msg=name)
@@ -57,15 +62,15 @@ def test_two_ranks_end_with_the_weights_of_one(world):
             assert getattr(two, name) == pytest.approx(getattr(one, name), rel=1e-3, abs=1e-4), name
 
 
+@STARTS_PROCESSES
 @pytest.mark.parametrize("scenario", ["quiet", "noisy", "resumed"])
-def test_ranks_end_with_the_same_weights_and_know_the_same_score(world, scenario):
-    _, out = world
+def test_ranks_end_with_the_same_weights_and_know_the_same_score(out, scenario):
     first, second = read(out, scenario)
     assert first == second
 
 
-def test_ranks_stop_together_and_go_on_to_the_same_end(world):
-    _, out = world
+@STARTS_PROCESSES
+def test_ranks_stop_together_and_go_on_to_the_same_end(out):
     assert all((out / f"stopped-{rank}.txt").exists() for rank in (0, 1))
     (resumed, _), (undisturbed, _) = read(out, "resumed"), read(out, "noisy")
     # One rank was asked to stop after its fourth step.
@@ -73,8 +78,7 @@ def test_ranks_stop_together_and_go_on_to_the_same_end(world):
     assert resumed["digest"] == undisturbed["digest"]
 
 
-def test_another_number_of_processes_is_refused(world, tmp_path, monkeypatch):
-    store, _ = world
+def test_another_number_of_processes_is_refused(store, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="n_devices 2, processes 1; start it by `torchrun --nproc-per-node 2"):
         train(tiny_config(n_devices=2), store, None, tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "4")
