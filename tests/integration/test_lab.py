@@ -196,6 +196,7 @@ def test_a_changed_schedule_arrives_beside_one_that_people_added(
     lab.deploy()
 
 
+@pytest.mark.slow  # a server, and a deployment; tests/unit/flows/lab/test_forms.py looks at the forms without them
 def test_forms_have_descriptions_and_bounds(lab: Lab) -> None:
     for name in DEPLOYMENTS:
         deployment = lab.client.read_deployment_by_name(name)
