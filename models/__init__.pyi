@@ -1,6 +1,7 @@
 from .adaptation import CoreConfig as CoreConfig
 from .adaptation import CoreModel as CoreModel
 from .adaptation import adapt as adapt
+from .conversion import load_checkpoint as load_checkpoint
 from .model_config import ModelConfig as ModelConfig
 from .neurons import NeuronInfo as NeuronInfo
 from .own_models import make_preset as make_preset

@@ -23,6 +23,8 @@ class ModelKind:
     folder : str
         The package that offers them, e.g. ``models.factorized3d``. It also offers ``PRESETS``: by name, functions that
         return a :class:`models.config.TrainingConfig`. The first line of a function's docstring describes its preset.
+        And ``CHECKPOINTS``: by the name of a format of :mod:`models.checkpoints`, the layouts of the model's weights in
+        its files; empty if there are none.
     config, model : str
         Names of the :class:`models.model_config.ModelConfig` and of the :class:`models.response_model.ResponseModel`.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "MAX_CHECKPOINT_SIZE_BYTES",
     "MAX_CODE_FILES",
     "MAX_CODE_SIZE_BYTES",
     "MAX_INDEX_ENTRIES",
@@ -98,3 +99,9 @@ MAX_UNPACKED_SIZE_BYTES = 10_000_000_000
 MAX_CODE_FILES = 1_000
 #: All of them together.
 MAX_CODE_SIZE_BYTES = 20_000_000
+
+# Checkpoints
+
+#: A file of weights that other software saved, packed or unpacked, which is held in memory. The largest published ones
+#: have 0.7 GB.
+MAX_CHECKPOINT_SIZE_BYTES = 4_000_000_000

@@ -13,6 +13,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from flows.cli.benchmark import benchmark
+from flows.cli.checkpoints import export_checkpoint, import_checkpoint
 from flows.cli.cleaning import clean
 from flows.cli.data import ingest, inspect, simulate, verify
 from flows.cli.lab import deploy, ui, watch
@@ -58,6 +59,8 @@ for command in (
     models,
     settings,
     train,
+    import_checkpoint,
+    export_checkpoint,
     predict,
     score,
     leaderboard,

@@ -3,6 +3,8 @@ from .frames import FrameLayers as FrameLayers
 from .gru import ConvolutionalGru as ConvolutionalGru
 from .hermite import HermiteConv2d as HermiteConv2d
 from .hermite import RotationBatchNorm2d as RotationBatchNorm2d
+from .hermite import hermite_functions as hermite_functions
+from .hermite import rotation_matrices as rotation_matrices
 from .normalized import NormalizedLayer as NormalizedLayer
 from .normalized import init_convolutions as init_convolutions
 from .outputs import elu1 as elu1

@@ -7,6 +7,7 @@ from .data import RunData as RunData
 from .data import describe_data as describe_data
 from .data import require_model_inputs as require_model_inputs
 from .data import require_unchanged as require_unchanged
+from .files import IMPORTED_FILE as IMPORTED_FILE
 from .files import UNFINISHED as UNFINISHED
 from .folder import RunFolder as RunFolder
 from .folder import describe_given as describe_given
@@ -15,6 +16,7 @@ from .folder import publish_run as publish_run
 from .folder import remove_checkpoints as remove_checkpoints
 from .location import RunsFolder as RunsFolder
 from .location import open_runs as open_runs
+from .location import split_run as split_run
 from .metrics import EpochMetrics as EpochMetrics
 from .metrics import MetricsLog as MetricsLog
 from .run import Run as Run
@@ -23,3 +25,5 @@ from .run import load_run as load_run
 from .run import run_name as run_name
 from .unfinished import explain_no_unfinished as explain_no_unfinished
 from .weights import copy_weights as copy_weights
+from .weights import read_weights as read_weights
+from .weights import save_weights as save_weights

@@ -13,6 +13,7 @@ __all__ = [
     "CHECKPOINTS_FOLDER",
     "CHECKPOINT_FILE",
     "GIVEN_FILE",
+    "IMPORTED_FILE",
     "MODEL_FILE",
     "REQUIRED_FILES",
     "RESTORE",
@@ -31,6 +32,8 @@ REQUIRED_FILES = ("config.json", "data.json", "environment.json", "metrics.jsonl
 SUMMARY_FILE = "summary.md"
 #: The first file that a run gets: the config, as it was asked for.
 GIVEN_FILE = "config-given.json"
+#: Numbers of an imported checkpoint that are no part of the model; only a run of such a checkpoint has it, if any.
+IMPORTED_FILE = "imported.safetensors"
 #: For people.
 SHOWN_FILES = (GIVEN_FILE, "curves.png", SUMMARY_FILE)
 #: What the name of a run's folder ends with until it is finished.
@@ -44,7 +47,7 @@ RESTORE = "restore it, or remove the run and train again"
 #: The same for several.
 RESTORE_ALL = "restore them, or remove the run and train again"
 
-_FILES = frozenset({*REQUIRED_FILES, *SHOWN_FILES, LEDGER_KEY})
+_FILES = frozenset({*REQUIRED_FILES, *SHOWN_FILES, IMPORTED_FILE, LEDGER_KEY})
 _BELOW = re.compile(
     rf"{CHECKPOINTS_FOLDER}/(?:{CHECKPOINT_FILE.pattern})|{CODE_FOLDER}/(?:[^/]+/)*[^/]+\.py"
     r"|tensorboard/events\.out\.tfevents\.\d+\.[^/]+\.\d+\.\d+"

@@ -7,7 +7,7 @@ import datetime
 import json
 import platform
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -103,8 +103,10 @@ class RunFolder:
         _write_json(self.path / "config.json", self._config.model_dump(mode="json"))
         _write_json(self.path / "data.json", data.model_dump(mode="json"), indent=None)
 
-    def write_environment(self, device: torch.device, *, n_ranks: int, resumed_step: int) -> None:
-        """Record the versions and the machine."""
+    def write_environment(
+        self, device: torch.device, *, n_ranks: int, resumed_step: int, imported: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record the versions and the machine, and where the weights are from if they were not trained here."""
         sources = find_loaded(self._config.model.code)
         packages = ("torch", "lightning-fabric", "numpy", "xarray", "zarr", "dask", "sensorium-pipeline")
         _write_json(
@@ -125,10 +127,13 @@ class RunFolder:
                 "n_torch_threads": torch.get_num_threads(),
                 # Where the code was read from that the run keeps.
                 **({} if sources is None else {"model_files": dict(sources.sources.origins)}),
+                **({} if imported is None else {"imported": dict(imported)}),
             },
         )
 
-    def write_model(self, model: ResponseModel, *, best_epoch: int, best_correlation: float, duration_s: float) -> None:
+    def write_model(
+        self, model: ResponseModel, *, best_epoch: int, best_correlation: float | None, duration_s: float
+    ) -> None:
         """Write the weights, and the record that makes the run whole."""
         digest = save_weights(model.state_dict(), self.path / "model.safetensors")
         record = ModelRecord(

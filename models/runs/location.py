@@ -17,6 +17,7 @@ from typing import Protocol
 
 from models.runs.files import (
     CHECKPOINTS_FOLDER,
+    IMPORTED_FILE,
     MODEL_FILE,
     REQUIRED_FILES,
     RESTORE,
@@ -233,7 +234,9 @@ class RemoteRuns:
         folder = self._copies / f".{uuid.uuid4().hex}.tmp"
         folder.mkdir(parents=True)
         try:
-            for key in (*required, LEDGER_KEY, *SHOWN_FILES, *_list_code(there)) if keys is None else keys:
+            for key in (
+                (*required, LEDGER_KEY, IMPORTED_FILE, *SHOWN_FILES, *_list_code(there)) if keys is None else keys
+            ):
                 problem = find_name_problem(key)
                 if problem is not None:
                     raise RunError(

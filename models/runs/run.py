@@ -69,8 +69,8 @@ class ModelRecord(pydantic.BaseModel):
         Of the model.
     best_epoch : int
         Whose weights are kept.
-    best_correlation : float
-        Theirs, on the validation trials.
+    best_correlation : float or None
+        Theirs, on the validation trials; None for weights that were not trained here.
     duration_s : float
         Time that training took.
     weights_sha256, config_sha256, data_sha256 : str
@@ -85,7 +85,7 @@ class ModelRecord(pydantic.BaseModel):
     n_parameters: int
     n_frames_lost: int
     best_epoch: int
-    best_correlation: float
+    best_correlation: float | None
     duration_s: float
     weights_sha256: str
     config_sha256: str
@@ -140,8 +140,9 @@ class Run:
         Frames at a trial's start that the model does not predict.
     best_epoch : int
         The epoch whose weights it keeps; 0 if none beat the untrained model.
-    best_correlation : float
-        Single-trial correlation of those weights on the validation trials, over all neurons.
+    best_correlation : float or None
+        Single-trial correlation of those weights on the validation trials, over all neurons; None for weights that
+        were not trained here.
     duration_s : float
         Time that training took.
     digest : str
@@ -156,7 +157,7 @@ class Run:
     n_parameters: int
     n_frames_lost: int
     best_epoch: int
-    best_correlation: float
+    best_correlation: float | None
     duration_s: float
     digest: str
 

@@ -13,7 +13,7 @@ from torch import nn
 from sensorium_data.errors import RunError
 from sensorium_data.files import digest_file
 
-__all__ = ["copy_weights", "load_weights", "require_weights", "save_weights"]
+__all__ = ["copy_weights", "load_weights", "read_weights", "require_weights", "save_weights"]
 
 
 def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -45,6 +45,14 @@ def require_weights(path: Path, *, digest: str) -> None:
         )
 
 
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights in a file, by name; a :class:`RunError` if it cannot be read."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise RunError("the weights cannot be read", path=path, found=error) from error
+
+
 def load_weights(model: nn.Module, path: Path, *, digest: str) -> None:
     """Load weights into a model, every one of them or none.
 
@@ -63,10 +71,7 @@ def load_weights(model: nn.Module, path: Path, *, digest: str) -> None:
         If the file is missing, was changed, or holds the weights of another model.
     """
     require_weights(path, digest=digest)
-    try:
-        weights = load_file(path)
-    except SafetensorError as error:
-        raise RunError("the weights cannot be read", path=path, found=error) from error
+    weights = read_weights(path)
     wanted = model.state_dict()
     missing = sorted(wanted.keys() - weights.keys())
     extra = sorted(weights.keys() - wanted.keys())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -373,6 +374,7 @@ def _report_existing(folder: RunsFolder, name: str, identity: str) -> TrainingRe
         sessions=tuple(session.name for session in run.sessions),
         n_epochs=len(run.metrics()),
         best_epoch=run.best_epoch,
-        best_correlation=run.best_correlation,
+        # Only runs that were not trained here have none, and these have other identities.
+        best_correlation=math.nan if run.best_correlation is None else run.best_correlation,
         duration_s=run.duration_s,
     )

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import pickle
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch.nn import functional
 
+from models.checkpoints import find_format
 from models.factorized3d import Factorized3d, Factorized3dConfig
-from models.factorized3d.checkpoint import from_reference, load_reference, to_reference
 from models.neurons import NeuronInfo
-from sensorium_data.errors import RunError, UnknownNameError, UsageError
+from sensorium_data.errors import UnknownNameError, UsageError
 from sensorium_data.sessions import SESSIONS, Release
 
 ONE, OTHER = "dynamic1-2-3-Video-aa", "dynamic4-5-6-Video-bb"
@@ -75,6 +71,12 @@ def test_the_core_is_what_numpy_makes_of_it():
         for layer in core.layers:
             expected = run_layer_in_numpy(expected, layer)
         np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+def to_reference(model):
+    """The model's weights as the starter kit names and shapes them."""
+    layout, sessions = find_format("starter-kit").layout_of(model.config), {name: name for name in model.readouts}
+    return layout.make_constants(model.config) | layout.convert(model.config, model.state_dict(), sessions)
 
 
 def run_reference(state, videos, pupil_center, session, *, training=False):
@@ -284,168 +286,3 @@ def test_a_window_without_a_predictable_frame_is_refused(n_frames):
 def test_an_architecture_that_cannot_be_is_refused_with_the_reason(settings, message):
     with pytest.raises(ValueError, match=message):
         Factorized3dConfig(**settings)
-
-
-# Checkpoints of the starter kit.
-
-
-def reference_names():
-    """The names that the starter kit gives the weights of the benchmark with one session, and their shapes."""
-    k, n = ONE, 6
-    shapes = {
-        "core._input_weight_regularizer.laplace.filter": (1, 1, 3, 3),
-        "core.temporal_regularizer.laplace.filter": (1, 1, 3),
-        "core.features.layer0.conv_spatial.weight": (32, 3, 1, 11, 11),
-        "core.features.layer0.conv_spatial.bias": (32,),
-        "core.features.layer0.conv_temporal.weight": (32, 32, 11, 1, 1),
-        "core.features.layer0.conv_temporal.bias": (32,),
-        "core.features.layer1.conv_spatial_1.weight": (64, 32, 1, 5, 5),
-        "core.features.layer1.conv_spatial_1.bias": (64,),
-        "core.features.layer1.conv_temporal_1.weight": (64, 64, 5, 1, 1),
-        "core.features.layer1.conv_temporal_1.bias": (64,),
-        "core.features.layer2.conv_spatial_2.weight": (128, 64, 1, 5, 5),
-        "core.features.layer2.conv_spatial_2.bias": (128,),
-        "core.features.layer2.conv_temporal_2.weight": (128, 128, 5, 1, 1),
-        "core.features.layer2.conv_temporal_2.bias": (128,),
-        f"readout.{k}.sigma": (1, n, 2, 2),
-        f"readout.{k}._features": (1, 128, 1, n),
-        f"readout.{k}.bias": (n,),
-        f"readout.{k}.source_grid": (n, 2),
-        f"readout.{k}.mu_transform.0.weight": (30, 2),
-        f"readout.{k}.mu_transform.0.bias": (30,),
-        f"readout.{k}.mu_transform.2.weight": (2, 30),
-        f"readout.{k}.mu_transform.2.bias": (2,),
-        f"shifter.{k}.mlp.0.weight": (5, 2),
-        f"shifter.{k}.mlp.0.bias": (5,),
-        f"shifter.{k}.mlp.2.weight": (5, 5),
-        f"shifter.{k}.mlp.2.bias": (5,),
-        f"shifter.{k}.mlp.4.weight": (2, 5),
-        f"shifter.{k}.mlp.4.bias": (2,),
-    }
-    for layer, channels in enumerate((32, 64, 128)):
-        norm = f"core.features.layer{layer}.norm"
-        shapes |= {f"{norm}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")}
-        shapes[f"{norm}.num_batches_tracked"] = ()
-    return shapes
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    """A small model, saved as the starter kit does it."""
-    path = tmp_path / "final.pth"
-    torch.save(to_reference(make_model()), path)
-    return path
-
-
-def test_the_benchmarks_weights_bear_the_starter_kits_names_and_shapes():
-    state = to_reference(make_model(Factorized3dConfig(), **{ONE: neurons_of(6)}))
-    assert {name: tuple(value.shape) for name, value in state.items()} == reference_names()
-
-
-def test_a_checkpoint_is_loaded_without_being_told_what_is_in_it(checkpoint):
-    loaded = load_reference(checkpoint)
-    assert not loaded.training
-    assert loaded.config == SMALL
-    assert list(loaded.readouts) == [ONE, OTHER]
-    videos, pupil_center = make_inputs()
-    expected = run_reference(torch.load(checkpoint), videos, pupil_center, OTHER).transpose(1, 2)
-    with torch.no_grad():
-        torch.testing.assert_close(loaded(videos, pupil_center, OTHER), expected)
-
-
-def test_converting_there_and_back_changes_nothing():
-    model = make_model()
-    weights = from_reference(to_reference(model))
-    assert weights.keys() == model.state_dict().keys()
-    for name, value in model.state_dict().items():
-        assert torch.equal(weights[name], value), name
-
-
-def change_checkpoint(path, change):
-    state = torch.load(path)
-    change(state)
-    torch.save(state, path)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: s.pop(f"readout.{ONE}.bias"), rf"found 1 missing \(readout.{ONE}.bias\); give"),
-        (lambda s: s.pop("core.features.layer1.norm.weight"), "1 missing"),
-        (lambda s: s.pop("core.temporal_regularizer.laplace.filter"), "1 missing"),
-        (lambda s: [s.pop(k) for k in list(s) if k.startswith(f"shifter.{OTHER}")], "6 missing .*, …"),
-        (lambda s: s.update({"modulator.x": torch.zeros(1)}), r"1 unknown \(modulator.x\)"),
-        (lambda s: s.update({f"readout.{ONE}._features": torch.zeros(1, 5, 2, 6)}), "length 1 along axes 0, 2"),
-        (lambda s: s.update({f"readout.{ONE}.bias": torch.zeros(5)}), "do not fit each other: found .*size mismatch"),
-        (lambda s: s.clear(), "missing"),
-    ],
-)
-def test_weights_of_another_model_are_refused_by_name(checkpoint, change, message):
-    change_checkpoint(checkpoint, change)
-    with pytest.raises(RunError, match=message) as refused:
-        load_reference(checkpoint)
-    assert str(checkpoint) in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
-class Harmful:
-    """Touches a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def test_no_code_runs_from_a_checkpoint(tmp_path):
-    path, mark = tmp_path / "final.pth", tmp_path / "code ran"
-    torch.save({"core": Harmful(mark)}, path)
-    with pytest.raises(RunError, match="without running code"):
-        load_reference(path)
-    assert not mark.exists()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"no checkpoint", pickle.dumps([1, 2], protocol=2), b"PK\x03\x04" + bytes(40)],
-    ids=["empty", "text", "pickle", "zip"],
-)
-def test_files_that_are_no_checkpoint_are_refused_in_one_line(tmp_path, content):
-    path = tmp_path / "final.pth"
-    path.write_bytes(content)
-    with pytest.raises(RunError) as refused:
-        load_reference(path)
-    assert str(path) in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
-def test_something_else_than_weights_is_refused(tmp_path):
-    path = tmp_path / "epoch_15.pth"
-    torch.save({"model": {"weight": torch.zeros(1)}, "epoch": 15}, path)
-    with pytest.raises(RunError, match="expected a state_dict"):
-        load_reference(path)
-
-
-def test_a_missing_checkpoint_is_said_to_be_missing(tmp_path):
-    with pytest.raises(RunError, match="No such file"):
-        load_reference(tmp_path / "final.pth")
-
-
-def test_a_truncated_checkpoint_is_refused(checkpoint):
-    content = checkpoint.read_bytes()
-    for size in (10, len(content) // 2, len(content) - 10):
-        checkpoint.write_bytes(content[:size])
-        with pytest.raises(RunError):
-            load_reference(checkpoint)
-
-
-def test_the_starter_kits_state_can_come_from_memory():
-    model, stream = make_model(), io.BytesIO()
-    torch.save(to_reference(model), stream)
-    stream.seek(0)
-    weights = from_reference(torch.load(stream))
-    expected = model.state_dict()
-    assert set(weights) == set(expected)
-    for name, values in weights.items():
-        torch.testing.assert_close(values, expected[name], rtol=0, atol=0)

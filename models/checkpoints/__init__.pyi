@@ -1,0 +1,15 @@
+from .file import CheckpointFile as CheckpointFile
+from .file import read_checkpoint as read_checkpoint
+from .file import write_checkpoint as write_checkpoint
+from .formats import CHECKPOINT_FORMATS as CHECKPOINT_FORMATS
+from .formats import CheckpointFormat as CheckpointFormat
+from .formats import find_format as find_format
+from .layout import CheckpointLayout as CheckpointLayout
+from .layout import Structure as Structure
+from .layout import shape_of as shape_of
+from .matching import compare_constants as compare_constants
+from .matching import convert_weights as convert_weights
+from .matching import require_names as require_names
+from .starter_kit import StarterKitLayout as StarterKitLayout
+from .starter_kit import list_norm as list_norm
+from .weight_name import WeightName as WeightName

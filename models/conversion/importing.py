@@ -1,0 +1,238 @@
+"""From a checkpoint of other software to a run that predicts, scores and submits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.conversion.loading import LoadedCheckpoint, ReadCheckpoint, read_settings
+from models.conversion.record import ImportedFile, ImportRecord
+from models.conversion.sessions import match_sessions
+from models.layers import normalize_positions
+from models.runs import (
+    IMPORTED_FILE,
+    RunData,
+    RunsFolder,
+    describe_data,
+    identify_run,
+    load_run,
+    publish_run,
+    save_weights,
+    split_run,
+)
+from sensorium_data.counting import count_things
+from sensorium_data.errors import RunError, UsageError
+from sensorium_data.sessions import find_session
+from sensorium_data.store import StoreLike, open_store
+
+__all__ = ["ImportReport", "import_checkpoint"]
+
+# Places are normalized to 1; another order of sums, and float32, leave less than this.
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What :func:`import_checkpoint` did.
+
+    Attributes
+    ----------
+    run : str
+        Path or URL of the run.
+    status : str
+        ``"imported"``, or ``"already done"`` if the run existed.
+    preset : str
+        Whose recipe the run has, with the model's settings as the weights tell them.
+    sessions : tuple of str
+        Full names.
+    n_parameters : int
+        Of the model.
+    notes : tuple of str
+        What no weight tells, and where it is from, in a sentence.
+    """
+
+    run: str
+    status: str
+    preset: str
+    sessions: tuple[str, ...]
+    n_parameters: int
+    notes: tuple[str, ...]
+
+
+def import_checkpoint(
+    format: str,
+    files: Sequence[str | Path],
+    store: StoreLike,
+    out: str | Path,
+    *,
+    preset: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    lock: bool = True,
+) -> ImportReport:
+    """Make a run of a checkpoint. It predicts, is scored and is verified as one that was trained here.
+
+    The store gives what no checkpoint has: the neurons' unit ids, by which predictions are stored, and the content of
+    the sessions, by which statistics are found. If the checkpoint has the neurons' places, they have to be those of the
+    store. The run keeps the name, the size and the digest of the file in its ``environment.json``.
+
+    Parameters
+    ----------
+    format : str
+        A name in :data:`models.checkpoints.CHECKPOINT_FORMATS`.
+    files : sequence of path
+        The checkpoint; one file.
+    store : Store or path
+        The session stores with the recordings that the model was trained on, or the path or URL of their root.
+    out : str or Path
+        The run's folder, or any fsspec URL of it. It must not exist, unless it is the same run.
+    preset, settings
+        As in :func:`models.conversion.load_checkpoint`.
+    lock : bool
+        Whether a run in an object store is locked while it is written.
+
+    Raises
+    ------
+    RunError
+        As :func:`models.conversion.load_checkpoint` does; if the checkpoint is of other sessions or neurons than the
+        store's; if something else lies at ``out``, or it cannot be written.
+    UsageError
+        As there; if several files are given.
+    StoreError
+        If the store or a session cannot be opened.
+    """
+    if len(files) != 1:
+        raise UsageError(
+            "a checkpoint of this format is one file",
+            found=count_things(len(files), "file"),
+            remedy="import each of several checkpoints into a run of its own",
+        )
+    read = read_settings(format, files[0], preset=preset, settings=settings)
+    opened = open_store(store)
+    names = match_sessions(read.neurons, opened.sessions, store=opened.url, path=read.file.path)
+    data = describe_data(opened, [find_session(name) for name in names.values()])
+    for key, name in names.items():
+        _require_neurons(read, key, name, data)
+    record = ImportRecord(
+        format=format,
+        files=(ImportedFile(name=read.file.path.name, size_bytes=read.file.size_bytes, sha256=read.file.sha256),),
+        sessions=names,
+    )
+    identity = _identify(read, record, data)
+    runs, name = split_run(out)
+    if runs.receive(name):
+        return _report_existing(runs, name, identity, read)
+    loaded = read.make_model(data.neurons, names)
+    record = record.model_copy(update={"absent": loaded.absent})
+    with publish_run(runs, name, identity, read.config, data, restart=True, lock=lock) as folder:
+        folder.write_environment(torch.device("cpu"), n_ranks=1, resumed_step=0, imported=record.model_dump())
+        if loaded.constants:
+            save_weights(loaded.constants, folder.path / IMPORTED_FILE)
+        (folder.path / "metrics.jsonl").touch()
+        _write_summary(folder.path / "summary.md", name, read, record, loaded)
+        folder.write_model(loaded.model, best_epoch=0, best_correlation=None, duration_s=0.0)
+    return ImportReport(
+        run=runs.locate(name),
+        status="imported",
+        preset=read.config.name,
+        sessions=tuple(names.values()),
+        n_parameters=_count_parameters(loaded),
+        notes=_list_notes(read),
+    )
+
+
+def _require_neurons(read: ReadCheckpoint, key: str, name: str, data: RunData) -> None:
+    n_neurons, places = read.neurons[key]
+    info = data.neurons[name]
+    if n_neurons != info.n_neurons:
+        raise RunError(
+            "the checkpoint is of other neurons than the store's",
+            session=name,
+            path=read.file.path,
+            found=f"{count_things(n_neurons, 'neuron')} of {key}",
+            expected=f"the {info.n_neurons} of {data.store}",
+            remedy="give the store of the recordings that the model was trained on",
+        )
+    if places is None:
+        return
+    distance = float(np.abs(places.double().numpy() - normalize_positions(info.positions)).max())
+    if not distance <= _TOLERANCE:
+        raise RunError(
+            "the checkpoint is of other neurons than the store's, or of another order of them",
+            session=name,
+            path=read.file.path,
+            found=f"normalized places that differ by up to {distance:.2g}",
+            expected=f"those of {data.store}",
+            remedy="give the store of the recordings that the model was trained on",
+        )
+
+
+def _identify(read: ReadCheckpoint, record: ImportRecord, data: RunData) -> str:
+    # No training arrives at it: the digest of the file is part of it.
+    parts = {
+        "imported": [record.format, *(file.sha256 for file in record.files)],
+        "sessions": record.sessions,
+        "run": identify_run(read.config, data),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _report_existing(runs: RunsFolder, name: str, identity: str, read: ReadCheckpoint) -> ImportReport:
+    remedy = "choose another folder with --out, or remove what lies there"
+    try:
+        run = load_run(runs.path(name))
+    except RunError as error:
+        raise RunError(
+            "something else lies where the run would be", path=runs.locate(name), found=error.problem, remedy=remedy
+        ) from error
+    if run.identity != identity:
+        raise RunError(
+            "another run lies where this one would be",
+            path=runs.locate(name),
+            found=f"identity {run.identity[:12]}",
+            expected=identity[:12],
+            remedy=remedy,
+        )
+    run.require_whole()
+    return ImportReport(
+        run=runs.locate(name),
+        status="already done",
+        preset=run.config.name,
+        sessions=tuple(session.name for session in run.sessions),
+        n_parameters=run.n_parameters,
+        notes=_list_notes(read),
+    )
+
+
+def _list_notes(read: ReadCheckpoint) -> tuple[str, ...]:
+    values = ", ".join(f"{name}={_show(getattr(read.config.model, name))}" for name in read.layout.untold)
+    return (f"No weight tells these settings of the model: {values}. They are as --preset and --set have them.",)
+
+
+def _write_summary(path: Path, name: str, read: ReadCheckpoint, record: ImportRecord, loaded: LoadedCheckpoint) -> None:
+    (file,) = record.files
+    lines = [
+        f"# {name}",
+        "",
+        f"Imported from `{file.name}`, a checkpoint of the format {record.format}: {read.layout.title} with "
+        f"{_count_parameters(loaded):,} parameters for {count_things(len(record.sessions), 'session')}.",
+        "",
+        f"- SHA-256 of the file: {file.sha256}",
+        f"- Recipe: that of the preset {read.config.name}. How the model was trained is not known.",
+        *(f"- {note}" for note in _list_notes(read)),
+        "",
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _count_parameters(loaded: LoadedCheckpoint) -> int:
+    return sum(parameter.numel() for parameter in loaded.model.parameters())
+
+
+def _show(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()

@@ -1,0 +1,145 @@
+"""Checkpoints as runs, and runs as checkpoints: bit by bit there and back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fixtures.recorded_stores import Recorded, record_session
+from fixtures.starter_kit_files import SMALL, make_state, save_state
+from models.conversion import export_checkpoint, import_checkpoint
+from models.runs import load_run
+from sensorium_data.errors import RunError, SensoriumError, UsageError
+from sensorium_data.files import digest_file
+from sensorium_data.predictions import verify_run
+
+SETTINGS = {"factorized3d-padded": {"pads_frames": "true"}}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def recorded(store: Path) -> dict[str, Recorded]:
+    return {alias: record_session(store, alias, n_by_tier={"train": 2, "oracle": 1}) for alias in "FG"}
+
+
+@pytest.fixture(scope="module")
+def positions(recorded: Mapping[str, Recorded]) -> dict[str, np.ndarray]:
+    return {one.name: one.positions[:, :2] for one in recorded.values()}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_an_imported_checkpoint_is_exported_bit_by_bit(kind: str, store, positions, tmp_path: Path) -> None:
+    state = make_state(SMALL[kind], positions)
+    for name, value in state.items():
+        if name.endswith("rotate_hermite.H"):
+            # Another library may round otherwise.
+            state[name] = torch.nextafter(value, torch.ones_like(value))
+    path = save_state(tmp_path / "final.pth", state)
+    report = import_checkpoint("starter-kit", [path], str(store), tmp_path / "run", settings=SETTINGS.get(kind))
+    assert (report.status, report.sessions) == ("imported", tuple(positions))
+    assert verify_run(report.run).problems == ()
+    assert report.n_parameters == sum(p.numel() for p in load_run(report.run).model().parameters())
+    back = tmp_path / "back.pth"
+    assert export_checkpoint(report.run, "starter-kit", back).n_weights == len(state)
+    found = torch.load(back, weights_only=True)
+    assert found.keys() == state.keys()
+    for name, value in state.items():
+        assert found[name].dtype == value.dtype, name
+        assert torch.equal(found[name], value), name
+    assert export_checkpoint(report.run, "starter-kit", back).status == "already done"
+
+
+def test_sessions_are_known_by_alias_scan_and_other_suffixes(store, positions, recorded, tmp_path: Path) -> None:
+    f, g = positions.values()
+    for number, keys in enumerate((("F", "G"), ("29515-10-12", "dynamic29623-4-9-Video-other"))):
+        state = make_state(SMALL["factorized3d"], dict(zip(keys, (f, g), strict=True)))
+        del state["core.temporal_regularizer.laplace.filter"]
+        path = save_state(tmp_path / f"{number}.pth", {f"module.{name}": value for name, value in state.items()})
+        report = import_checkpoint("starter-kit", [path], str(store), tmp_path / f"run{number}")
+        assert report.sessions == tuple(positions)
+        export_checkpoint(report.run, "starter-kit", tmp_path / f"back{number}.pth")
+        # Called as they were, and without what the file lacked.
+        assert torch.load(tmp_path / f"back{number}.pth").keys() == state.keys()
+
+
+def test_the_run_says_what_it_was_imported_from(store, positions, tmp_path: Path) -> None:
+    path = save_state(tmp_path / "final.pth", make_state(SMALL["full3d"], positions))
+    run = load_run(import_checkpoint("starter-kit", [path], str(store), tmp_path / "run").run)
+    imported = json.loads((run.path / "environment.json").read_text())["imported"]
+    assert imported["format"] == "starter-kit"
+    assert imported["files"] == [{"name": "final.pth", "size_bytes": path.stat().st_size, "sha256": digest_file(path)}]
+    assert digest_file(path) in (run.path / "summary.md").read_text()
+    assert (run.best_correlation, run.best_epoch, run.metrics()) == (None, 0, [])
+    assert run.config.name == "full3d"
+    assert run.config.model.channels == (2, 3)
+
+
+def test_again_is_already_done_and_nothing_is_written_over(store, positions, tmp_path: Path) -> None:
+    path = save_state(tmp_path / "final.pth", make_state(SMALL["static2d"], positions))
+    out = tmp_path / "run"
+    import_checkpoint("starter-kit", [path], str(store), out)
+    before = digest_file(out / "ledger.json")
+    assert import_checkpoint("starter-kit", [path], str(store), out).status == "already done"
+    other = save_state(tmp_path / "other.pth", make_state(SMALL["static2d"], positions, seed=1))
+    with pytest.raises(RunError, match="another run lies where this one would be"):
+        import_checkpoint("starter-kit", [other], str(store), out)
+    with pytest.raises(RunError, match="another run lies"):
+        import_checkpoint("starter-kit", [path], str(store), out, settings={"n_frames_ignored": "0"})
+    assert digest_file(out / "ledger.json") == before
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(RunError, match="something else lies where the run would be"):
+        import_checkpoint("starter-kit", [path], str(store), tmp_path / "mine")
+    with pytest.raises(RunError, match="something else lies where the checkpoint would be"):
+        export_checkpoint(out, "starter-kit", other)
+    with pytest.raises(RunError, match="cannot be written: found No such file"):
+        export_checkpoint(out, "starter-kit", tmp_path / "nowhere/back.pth")
+    (out / "model.safetensors").write_bytes(b"")
+    with pytest.raises(RunError, match="not those that were saved"):
+        import_checkpoint("starter-kit", [path], str(store), out)
+
+
+OTHERS = {
+    "a session that the store lacks": (
+        lambda f, g: {"H": f},
+        "no session of the checkpoint: found H, expected one of",
+    ),
+    "fewer neurons": (lambda f, g: {"F": f[:-1]}, r"found 5 neurons of F, expected the 6"),
+    "another order": (lambda f, g: {"F": f[::-1]}, "another order of them: found normalized places that differ"),
+    "another session's": (lambda f, g: {"F": g}, "of other neurons"),
+    "one twice": (lambda f, g: {"F": f, "29515-10-12": f}, "names a session twice: found F and 29515-10-12"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_checkpoint_of_other_neurons_is_refused(case: str, store, positions, tmp_path: Path) -> None:
+    make, message = OTHERS[case]
+    path = save_state(tmp_path / "final.pth", make_state(SMALL["factorized3d"], make(*positions.values())))
+    with pytest.raises(RunError, match=message):
+        import_checkpoint("starter-kit", [path], str(store), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_several_files_and_other_models_are_refused(store, positions, tmp_path: Path) -> None:
+    path = save_state(tmp_path / "final.pth", make_state(SMALL["gru"], positions))
+    with pytest.raises(UsageError, match="one file: found 2 files"):
+        import_checkpoint("starter-kit", [path, path], str(store), tmp_path / "run")
+    run = Path(import_checkpoint("starter-kit", [path], str(store), tmp_path / "run").run)
+    environment = json.loads((run / "environment.json").read_text())
+    for change in ({"imported": 3}, {"imported": environment["imported"] | {"sessions": {"F": "nobody"}}}):
+        copy = shutil.copytree(run, tmp_path / "copy", dirs_exist_ok=True)
+        (copy / "ledger.json").unlink()
+        (copy / "environment.json").write_text(json.dumps(environment | change))
+        record = json.loads((copy / "model.json").read_text())
+        (copy / "model.json").write_text(json.dumps(record | {"format_version": 1}))
+        with pytest.raises(SensoriumError, match=r"imported from|no weight of this name"):
+            export_checkpoint(copy, "starter-kit", tmp_path / "back.pth")
