@@ -21,6 +21,7 @@ __all__ = [
     "Names",
     "Resamples",
     "Seed",
+    "Seeds",
     "SeveralNames",
     "TrustCode",
 ]
@@ -31,6 +32,7 @@ SeveralNames = Annotated[list[str], Field(min_length=2)]
 Jobs = Annotated[int | None, Field(ge=1, le=256)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
+Seeds = Annotated[int, Field(ge=1)]
 Resamples = Annotated[int, Field(ge=LEAST_RESAMPLES)]
 Folds = Annotated[int | None, Field(ge=2)]
 Fold = Annotated[int | None, Field(ge=0)]

@@ -8,7 +8,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from flows.parameters import Fold, Folds, MinReliability, NTrials, TrustCode
+from flows.parameters import Fold, Folds, MinReliability, NTrials, Seeds, TrustCode
 from flows.reporting import describe_epoch, describe_report, log_line, quiet_known_errors, run_progress
 from flows.settings import Settings
 from flows.training import (
@@ -21,12 +21,14 @@ from flows.training import (
     publish_summary,
     slot_for,
     supervise_training,
+    train_seeds,
 )
 from flows.watching import watched
 from models.runs import EpochMetrics
-from models.training import TrainingReport
+from models.training import EnsembleReport, TrainingReport
+from sensorium_data.counting import count_things
 
-__all__ = ["train"]
+__all__ = ["train", "train_ensemble"]
 
 
 # The run's folder says what is done; a cached task result would outlive it.
@@ -117,6 +119,83 @@ def train(
         trust_code=trust_code,
         lock=not no_lock,
     )
+    return _train(job)
+
+
+@watched
+@flow(name="train-ensemble", flow_run_name="train {seeds} × {preset}")
+def train_ensemble(
+    preset: str,
+    store: str,
+    seeds: Seeds,
+    ensemble: str | None = None,
+    sessions: list[str] | None = None,
+    runs: str | None = None,
+    overrides: dict[str, Any] | None = None,
+    folds: Folds = None,
+    fold: Fold = None,
+    cache: Cache | None = None,
+    device: Device | None = None,
+    restart: bool = False,
+    exclude: list[str] | None = None,
+    nan: str | None = None,
+    n_trials: NTrials = None,
+    neurons: str | None = None,
+    min_reliability: MinReliability = None,
+    trust_code: TrustCode = False,
+    no_lock: bool = False,
+) -> EnsembleReport:
+    """Train a run for each of several seeds, one after the other; finished runs are left alone.
+
+    Args:
+        preset: A preset of `sensorium models`, e.g. factorized3d, or a class: FILE.py:CLASS or MODULE:CLASS.
+        store: Root of the session stores: a folder or any fsspec URL.
+        seeds: How many runs. The first seed is the one that overrides sets, or 0.
+        ensemble: What to call them for `predict --ensemble`. Unset: by the preset and the number of seeds.
+        sessions: Sessions to train on. Unset: all sessions in the store.
+        runs: Folder of training runs, or any fsspec URL. Unset: SENSORIUM_RUNS, or runs.
+        overrides: Settings of the preset to change, by dotted name: text, numbers, true, false, null or lists of these.
+        folds: In how many folds the movies are dealt for cross-validation; fold says which of them. Unset: none.
+        fold: The fold to validate on, from 0; the others are trained on. Unset: the oracle tier.
+        cache: Where decoded trials are kept for the next epoch. Unset: as the preset has it.
+        device: Where to train; auto takes a GPU if there is one. Unset: as the preset has it.
+        restart: Throw away what unfinished runs have done.
+        exclude: Trials to leave out, each as SESSION:TRIAL, e.g. F:17. Unset: none.
+        nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the preset.
+        n_trials: Train on so many trials of each session. Unset: all.
+        neurons: Neurons of each session: how many, or unit ids such as 1-50,73. Unset: all.
+        min_reliability: Leave out neurons whose oracle correlation is below this. Unset: none.
+        trust_code: Run code that a teacher keeps, if nobody here has trained it: true, or digests of such code.
+        no_lock: Do not lock runs in an object store, for stores that cannot be locked.
+    """
+    quiet_known_errors()
+    job = TrainingJob(
+        preset=preset,
+        settings=merge_settings(
+            overrides or {},
+            folds=folds,
+            fold=fold,
+            cache=cache,
+            device=device,
+            exclude=exclude,
+            nan=nan,
+            n_trials=n_trials,
+            neurons=neurons,
+            min_reliability=min_reliability,
+        ),
+        store=store,
+        sessions=None if sessions is None else tuple(sessions),
+        runs=runs or Settings().runs,
+        restart=restart,
+        trust_code=trust_code,
+        lock=not no_lock,
+    )
+    report = train_seeds(job, seeds, ensemble, _train)
+    log_line(f"ensemble {report.name}: {report.status}, {count_things(len(report.runs), 'run')}")
+    return report
+
+
+def _train(job: TrainingJob) -> TrainingReport:
     # Before the task: it would wait for its turn with the GPU, to do nothing.
     finished = find_finished(job)
     if finished is None:

@@ -32,6 +32,7 @@ from flows.cli.options import (
     print_json,
     print_lines,
     runs_as_flow,
+    say,
     terminal_progress,
 )
 from sensorium_data.counting import count_things
@@ -39,9 +40,11 @@ from sensorium_data.errors import UsageError
 from sensorium_data.predictions import parse_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flows.training import TrainingJob
     from models.runs import EpochMetrics
-    from models.training import TrainingReport
+    from models.training import EnsembleReport, TrainingReport
 
 __all__ = ["leaderboard", "predict", "score", "train"]
 
@@ -91,6 +94,16 @@ def train(
     fold: Annotated[
         int | None, Parameter(help="The fold to validate on, from 0; the others are trained on. Goes with --folds.")
     ] = None,
+    seed: Annotated[
+        int | None,
+        Parameter(help="Seed of the weights and the windows; with --seeds the first one. Default: the preset's, or 0."),
+    ] = None,
+    seeds: Annotated[
+        int | None, Parameter(help="Train an ensemble: a run for each of so many seeds. Finished ones are left alone.")
+    ] = None,
+    ensemble: Annotated[
+        str | None, Parameter(help="What to call it for `predict --ensemble`. Default: PRESET-N-seeds.")
+    ] = None,
     cache: Annotated[
         Literal["auto", "none", "memory", "device"] | None,
         Parameter(help="Where decoded trials are kept. Default: as the preset has it."),
@@ -120,7 +133,7 @@ def train(
     """Train a model. A finished run of the same configuration on the same data is left alone."""
     from dataclasses import asdict
 
-    from flows.cli.summaries import print_training
+    from flows.cli.summaries import print_ensemble, print_training
     from flows.cli.tables import table_console
     from flows.settings import Settings
     from flows.training import TrainingJob, merge_settings
@@ -139,6 +152,7 @@ def train(
             n_trials=n_trials,
             neurons=neurons,
             min_reliability=min_reliability,
+            seed=seed,
         ),
         store=store,
         sessions=None if sessions is None else tuple(session.name for session in find_sessions(sessions)),
@@ -150,11 +164,21 @@ def train(
     )
     # What is wrong with it is told before a server is started for it.
     job.config()
-    report = _train_as_flow(job) if runs_as_flow(flow, "flows.train") else _train_at_terminal(job)
+    if ensemble is not None and seeds is None:
+        raise UsageError("one run is no ensemble", found=f"--ensemble {ensemble}", remedy="add --seeds with a number")
+    as_flow = runs_as_flow(flow, "flows.train")
+    if seeds is None:
+        report = _train_as_flow(job) if as_flow else _train_at_terminal(job)
+        if as_json:
+            print_json(asdict(report))
+        else:
+            print_training(table_console(), report)
+        return EXIT_DONE
+    trained = _train_seeds_as_flow(job, seeds, ensemble) if as_flow else _train_seeds(job, seeds, ensemble)
     if as_json:
-        print_json(asdict(report))
+        print_json(asdict(trained))
     else:
-        print_training(table_console(), report)
+        print_ensemble(table_console(), trained)
     return EXIT_DONE
 
 
@@ -172,6 +196,35 @@ def _train_as_flow(job: TrainingJob) -> TrainingReport:
         trust_code=bool(job.trust_code),
         no_lock=not job.lock,
     )
+
+
+def _train_seeds_as_flow(job: TrainingJob, seeds: int, ensemble: str | None) -> EnsembleReport:
+    from flows.train import train_ensemble as train_ensemble_flow
+
+    if job.resume:
+        raise UsageError("an ensemble has no unfinished run to resume alone", remedy="leave out --resume")
+    return train_ensemble_flow(
+        job.preset,
+        job.store,
+        seeds,
+        ensemble,
+        None if job.sessions is None else list(job.sessions),
+        job.runs,
+        dict(job.settings),
+        restart=job.restart,
+        trust_code=bool(job.trust_code),
+        no_lock=not job.lock,
+    )
+
+
+def _train_seeds(job: TrainingJob, seeds: int, ensemble: str | None) -> EnsembleReport:
+    from flows.training import train_seeds
+
+    def train_one(one: TrainingJob) -> TrainingReport:
+        say(f"→ seed {one.settings['seed']}")
+        return _train_at_terminal(one)
+
+    return train_seeds(job, seeds, ensemble, train_one)
 
 
 def _train_at_terminal(job: TrainingJob) -> TrainingReport:
@@ -205,6 +258,12 @@ def predict(
         list[str], ListOption, Parameter(help="Tiers: oracle, live_test_main, …; test for the four test tiers; all.")
     ],
     out: Annotated[str, Parameter(help="The predictions store to write.")],
+    ensemble: Annotated[
+        str | None, Parameter(help="An ensemble of `train --seeds`, by its name, instead of runs.")
+    ] = None,
+    runs: Annotated[
+        str | None, Parameter(help="Folder of the runs of the ensemble, or any fsspec URL. Default: runs.")
+    ] = None,
     sessions: Annotated[
         list[str] | None, ListOption, Parameter(help="Sessions to predict. Default: all that the first run knows.")
     ] = None,
@@ -226,25 +285,24 @@ def predict(
     from flows.cli.tables import table_console
     from sensorium_data.store import parse_tiers
 
-    if not run:
-        raise UsageError("no run named", expected="one training run or more", remedy="name the folders of the runs")
     tiers = list(dict.fromkeys(tier))
     # A mistyped name is told before runs are loaded.
     parse_tiers([name for name in tiers if name not in ("all", "test")], store)
-    shares = parse_weights(weights, len(run))
+    members = _find_members(run, ensemble, runs)
+    shares = parse_weights(weights, len(members))
     excluded = excluded_trials(exclude, exclude_from)
     if runs_as_flow(flow, "flows.evaluate"):
         from flows.evaluate import predict as predict_flow
 
         report = predict_flow(
-            list(run), store, tiers, out, sessions, shares, device, excluded, nan, trust_code, no_lock=no_lock
+            members, store, tiers, out, sessions, shares, device, excluded, nan, trust_code, no_lock=no_lock
         )
     else:
         from models.prediction import predict as predict_tiers
 
         with terminal_progress() as progress:
             report = predict_tiers(
-                list(run),
+                members,
                 store,
                 tiers,
                 out,
@@ -265,6 +323,30 @@ def predict(
         for note in report.notes:
             table_console().print(note, markup=False, soft_wrap=True)
     return EXIT_DONE
+
+
+def _find_members(named: Sequence[str], ensemble: str | None, runs: str | None) -> list[str]:
+    """Return the runs that predict: those that are named, or those of an ensemble."""
+    if ensemble is None:
+        if not named:
+            raise UsageError(
+                "no run named",
+                expected="one training run or more",
+                remedy="name the folders of the runs, or an ensemble with --ensemble",
+            )
+        if runs is not None:
+            raise UsageError("--runs is the folder of an ensemble's runs", found=runs, remedy="add --ensemble")
+        return list(named)
+    if named:
+        raise UsageError(
+            "runs and an ensemble exclude each other",
+            found=f"{', '.join(named)} and --ensemble {ensemble}",
+            remedy="name one or the other",
+        )
+    from flows.settings import Settings
+    from models.runs import find_members
+
+    return list(find_members(runs or Settings().runs, ensemble))
 
 
 def score(

@@ -15,7 +15,7 @@ from sensorium_data.sessions import find_session
 if TYPE_CHECKING:
     import pandas as pd
 
-    from models.training import TrainingReport
+    from models.training import EnsembleReport, TrainingReport
     from sensorium_data.quality import QualityReport
     from sensorium_data.scoring import BenchmarkReport, Leaderboard, ScoreTable
     from sensorium_data.submission import SubmissionReport
@@ -24,6 +24,7 @@ __all__ = [
     "print_benchmark",
     "print_checks",
     "print_depths",
+    "print_ensemble",
     "print_leaderboard",
     "print_scores",
     "print_submission",
@@ -205,6 +206,24 @@ def print_checks(console: Console, quality: QualityReport) -> None:
 def _print_heading(console: Console, heading: str) -> None:
     console.print()
     console.print(heading, style="bold")
+
+
+def print_ensemble(console: Console, report: EnsembleReport) -> None:
+    """Print what the training of an ensemble came to: a row for each run, and its name."""
+    for trained in report.runs:
+        for line in describe_report(trained):
+            console.print(line, soft_wrap=True)
+    rows = [
+        {
+            "run": trained.run.rpartition("/")[2],
+            "epochs": trained.n_epochs,
+            "best": trained.best_epoch,
+            "validation\ncorrelation": trained.best_correlation,
+        }
+        for trained in report.runs
+    ]
+    print_table(console, f"Runs of the ensemble {report.name}", rows)
+    console.print(f"{report.record}: {report.status}", soft_wrap=True)
 
 
 def print_training(console: Console, report: TrainingReport) -> None:

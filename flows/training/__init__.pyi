@@ -10,5 +10,6 @@ from .job import TrainingJob as TrainingJob
 from .job import find_finished as find_finished
 from .job import merge_settings as merge_settings
 from .job import train_here as train_here
+from .job import train_seeds as train_seeds
 from .supervisor import ready_process as ready_process
 from .supervisor import supervise_training as supervise_training

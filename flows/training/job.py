@@ -15,9 +15,17 @@ from sensorium_data.errors import UsageError
 if TYPE_CHECKING:
     from flows.reporting import NotedProgress
     from models.runs import EpochMetrics
-    from models.training import TrainingReport
+    from models.training import EnsembleReport, TrainingReport
 
-__all__ = ["Cache", "Device", "TrainingJob", "find_finished", "merge_settings", "train_here"]
+__all__ = [
+    "Cache",
+    "Device",
+    "TrainingJob",
+    "find_finished",
+    "merge_settings",
+    "train_here",
+    "train_seeds",
+]
 
 Cache = Literal["auto", "none", "memory", "device"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -78,6 +86,10 @@ class TrainingJob(BaseModel):
             )
         return override(get_preset(self.preset), self.settings)
 
+    def with_seed(self, seed: int) -> TrainingJob:
+        """Return the same job with another seed."""
+        return self.model_copy(update={"settings": {**self.settings, "seed": str(seed)}})
+
     @property
     def n_devices(self) -> int:
         """Of how many GPUs or processes the run takes."""
@@ -96,6 +108,7 @@ def merge_settings(
     n_trials: int | None = None,
     neurons: str | None = None,
     min_reliability: float | None = None,
+    seed: int | None = None,
 ) -> dict[str, str]:
     """Return settings of a preset, those with an option of their own among them.
 
@@ -112,7 +125,7 @@ def merge_settings(
         Trials to leave out, ``SESSION:TRIAL`` each.
     nan : str, optional
         The setting ``nan_policy``.
-    n_trials, neurons, min_reliability : optional
+    n_trials, neurons, min_reliability, seed : optional
         As the settings of that name.
 
     Raises
@@ -143,6 +156,7 @@ def merge_settings(
         "n_trials": n_trials,
         "neurons": neurons,
         "min_reliability": min_reliability,
+        "seed": seed,
     }
     merged = {name: _write_setting(name, value) for name, value in settings.items()}
     for name, value in options.items():
@@ -190,6 +204,48 @@ def find_finished(job: TrainingJob) -> TrainingReport | None:
     from models.training import find_finished_run
 
     return find_finished_run(job.config(), job.store, job.sessions, job.runs)
+
+
+def train_seeds(
+    job: TrainingJob, n_seeds: int, name: str | None, train: Callable[[TrainingJob], TrainingReport]
+) -> EnsembleReport:
+    """Train a job for several seeds, and leave the record of their ensemble.
+
+    Parameters
+    ----------
+    job : TrainingJob
+        If it sets a seed, that is the first one; otherwise 0 is.
+    n_seeds : int
+        How many.
+    name : str or None
+        Of the ensemble; None for the one that :func:`models.training.train_ensemble` gives it.
+    train : callable
+        Trains the job of one seed.
+
+    Raises
+    ------
+    SensoriumError
+        As :func:`models.training.train_ensemble` does.
+    """
+    from models.training import train_ensemble
+
+    if job.resume:
+        raise UsageError(
+            "an ensemble has no unfinished run to resume alone",
+            found="resume and several seeds",
+            remedy="leave out resume: finished runs are left alone, and an interrupted one is continued",
+        )
+    config = job.config()
+    return train_ensemble(
+        config,
+        job.store,
+        job.sessions,
+        job.runs,
+        n_seeds=n_seeds,
+        first_seed=config.seed if "seed" in job.settings else 0,
+        name=name,
+        train=lambda one: train(job.with_seed(one.seed)),
+    )
 
 
 def train_here(

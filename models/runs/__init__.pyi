@@ -7,6 +7,16 @@ from .data import RunData as RunData
 from .data import describe_data as describe_data
 from .data import require_model_inputs as require_model_inputs
 from .data import require_unchanged as require_unchanged
+from .ensembles import ENSEMBLE_SUFFIX as ENSEMBLE_SUFFIX
+from .ensembles import Ensemble as Ensemble
+from .ensembles import EnsembleMember as EnsembleMember
+from .ensembles import begin_ensemble as begin_ensemble
+from .ensembles import describe_member as describe_member
+from .ensembles import find_members as find_members
+from .ensembles import list_ensembles as list_ensembles
+from .ensembles import read_ensemble as read_ensemble
+from .ensembles import require_ensemble_name as require_ensemble_name
+from .ensembles import write_ensemble as write_ensemble
 from .files import IMPORTED_FILE as IMPORTED_FILE
 from .files import UNFINISHED as UNFINISHED
 from .folder import RunFolder as RunFolder

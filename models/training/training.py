@@ -45,7 +45,7 @@ from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, find_session, find_sessions
 from sensorium_data.store import Store, StoreLike, ingest_command, open_store
 
-__all__ = ["TrainingReport", "find_finished_run", "train"]
+__all__ = ["TrainingReport", "find_finished_run", "identify_runs", "train"]
 
 
 @dataclass(frozen=True)
@@ -217,18 +217,41 @@ def find_finished_run(
     RunError
         If the run is damaged, its weights too.
     """
+    (identity,) = identify_runs([config], store, sessions)
+    folder, name = open_runs(runs), run_name(config, identity)
+    # Another run that happens to have the name: training says what to do about it.
+    if not folder.receive(name) or load_run(folder.path(name)).identity != identity:
+        return None
+    return _report_existing(folder, name, identity)
+
+
+def identify_runs(
+    configs: Sequence[TrainingConfig], store: StoreLike, sessions: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Return the identities of the runs that :func:`train` would train; nothing is trained or written.
+
+    Parameters
+    ----------
+    configs : sequence of TrainingConfig
+        They differ in their seeds alone.
+    store, sessions
+        As in :func:`train`.
+
+    Raises
+    ------
+    StoreError, UsageError, RunError
+        As in :func:`train`.
+    """
+    # Neither the neurons nor the folds depend on the seed.
+    config = configs[0]
     opened = open_store(store)
     chosen = _choose_sessions(opened, sessions, config)
     data = describe_data(opened, chosen, select_neurons(config, opened, chosen))
     split = None
     if config.n_folds is not None:
         split = split_trials(config, open_reader(config, opened, [session.name for session in chosen]))
-    identity = identify_run(config, _complete(data, config, load_teacher(config, data), split))
-    folder, name = open_runs(runs), run_name(config, identity)
-    # Another run that happens to have the name: training says what to do about it.
-    if not folder.receive(name) or load_run(folder.path(name)).identity != identity:
-        return None
-    return _report_existing(folder, name, identity)
+    data = _complete(data, config, load_teacher(config, data), split)
+    return tuple(identify_run(one, data) for one in configs)
 
 
 def _find(folder: RunsFolder, name: str, *, lock: bool) -> bool:

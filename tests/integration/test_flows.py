@@ -234,6 +234,20 @@ def tiny_training(store: Path, runs: Path, **overrides: object) -> dict[str, Any
     }
 
 
+@pytest.mark.slow
+def test_an_ensemble_trains_each_seed_once(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import train as train_module
+    from models.runs import find_members
+
+    arguments = tiny_training(store, tmp_path, max_epochs=1) | {"seeds": 2}
+    first = train_module.train_ensemble(**arguments)
+    assert first.status == "trained"
+    assert find_members(tmp_path, "factorized3d-debug-2-seeds") == tuple(report.run for report in first.runs)
+    assert [load_run(report.run).config.seed for report in first.runs] == [0, 1]
+    monkeypatch.setattr(train_module, "supervise_training", lambda *_, **__: pytest.fail("a process is started"))
+    assert train_module.train_ensemble(**arguments).status == "already done"
+
+
 def test_training_leaves_its_epochs_and_curves_and_is_done_once(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,126 @@
+"""``sensorium train --seeds`` and ``predict --ensemble`` on a tiny store."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fixtures.command_line import Outcome
+from fixtures.recorded_stores import record_session
+from models.runs import load_run
+from sensorium_data.predictions import open_predictions
+
+pytestmark = pytest.mark.usefixtures("no_curves")
+
+Command = Callable[..., Outcome]
+TINY = [
+    "model.channels=2,2",
+    "model.spatial_kernels=5,3",
+    "model.temporal_kernels=3,2",
+    "model.spatial_strides=4,1",
+    "n_frames_window=30",
+    "n_windows_per_trial=1",
+    "batch_size=3",
+    "skip_frames=10",
+    "max_epochs=1",
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("store")
+    record_session(root, "F", n_frames=50, n_by_tier={"train": 3, "oracle": 2})
+    return root
+
+
+@pytest.fixture
+def train(sensorium: Command, store: Path, tmp_path: Path) -> Command:
+    """Train two seeds, or what is asked for otherwise, into ``runs``."""
+    settings = [word for one in TINY for word in ("--set", one)]
+    words = ["train", "factorized3d-debug", "--store", store, "--runs", tmp_path / "runs", "--device", "cpu", *settings]
+    return lambda *more: sensorium(*words, *(more or ("--seeds", 2, "--ensemble", "mine")))
+
+
+@pytest.fixture
+def predict(sensorium: Command, store: Path, tmp_path: Path) -> Command:
+    words = ["predict", "--store", store, "--tier", "oracle", "--out", tmp_path / "p", "--device", "cpu"]
+    return lambda *more: sensorium(*words, *more)
+
+
+def test_seeds_make_an_ensemble_that_predicts_its_mean(
+    train: Command, predict: Command, sensorium: Command, store: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    assert "mine.ensemble.json: trained" in train().out
+    record = json.loads((runs / "mine.ensemble.json").read_text())
+    members = [runs / member["run"] for member in record["members"]]
+    assert [load_run(member).config.seed for member in members] == [0, 1]
+    assert [member["weights_sha256"] for member in record["members"]] == [load_run(m).digest for m in members]
+
+    done = predict("--ensemble", "mine", "--runs", runs)
+    assert done.status == 0, done.err
+    parts = []
+    for number, member in enumerate(members):
+        out = tmp_path / f"p{number}"
+        words = [member, "--store", store, "--tier", "oracle", "--out", out, "--device", "cpu"]
+        assert sensorium("predict", *words).status == 0
+        parts.append(open_predictions(str(out), "F")["predictions"].values)
+    mean = open_predictions(str(tmp_path / "p"), "F")["predictions"].values
+    np.testing.assert_allclose(mean, (parts[0] + parts[1]) / 2, rtol=1e-5)
+    assert np.nanmax(np.abs(parts[0] - parts[1])) > 0.01
+
+    # Again: nothing is trained. One more seed: the finished runs are left alone, and another ensemble is made.
+    assert json.loads(train("--seeds", 2, "--ensemble", "mine", "--json").out)["status"] == "already done"
+    more = json.loads(train("--seeds", 2, "--seed", 1, "--json").out)
+    assert more["name"] == "factorized3d-debug-2-seeds"
+    assert [one["status"] for one in more["runs"]] == ["already done", "trained"]
+    train("--seeds", 3, "--ensemble", "mine").assert_refused("another ensemble has this name", "2 members")
+
+    predict("--ensemble", "mime", "--runs", runs).assert_refused("unknown ensemble", "did you mean mine?")
+    shutil.rmtree(members[1])
+    predict("--ensemble", "mine", "--runs", runs).assert_refused("not complete", f"{members[1].name}: removed")
+    (runs / "mine.ensemble.json").write_text('{"members": 3}')
+    predict("--ensemble", "mine", "--runs", runs).assert_refused("record of the ensemble is damaged")
+
+
+def test_an_interrupted_ensemble_names_what_is_missing_and_goes_on(
+    train: Command, predict: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.training import training
+
+    runs, train_into = tmp_path / "runs", training._train_into
+
+    def interrupt_the_second(folder, trainer, *rest):
+        if trainer._config.seed:
+            raise KeyboardInterrupt
+        return train_into(folder, trainer, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_train_into", interrupt_the_second)
+        assert train().status == 130
+    members = [member["run"] for member in json.loads((runs / "mine.ensemble.json").read_text())["members"]]
+    predict("--ensemble", "mine", "--runs", runs).assert_refused("not complete", f"{members[1]}: unfinished")
+    shutil.rmtree(runs / f"{members[1]}.partial")
+    predict("--ensemble", "mine", "--runs", runs).assert_refused("not complete", f"{members[1]}: not begun")
+    done = json.loads(train("--seeds", 2, "--ensemble", "mine", "--json").out)
+    assert [one["status"] for one in done["runs"]] == ["already done", "trained"]
+    assert predict("--ensemble", "mine", "--runs", runs).status == 0
+
+
+def test_wrong_arguments(train: Command, predict: Command, tmp_path: Path) -> None:
+    train("--seeds", 0).assert_refused("number of seeds", "found 0")
+    train("--seeds", 2, "--seed", -1).assert_refused("setting seed")
+    train("--seeds", 2, "--ensemble", "a/b").assert_refused("cannot be called so")
+    train("--seeds", 2, "--resume").assert_refused("resume")
+    train("--ensemble", "mine").assert_refused("--seeds")
+    train("--seed", 1, "--set", "seed=2").assert_refused("given twice")
+    assert not (tmp_path / "runs").exists()
+    predict().assert_refused("no run named", "--ensemble")
+    predict("run", "--runs", tmp_path).assert_refused("add --ensemble")
+    predict("--ensemble", "mine", "--runs", tmp_path).assert_refused("unknown ensemble", "there is none in")
+    predict(tmp_path / "run", "--ensemble", "mine").assert_refused("exclude each other")
