@@ -147,7 +147,8 @@ def adapt(
         "__doc__": make.__doc__,
         "__module__": make.__module__,
         "config_class": config_class,
-        "recipe": dict(getattr(make, "recipe", {}) if recipe is None else recipe),
+        # Whoever makes a preset of it says what is wrong with one that is no mapping.
+        "recipe": getattr(make, "recipe", {}) if recipe is None else recipe,
         "has_shifter": shifter,
         "_make": staticmethod(make),
         "_settings": frozenset(settings),

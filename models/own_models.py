@@ -27,7 +27,7 @@ from models.sources import (
     loaded_by_module,
     parse_target,
 )
-from sensorium_data.errors import RunError, SensoriumError, UsageError
+from sensorium_data.errors import RunError, SensoriumError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,6 +47,8 @@ __all__ = [
 
 #: The group of entry points by which installed packages offer models.
 ENTRY_POINTS = "sensorium_pipeline.models"
+
+_RESTORE = "restore the run's config.json, or remove the run and train again"
 
 
 def read_target(text: str) -> TrainingConfig:
@@ -152,17 +154,32 @@ def load_kept(config: TrainingConfig, sources: ModelSources) -> TrainingConfig:
     RunError
         If the code cannot be imported here, or does not take the settings.
     """
+    kind = config.model.kind
+    module, _, name = kind.partition(":")
+    if not name or sources.find_module(module) is None:
+        raise RunError(
+            "the run names no class of its code",
+            found=repr(kind),
+            expected=f"MODULE:CLASS, of a module of {', '.join(sources.files)}",
+            remedy=_RESTORE,
+        )
     try:
-        _settle(load_sources(sources), config.model.kind)
+        _settle(load_sources(sources), kind)
         return TrainingConfig.model_validate(config.model_dump())
     except ValidationError as error:
-        raise RunError("the run's settings are not those of its code", found=_describe(error)) from error
+        raise RunError(
+            "the run's settings are not those of its code", found=_describe(error), remedy=_RESTORE
+        ) from error
+    except UnknownNameError as error:
+        raise RunError("the run names no class of its code", found=repr(kind), remedy=_RESTORE) from error
     except UsageError as error:
         raise RunError(
             "the code of the run cannot be loaded here",
             path=error.path,
             found=error.found if error.found is not None else error.problem,
-            remedy="install the packages that the run's environment.json names",
+            remedy="install the packages that the run's environment.json names"
+            if isinstance(error.__cause__, ImportError)
+            else "use the versions that the run's environment.json names, or train again",
         ) from error
 
 
@@ -176,7 +193,7 @@ def _read(target: Target, *, name: str) -> TrainingConfig:
             preset = found()
         except SensoriumError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"{target.name} is a function, and returns no preset",
                 path=_path_of(loaded, target.module),
@@ -193,8 +210,9 @@ def _make_preset(
     loaded: LoadedSources, kind: str, name: str, settings: Mapping[str, Any], found: object = None
 ) -> TrainingConfig:
     model_class = _settle(loaded, kind, found)
-    own = {**model_class.recipe, **settings}
-    own["model"] = {**model_class.recipe.get("model", {}), **settings.get("model", {})}
+    recipe = _require_recipe(model_class, kind, _path_of(loaded, kind.partition(":")[0]))
+    own = {**recipe, **settings}
+    own["model"] = {**recipe.get("model", {}), **settings.get("model", {})}
     identity = {"kind": kind, "code": loaded.sources.digests}
     try:
         return _make_config(name, identity, own)
@@ -202,6 +220,20 @@ def _make_preset(
         raise UsageError(
             error.problem, path=_path_of(loaded, kind.partition(":")[0]), found=error.found, expected=error.expected
         ) from error
+
+
+def _require_recipe(model_class: type[ResponseModel], kind: str, path: str) -> Mapping[str, Any]:
+    """Return a class's recipe, once it is known to be settings by name, those of the model by name too."""
+    recipe: object = model_class.recipe
+    of_model = recipe.get("model", {}) if isinstance(recipe, Mapping) else {}
+    if isinstance(recipe, Mapping) and isinstance(of_model, Mapping) and all(isinstance(name, str) for name in recipe):
+        return recipe
+    raise UsageError(
+        f"the recipe of {kind.partition(':')[2]} cannot be used",
+        path=path,
+        found=f"{recipe!r}" if isinstance(recipe, Mapping) else f"a {type(recipe).__name__}",
+        expected='settings by name, e.g. {"batch_size": 8, "model": {"channels": 4}}, as an attribute of the class',
+    )
 
 
 def _make_config(name: str, identity: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainingConfig:
@@ -244,6 +276,8 @@ def _require_model(found: object, kind: str, path: str) -> type[ResponseModel]:
             remedy=f"name the class {type(found).__name__}" if isinstance(found, nn.Module) else None,
         )
     if not issubclass(found, ResponseModel):
+        if found.forward is nn.Module.forward:
+            raise UsageError(f"{name} is no complete model", path=path, found="no forward", expected="a method forward")
         return adapt(found)
     missing = sorted(getattr(found, "__abstractmethods__", ()))
     if issubclass(found, CoreModel) and found.make_core is CoreModel.make_core:
@@ -270,7 +304,13 @@ def _require_model(found: object, kind: str, path: str) -> type[ResponseModel]:
             f"a setting of {name} has no default", path=path, found=", ".join(without), expected="a default for each"
         )
     try:
-        inspect.signature(found).bind(config_class(), {}, n_input_channels=3)
+        defaults = config_class()
+    except Exception as error:
+        # A validator of its own may raise anything.
+        problem = _describe(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
+        raise UsageError(f"the settings of {name} do not take their own defaults", path=path, found=problem) from error
+    try:
+        inspect.signature(found).bind(defaults, {}, n_input_channels=3)
     except TypeError as error:
         raise UsageError(
             f"{name} cannot be made as models are",

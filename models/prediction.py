@@ -18,6 +18,7 @@ from models.layouts import find_layout
 from models.prediction_plan import PredictionReport, plan_prediction
 from models.response_model import ResponseModel
 from models.runs import Run
+from models.sources import explain_failures
 from models.whole_trials import predict_whole
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
@@ -257,9 +258,10 @@ class _Ensemble:
         predictions = []
         for model, config in self._models:
             batch = trial[_scale_of(config)]
-            prediction_NT = predict_trial(
-                model, batch, self._device, layout=config.input_layout, stride=config.window_stride
-            )
+            with explain_failures(type(model).__name__, config.model.code):
+                prediction_NT = predict_trial(
+                    model, batch, self._device, layout=config.input_layout, stride=config.window_stride
+                )
             if not prediction_NT.shape[1]:
                 raise UsageError(
                     "the trial is too short for the model",

@@ -25,7 +25,7 @@ from models.own_models import (
     read_entry_point,
     read_target,
 )
-from models.sources import is_target
+from models.sources import explain_failures, is_target
 from sensorium_data.errors import SensoriumError, UnknownNameError
 from sensorium_data.sessions import find_sessions
 
@@ -99,9 +99,13 @@ def build_model(config: TrainingConfig, neurons: Mapping[str, NeuronInfo]) -> Re
     ------
     RunError
         If the model is of a run whose code is not loaded.
+    UsageError
+        If the code of a model that is no part of this package fails; it names the file and the line.
     """
     model_class = find_model_class(config.model)
-    return model_class(config.model, neurons, n_input_channels=len(find_layout(config.input_layout).channels))
+    n_input_channels = len(find_layout(config.input_layout).channels)
+    with explain_failures(model_class.__name__, config.model.code):
+        return model_class(config.model, neurons, n_input_channels=n_input_channels)
 
 
 @dataclass(frozen=True)

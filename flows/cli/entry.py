@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -118,6 +119,8 @@ def _explain(error: BaseException) -> int:
             command = " ".join(["sensorium", *(error.command_chain or ()), "--help"])
             complain(_describe(error), f"; see `{command}`")
         case SensoriumError():
+            if os.environ.get("SENSORIUM_TRACEBACK"):
+                traceback.print_exception(error)
             complain(str(error))
             return error.exit_status
         case BrokenPipeError():

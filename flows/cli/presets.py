@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from flows.cli.options import EXIT_DONE, EXIT_WRONG, JsonOption, print_json
+from sensorium_data.errors import SensoriumError
 
 if TYPE_CHECKING:
     from models.registry import PresetInfo
@@ -46,9 +47,9 @@ def models(
             },
             note="Parameters are of a model for the five new mice, 40,034 neurons.",
         )
-    failed = [info for info in found if info.error is not None]
-    for info in failed:
-        error_console().print(f"{info.name} of {info.origin}: {info.error}", markup=False, soft_wrap=True)
+    failed = [row for row in rows if row["error"] is not None]
+    for row in failed:
+        error_console().print(f"{row['preset']} of {row['origin']}: {row['error']}", markup=False, soft_wrap=True)
     return EXIT_WRONG if failed else EXIT_DONE
 
 
@@ -91,7 +92,11 @@ def _to_row(info: PresetInfo) -> dict[str, Any]:
     if info.config is not None:
         from models.registry import measure_model
 
-        row |= {"model": info.config.model.kind, **asdict(measure_model(info.config))}
+        try:
+            row |= {"model": info.config.model.kind, **asdict(measure_model(info.config))}
+        except SensoriumError as error:
+            # All others are listed.
+            row["error"] = str(error)
     return row
 
 

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -85,6 +86,9 @@ def main(arguments: list[str]) -> int:
         else:
             _train(job, messages if rank == "0" else None)
     except SensoriumError as error:
+        if os.environ.get("SENSORIUM_TRACEBACK"):
+            # On standard error, before whoever listens knows the error and stops listening there.
+            traceback.print_exception(error)
         messages.tell_error(error)
         return error.exit_status
     except KeyboardInterrupt:

@@ -1,4 +1,5 @@
 from .collecting import collect_sources as collect_sources
+from .failures import explain_failures as explain_failures
 from .importing import LoadedSources as LoadedSources
 from .importing import find_loaded as find_loaded
 from .importing import load_sources as load_sources

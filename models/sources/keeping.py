@@ -69,14 +69,26 @@ def read_kept(run: Path, code: Mapping[str, str]) -> ModelSources:
         If a file is missing or was changed, or its name leads out of the run.
     """
     if len(code) > MAX_CODE_FILES:
-        raise RunError("the run names too many files of code", path=run, found=len(code), expected=MAX_CODE_FILES)
+        raise RunError(
+            "the run names too many files of code",
+            path=run / "config.json",
+            found=len(code),
+            expected=f"up to {MAX_CODE_FILES}",
+            remedy=_RESTORE,
+        )
     files = LocalObjects(run)
     contents: dict[str, bytes] = {}
     origins: dict[str, str] = {}
     for name, digest in code.items():
         problem = find_name_problem(name) or (None if name.endswith(".py") else "it is no Python file")
         if problem is not None:
-            raise RunError("the run names no file of code", path=run, found=f"{name!r}: {problem}")
+            raise RunError(
+                "the run names no file of code",
+                path=run / "config.json",
+                found=f"{name!r}: {problem}",
+                expected="relative paths of Python files",
+                remedy=_RESTORE,
+            )
         path = run / CODE_FOLDER / name
         size_bytes = sum(map(len, contents.values())) + _measure(path)
         if size_bytes > MAX_CODE_SIZE_BYTES:
@@ -107,14 +119,17 @@ def read_kept(run: Path, code: Mapping[str, str]) -> ModelSources:
     return ModelSources(contents, origins)
 
 
-def find_changes(code: Mapping[str, str], origins: Mapping[str, str]) -> list[str]:
-    """Return the files, where they were read from, that are there and not what they were."""
+def find_changes(code: Mapping[str, str], origins: Mapping[str, object]) -> list[str]:
+    """Return the files, where they were read from, that are there and not what they were.
+
+    What a run, which may come from anywhere, says of a file's place may be no path; nothing is known of such a file.
+    """
     changed = []
     for name, digest in code.items():
         with contextlib.suppress(OSError, ValueError):
             path = origins.get(name)
             # The run, which may come from anywhere, says which file that is.
-            if path is None or os.stat(path).st_size > MAX_CODE_SIZE_BYTES:
+            if not isinstance(path, str) or os.stat(path).st_size > MAX_CODE_SIZE_BYTES:
                 continue
             if digest_bytes(read_regular(path)) != digest:
                 changed.append(path)

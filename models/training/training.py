@@ -32,6 +32,7 @@ from models.runs import (
     require_unchanged,
     run_name,
 )
+from models.sources import explain_failures
 from models.training.batches import Split, TrainingBatches, open_reader, split_trials
 from models.training.curves import draw_curves, write_summary
 from models.training.distillation import load_teacher
@@ -180,7 +181,8 @@ def train(
             return _report_existing(folder, name, identity)
         if resume and not ranks.broadcast(ranks.is_first and folder.has_unfinished(name)):
             raise explain_no_unfinished(folder, config, data)
-        with repeatable(config.seed, device), _explained_memory(config):
+        failures = explain_failures(config.model.kind.rpartition(":")[2], config.model.code)
+        with repeatable(config.seed, device), _explained_memory(config), failures:
             trainer = Trainer(
                 config,
                 data,
