@@ -17,7 +17,7 @@ from pydantic import Field, PositiveFloat, create_model
 from pydantic.errors import PydanticUserError
 from torch import nn
 
-from models.core_readout_model import CoreReadoutModel
+from models.core_readout_model import CoreMaps, CoreReadoutModel
 from models.model_config import ModelConfig
 from models.neurons import NeuronInfo
 from models.readout_settings import ReadoutSettings
@@ -74,22 +74,13 @@ class CoreModel(CoreReadoutModel):
     has_shifter: ClassVar[bool] = True
 
     def __init__(self, config: CoreConfig, neurons: Mapping[str, NeuronInfo], *, n_input_channels: int = 3) -> None:
-        # Before the module is one: make_core() reads the settings.
-        object.__setattr__(self, "config", config)
-        core = self.make_core(n_input_channels)
-        n_channels, n_frames_lost, map_size = _probe(core, n_input_channels)
-        super().__init__(core, config, neurons, n_channels=n_channels, map_size=map_size)
-        self.n_frames_lost = n_frames_lost
+        super().__init__(config, neurons, n_input_channels=n_input_channels)
         if not self.has_shifter:
             self.shifters = nn.ModuleDict()
 
-    def make_core(self, n_input_channels: int) -> nn.Module:
-        """Return the core, a module from videos to a feature map for each frame.
-
-        It takes (batch, channel, time, height, width) and returns the same axes, of whatever channels, height and
-        width, for all frames or the last ones. ``self.config`` has the settings.
-        """
-        raise NotImplementedError
+    def describe_maps(self, n_input_channels: int, frame_size: tuple[int, int]) -> CoreMaps:
+        """Return what maps the core makes of a video without content."""
+        return _probe(self.core, n_input_channels)
 
 
 def adapt(
@@ -255,8 +246,8 @@ def _read_descriptions(make: Callable[..., nn.Module]) -> dict[str, str]:
     return {name: " ".join(lines.split()) for names, lines in found for name in names.split(", ")}
 
 
-def _probe(core: nn.Module, n_input_channels: int) -> tuple[int, int, tuple[int, int]]:
-    """Return the channels of a core's output, how many frames it loses, and its height and width."""
+def _probe(core: nn.Module, n_input_channels: int) -> CoreMaps:
+    """Return what maps a core makes of a video without content."""
     n_frames, shape = _probe_shape(core, n_input_channels)
     if len(shape) != 5 or shape[0] != 1 or not 0 < shape[2] <= n_frames:
         raise UsageError(
@@ -265,7 +256,7 @@ def _probe(core: nn.Module, n_input_channels: int) -> tuple[int, int, tuple[int,
             expected=f"(1, channels, up to {n_frames} frames, height, width)",
             remedy="return five axes, or take n_neurons and return responses (batch, neuron, time)",
         )
-    return shape[1], n_frames - shape[2], (shape[3], shape[4])
+    return CoreMaps(n_channels=shape[1], size=(shape[3], shape[4]), n_frames_lost=n_frames - shape[2])
 
 
 def _probe_responses(module: nn.Module, n_input_channels: int) -> int:

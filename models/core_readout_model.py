@@ -6,7 +6,9 @@ Shape suffixes: B trials of a batch, C channels, N neurons, T frames, H height, 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -14,75 +16,120 @@ from torch import nn
 
 from models.layers import FactorizedReadout, FullGaussianReadout, Shifter, elu1, invert_elu1
 from models.neurons import NeuronInfo
-from models.readout_settings import ReadoutSettings
+from models.readout_settings import CoreSettings, ReadoutSettings
 from models.response_model import ResponseModel
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UnknownNameError, UsageError
+from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 
-__all__ = ["CoreReadoutModel"]
+__all__ = ["CoreMaps", "CoreReadoutModel"]
+
+
+@dataclass(frozen=True)
+class CoreMaps:
+    """The maps that a core makes.
+
+    Attributes
+    ----------
+    n_channels : int
+    size : tuple of int
+        Height and width, pixels.
+    n_frames_lost : int
+        Frames at the start of a video that have none.
+    """
+
+    n_channels: int
+    size: tuple[int, int]
+    n_frames_lost: int
 
 
 class CoreReadoutModel(ResponseModel):
     """A core that turns a video into a map for each frame, and a readout and a shifter for each session.
 
-    Subclasses build the core, and say what they penalize of it: :meth:`regularizer`.
+    Subclasses make the core (:meth:`make_core`), and say what they penalize of it (:meth:`regularizer`). Their settings
+    are a :class:`models.readout_settings.CoreSettings`, or they measure the maps (:meth:`describe_maps`).
 
     Parameters
     ----------
-    core : Module
-        Given videos, (batch, channel, time, height, width), it returns maps in the same order of axes, of all frames
-        but the first ``settings.n_frames_lost``.
-    settings : ReadoutSettings
-        Of readouts and shifters.
+    config : ReadoutSettings
+        The architecture.
     neurons : mapping of str to NeuronInfo
         By full session name.
-    n_channels : int
-        Of the maps.
-    map_size : tuple of int
-        Height and width of the maps.
+    n_input_channels : int
+        Of the video; the references' are the video itself, pupil dilation and running speed.
+    frame_size : tuple of int
+        Height and width of the video, pixels.
 
     Attributes
     ----------
+    core : Module
+        Given videos, (batch, channel, time, height, width), it returns maps in the same order of axes, of all frames
+        but the first ``n_frames_lost``.
     readouts : ModuleDict of FullGaussianReadout or FactorizedReadout
         By full session name.
     shifters : ModuleDict of Shifter
         The same; empty with factorized readouts, and without one frames are not shifted.
     """
 
+    config: ReadoutSettings
     readouts: nn.ModuleDict
     shifters: nn.ModuleDict
 
     def __init__(
         self,
-        core: nn.Module,
-        settings: ReadoutSettings,
+        config: ReadoutSettings,
         neurons: Mapping[str, NeuronInfo],
         *,
-        n_channels: int,
-        map_size: tuple[int, int],
+        n_input_channels: int = 3,
+        frame_size: tuple[int, int] = (FRAME_HEIGHT, FRAME_WIDTH),
     ) -> None:
         super().__init__()
-        self.core = core
-        self.n_frames_lost = settings.n_frames_lost
-        self.settings = settings
-        if settings.readout == "gaussian":
+        self.config = config
+        self.core = self.make_core(n_input_channels)
+        maps = self.describe_maps(n_input_channels, frame_size)
+        self.n_frames_lost = maps.n_frames_lost
+        if config.readout == "gaussian":
             self.readouts = nn.ModuleDict(
                 {
                     session: FullGaussianReadout(
                         info.positions,
-                        n_channels,
-                        init_sigma=settings.readout_init_sigma,
-                        n_hidden=settings.readout_units,
+                        maps.n_channels,
+                        init_sigma=config.readout_init_sigma,
+                        n_hidden=config.readout_units,
                     )
                     for session, info in neurons.items()
                 }
             )
-            self.shifters = nn.ModuleDict({session: Shifter(settings.shifter_units) for session in neurons})
+            self.shifters = nn.ModuleDict({session: Shifter(config.shifter_units) for session in neurons})
         else:
             self.readouts = nn.ModuleDict(
-                {session: FactorizedReadout(info.n_neurons, n_channels, map_size) for session, info in neurons.items()}
+                {
+                    session: FactorizedReadout(info.n_neurons, maps.n_channels, maps.size)
+                    for session, info in neurons.items()
+                }
             )
             self.shifters = nn.ModuleDict()
+
+    @abstractmethod
+    def make_core(self, n_input_channels: int) -> nn.Module:
+        """Return the core, a module from videos to a feature map for each frame.
+
+        It takes (batch, channel, time, height, width) and returns the same axes, of whatever channels, height and
+        width, for all frames or the last ones. ``self.config`` has the settings.
+        """
+
+    def describe_maps(self, n_input_channels: int, frame_size: tuple[int, int]) -> CoreMaps:
+        """Return what maps the core makes of videos; by default, what the settings tell.
+
+        Parameters
+        ----------
+        n_input_channels : int
+            Of the video.
+        frame_size : tuple of int
+            Its height and width, pixels.
+        """
+        settings = cast(CoreSettings, self.config)
+        return CoreMaps(settings.n_channels, settings.map_size(*frame_size), settings.n_frames_lost)
 
     def predict_rows(
         self, videos_BCTHW: torch.Tensor, pupil_center_B2T: torch.Tensor, wanted: Sequence[tuple[str, slice]]
@@ -117,14 +164,14 @@ class CoreReadoutModel(ResponseModel):
 
     def session_regularizer(self, session: str) -> torch.Tensor | None:
         """Return the penalty on a readout's weights of channels and, if it has one, its mask."""
-        if not self.settings.readout_sparsity:
+        if not self.config.readout_sparsity:
             return None
-        return self.settings.readout_sparsity * self._readout(session).length()
+        return self.config.readout_sparsity * self._readout(session).length()
 
     @torch.no_grad()
     def initialize_readout_bias(self, session: str, mean_response_N: torch.Tensor) -> None:
         """Set the bias of a session's readout to the mean responses, or so that the output makes them of it."""
-        if self.settings.starts_at_mean_response:
+        if self.config.starts_at_mean_response:
             mean_response_N = invert_elu1(mean_response_N)
         self._readout(session).bias.copy_(mean_response_N)
 

@@ -257,7 +257,7 @@ def _settle(loaded: LoadedSources, kind: str, found: object = None) -> type[Resp
 def _require_model(found: object, kind: str, path: str) -> type[ResponseModel]:
     from torch import nn
 
-    from models.adaptation import CoreModel, adapt
+    from models.adaptation import adapt
     from models.response_model import ResponseModel
 
     name = kind.partition(":")[2]
@@ -280,8 +280,6 @@ def _require_model(found: object, kind: str, path: str) -> type[ResponseModel]:
             raise UsageError(f"{name} is no complete model", path=path, found="no forward", expected="a method forward")
         return adapt(found)
     missing = sorted(getattr(found, "__abstractmethods__", ()))
-    if issubclass(found, CoreModel) and found.make_core is CoreModel.make_core:
-        missing.append("make_core")
     if missing:
         raise UsageError(
             f"{name} is no complete model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,7 +11,7 @@ from pydantic import Field, PositiveInt
 from models.model_config import ModelConfig
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 
-__all__ = ["ReadoutSettings", "require_frame_kernels"]
+__all__ = ["CoreSettings", "ReadoutSettings", "require_frame_kernels"]
 
 
 class ReadoutSettings(ModelConfig):
@@ -41,6 +42,19 @@ class ReadoutSettings(ModelConfig):
     shifter_units: PositiveInt = Field(
         default=5, description="Hidden units that predict the shift of the frame from the pupil's center."
     )
+
+
+class CoreSettings(ReadoutSettings, ABC):
+    """What else the settings of a core tell whose maps follow from them alone."""
+
+    @property
+    @abstractmethod
+    def n_channels(self) -> int:
+        """Channels of the core's maps."""
+
+    @abstractmethod
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size of the map of a frame of some size, pixels."""
 
 
 def require_frame_kernels(kernels: Sequence[int]) -> None:

@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from models.readout_settings import ReadoutSettings
+from models.readout_settings import CoreSettings
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 
 __all__ = ["Factorized3dConfig"]
 
 
-class Factorized3dConfig(ReadoutSettings):
+class Factorized3dConfig(CoreSettings):
     """Layers, readouts and regularizers of :class:`models.factorized3d.model.Factorized3d`.
 
     The defaults are the benchmark of the SENSORIUM 2023 starter kit.
@@ -43,6 +43,11 @@ class Factorized3dConfig(ReadoutSettings):
     temporal_smoothness: float = Field(
         default=0.01, ge=0, description="Weight of the penalty on roughness of the first layer's temporal filters."
     )
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the core's maps."""
+        return self.channels[-1]
 
     @property
     def n_frames_lost(self) -> int:

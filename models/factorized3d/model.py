@@ -6,7 +6,6 @@ Shape suffixes: B trials of a batch, C channels, T frames, H height, W width, S 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -16,25 +15,12 @@ from torch.nn import functional
 from models.core_readout_model import CoreReadoutModel
 from models.factorized3d.config import Factorized3dConfig
 from models.layers import init_convolutions, spatial_roughness, temporal_roughness
-from models.neurons import NeuronInfo
-from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 
 __all__ = ["Factorized3d", "FactorizedCore", "FactorizedLayer"]
 
 
 class Factorized3d(CoreReadoutModel):
     """Filters over space and time in turn, and a readout and a shifter for each session.
-
-    Parameters
-    ----------
-    config : Factorized3dConfig
-        The architecture.
-    neurons : mapping of str to NeuronInfo
-        By full session name.
-    n_input_channels : int
-        Of the video; the reference's are the video itself, pupil dilation and running speed.
-    frame_size : tuple of int
-        Height and width of the video, pixels.
 
     Notes
     -----
@@ -43,20 +29,13 @@ class Factorized3d(CoreReadoutModel):
     """
 
     config_class = Factorized3dConfig
+    config: Factorized3dConfig
     core: FactorizedCore
     is_causal = True
 
-    def __init__(
-        self,
-        config: Factorized3dConfig,
-        neurons: Mapping[str, NeuronInfo],
-        *,
-        n_input_channels: int = 3,
-        frame_size: tuple[int, int] = (FRAME_HEIGHT, FRAME_WIDTH),
-    ) -> None:
-        core = FactorizedCore(config, n_input_channels)
-        super().__init__(core, config, neurons, n_channels=config.channels[-1], map_size=config.map_size(*frame_size))
-        self.config = config
+    def make_core(self, n_input_channels: int) -> FactorizedCore:
+        """Return the core for a video of some channels."""
+        return FactorizedCore(self.config, n_input_channels)
 
     def regularizer(self) -> torch.Tensor:
         """Return the penalty on rough filters in the core's first layer."""

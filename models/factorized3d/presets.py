@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from models.config import TrainingConfig
+from models.debug_recipe import make_debug_preset
 from models.factorized3d.config import Factorized3dConfig
 
 __all__ = ["PRESETS"]
@@ -18,26 +19,8 @@ def _factorized3d() -> TrainingConfig:
 
 def _factorized3d_debug() -> TrainingConfig:
     """The same in small: learns simulated recordings in minutes on a CPU."""
-    return TrainingConfig(
-        name="factorized3d-debug",
-        model=Factorized3dConfig(
-            channels=(16, 16),
-            spatial_kernels=(9, 3),
-            temporal_kernels=(7, 5),
-            spatial_strides=(2, 1),
-            batch_norm_momentum=0.1,
-            readout_init_sigma=0.6,
-            starts_at_mean_response=True,
-        ),
-        n_frames_window=48,
-        n_windows_per_trial=4,
-        batch_size=4,
-        learning_rate=0.01,
-        core_learning_rate_factor=0.15,
-        schedule="cosine",
-        min_learning_rate=0.0005,
-        max_epochs=12,
-    )
+    sizes = {"channels": (16, 16), "spatial_kernels": (9, 3), "temporal_kernels": (7, 5), "spatial_strides": (2, 1)}
+    return make_debug_preset("factorized3d-debug", Factorized3dConfig, sizes, n_frames_window=48)
 
 
 def _factorized3d_demo() -> TrainingConfig:

@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from models.readout_settings import ReadoutSettings
+from models.readout_settings import CoreSettings
 
 __all__ = ["Full3dConfig"]
 
 
-class Full3dConfig(ReadoutSettings):
+class Full3dConfig(CoreSettings):
     """Layers, readouts and regularizers of :class:`models.full3d.model.Full3d`.
 
     The defaults are those of the starter kit's demo notebook.
@@ -39,6 +39,11 @@ class Full3dConfig(ReadoutSettings):
     temporal_smoothness: float = Field(
         default=0.0, ge=0, description="Weight of the penalty on roughness over time of the first layer's filters."
     )
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the core's maps."""
+        return self.channels[-1]
 
     @property
     def n_frames_lost(self) -> int:

@@ -5,7 +5,6 @@ Shape suffixes: B trials of a batch, C channels, O output channels, T frames, H 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -14,8 +13,6 @@ from torch import nn
 from models.core_readout_model import CoreReadoutModel
 from models.full3d.config import Full3dConfig
 from models.layers import NormalizedLayer, init_convolutions, spatial_roughness, temporal_roughness
-from models.neurons import NeuronInfo
-from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 
 __all__ = ["Full3d", "Full3dCore"]
 
@@ -23,38 +20,20 @@ __all__ = ["Full3d", "Full3dCore"]
 class Full3d(CoreReadoutModel):
     """Filters over space and time at once, and a readout and a shifter for each session.
 
-    Parameters
-    ----------
-    config : Full3dConfig
-        The architecture.
-    neurons : mapping of str to NeuronInfo
-        By full session name.
-    n_input_channels : int
-        Of the video; the reference's are the video itself, pupil dilation and running speed.
-    frame_size : tuple of int
-        Height and width of the video, pixels.
-
     Notes
     -----
     The full 3D model of ``models_demo.ipynb`` of https://github.com/ecker-lab/sensorium_2023, ``Basic3dCore`` of
     neuralpredictors.
     """
 
+    config: Full3dConfig
     core: Full3dCore
     config_class = Full3dConfig
     is_causal = True
 
-    def __init__(
-        self,
-        config: Full3dConfig,
-        neurons: Mapping[str, NeuronInfo],
-        *,
-        n_input_channels: int = 3,
-        frame_size: tuple[int, int] = (FRAME_HEIGHT, FRAME_WIDTH),
-    ) -> None:
-        core = Full3dCore(config, n_input_channels)
-        super().__init__(core, config, neurons, n_channels=config.channels[-1], map_size=config.map_size(*frame_size))
-        self.config = config
+    def make_core(self, n_input_channels: int) -> Full3dCore:
+        """Return the core for a video of some channels."""
+        return Full3dCore(self.config, n_input_channels)
 
     def regularizer(self) -> torch.Tensor:
         """Return the penalty on rough filters in the core's first layer.

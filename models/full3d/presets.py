@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from models.config import TrainingConfig
+from models.debug_recipe import make_debug_preset
 from models.full3d.config import Full3dConfig
 
 __all__ = ["PRESETS"]
@@ -18,26 +19,20 @@ def _full3d() -> TrainingConfig:
 
 def _full3d_debug() -> TrainingConfig:
     """The same in small: minutes on a CPU for simulated recordings."""
-    return TrainingConfig(
-        name="full3d-debug",
-        model=Full3dConfig(
-            channels=(10, 10),
-            spatial_kernels=(9, 3),
-            temporal_kernels=(5, 3),
-            spatial_strides=(3, 1),
-            batch_norm_momentum=0.1,
-            spatial_smoothness=1.0,
-            readout_init_sigma=0.6,
-            starts_at_mean_response=True,
-        ),
+    return make_debug_preset(
+        "full3d-debug",
+        Full3dConfig,
+        {
+            "channels": (10, 10),
+            "spatial_kernels": (9, 3),
+            "temporal_kernels": (5, 3),
+            "spatial_strides": (3, 1),
+            "spatial_smoothness": 1.0,
+        },
         n_frames_window=48,
-        n_windows_per_trial=4,
-        batch_size=4,
         learning_rate=0.005,
         core_learning_rate_factor=0.1,
-        schedule="cosine",
         min_learning_rate=0.0003,
-        max_epochs=12,
     )
 
 

@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from models.readout_settings import ReadoutSettings, require_frame_kernels
+from models.readout_settings import CoreSettings, require_frame_kernels
 
 __all__ = ["GruConfig"]
 
 
-class GruConfig(ReadoutSettings):
+class GruConfig(CoreSettings):
     """Layers, readouts and regularizers of :class:`models.gru.model.Gru`.
 
     The defaults are the first model of the starter kit's demo notebook; with ``n_features`` 8, ``n_rotations`` 8 and

@@ -5,7 +5,7 @@ Shape suffixes: B trials of a batch, C channels, T frames, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -23,25 +23,12 @@ from models.layers import (
     init_convolutions,
     spatial_roughness,
 )
-from models.neurons import NeuronInfo
-from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 
 __all__ = ["Gru", "GruCore"]
 
 
 class Gru(CoreReadoutModel):
     """A core that remembers, and a readout and a shifter for each session.
-
-    Parameters
-    ----------
-    config : GruConfig
-        The architecture.
-    neurons : mapping of str to NeuronInfo
-        By full session name.
-    n_input_channels : int
-        Of the video; the reference's are the video itself, pupil dilation and running speed.
-    frame_size : tuple of int
-        Height and width of the video, pixels.
 
     Notes
     -----
@@ -50,21 +37,14 @@ class Gru(CoreReadoutModel):
     "Stimulus domain transfer in recurrent models for large scale cortical population prediction on video".
     """
 
+    config: GruConfig
     core: GruCore
     config_class = GruConfig
     is_causal = True
 
-    def __init__(
-        self,
-        config: GruConfig,
-        neurons: Mapping[str, NeuronInfo],
-        *,
-        n_input_channels: int = 3,
-        frame_size: tuple[int, int] = (FRAME_HEIGHT, FRAME_WIDTH),
-    ) -> None:
-        core = GruCore(config, n_input_channels)
-        super().__init__(core, config, neurons, n_channels=config.n_channels, map_size=config.map_size(*frame_size))
-        self.config = config
+    def make_core(self, n_input_channels: int) -> GruCore:
+        """Return the core for a video of some channels."""
+        return GruCore(self.config, n_input_channels)
 
     def regularizer(self) -> torch.Tensor:
         """Return the penalty on rough filters of the first layer, and on the length of those of the others.

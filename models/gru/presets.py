@@ -6,31 +6,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from models.config import TrainingConfig
+from models.debug_recipe import make_debug_preset
 from models.gru.config import GruConfig
 
 __all__ = ["PRESETS"]
 
-# Small models with a recipe for simulated recordings on a CPU.
-_DEBUG_MODEL = {
-    "kernels": (9, 3),
-    "stride": 2,
-    "gru_kernel": 3,
-    "batch_norm_momentum": 0.1,
-    "spatial_smoothness": 10.0,
-    "filter_sparsity": 0.0,
-    "readout_init_sigma": 0.6,
-    "starts_at_mean_response": True,
-}
-_DEBUG_RECIPE = {
-    "n_frames_window": 32,
-    "n_windows_per_trial": 4,
-    "batch_size": 4,
-    "learning_rate": 0.01,
-    "core_learning_rate_factor": 0.15,
-    "schedule": "cosine",
-    "min_learning_rate": 0.0005,
-    "max_epochs": 12,
-}
+# Of both small models.
+_DEBUG_SIZES = {"kernels": (9, 3), "stride": 2, "gru_kernel": 3, "spatial_smoothness": 10.0, "filter_sparsity": 0.0}
 
 
 def _gru() -> TrainingConfig:
@@ -40,7 +22,7 @@ def _gru() -> TrainingConfig:
 
 def _gru_debug() -> TrainingConfig:
     """The same in small: minutes on a CPU for simulated recordings."""
-    return TrainingConfig(name="gru-debug", model=GruConfig(n_features=12, **_DEBUG_MODEL), **_DEBUG_RECIPE)
+    return make_debug_preset("gru-debug", GruConfig, {"n_features": 12, **_DEBUG_SIZES})
 
 
 def _gru_equivariant() -> TrainingConfig:
@@ -50,11 +32,8 @@ def _gru_equivariant() -> TrainingConfig:
 
 def _gru_equivariant_debug() -> TrainingConfig:
     """The same in small: minutes on a CPU for simulated recordings."""
-    return TrainingConfig(
-        name="gru-equivariant-debug",
-        model=GruConfig(n_features=3, n_rotations=4, **_DEBUG_MODEL),
-        **_DEBUG_RECIPE,
-    )
+    sizes = {"n_features": 3, "n_rotations": 4, **_DEBUG_SIZES}
+    return make_debug_preset("gru-equivariant-debug", GruConfig, sizes)
 
 
 #: By name.

@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from models.readout_settings import ReadoutSettings, require_frame_kernels
+from models.readout_settings import CoreSettings, require_frame_kernels
 
 __all__ = ["Static2dConfig"]
 
 
-class Static2dConfig(ReadoutSettings):
+class Static2dConfig(CoreSettings):
     """Layers, readouts and regularizers of :class:`models.static2d.model.Static2d`.
 
     The defaults are the SENSORIUM 2022 model with behavior, as it has been trained on the videos of 2023.
@@ -42,6 +42,11 @@ class Static2dConfig(ReadoutSettings):
     readout_sparsity: float = Field(
         default=0.0076, ge=0, description="Weight of the penalty on the readouts' weights of the core's channels."
     )
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the core's maps."""
+        return self.n_features
 
     @property
     def n_frames_lost(self) -> int:

@@ -5,7 +5,6 @@ Shape suffixes: B trials of a batch, C channels, T frames, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -13,9 +12,7 @@ from torch import nn
 
 from models.core_readout_model import CoreReadoutModel
 from models.layers import FrameLayers, NormalizedLayer, init_convolutions, spatial_roughness
-from models.neurons import NeuronInfo
 from models.static2d.config import Static2dConfig
-from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 
 __all__ = ["SeparableConvolution", "Static2d", "StaticCore"]
 
@@ -25,17 +22,6 @@ class Static2d(CoreReadoutModel):
 
     Whatever it predicts better than chance owes nothing to the past: what models of time add is measured against it.
 
-    Parameters
-    ----------
-    config : Static2dConfig
-        The architecture.
-    neurons : mapping of str to NeuronInfo
-        By full session name.
-    n_input_channels : int
-        Of the video; the reference's are the video itself, pupil dilation and running speed.
-    frame_size : tuple of int
-        Height and width of the video, pixels.
-
     Notes
     -----
     The model with behavior of SENSORIUM 2022 (Willeke et al. 2022, "The Sensorium competition on predicting large-scale
@@ -43,21 +29,14 @@ class Static2d(CoreReadoutModel):
     https://github.com/124585083/neural-trajectory-evaluation trained it on the videos of 2023.
     """
 
+    config: Static2dConfig
     core: StaticCore
     config_class = Static2dConfig
     is_causal = True
 
-    def __init__(
-        self,
-        config: Static2dConfig,
-        neurons: Mapping[str, NeuronInfo],
-        *,
-        n_input_channels: int = 3,
-        frame_size: tuple[int, int] = (FRAME_HEIGHT, FRAME_WIDTH),
-    ) -> None:
-        core = StaticCore(config, n_input_channels)
-        super().__init__(core, config, neurons, n_channels=config.n_features, map_size=config.map_size(*frame_size))
-        self.config = config
+    def make_core(self, n_input_channels: int) -> StaticCore:
+        """Return the core for a video of some channels."""
+        return StaticCore(self.config, n_input_channels)
 
     def regularizer(self) -> torch.Tensor:
         """Return the penalty on rough filters in the core's first layer."""
