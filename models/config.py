@@ -31,7 +31,7 @@ from models.settings import (
     RankSettings,
     ScheduleSettings,
 )
-from models.sources import find_loaded
+from models.sources import explain_failures, find_loaded
 from sensorium_data.errors import UnknownNameError, UsageError
 from sensorium_data.names import find_name_problem
 
@@ -157,7 +157,9 @@ def override(config: TrainingConfig, settings: Mapping[str, str]) -> TrainingCon
             fields = fields[parent]
         fields[leaf] = _parse(text, known[setting], is_optional=_is_optional(config, setting))
     try:
-        return TrainingConfig.model_validate(changed)
+        # A model of a user's own may check its settings by code that fails.
+        with explain_failures(config.model.kind.rpartition(":")[2], config.model.code):
+            return TrainingConfig.model_validate(changed)
     except ValidationError as error:
         raise _explain(error, given) from error
 

@@ -22,6 +22,7 @@ from models.sources import (
     ModelSources,
     Target,
     collect_sources,
+    explain_failures,
     find_loaded,
     load_sources,
     loaded_by_module,
@@ -165,7 +166,8 @@ def load_kept(config: TrainingConfig, sources: ModelSources) -> TrainingConfig:
         )
     try:
         _settle(load_sources(sources), kind)
-        return TrainingConfig.model_validate(config.model_dump())
+        with explain_failures(name, config.model.code):
+            return TrainingConfig.model_validate(config.model_dump())
     except ValidationError as error:
         raise RunError(
             "the run's settings are not those of its code", found=_describe(error), remedy=_RESTORE
@@ -238,9 +240,10 @@ def _require_recipe(model_class: type[ResponseModel], kind: str, path: str) -> M
 
 def _make_config(name: str, identity: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainingConfig:
     try:
-        return TrainingConfig.model_validate(
-            {**settings, "name": name, "model": {**settings.get("model", {}), **identity}}
-        )
+        with explain_failures(name, identity.get("code", {})):
+            return TrainingConfig.model_validate(
+                {**settings, "name": name, "model": {**settings.get("model", {}), **identity}}
+            )
     except ValidationError as error:
         raise UsageError(f"the recipe of {name} cannot be used", found=_describe(error)) from error
 

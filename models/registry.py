@@ -206,8 +206,9 @@ def _describe_class(config: TrainingConfig) -> str:
     return _first_line(find_model_class(config.model).__doc__)
 
 
-def _first_line(docstring: str | None) -> str:
-    return (docstring or "").strip().partition("\n")[0].strip()
+def _first_line(docstring: object) -> str:
+    # A class of a user's own may have anything under this name.
+    return (docstring if isinstance(docstring, str) else "").strip().partition("\n")[0].strip()
 
 
 def _presets() -> Mapping[str, Callable[[], TrainingConfig]]:

@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from pydantic import ValidationError
+
 from models.sources.importing import find_loaded
 from sensorium_data.errors import SensoriumError, UsageError
 
@@ -16,7 +18,7 @@ __all__ = ["explain_failures"]
 def explain_failures(what: str, code: Mapping[str, str]) -> Iterator[None]:
     """Turn an error that is raised in, or through, a model's own code into one that names its file and line.
 
-    Known errors, and those that have nothing to do with that code, are raised as they are.
+    Known errors, those of forms of settings, and those that have nothing to do with that code, are raised as they are.
 
     Parameters
     ----------
@@ -32,7 +34,7 @@ def explain_failures(what: str, code: Mapping[str, str]) -> Iterator[None]:
     """
     try:
         yield
-    except SensoriumError:
+    except (SensoriumError, ValidationError):
         raise
     # A sys.exit() in a model's code ends what uses it, and not this process.
     except (Exception, SystemExit) as error:

@@ -23,7 +23,11 @@ from models.training.training import train as train_run
 from sensorium_data.errors import UsageError
 from sensorium_data.store import StoreLike
 
-__all__ = ["EnsembleReport", "train_ensemble"]
+__all__ = ["MAX_SEEDS", "EnsembleReport", "train_ensemble"]
+
+#: Runs of one ensemble. More would be a mistake.
+MAX_SEEDS = 1000
+_LAST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,10 @@ def train_ensemble(
     SensoriumError
         As :func:`models.training.train` does.
     """
-    if n_seeds < 1:
-        raise UsageError("the number of seeds makes no sense", found=n_seeds, expected="at least 1")
-    if first_seed < 0:
-        raise UsageError("there is no such seed", found=first_seed, expected="0 or more")
+    if not 1 <= n_seeds <= MAX_SEEDS:
+        raise UsageError("the number of seeds makes no sense", found=n_seeds, expected=f"1 to {MAX_SEEDS}")
+    if not 0 <= first_seed <= _LAST_SEED - n_seeds + 1:
+        raise UsageError("there are no such seeds", found=f"{n_seeds} from {first_seed}", expected=f"0 to {_LAST_SEED}")
     seeds = range(first_seed, first_seed + n_seeds)
     configs = [config.model_copy(update={"seed": seed}) for seed in seeds]
     name = require_ensemble_name(f"{config.name}-{n_seeds}-seeds" if name is None else name)

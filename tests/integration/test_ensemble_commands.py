@@ -114,6 +114,8 @@ def test_an_interrupted_ensemble_names_what_is_missing_and_goes_on(
 
 def test_wrong_arguments(train: Command, predict: Command, tmp_path: Path) -> None:
     train("--seeds", 0).assert_refused("number of seeds", "found 0")
+    train("--seeds", 10**9).assert_refused("number of seeds", "1 to 1000")
+    train("--seeds", 2, "--seed", 2**63 - 1).assert_refused("no such seeds")
     train("--seeds", 2, "--seed", -1).assert_refused("setting seed")
     train("--seeds", 2, "--ensemble", "a/b").assert_refused("cannot be called so")
     train("--seeds", 2, "--resume").assert_refused("resume")

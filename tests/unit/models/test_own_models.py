@@ -19,7 +19,7 @@ from sensorium_data.errors import RunError, UnknownNameError, UsageError
 
 FULL = """
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 import models
 
@@ -75,6 +75,18 @@ class WrongSignature(Mean):
     def __init__(self, neurons):
         pass
 
+class Checked(Mean):
+    class config_class(Config):
+        @model_validator(mode="after")
+        def _check(self):
+            return {1.0: self, 3.0: self}[self.gain]
+
+class NeverFits(Mean):
+    class config_class(Config):
+        @model_validator(mode="after")
+        def _check(self):
+            return {}[self.gain]
+
 class WrongRecipe(Mean):
     recipe = {"batch_size": 0}
 
@@ -103,6 +115,13 @@ def test_a_class_has_its_own_recipe_over_the_default_one():
         override(preset, {"gain": "-1"})
     assert "model.gain" in list_settings(preset)
     assert not {"model.code", "model.kind"} & list_settings(preset).keys()
+
+
+@pytest.mark.usefixtures("lab")
+def test_code_that_checks_settings_and_fails_is_told():
+    preset = get_preset("full.py:Checked")
+    with pytest.raises(UsageError, match=r"full.py:\d+: the code of Checked fails: found KeyError: 9.0"):
+        override(preset, {"gain": "9"})
 
 
 @pytest.mark.usefixtures("lab")
@@ -151,6 +170,7 @@ def test_a_class_of_the_script_itself_cannot_be_kept():
         ("WrongConfig", "full.py: the config_class of WrongConfig is no form of settings"),
         ("NoDefault", "full.py: a setting of NoDefault has no default: found gain"),
         ("WrongSignature", r"full.py: WrongSignature cannot be made as models are: found WrongSignature\(neurons\)"),
+        ("NeverFits", "full.py: the settings of NeverFits do not take their own defaults: found KeyError: 1.0"),
         ("WrongRecipe", "full.py: the recipe of WrongRecipe cannot be used: found batch_size: .*greater than 0"),
         ("UnknownRecipe", "full.py: the recipe of UnknownRecipe cannot be used: found batch: unknown"),
         ("fails", "full.py: fails is a function, and returns no preset: found ValueError: no"),

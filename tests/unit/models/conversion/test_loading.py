@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -225,6 +226,23 @@ def test_few_numbers_that_stand_for_many_are_refused(tmp_path: Path) -> None:
     """A tensor's shape may repeat its numbers: a small file would fill the memory."""
     path = save_state(tmp_path / "final.pth", {"weight": torch.zeros(1).expand(10**10)})
     with pytest.raises(RunError, match=r"too large: found 40\.0 GB"):
+        load_checkpoint(path)
+
+
+def test_files_are_read_up_to_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_state(tmp_path / "final.pth", make_state(SMALL["factorized3d"], POSITIONS))
+    size_bytes = path.stat().st_size
+    monkeypatch.setattr("models.checkpoints.file.MAX_CHECKPOINT_SIZE_BYTES", size_bytes)
+    assert load_checkpoint(path)
+    packed = tmp_path / "packed.pth"
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as other:
+        for member in whole.infolist():
+            other.writestr(member.filename, whole.read(member) + bytes(size_bytes))
+    assert packed.stat().st_size < size_bytes
+    with pytest.raises(RunError, match="too large"):
+        load_checkpoint(packed)
+    monkeypatch.setattr("models.checkpoints.file.MAX_CHECKPOINT_SIZE_BYTES", size_bytes - 1)
+    with pytest.raises(RunError, match="too large"):
         load_checkpoint(path)
 
 

@@ -13,8 +13,10 @@ import torch
 
 from fixtures.recorded_stores import Recorded, record_session
 from fixtures.starter_kit_files import SMALL, make_state, save_state
-from models.conversion import export_checkpoint, import_checkpoint
+from fixtures.tiny_training import tiny_config
+from models.conversion import export_checkpoint, import_checkpoint, load_checkpoint
 from models.runs import load_run
+from models.training import train
 from sensorium_data.errors import RunError, SensoriumError, UsageError
 from sensorium_data.files import digest_file
 from sensorium_data.predictions import verify_run
@@ -143,3 +145,16 @@ def test_several_files_and_other_models_are_refused(store, positions, tmp_path: 
         (copy / "model.json").write_text(json.dumps(record | {"format_version": 1}))
         with pytest.raises(SensoriumError, match=r"imported from|no weight of this name"):
             export_checkpoint(copy, "starter-kit", tmp_path / "back.pth")
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_a_run_that_was_trained_here_is_exported(store, recorded, tmp_path: Path) -> None:
+    config = tiny_config(max_epochs=1, batch_size=1, n_windows_per_trial=1)
+    run = load_run(train(config, str(store), ["F", "G"], tmp_path / "runs").run)
+    export_checkpoint(run.path, "starter-kit", tmp_path / "back.pth")
+    loaded, expected = load_checkpoint(tmp_path / "back.pth"), run.model()
+    assert loaded.config == config.model
+    assert list(loaded.readouts) == [recorded["F"].name, recorded["G"].name]
+    assert loaded.state_dict().keys() == expected.state_dict().keys()
+    for name, value in expected.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
