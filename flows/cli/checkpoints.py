@@ -33,6 +33,9 @@ def import_checkpoint(
         str, Parameter(help="Root of the session stores that the model was trained on: a folder or fsspec URL.")
     ],
     out: Annotated[str, Parameter(help="The folder of the run to write.")],
+    sessions: Annotated[
+        list[str] | None, ListOption, Parameter(help="Sessions of the file to take. Default: all, which the store has.")
+    ] = None,
     preset: Annotated[
         str | None,
         Parameter(

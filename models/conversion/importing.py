@@ -13,7 +13,7 @@ import torch
 
 from models.conversion.loading import LoadedCheckpoint, ReadCheckpoint, read_settings
 from models.conversion.record import ImportedFile, ImportRecord
-from models.conversion.sessions import match_sessions
+from models.conversion.sessions import choose_sessions, match_sessions
 from models.layers import normalize_positions
 from models.runs import (
     IMPORTED_FILE,
@@ -28,7 +28,7 @@ from models.runs import (
 )
 from sensorium_data.counting import count_things
 from sensorium_data.errors import RunError, UsageError
-from sensorium_data.sessions import find_session
+from sensorium_data.sessions import find_session, find_sessions
 from sensorium_data.store import StoreLike, open_store
 
 __all__ = ["ImportReport", "import_checkpoint"]
@@ -71,6 +71,7 @@ def import_checkpoint(
     store: StoreLike,
     out: str | Path,
     *,
+    sessions: Sequence[str] | None = None,
     preset: str | None = None,
     settings: Mapping[str, str] | None = None,
     lock: bool = True,
@@ -91,6 +92,9 @@ def import_checkpoint(
         The session stores with the recordings that the model was trained on, or the path or URL of their root.
     out : str or Path
         The run's folder, or any fsspec URL of it. It must not exist, unless it is the same run.
+    sessions : sequence of str, optional
+        Aliases or names of those sessions of the checkpoint that the run is to predict; by default all. The store need
+        not have the others.
     preset, settings
         As in :func:`models.conversion.load_checkpoint`.
     lock : bool
@@ -114,7 +118,11 @@ def import_checkpoint(
         )
     read = read_settings(format, files[0], preset=preset, settings=settings)
     opened = open_store(store)
-    names = match_sessions(read.neurons, opened.sessions, store=opened.url, path=read.file.path)
+    path = read.file.path
+    if sessions is None:
+        names = match_sessions(read.neurons, opened.sessions, store=opened.url, path=path)
+    else:
+        names = choose_sessions(read.neurons, find_sessions(sessions), path=path)
     data = describe_data(opened, [find_session(name) for name in names.values()])
     for key, name in names.items():
         _require_neurons(read, key, name, data)
@@ -126,7 +134,7 @@ def import_checkpoint(
     identity = _identify(read, record, data)
     runs, name = split_run(out)
     if runs.receive(name):
-        return _report_existing(runs, name, identity, read)
+        return _report_existing(runs, name, identity, read, names)
     loaded = read.make_model(data.neurons, names)
     record = record.model_copy(update={"absent": loaded.absent})
     with publish_run(runs, name, identity, read.config, data, restart=True, lock=lock) as folder:
@@ -142,7 +150,7 @@ def import_checkpoint(
         preset=read.config.name,
         sessions=tuple(names.values()),
         n_parameters=_count_parameters(loaded),
-        notes=_list_notes(read),
+        notes=_list_notes(read, names),
     )
 
 
@@ -182,7 +190,9 @@ def _identify(read: ReadCheckpoint, record: ImportRecord, data: RunData) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _report_existing(runs: RunsFolder, name: str, identity: str, read: ReadCheckpoint) -> ImportReport:
+def _report_existing(
+    runs: RunsFolder, name: str, identity: str, read: ReadCheckpoint, names: Mapping[str, str]
+) -> ImportReport:
     remedy = "choose another folder with --out, or remove what lies there"
     try:
         run = load_run(runs.path(name))
@@ -205,13 +215,17 @@ def _report_existing(runs: RunsFolder, name: str, identity: str, read: ReadCheck
         preset=run.config.name,
         sessions=tuple(session.name for session in run.sessions),
         n_parameters=run.n_parameters,
-        notes=_list_notes(read),
+        notes=_list_notes(read, names),
     )
 
 
-def _list_notes(read: ReadCheckpoint) -> tuple[str, ...]:
+def _list_notes(read: ReadCheckpoint, names: Mapping[str, str]) -> tuple[str, ...]:
     values = ", ".join(f"{name}={_show(getattr(read.config.model, name))}" for name in read.layout.untold)
-    return (f"No weight tells these settings of the model: {values}. They are as --preset and --set have them.",)
+    notes = [f"No weight tells these settings of the model: {values}. They are as --preset and --set have them."]
+    left_out = [key for key in read.neurons if key not in names]
+    if left_out:
+        notes.append(f"Sessions of the file that are left out: {', '.join(left_out)}.")
+    return tuple(notes)
 
 
 def _write_summary(path: Path, name: str, read: ReadCheckpoint, record: ImportRecord, loaded: LoadedCheckpoint) -> None:
@@ -224,7 +238,7 @@ def _write_summary(path: Path, name: str, read: ReadCheckpoint, record: ImportRe
         "",
         f"- SHA-256 of the file: {file.sha256}",
         f"- Recipe: that of the preset {read.config.name}. How the model was trained is not known.",
-        *(f"- {note}" for note in _list_notes(read)),
+        *(f"- {note}" for note in _list_notes(read, record.sessions)),
         "",
     ]
     path.write_text("\n".join(lines), encoding="utf-8")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sensorium_data.errors import RunError, UnknownNameError
 from sensorium_data.sessions import Session, find_session
 
-__all__ = ["match_sessions"]
+__all__ = ["choose_sessions", "match_sessions"]
 
 _SCAN = re.compile(r"(?<!\d)\d+-\d+-\d+(?!\d)")
 
@@ -46,16 +46,44 @@ def match_sessions(keys: Iterable[str], sessions: Sequence[Session], *, store: s
                 path=path,
                 found=key if not found else f"{key}, which is {' or '.join(session.name for session in found)}",
                 expected=f"one of the sessions of {store}: {', '.join(session.name for session in sessions)}",
-                remedy="give the store with the sessions that the model was trained on",
+                remedy="give the store with all these sessions, or name those to take with --sessions",
             )
         names[key] = found[0].name
-    for key, name in names.items():
-        same = [other for other, theirs in names.items() if theirs == name]
-        if len(same) > 1:
-            raise RunError(
-                "the checkpoint names a session twice", session=name, path=path, found=" and ".join(same), expected=key
-            )
+    _require_distinct(names, path)
     return names
+
+
+def choose_sessions(keys: Iterable[str], sessions: Sequence[Session], *, path: Path) -> dict[str, str]:
+    """Return the full names of some of a checkpoint's sessions, by what it calls them, in its order.
+
+    Parameters
+    ----------
+    keys : iterable of str
+        What the checkpoint calls its sessions.
+    sessions : sequence of Session
+        Those that are wanted.
+    path : Path
+        The checkpoint.
+
+    Raises
+    ------
+    RunError
+        If it lacks one, or two of its sessions may be the same one.
+    """
+    keys = list(keys)
+    names = {key: found[0].name for key in keys if (found := _find(key, sessions))}
+    for session in sessions:
+        if session.name not in names.values():
+            raise RunError("the checkpoint lacks a session", session=session.name, path=path, found=", ".join(keys))
+    _require_distinct(names, path)
+    return names
+
+
+def _require_distinct(names: Mapping[str, str], path: Path) -> None:
+    for name in names.values():
+        same = [key for key, theirs in names.items() if theirs == name]
+        if len(same) > 1:
+            raise RunError("the checkpoint names a session twice", session=name, path=path, found=" and ".join(same))
 
 
 def _find(key: str, sessions: Sequence[Session]) -> list[Session]:

@@ -110,6 +110,21 @@ def test_again_is_already_done_and_nothing_is_written_over(store, positions, tmp
         import_checkpoint("starter-kit", [path], str(store), out)
 
 
+def test_some_sessions_of_a_file_are_taken(store, positions, recorded, tmp_path: Path) -> None:
+    f, g = positions.values()
+    state = make_state(SMALL["factorized3d"], {"F": f, "dynamic1-2-3-Video-elsewhere": f[:2], "G": g})
+    path = save_state(tmp_path / "final.pth", state)
+    report = import_checkpoint("starter-kit", [path], str(store), tmp_path / "run", sessions=["G", "F"])
+    assert report.sessions == tuple(positions)
+    assert report.notes[-1] == "Sessions of the file that are left out: dynamic1-2-3-Video-elsewhere."
+    export_checkpoint(report.run, "starter-kit", tmp_path / "back.pth")
+    back = torch.load(tmp_path / "back.pth")
+    assert back.keys() == {name for name in state if "elsewhere" not in name}
+    assert all(torch.equal(value, state[name]) for name, value in back.items())
+    with pytest.raises(RunError, match="the checkpoint lacks a session: found F, dynamic1"):
+        import_checkpoint("starter-kit", [path], str(store), tmp_path / "other", sessions=["F", "H"])
+
+
 OTHERS = {
     "a session that the store lacks": (
         lambda f, g: {"H": f},

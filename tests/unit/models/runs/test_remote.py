@@ -6,16 +6,19 @@ from pathlib import Path
 
 import fsspec
 import pytest
+import torch
 
 from fixtures.recorded_stores import record_session
+from fixtures.starter_kit_files import SMALL, make_state, save_state
 from fixtures.stores import read_files
 from fixtures.tiny_training import tiny_config
+from models.conversion import export_checkpoint, import_checkpoint
 from models.prediction import predict
-from models.runs import load_run
+from models.runs import find_members, load_run
 from models.runs.files import MODEL_FILE, REQUIRED_FILES
 from models.runs.location import open_runs
-from models.training import find_finished_run, train
-from sensorium_data.errors import RunError, StoreError
+from models.training import find_finished_run, train, train_ensemble
+from sensorium_data.errors import RunError, StoreError, UnknownNameError
 from sensorium_data.files import RemoteObjects
 from sensorium_data.predictions import find_runs
 from sensorium_data.testing import serve_directory
@@ -233,3 +236,35 @@ def test_what_is_wrong_is_said(store, memory):
         load_run(f"{URL}/evil")
     with pytest.raises(StoreError, match="URLs of this kind are not supported"):
         load_run("nosuch://lab/runs/x")
+
+
+def test_a_checkpoint_that_was_imported_there_is_exported_elsewhere(memory, tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    one = record_session(store, "F", n_by_tier={"train": 1})
+    sizes = SMALL["gru-equivariant"]
+    state = make_state(sizes, {"F": one.positions[:, :2]})
+    # Rounded otherwise than here: the run keeps it beside the weights.
+    state["core.features.layer0.hermite_conv.rotate_hermite.H"] *= 1 + 1e-7
+    path = save_state(tmp_path / "final.pth", state)
+    report = import_checkpoint("starter-kit", [path], str(store), f"{URL}/published")
+    assert (report.run, report.status) == (f"{URL}/published", "imported")
+    use_machine(monkeypatch, tmp_path / "second")
+    again = import_checkpoint("starter-kit", [path], str(store), f"{URL}/published")
+    assert again.status == "already done"
+    use_machine(monkeypatch, tmp_path / "third")
+    export_checkpoint(f"{URL}/published", "starter-kit", tmp_path / "back.pth")
+    back = torch.load(tmp_path / "back.pth")
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], value) for name, value in state.items())
+
+
+def test_an_ensemble_that_was_trained_there_is_found_elsewhere(store, tmp_path, monkeypatch):
+    config = tiny_config(max_epochs=1)
+    report = train_ensemble(config, store, None, URL, n_seeds=2, first_seed=5, name="pair")
+    assert report.record == f"{URL}/pair.ensemble.json"
+    use_machine(monkeypatch, tmp_path / "second")
+    members = find_members(URL, "pair")
+    assert members == tuple(run.run for run in report.runs)
+    assert [load_run(member).config.seed for member in members] == [5, 6]
+    with pytest.raises(UnknownNameError, match="did you mean pair"):
+        find_members(URL, "pear")
