@@ -17,11 +17,12 @@ from flows.cli.checkpoints import export_checkpoint, import_checkpoint
 from flows.cli.cleaning import clean
 from flows.cli.data import ingest, inspect, simulate, verify
 from flows.cli.lab import deploy, ui, watch
-from flows.cli.model import leaderboard, predict, score, train
 from flows.cli.options import EXIT_DONE, LOCAL_ONLY
+from flows.cli.prediction import leaderboard, predict, score
 from flows.cli.presets import models, settings
 from flows.cli.server import server
 from flows.cli.submission import from_arrays, submit, validate
+from flows.cli.training import train
 
 __all__ = ["app"]
 
