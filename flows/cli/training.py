@@ -111,7 +111,7 @@ def train(
     from flows.cli.summaries import print_ensemble, print_training
     from flows.cli.tables import table_console
     from flows.settings import Settings
-    from flows.training import TrainingJob, merge_settings
+    from flows.training import TrainingJob, merge_settings, require_seeds
     from sensorium_data.sessions import find_sessions
 
     job = TrainingJob(
@@ -141,6 +141,8 @@ def train(
     job.config()
     if ensemble is not None and seeds is None:
         raise UsageError("one run is no ensemble", found=f"--ensemble {ensemble}", remedy="add --seeds with a number")
+    if seeds is not None:
+        require_seeds(job, seeds, ensemble)
     as_flow = runs_as_flow(flow, "flows.train")
     if seeds is None:
         report = _train_as_flow(job) if as_flow else _train_at_terminal(job)
@@ -176,8 +178,6 @@ def _train_as_flow(job: TrainingJob) -> TrainingReport:
 def _train_seeds_as_flow(job: TrainingJob, seeds: int, ensemble: str | None) -> EnsembleReport:
     from flows.train import train_ensemble as train_ensemble_flow
 
-    if job.resume:
-        raise UsageError("an ensemble has no unfinished run to resume alone", remedy="leave out --resume")
     return train_ensemble_flow(
         job.preset,
         job.store,

@@ -9,6 +9,7 @@ from .job import Device as Device
 from .job import TrainingJob as TrainingJob
 from .job import find_finished as find_finished
 from .job import merge_settings as merge_settings
+from .job import require_seeds as require_seeds
 from .job import train_here as train_here
 from .job import train_seeds as train_seeds
 from .supervisor import ready_process as ready_process

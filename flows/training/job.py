@@ -23,6 +23,7 @@ __all__ = [
     "TrainingJob",
     "find_finished",
     "merge_settings",
+    "require_seeds",
     "train_here",
     "train_seeds",
 ]
@@ -229,6 +230,26 @@ def train_seeds(
     """
     from models.training import train_ensemble
 
+    first_seed = require_seeds(job, n_seeds, name)
+    return train_ensemble(
+        job.config(),
+        job.store,
+        job.sessions,
+        job.runs,
+        n_seeds=n_seeds,
+        first_seed=first_seed,
+        name=name,
+        train=lambda one: train(job.with_seed(one.seed)),
+    )
+
+
+def require_seeds(job: TrainingJob, n_seeds: int, name: str | None) -> int:
+    """Check what is asked of an ensemble before anything is opened or started, and return its first seed.
+
+    Parameters and errors are those of :func:`train_seeds`.
+    """
+    from models.training import name_ensemble
+
     if job.resume:
         raise UsageError(
             "an ensemble has no unfinished run to resume alone",
@@ -236,16 +257,9 @@ def train_seeds(
             remedy="leave out resume: finished runs are left alone, and an interrupted one is continued",
         )
     config = job.config()
-    return train_ensemble(
-        config,
-        job.store,
-        job.sessions,
-        job.runs,
-        n_seeds=n_seeds,
-        first_seed=config.seed if "seed" in job.settings else 0,
-        name=name,
-        train=lambda one: train(job.with_seed(one.seed)),
-    )
+    first_seed = config.seed if "seed" in job.settings else 0
+    name_ensemble(config, n_seeds=n_seeds, first_seed=first_seed, name=name)
+    return first_seed
 
 
 def train_here(

@@ -23,7 +23,7 @@ from models.training.training import train as train_run
 from sensorium_data.errors import UsageError
 from sensorium_data.store import StoreLike
 
-__all__ = ["MAX_SEEDS", "EnsembleReport", "train_ensemble"]
+__all__ = ["MAX_SEEDS", "EnsembleReport", "name_ensemble", "train_ensemble"]
 
 #: Runs of one ensemble. More would be a mistake.
 MAX_SEEDS = 1000
@@ -92,13 +92,9 @@ def train_ensemble(
     SensoriumError
         As :func:`models.training.train` does.
     """
-    if not 1 <= n_seeds <= MAX_SEEDS:
-        raise UsageError("the number of seeds makes no sense", found=n_seeds, expected=f"1 to {MAX_SEEDS}")
-    if not 0 <= first_seed <= _LAST_SEED - n_seeds + 1:
-        raise UsageError("there are no such seeds", found=f"{n_seeds} from {first_seed}", expected=f"0 to {_LAST_SEED}")
+    name = name_ensemble(config, n_seeds=n_seeds, first_seed=first_seed, name=name)
     seeds = range(first_seed, first_seed + n_seeds)
     configs = [config.model_copy(update={"seed": seed}) for seed in seeds]
-    name = require_ensemble_name(f"{config.name}-{n_seeds}-seeds" if name is None else name)
     identities = identify_runs(configs, store, sessions)
     planned = tuple(
         EnsembleMember(run=run_name(config, identity), identity=identity, seed=seed)
@@ -112,3 +108,15 @@ def train_ensemble(
     write_ensemble(runs, ensemble.model_copy(update={"members": finished}))
     is_done = all(report.status == "already done" for report in reports)
     return EnsembleReport(name, record, "already done" if is_done else "trained", tuple(reports))
+
+
+def name_ensemble(config: TrainingConfig, *, n_seeds: int, first_seed: int = 0, name: str | None = None) -> str:
+    """Return what :func:`train_ensemble` calls an ensemble, for arguments as it takes and errors as it raises.
+
+    No store is opened.
+    """
+    if not 1 <= n_seeds <= MAX_SEEDS:
+        raise UsageError("the number of seeds makes no sense", found=n_seeds, expected=f"1 to {MAX_SEEDS}")
+    if not 0 <= first_seed <= _LAST_SEED - n_seeds + 1:
+        raise UsageError("there are no such seeds", found=f"{n_seeds} from {first_seed}", expected=f"0 to {_LAST_SEED}")
+    return require_ensemble_name(f"{config.name}-{n_seeds}-seeds" if name is None else name)

@@ -119,6 +119,8 @@ def test_wrong_arguments(train: Command, predict: Command, tmp_path: Path) -> No
     train("--seeds", 2, "--seed", -1).assert_refused("setting seed")
     train("--seeds", 2, "--ensemble", "a/b").assert_refused("cannot be called so")
     train("--seeds", 2, "--resume").assert_refused("resume")
+    # Before a server is started.
+    train("--seeds", 2, "--ensemble", "..", "--flow").assert_refused("cannot be called so")
     train("--ensemble", "mine").assert_refused("--seeds")
     train("--seed", 1, "--set", "seed=2").assert_refused("given twice")
     assert not (tmp_path / "runs").exists()
