@@ -87,7 +87,7 @@ def find_entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
-def make_preset(model: type[nn.Module], *, name: str | None = None, **settings: Any) -> TrainingConfig:
+def make_preset(model: type[nn.Module], /, *, name: str | None = None, **settings: Any) -> TrainingConfig:
     """Return a preset for a model's class.
 
     What is trained is the class in its file, with what that imports of the user's: they are read anew, and kept in the

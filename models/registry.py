@@ -26,7 +26,7 @@ from models.own_models import (
     read_target,
 )
 from models.sources import explain_failures, is_target
-from sensorium_data.errors import SensoriumError, UnknownNameError
+from sensorium_data.errors import SensoriumError, UnknownNameError, UsageError
 from sensorium_data.sessions import find_sessions
 
 if TYPE_CHECKING:
@@ -100,12 +100,22 @@ def build_model(config: TrainingConfig, neurons: Mapping[str, NeuronInfo]) -> Re
     RunError
         If the model is of a run whose code is not loaded.
     UsageError
-        If the code of a model that is no part of this package fails; it names the file and the line.
+        If the code of a model that is no part of this package fails; it names the file and the line. If there is no
+        memory for a model of these sizes.
     """
     model_class = find_model_class(config.model)
     n_input_channels = len(find_layout(config.input_layout).channels)
-    with explain_failures(model_class.__name__, config.model.code):
-        return model_class(config.model, neurons, n_input_channels=n_input_channels)
+    try:
+        with explain_failures(model_class.__name__, config.model.code):
+            return model_class(config.model, neurons, n_input_channels=n_input_channels)
+    except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
+        if config.model.code:
+            raise
+        raise UsageError(
+            f"a model of the sizes of {config.name} cannot be made",
+            found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            remedy="make it smaller",
+        ) from error
 
 
 @dataclass(frozen=True)

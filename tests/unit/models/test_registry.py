@@ -12,7 +12,8 @@ import torch
 from pydantic import BaseModel
 
 from models.config import TrainingConfig, list_settings, override
-from models.registry import NeuronInfo, build_model, get_preset, preset_names
+from models.factorized3d import Factorized3d
+from models.registry import NeuronInfo, build_model, get_preset, make_preset, preset_names
 from sensorium_data.errors import UnknownNameError, UsageError
 
 SESSION = "dynamic29515-10-12-Video-9b4f6a1a067fe51e15306b9628efea20"
@@ -209,3 +210,19 @@ def test_a_config_written_by_another_version_is_refused():
 def test_neurons_without_a_place_are_refused(n_neurons, positions, message):
     with pytest.raises(ValueError, match=message):
         NeuronInfo(n_neurons, positions)
+
+
+@pytest.mark.parametrize("channels", ["1000000000,1000000000", f"{10**30},16"])
+def test_a_model_without_memory_for_it_is_told(channels):
+    config = override(get_preset("factorized3d-debug"), {"model.channels": channels})
+    neurons = {SESSION: NeuronInfo(5, np.zeros((5, 2)))}
+    with pytest.raises(
+        UsageError, match=r"a model of the sizes of factorized3d-debug cannot be made: .*make it smaller"
+    ):
+        build_model(config, neurons)
+
+
+def test_a_preset_of_a_class_takes_settings_of_the_model():
+    preset = make_preset(Factorized3d, model={"channels": (8, 8, 8)}, max_epochs=3)
+    assert (preset.name, preset.max_epochs) == ("Factorized3d", 3)
+    assert preset.model.channels == (8, 8, 8)
