@@ -147,26 +147,40 @@ def _rank(
 def _compare(
     tables: Sequence[ScoreTable], others: Sequence[ScoreTable], tiers: Iterable[str]
 ) -> tuple[float, float, float]:
-    """Return a mean difference and its interval, which holds for other trials and other seeds."""
-    n_seeds, keys = len(tables), _keys(tables[0], tiers)
-    pairs = [
-        Resampled.add(
-            [one.resampled[key][METRIC] for one in (table, other) for key in keys],
-            [sign / len(keys) for sign in (1, -1) for _ in keys],
-        )
-        for table, other in zip(tables, others, strict=True)
-    ]
-    mean = Resampled.add(pairs, [1 / n_seeds] * n_seeds)
-    low, high = mean.interval(0.95)
-    # Seeds are few: Student's t. The trials are the same for all of them, so that the two parts are independent.
+    """Return a mean difference and its interval."""
+    keys = _keys(tables[0], tiers)
+    signs = [sign / len(keys) for sign in (1, -1) for _ in keys]
+    return combine_seeds(
+        [
+            Resampled.add([one.resampled[key][METRIC] for one in pair for key in keys], signs)
+            for pair in zip(tables, others, strict=True)
+        ]
+    )
+
+
+def combine_seeds(differences: Sequence[Resampled], confidence: float = 0.95) -> tuple[float, float, float]:
+    """Return the mean of differences and the ends of its interval, which holds for other trials and other seeds.
+
+    Parameters
+    ----------
+    differences : sequence of Resampled
+        One for each seed, all on the same trials.
+    confidence : float
+        How often the interval should hold the true difference.
+    """
+    n_seeds = len(differences)
+    mean = Resampled.add(differences, [1 / n_seeds] * n_seeds)
+    low, high = mean.interval(confidence)
     of_seeds = 0.0
     if n_seeds > 1:
-        scatter = np.std([pair.estimate for pair in pairs], ddof=1) / np.sqrt(n_seeds)
-        of_seeds = stats.t.ppf(0.975, n_seeds - 1) * scatter
+        # Seeds are few: Student's t.
+        scatter = np.std([one.estimate for one in differences], ddof=1) / np.sqrt(n_seeds)
+        of_seeds = stats.t.ppf(0.5 + confidence / 2, n_seeds - 1) * scatter
+    # Trials and seeds are drawn independently of each other.
     return (
         mean.estimate,
-        mean.estimate - np.hypot(mean.estimate - low, of_seeds),
-        mean.estimate + np.hypot(high - mean.estimate, of_seeds),
+        mean.estimate - float(np.hypot(mean.estimate - low, of_seeds)),
+        mean.estimate + float(np.hypot(high - mean.estimate, of_seeds)),
     )
 
 
