@@ -88,6 +88,8 @@ class CutMix:
 def draw_box(random: np.random.Generator, alpha: float, height: int, width: int) -> Box:
     """Return a box in the frame's own proportions around a random pixel, cut off at the frame's edges.
 
+    It has an even number of rows and of columns before it is cut off, as DwiseNeuro's.
+
     Parameters
     ----------
     random : Generator
@@ -98,9 +100,11 @@ def draw_box(random: np.random.Generator, alpha: float, height: int, width: int)
         Of the frame, pixels.
     """
     side = np.sqrt(random.beta(alpha, alpha))
-    box_height, box_width = int(height * side), int(width * side)
-    top = int(random.integers(height)) - box_height // 2
-    left = int(random.integers(width)) - box_width // 2
+    half_height, half_width = int(height * side) // 2, int(width * side) // 2
+    row, column = int(random.integers(height)), int(random.integers(width))
     return Box(
-        top=max(0, top), bottom=min(height, top + box_height), left=max(0, left), right=min(width, left + box_width)
+        top=max(0, row - half_height),
+        bottom=min(height, row + half_height),
+        left=max(0, column - half_width),
+        right=min(width, column + half_width),
     )

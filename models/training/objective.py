@@ -42,8 +42,6 @@ __all__ = [
 SumOverRanks = Callable[[torch.Tensor], torch.Tensor]
 
 _FLOAT32_EPSILON = 1.1920929e-07
-# On the standard deviation, as in the competition's correlation.
-_CORRELATION_EPSILON = 1e-8
 
 
 @dataclass(frozen=True)
@@ -168,8 +166,8 @@ def correlation_loss(
 
     Notes
     -----
-    Standard deviations are those of the population plus 1e-8, so that a constant trace has correlation 0; its
-    gradient is 0.
+    Standard deviations are those of the population plus float32's epsilon, as in ViV1T, so that a constant trace has
+    correlation 0; its gradient is 0. (The competition's correlation adds 1e-8.)
     """
 
     def add_up(local: torch.Tensor) -> torch.Tensor:
@@ -185,10 +183,8 @@ def correlation_loss(
     variance_p_N = add_up(p_BNT.square().sum(dim=(0, 2))) / n_values
     variance_r_N = add_up(r_BNT.square().sum(dim=(0, 2))) / n_values
     varies_N = (variance_p_N > 0) & (variance_r_N > 0)
-    # In the references, a trace that is constant has a gradient of the order of 1 / 1e-8.
-    std_p_N, std_r_N = (
-        torch.where(varies_N, v, 1.0).sqrt() + _CORRELATION_EPSILON for v in (variance_p_N, variance_r_N)
-    )
+    # In the references, a trace that is constant has a gradient of the order of 1 / 1e-7.
+    std_p_N, std_r_N = (torch.where(varies_N, v, 1.0).sqrt() + _FLOAT32_EPSILON for v in (variance_p_N, variance_r_N))
     correlation_N = torch.where(varies_N, covariance_N / (std_p_N * std_r_N), 0.0)
     return (1 - correlation_N).sum()
 

@@ -70,6 +70,10 @@ def test_boxes_lie_in_the_frame_and_their_areas_follow_the_distribution():
     for box in boxes:
         assert 0 <= box.top <= box.bottom <= 64
         assert 0 <= box.left <= box.right <= 64
+        # Even before it is cut off, around the pixel that was drawn.
+        inside = box.top > 0 and box.bottom < 64, box.left > 0 and box.right < 64
+        assert not (inside[0] and (box.bottom - box.top) % 2)
+        assert not (inside[1] and (box.right - box.left) % 2)
     # A square of side s around a uniform center, cut off at the edges, covers (s - s² / 4)² of the frame.
     sides = np.sqrt(np.linspace(0, 1, 10001))
     expected = np.mean((sides - sides**2 / 4) ** 2)

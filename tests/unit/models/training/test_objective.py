@@ -77,6 +77,17 @@ def test_the_correlation_loss_is_one_minus_each_neurons_correlation():
     assert (asked.grad[:, 2] == 0).all()
 
 
+def test_the_correlation_loss_adds_the_epsilon_of_float32_to_both_deviations():
+    generator = np.random.default_rng(1)
+    # So quiet that the epsilon counts, and is told from 1e-8, which the competition adds.
+    predictions, responses = 1e-6 * generator.normal(size=(2, 3, 1, 6))
+    p, r = predictions - predictions.mean(), responses - responses.mean()
+    epsilon = np.finfo(np.float32).eps
+    expected = 1 - np.mean((p / (p.std() + epsilon)) * (r / (r.std() + epsilon)))
+    found = correlation_loss(torch.tensor(predictions), torch.tensor(responses))
+    assert float(found) == pytest.approx(expected, rel=1e-6)
+
+
 def test_ranks_correlation_gradients_add_up_to_the_whole_batchs():
     torch.manual_seed(0)
     predictions, responses = torch.rand(5, 3, 4, dtype=torch.float64), torch.rand(5, 3, 4, dtype=torch.float64)
