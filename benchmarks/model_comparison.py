@@ -148,7 +148,7 @@ def _compare(
     tables: Sequence[ScoreTable], others: Sequence[ScoreTable], tiers: Iterable[str]
 ) -> tuple[float, float, float]:
     """Return a mean difference and its interval."""
-    keys = _keys(tables[0], tiers)
+    keys = _keys(tiers)
     signs = [sign / len(keys) for sign in (1, -1) for _ in keys]
     return combine_seeds(
         [
@@ -185,7 +185,7 @@ def combine_seeds(differences: Sequence[Resampled], confidence: float = 0.95) ->
 
 
 def _estimate(tables: Sequence[ScoreTable], tiers: Iterable[str]) -> float:
-    return float(np.mean([table.resampled[key][METRIC].estimate for table in tables for key in _keys(table, tiers)]))
+    return float(np.mean([table.resampled[key][METRIC].estimate for table in tables for key in _keys(tiers)]))
 
 
 def _ceiling(table: ScoreTable, tiers: Iterable[str]) -> float:
@@ -193,7 +193,7 @@ def _ceiling(table: ScoreTable, tiers: Iterable[str]) -> float:
     return float(rows[f"ceiling_{METRIC}"].mean())
 
 
-def _keys(table: ScoreTable, tiers: Iterable[str]) -> list[tuple[str, str, str]]:
+def _keys(tiers: Iterable[str]) -> list[tuple[str, str, str]]:
     return [(session.name, tier, "all") for session in find_sessions(SESSIONS) for tier in tiers]
 
 

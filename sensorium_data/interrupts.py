@@ -66,7 +66,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _end_at_once(number: int, frame: FrameType | None) -> None:
+def _end_at_once(_number: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Not through sys.stderr: the press may have come while its lock was held.
     text = _SHOW_CURSOR + INTERRUPTED if os.isatty(2) else INTERRUPTED

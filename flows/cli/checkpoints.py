@@ -54,7 +54,16 @@ def import_checkpoint(
     from flows.cli.tables import table_console
     from models.conversion import import_checkpoint as import_file
 
-    report = import_file(format, file, store, out, preset=preset, settings=key_values(settings or []), lock=not no_lock)
+    report = import_file(
+        format,
+        file,
+        store,
+        out,
+        sessions=sessions,
+        preset=preset,
+        settings=key_values(settings or []),
+        lock=not no_lock,
+    )
     if as_json:
         print_json(asdict(report))
         return EXIT_DONE

@@ -190,7 +190,7 @@ class _HeldError(Exception):
     """Somebody else holds a lock."""
 
 
-def _refuse_to_wait(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:
+def _refuse_to_wait(label: str, n_done: int, n_total: int, *, n_bytes: int | None = None) -> None:  # noqa: ARG001
     if not n_done:
         raise _HeldError
 

@@ -99,7 +99,7 @@ def write_card(record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
         "## Software that wrote the zips",
         write_table(["package", "version"], list(record["software"].items())),
         "## To do it again",
-        _fence(_commands(record, digests, runs), "sh"),
+        _fence(_commands(record, runs), "sh"),
     ]
     return seal_end(make_lines_visible("\n\n".join(parts)) + "\n\n")
 
@@ -158,7 +158,7 @@ def _describe_run(digest: str, run: RunRecord | None) -> Iterable[str]:
         yield _fence(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False), "json")
 
 
-def _commands(record: Mapping[str, Any], digests: Sequence[str], runs: Mapping[str, RunRecord]) -> str:
+def _commands(record: Mapping[str, Any], runs: Mapping[str, RunRecord]) -> str:
     identity, predictions = record["identity"], record["predictions"]
     lines = []
     for one in predictions:

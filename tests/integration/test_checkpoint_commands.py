@@ -59,6 +59,8 @@ def test_wrong_arguments(sensorium: Command, world: tuple[Path, Path], tmp_path:
     sensorium(*words[:2], *words[3:]).assert_refused("found 0 files")
     sensorium(*words[:3], *words[5:]).assert_refused("--store")
     sensorium(*words, "--set", "channels=3,3").assert_refused("as the weights tell")
+    sensorium(*words, "--sessions", "A").assert_refused("the checkpoint lacks a session")
+    sensorium(*words, "--sessions", "nonsense").assert_refused("nonsense")
     sensorium(*words, "--preset", "gru").assert_refused("the preset is of another model")
     sensorium(*words[:2], store / "zarr.json", *words[3:]).assert_refused("zarr.json", "not a file of weights")
     sensorium("export-checkpoint", store, tmp_path / "b.pth", "--format", "starter-kit").assert_refused("no run here")
