@@ -16,6 +16,7 @@ import torch
 from sensorium_data.errors import RunError, describe_os_error
 from sensorium_data.files import digest_bytes, open_regular, replace_whole, sync_path
 from sensorium_data.limits import MAX_CHECKPOINT_SIZE_BYTES
+from sensorium_data.visible_text import make_visible, shorten
 
 __all__ = ["CheckpointFile", "read_checkpoint", "write_checkpoint"]
 
@@ -25,6 +26,8 @@ _WRAPPERS = ("state_dict", "model", "model_state_dict", "nn_state_dict")
 _PREFIX = "module."
 #: What torch.compile puts before the names of the weights of a module, which may be a part of the model.
 _COMPILED = "_orig_mod."
+_LONGEST_NAME = 500
+_SHOWN_NAME = 60
 _EXPECTED = "a file that torch.save(model.state_dict(), …) wrote"
 
 
@@ -67,6 +70,7 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
     path = Path(path)
     data = _read_bytes(path)
     weights = _strip_prefixes(_unwrap(_load(data, path), path), path)
+    _require_plain(weights, path)
     size_bytes = sum(weight.numel() * weight.element_size() for weight in weights.values())
     if size_bytes > MAX_CHECKPOINT_SIZE_BYTES:
         # A tensor may repeat few stored numbers as often as its shape says.
@@ -181,6 +185,23 @@ def _strip_prefixes(state: Mapping[str, torch.Tensor], path: Path) -> dict[str, 
             remedy="save the model's state_dict alone",
         )
     return stripped
+
+
+def _require_plain(weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Raise a :class:`RunError` if a tensor has no values of its own in memory, or its name is none."""
+    for name, weight in weights.items():
+        found = None
+        if not name.isprintable() or not name.isascii() or len(name) > _LONGEST_NAME:
+            found = "a name that is too long, or holds other than plain characters"
+        elif weight.device.type != "cpu" or weight.layout != torch.strided or weight.is_nested or weight.is_quantized:
+            found = "a tensor that is sparse, nested, quantized or without values"
+        if found is not None:
+            raise RunError(
+                "the checkpoint holds something else than plain weights",
+                path=path,
+                found=f"{shorten(make_visible(name), _SHOWN_NAME)}: {found}",
+                expected=_EXPECTED,
+            )
 
 
 def _too_large(path: Path, size_bytes: int) -> RunError:

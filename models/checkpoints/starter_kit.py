@@ -22,7 +22,7 @@ from sensorium_data.errors import RunError
 
 __all__ = ["StarterKitLayout", "list_norm"]
 
-_LAYER = re.compile(r"core\.features\.layer(\d+)\.")
+_LAYER = re.compile(r"core\.features\.layer(\d{1,9})\.")
 _SESSION = re.compile(r"(?:readout|shifter)\.([^.]+)\.")
 #: A file that has more layers lacks all weights of those between.
 _MOST_LAYERS = 100

@@ -222,6 +222,24 @@ def test_what_holds_no_weights_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "weight", "found"),
+    [
+        ("weight", torch.zeros(3, device="meta"), "weight: a tensor that is sparse"),
+        ("weight", torch.eye(3).to_sparse(), "weight: a tensor that is sparse"),
+        ("readout.\ud800.bias", torch.zeros(3), "a name that is too long"),
+        ("readout.a\x1b[31m.bias", torch.zeros(3), "a name that is too long"),
+        (f"core.features.layer{'9' * 5000}.norm.bias", torch.zeros(3), r"\(5029 characters\): a name that is too long"),
+        (f"core.features.layer{'9' * 400}.norm.bias", torch.zeros(3), "not the weights of"),
+    ],
+)
+def test_tensors_and_names_that_are_no_plain_ones_are_refused(
+    name: str, weight: torch.Tensor, found: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match=found):
+        load_checkpoint(save_state(tmp_path / "final.pth", {name: weight}))
+
+
 def test_few_numbers_that_stand_for_many_are_refused(tmp_path: Path) -> None:
     """A tensor's shape may repeat its numbers: a small file would fill the memory."""
     path = save_state(tmp_path / "final.pth", {"weight": torch.zeros(1).expand(10**10)})
