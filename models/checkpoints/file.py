@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from models.checkpoints.pickle_bounds import require_flat
 from sensorium_data.errors import RunError, describe_os_error
 from sensorium_data.files import digest_bytes, open_regular, replace_whole, sync_path
 from sensorium_data.limits import MAX_CHECKPOINT_SIZE_BYTES
@@ -26,6 +27,10 @@ _WRAPPERS = ("state_dict", "model", "model_state_dict", "nn_state_dict")
 _PREFIX = "module."
 #: What torch.compile puts before the names of the weights of a module, which may be a part of the model.
 _COMPILED = "_orig_mod."
+#: In the zip that torch writes.
+_PICKLE = "data.pkl"
+#: Which torch wrote one after the other before it wrote zips.
+_N_OLD_PICKLES = 5
 _LONGEST_NAME = 500
 _SHOWN_NAME = 60
 _EXPECTED = "a file that torch.save(model.state_dict(), …) wrote"
@@ -110,8 +115,15 @@ def _load(data: bytes, path: Path) -> object:
         if zipfile.is_zipfile(io.BytesIO(data)):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 size_bytes = sum(member.file_size for member in archive.infolist())
-            if size_bytes > MAX_CHECKPOINT_SIZE_BYTES:
-                raise _too_large(path, size_bytes)
+                if size_bytes > MAX_CHECKPOINT_SIZE_BYTES:
+                    raise _too_large(path, size_bytes)
+                for member in archive.infolist():
+                    if member.filename.rpartition("/")[2] == _PICKLE:
+                        require_flat(io.BytesIO(archive.read(member)))
+        else:
+            stream = io.BytesIO(data)
+            for _ in range(_N_OLD_PICKLES):
+                require_flat(stream)
         with warnings.catch_warnings():
             # On how old files were written.
             warnings.simplefilter("ignore")

@@ -14,6 +14,8 @@ from sensorium_data.errors import RunError
 __all__ = ["compare_constants", "convert_weights", "require_names"]
 
 _MOST_NAMED = 3
+# Names of a file that are compared with one that it lacks.
+_MOST_COMPARED = 1000
 # Constants are computed in float64 and rounded; the order of the sums differs between libraries.
 _TOLERANCE = 1e-5
 
@@ -51,7 +53,8 @@ def require_names(
     missing = [weight.file_name for weight in wanted if not (weight.is_optional or weight.file_name in state)]
     extra = [name for name in state if name not in known and not is_constant(name)]
     if missing or extra:
-        parts = [_summarize("missing", [_with_near(name, extra) for name in missing])] if missing else []
+        near = [_with_near(name, extra[:_MOST_COMPARED]) for name in missing[:_MOST_NAMED]]
+        parts = [_summarize("missing", near + missing[_MOST_NAMED:])] if missing else []
         parts += [_summarize("extra", extra)] if extra else []
         raise RunError(
             f"not the weights of {title}",

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -16,7 +17,9 @@ from models.conversion.record import ImportedFile, ImportRecord
 from models.conversion.sessions import choose_sessions, match_sessions
 from models.layers import normalize_positions
 from models.runs import (
+    ENSEMBLE_SUFFIX,
     IMPORTED_FILE,
+    UNFINISHED,
     RunData,
     RunsFolder,
     describe_data,
@@ -35,6 +38,8 @@ __all__ = ["ImportReport", "import_checkpoint"]
 
 # Places are normalized to 1; another order of sums, and float32, leave less than this.
 _TOLERANCE = 1e-3
+# Of names in a folder of runs.
+_TAKEN_BY = MappingProxyType({UNFINISHED: "unfinished runs", ENSEMBLE_SUFFIX: "ensembles' records"})
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,15 @@ def import_checkpoint(
     )
     identity = _identify(read, record, data)
     runs, name = split_run(out)
+    _require_run_name(name, runs)
     if runs.receive(name):
         return _report_existing(runs, name, identity, read, names)
+    if runs.has_checkpoint(name):
+        raise RunError(
+            "an unfinished training lies where the run would be made",
+            path=runs.locate(name + UNFINISHED),
+            remedy="choose another folder with --out, or train that run to its end first",
+        )
     loaded = read.make_model(data.neurons, names)
     record = record.model_copy(update={"absent": loaded.absent})
     with publish_run(runs, name, identity, read.config, data, restart=True, lock=lock) as folder:
@@ -152,6 +164,18 @@ def import_checkpoint(
         n_parameters=_count_parameters(loaded),
         notes=_list_notes(read, names),
     )
+
+
+def _require_run_name(name: str, runs: RunsFolder) -> None:
+    """Raise a :class:`UsageError` if a run cannot be called so."""
+    taken = [suffix for suffix in (UNFINISHED, ENSEMBLE_SUFFIX) if name.endswith(suffix)]
+    if taken:
+        raise UsageError(
+            "a run cannot be called so",
+            path=runs.locate(name),
+            found=f"{taken[0]}, with which the names of {_TAKEN_BY[taken[0]]} end",
+            remedy="choose another name with --out",
+        )
 
 
 def _require_neurons(read: ReadCheckpoint, key: str, name: str, data: RunData) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pydantic
 
 from models.config import describe_problem
-from models.runs.files import RESTORE
 from models.runs.location import RunsFolder, open_runs
 from models.runs.run import Run, load_run
 from sensorium_data.counting import count_things
 from sensorium_data.errors import RunError, UnknownNameError, UsageError
-from sensorium_data.files import open_objects, parse_json
+from sensorium_data.files import open_objects, read_sealed, seal
 from sensorium_data.names import find_name_problem
 
 __all__ = [
@@ -116,8 +114,7 @@ def begin_ensemble(runs: str | Path, ensemble: Ensemble) -> str:
 def write_ensemble(runs: str | Path, ensemble: Ensemble) -> str:
     """Write an ensemble's record beside its runs, whole or not at all, and return its path or URL."""
     objects, key = open_objects(runs), ensemble.name + ENSEMBLE_SUFFIX
-    text = json.dumps(ensemble.model_dump(mode="json"), indent=2)
-    objects.write(key, f"{text}\n".encode())
+    objects.write(key, seal(ensemble.model_dump(mode="json")))
     return objects.locate(key)
 
 
@@ -148,7 +145,10 @@ def read_ensemble(runs: str | Path, name: str) -> Ensemble:
             else f"there is none in {objects.url}; name its folder of runs with --runs",
         ) from None
     try:
-        ensemble = Ensemble.model_validate(parse_json(data))
+        document, is_sealed = read_sealed(data)
+        if not is_sealed:
+            raise ValueError("it was changed: its digest is missing")
+        ensemble = Ensemble.model_validate(document)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -203,7 +203,9 @@ def _find_problems(ensemble: Ensemble, folder: RunsFolder) -> Iterator[tuple[Ens
             run = load_run(folder.path(member.run))
             if run.identity != member.identity:
                 yield member, "another run"
-            elif member.weights_sha256 not in (None, run.digest):
+            elif member.weights_sha256 is None:
+                yield member, "not recorded as finished"
+            elif member.weights_sha256 != run.digest:
                 yield member, "trained anew, with other weights"
 
 
@@ -218,4 +220,9 @@ def _join(names: list[str]) -> str:
 
 
 def _damaged(path: str, found: str) -> RunError:
-    return RunError("the record of the ensemble is damaged", path=path, found=found, remedy=RESTORE)
+    return RunError(
+        "the record of the ensemble is damaged",
+        path=path,
+        found=found,
+        remedy="delete it, and train the ensemble again as before: its finished runs stay",
+    )

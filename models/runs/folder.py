@@ -26,7 +26,7 @@ from models.runs.location import RunsFolder
 from models.runs.run import FORMAT_VERSION, ModelRecord
 from models.runs.weights import save_weights
 from models.sources import find_loaded, trust_sources, write_sources
-from sensorium_data.errors import LockedError, RunError, StoreError, describe_os_error
+from sensorium_data.errors import LockedError, RunError, StoreError, describe_broken_link, describe_os_error
 from sensorium_data.files import (
     MOVE_FOREIGN,
     LocalObjects,
@@ -50,6 +50,9 @@ __all__ = [
     "publish_run",
     "remove_checkpoints",
 ]
+
+
+_OR_ELSEWHERE = "or name another folder"
 
 
 class RunFolder:
@@ -209,6 +212,11 @@ def publish_run(
                 path=runs.locate(name),
                 remedy="run it again: the finished run is found",
             )
+        broken = describe_broken_link(path)
+        if broken is not None:
+            raise RunError(
+                "something else has the name of the run", path=path, found=broken, remedy=f"remove it, {_OR_ELSEWHERE}"
+            )
         try:
             require_own_folder(partial)
             make_folder(partial)
@@ -319,7 +327,7 @@ def _require_own(place: LocalObjects) -> None:
             "something else has the name of the folder that the run is trained in",
             path=place.url,
             found=obstacle,
-            remedy=f"{MOVE_FOREIGN}; or name another folder with --runs",
+            remedy=f"{MOVE_FOREIGN}; {_OR_ELSEWHERE}",
         )
 
 

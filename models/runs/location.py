@@ -67,6 +67,9 @@ class RunsFolder(Protocol):
         On this machine, that is found where the run is trained.
         """
 
+    def has_checkpoint(self, name: str) -> bool:
+        """Whether an interrupted training left a checkpoint."""
+
     def receive_unfinished(self, name: str) -> None:
         """Have on this machine what an interrupted attempt left; called by the one who may write there."""
 
@@ -113,6 +116,9 @@ class LocalRuns:
 
     def require_own(self, name: str) -> None:
         pass
+
+    def has_checkpoint(self, name: str) -> bool:
+        return _has_checkpoint(self.path(name + UNFINISHED))
 
     def receive_unfinished(self, name: str) -> None:
         pass
@@ -187,6 +193,10 @@ class RemoteRuns:
     def require_own(self, name: str) -> None:
         for folder in (name + UNFINISHED, name):
             _require_own(self._objects.child(folder))
+
+    def has_checkpoint(self, name: str) -> bool:
+        keys = self._objects.child(name + UNFINISHED).keys() or ()
+        return _has_checkpoint(self.path(name + UNFINISHED)) or any(_is_checkpoint(PurePosixPath(key)) for key in keys)
 
     def receive_unfinished(self, name: str) -> None:
         there, copy = self._objects.child(name + UNFINISHED), self.path(name + UNFINISHED)
@@ -292,12 +302,26 @@ def open_runs(runs: str | Path) -> RunsFolder:
 
 
 def split_run(run: str | Path) -> tuple[RunsFolder, str]:
-    """Return the folder that a run is in, and its name there."""
+    """Return the folder that a run is in, and its name there.
+
+    Raises
+    ------
+    RunError
+        If a URL names no folder in a bucket.
+    StoreError
+        If no file system serves the URL.
+    """
     objects = open_objects(run)
     if isinstance(objects, RemoteObjects):
         folder, _, name = objects.url.rpartition("/")
+        if not name or folder.endswith(("/", ":")):
+            raise RunError("a run cannot be a whole bucket", path=os.fspath(run), remedy="name a folder in it")
         return open_runs(folder), name
     return LocalRuns(objects.root.parent), objects.root.name
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return any(_is_checkpoint(path) for path in (folder / CHECKPOINTS_FOLDER).glob("*.json"))
 
 
 def _require_own(there: RemoteObjects) -> None:

@@ -74,6 +74,8 @@ class RemoteObjects:
                 remedy="mount the place as a folder, with sshfs or `rclone mount`, and give the folder's path",
             )
         split_url(url)
+        if not url.partition("://")[2].strip("/"):
+            raise StoreError("the URL names no place", path=url, expected=f"{protocol}://, and what is there")
         try:
             file_system, path = fsspec.core.url_to_fs(self._url)
         except (ValueError, ImportError) as error:

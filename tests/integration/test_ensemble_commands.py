@@ -13,6 +13,7 @@ import pytest
 from fixtures.command_line import Outcome
 from fixtures.recorded_stores import record_session
 from models.runs import load_run
+from sensorium_data.files import read_sealed
 from sensorium_data.predictions import open_predictions
 
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -57,7 +58,7 @@ def test_seeds_make_an_ensemble_that_predicts_its_mean(
 ) -> None:
     runs = tmp_path / "runs"
     assert "mine.ensemble.json: trained" in train().out
-    record = json.loads((runs / "mine.ensemble.json").read_text())
+    record, _ = read_sealed((runs / "mine.ensemble.json").read_bytes())
     members = [runs / member["run"] for member in record["members"]]
     assert [load_run(member).config.seed for member in members] == [0, 1]
     assert [member["weights_sha256"] for member in record["members"]] == [load_run(m).digest for m in members]
@@ -84,8 +85,11 @@ def test_seeds_make_an_ensemble_that_predicts_its_mean(
     predict("--ensemble", "mime", "--runs", runs).assert_refused("unknown ensemble", "did you mean mine?")
     shutil.rmtree(members[1])
     predict("--ensemble", "mine", "--runs", runs).assert_refused("not complete", f"{members[1].name}: removed")
-    (runs / "mine.ensemble.json").write_text('{"members": 3}')
-    predict("--ensemble", "mine", "--runs", runs).assert_refused("record of the ensemble is damaged")
+    sealed = (runs / "mine.ensemble.json").read_text()
+    for text in ('{"members": 3}', sealed.replace('"seed": 1', '"seed": 2'), json.dumps(record)):
+        (runs / "mine.ensemble.json").write_text(text)
+        refused = predict("--ensemble", "mine", "--runs", runs)
+        refused.assert_refused("record of the ensemble is damaged", "its finished runs stay")
 
 
 def test_an_interrupted_ensemble_names_what_is_missing_and_goes_on(

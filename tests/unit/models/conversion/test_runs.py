@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -17,8 +18,8 @@ from fixtures.tiny_training import tiny_config
 from models.conversion import export_checkpoint, import_checkpoint, load_checkpoint
 from models.runs import load_run
 from models.training import train
-from sensorium_data.errors import RunError, SensoriumError, UsageError
-from sensorium_data.files import digest_file
+from sensorium_data.errors import RunError, SensoriumError, StoreError, UsageError
+from sensorium_data.files import digest_file, open_objects
 from sensorium_data.predictions import verify_run
 
 SETTINGS = {"factorized3d-padded": {"pads_frames": "true"}}
@@ -108,6 +109,36 @@ def test_again_is_already_done_and_nothing_is_written_over(store, positions, tmp
     (out / "model.safetensors").write_bytes(b"")
     with pytest.raises(RunError, match="not those that were saved"):
         import_checkpoint("starter-kit", [path], str(store), out)
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_an_unfinished_training_is_left_alone(store, positions, tmp_path: Path, place: str) -> None:
+    fsspec.filesystem("memory").store.clear()
+    path = save_state(tmp_path / "final.pth", make_state(SMALL["factorized3d"], positions))
+    out = tmp_path / "runs/mine" if place == "local" else "memory://lab/runs/mine"
+    kept = open_objects(f"{out}.partial")
+    for key in ("config-given.json", "checkpoints/epoch-00001-step-000000004.json"):
+        kept.write(key, b'{"preset": "factorized3d", "settings": {}}')
+    with pytest.raises(RunError, match=r"mine\.partial: an unfinished training lies where the run would be made"):
+        import_checkpoint("starter-kit", [path], str(store), out)
+    assert len(kept.keys()) == 2
+    kept.delete("checkpoints/epoch-00001-step-000000004.json")
+    assert import_checkpoint("starter-kit", [path], str(store), out).status == "imported"
+
+
+def test_names_that_mean_something_else_are_refused(store, positions, tmp_path: Path) -> None:
+    path = save_state(tmp_path / "final.pth", make_state(SMALL["factorized3d"], positions))
+    (tmp_path / "gone").symlink_to("nowhere")
+    for out, error, message in (
+        (tmp_path / "run.partial", UsageError, r"found \.partial, with which the names of unfinished runs end"),
+        (tmp_path / "run.ensemble.json", UsageError, r"found \.ensemble\.json, with which"),
+        ("s3://", StoreError, "the URL names no place"),
+        ("memory://bucket", RunError, "a run cannot be a whole bucket"),
+        (tmp_path / "gone", RunError, "something else has the name of the run: found a link that leads to nothing"),
+    ):
+        with pytest.raises(error, match=message):
+            import_checkpoint("starter-kit", [path], str(store), out)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"final.pth", "gone"}
 
 
 def test_some_sessions_of_a_file_are_taken(store, positions, recorded, tmp_path: Path) -> None:
