@@ -21,7 +21,7 @@ from models.core_readout_model import CoreMaps, CoreReadoutModel
 from models.model_config import ModelConfig
 from models.neurons import NeuronInfo
 from models.readout_settings import ReadoutSettings
-from models.response_model import ResponseModel
+from models.response_model import ResponseModel, require_penalty
 from sensorium_data.errors import UnknownNameError, UsageError
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 
@@ -177,7 +177,7 @@ class _AdaptedMixin:
         if self._regularizer is None:
             return super().regularizer()  # type: ignore[misc,no-any-return]
         modules = core.children() if isinstance(core, nn.ModuleDict) else [core]
-        return torch.stack([self._regularizer(module) for module in modules]).sum()
+        return torch.stack([require_penalty(self._regularizer(module)) for module in modules]).sum()
 
 
 class _SessionModules(ResponseModel):
@@ -249,7 +249,7 @@ def _read_descriptions(make: Callable[..., nn.Module]) -> dict[str, str]:
 def _probe(core: nn.Module, n_input_channels: int) -> CoreMaps:
     """Return what maps a core makes of a video without content."""
     n_frames, shape = _probe_shape(core, n_input_channels)
-    if len(shape) != 5 or shape[0] != 1 or not 0 < shape[2] <= n_frames:
+    if len(shape) != 5 or shape[0] != 1 or not 0 < shape[2] <= n_frames or min(shape) < 1:
         raise UsageError(
             "the core does not return a feature map for each frame",
             found=f"shape {shape} of a video of shape {(1, n_input_channels, n_frames, FRAME_HEIGHT, FRAME_WIDTH)}",
@@ -285,7 +285,14 @@ def _run_empty(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
         was_training = module.training
         module.eval()(torch.zeros(shape))
         module.train(was_training)
-    probed = copy.deepcopy(module).eval()
+    try:
+        probed = copy.deepcopy(module).eval()
+    except Exception as error:
+        raise UsageError(
+            f"{type(module).__name__} cannot be copied, to find out the shape of its output",
+            found=f"{type(error).__name__}: {error}",
+            remedy="make what cannot be copied (locks, open files) where it is used, and not in the constructor",
+        ) from error
     try:
         # Shapes alone, which takes no time.
         output = copy.deepcopy(probed).to("meta")(torch.zeros(shape, device="meta"))

@@ -150,6 +150,14 @@ class CoreReadoutModel(ResponseModel):
                     expected=f"at least {self.n_frames_lost + 1}",
                 )
         features_BCTHW = self.core(videos_BCTHW)
+        dtype = next(self.readouts.parameters()).dtype
+        if features_BCTHW.dtype != dtype and not torch.is_autocast_enabled(videos_BCTHW.device.type):
+            raise UsageError(
+                "the core returns numbers of another kind than its readouts take",
+                session=wanted[0][0],
+                found=features_BCTHW.dtype,
+                expected=dtype,
+            )
         n_frames = n_frames_window - self.n_frames_lost
         if len(features_BCTHW) != len(videos_BCTHW) or features_BCTHW.shape[2] != n_frames:
             raise UsageError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from models.config import TrainingConfig, describe_problem
 from models.kinds import MODEL_KINDS
@@ -241,11 +242,20 @@ def _require_recipe(model_class: type[ResponseModel], kind: str, path: str) -> M
 def _make_config(name: str, identity: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainingConfig:
     try:
         with explain_failures(name, identity.get("code", {})):
-            return TrainingConfig.model_validate(
+            config = TrainingConfig.model_validate(
                 {**settings, "name": name, "model": {**settings.get("model", {}), **identity}}
             )
     except ValidationError as error:
         raise UsageError(f"the recipe of {name} cannot be used", found=_describe(error)) from error
+    try:
+        config.model_dump_json()
+    except (PydanticSerializationError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"a setting of {name} cannot be written down",
+            found=str(error).splitlines()[0],
+            expected="numbers, texts, true or false, or tuples of these",
+        ) from error
+    return config
 
 
 def _settle(loaded: LoadedSources, kind: str, found: object = None) -> type[ResponseModel]:

@@ -107,7 +107,7 @@ def build_model(config: TrainingConfig, neurons: Mapping[str, NeuronInfo]) -> Re
     n_input_channels = len(find_layout(config.input_layout).channels)
     try:
         with explain_failures(model_class.__name__, config.model.code):
-            return model_class(config.model, neurons, n_input_channels=n_input_channels)
+            model = model_class(config.model, neurons, n_input_channels=n_input_channels)
     except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
         if config.model.code:
             raise
@@ -116,6 +116,12 @@ def build_model(config: TrainingConfig, neurons: Mapping[str, NeuronInfo]) -> Re
             found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
             remedy="make it smaller",
         ) from error
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if 0 in buffer.stride():
+                # One number that stands for many cannot be loaded.
+                setattr(module, name, buffer.contiguous())
+    return model
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import nn
 from models.model_config import ModelConfig
 from sensorium_data.errors import UsageError
 
-__all__ = ["ResponseModel", "require_predictions"]
+__all__ = ["ResponseModel", "require_penalty", "require_predictions"]
 
 
 class ResponseModel(nn.Module, ABC):
@@ -168,3 +168,21 @@ def require_predictions(
             "time without the frames that the model loses",
             remedy="correct what predict_rows or forward returns, or n_frames_lost",
         )
+
+
+def require_penalty(penalty: object) -> torch.Tensor:
+    """Return what a model penalizes its weights with, once it is known to be one number.
+
+    Raises
+    ------
+    UsageError
+        If it is no tensor of one real floating-point number.
+    """
+    if isinstance(penalty, torch.Tensor) and penalty.is_floating_point() and penalty.numel() == 1:
+        return penalty.reshape(())
+    found = type(penalty).__name__
+    if isinstance(penalty, torch.Tensor):
+        found = f"a tensor of shape {tuple(penalty.shape)}, {penalty.dtype}"
+    raise UsageError(
+        "the regularizer of the model returns no penalty", found=found, expected="a tensor of one floating-point number"
+    )

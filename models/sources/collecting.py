@@ -77,9 +77,9 @@ def list_imports(content: bytes, module: str, *, is_package: bool, path: Path) -
     """
     try:
         tree = ast.parse(content, filename=str(path))
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = f" (line {error.lineno})" if isinstance(error, SyntaxError) and error.lineno else ""
-        problem = error.msg if isinstance(error, SyntaxError) else str(error)
+        problem = error.msg if isinstance(error, SyntaxError) else str(error) or "too deep for Python's parser"
         raise UsageError(
             "the code of the model is no Python", path=path, found=f"{problem}{line}", remedy="correct the file"
         ) from error

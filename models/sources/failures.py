@@ -34,21 +34,28 @@ def explain_failures(what: str, code: Mapping[str, str]) -> Iterator[None]:
     """
     try:
         yield
-    except (SensoriumError, ValidationError):
+    except (SensoriumError, ValidationError, KeyboardInterrupt):
         raise
     # A sys.exit() in a model's code ends what uses it, and not this process.
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         place = _find_line(error, code)
         # What is out of memory is told by those who know what to lower.
         if place is None or type(error).__name__ == "OutOfMemoryError":
             raise
-        said = str(error)
+        said = _say(error)
         raise UsageError(
             f"the code of {what} fails",
             path=place,
             found=f"{type(error).__name__}: {said}" if said else type(error).__name__,
             remedy="correct it, or the settings that it is given; with SENSORIUM_TRACEBACK=1 all calls are shown",
         ) from error
+
+
+def _say(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 (the class of an error may be a model's own, too)
+        return ""
 
 
 def _find_line(error: BaseException, code: Mapping[str, str]) -> str | None:

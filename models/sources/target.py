@@ -106,7 +106,7 @@ def _require_name(name: str, text: str, path: Path | None = None) -> str:
     if path is not None:
         try:
             known = list_classes(path.read_bytes())
-        except (OSError, SyntaxError, ValueError):
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
             known = []
     raise UsageError(
         "the class is not named" if not name else "this is no name of a class",
@@ -119,6 +119,6 @@ def _require_name(name: str, text: str, path: Path | None = None) -> str:
 def _imports_relatively(path: Path) -> bool:
     try:
         tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return False  # Said when it is read.
     return any(isinstance(node, ast.ImportFrom) and node.level > 0 for node in ast.walk(tree))

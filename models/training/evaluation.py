@@ -21,7 +21,7 @@ from models.training.ranks import Ranks
 from models.training.scores import SCORES, ScoreRule, score_names
 from models.whole_trials import predict_whole
 from sensorium_data.counting import count_things
-from sensorium_data.errors import UsageError
+from sensorium_data.errors import RunError, UsageError
 from sensorium_data.scoring import CorrelationAccumulator
 from sensorium_data.statistics import Normalizer
 
@@ -144,6 +144,13 @@ class _SessionResult:
                 trial=inputs.trials[0],
                 found=count_things(n_frames, "frame"),
                 expected=f"more than {first_frame}",
+            )
+        if not torch.isfinite(predictions_BNT[..., -n_scored:]).all():
+            raise RunError(
+                "the model predicts what is no number",
+                session=inputs.session,
+                trial=inputs.trials[0],
+                remedy="lower the learning rate, or bound the gradients with max_gradient_norm",
             )
         self.loss += float(poisson_loss(predictions_BNT[..., -n_scored:], responses_BNT[..., -n_scored:]))
         self.n_values += predictions_BNT.shape[0] * predictions_BNT.shape[1] * n_scored

@@ -14,7 +14,7 @@ import torch
 
 from models.config import TrainingConfig
 from models.inputs import ModelInputs
-from models.response_model import ResponseModel, require_predictions
+from models.response_model import ResponseModel, require_penalty, require_predictions
 from models.training.batches import TrainingBatch
 from models.training.clipping import PercentileClipping, make_clipping
 from models.training.cutmix import CutMix
@@ -181,10 +181,10 @@ class Optimization:
             )
         regularizer = 0.0
         if self._ranks.is_first:
-            penalty = self._model.regularizer()
+            penalty = require_penalty(self._model.regularizer())
             for session in batch.n_windows:
                 own_penalty = self._model.session_regularizer(session)
-                penalty = penalty if own_penalty is None else penalty + own_penalty
+                penalty = penalty if own_penalty is None else penalty + require_penalty(own_penalty)
             total = total + penalty
             regularizer = float(penalty.detach())
         self._fabric.backward(total)
