@@ -11,6 +11,8 @@ from models.checkpoints import find_format, read_checkpoint, write_checkpoint
 from models.conversion.record import read_record
 from models.runs import IMPORTED_FILE, Run, load_run, read_weights
 from sensorium_data.errors import RunError, describe_os_error
+from sensorium_data.files import LocalObjects, read_regular
+from sensorium_data.predictions import read_run_ledger
 
 __all__ = ["ExportReport", "export_checkpoint"]
 
@@ -84,10 +86,36 @@ def _convert(run: Run, format: str) -> dict[str, torch.Tensor]:
     constants, absent = layout.make_constants(run.config.model), frozenset[str]()
     if record is not None and record.format == format:
         keys, absent = record.sessions, frozenset(record.absent)
-        if (run.path / IMPORTED_FILE).is_file():
-            constants |= read_weights(run.path / IMPORTED_FILE)
+        constants |= _read_constants(run)
     weights = layout.convert(run.config.model, run.model().state_dict(), keys)
     return {name: value for name, value in (constants | weights).items() if name not in absent}
+
+
+def _read_constants(run: Run) -> dict[str, torch.Tensor]:
+    """Return the constants of the checkpoint that a run was made of, as far as they differ from ours."""
+    ledger = read_run_ledger(LocalObjects(run.path))
+    # What the ledger does not list is not the run's.
+    listed = None if ledger is None else ledger.objects.get(IMPORTED_FILE)
+    if listed is None:
+        return {}
+    path = run.path / IMPORTED_FILE
+    try:
+        difference = listed.find_difference(read_regular(path))
+    except OSError as error:
+        raise RunError(
+            "the constants of the checkpoint cannot be read",
+            path=path,
+            found=describe_os_error(error),
+            remedy="restore the file, or import the checkpoint again into another folder",
+        ) from error
+    if difference is not None:
+        raise RunError(
+            "the constants of the checkpoint were changed",
+            path=path,
+            found=difference,
+            remedy="restore the file, or import the checkpoint again into another folder",
+        )
+    return read_weights(path)
 
 
 def _require_same(path: Path, weights: dict[str, torch.Tensor]) -> None:

@@ -141,6 +141,12 @@ def import_checkpoint(
     _require_run_name(name, runs)
     if runs.receive(name):
         return _report_existing(runs, name, identity, read, names)
+    if runs.path(name).is_dir():
+        # This machine's copy of a run that was removed behind a URL, or was never sent whole.
+        report = _report_existing(runs, name, identity, read, names)
+        with runs.hold(name, lock=lock):
+            runs.send_finished(name)
+        return report
     if runs.has_checkpoint(name):
         raise RunError(
             "an unfinished training lies where the run would be made",

@@ -11,6 +11,7 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fixtures.recorded_stores import Recorded, record_session
 from fixtures.starter_kit_files import SMALL, make_state, save_state
@@ -112,7 +113,10 @@ def test_again_is_already_done_and_nothing_is_written_over(store, positions, tmp
 
 
 @pytest.mark.parametrize("place", ["local", "memory"])
-def test_an_unfinished_training_is_left_alone(store, positions, tmp_path: Path, place: str) -> None:
+def test_an_unfinished_training_is_left_alone(
+    store, positions, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     fsspec.filesystem("memory").store.clear()
     path = save_state(tmp_path / "final.pth", make_state(SMALL["factorized3d"], positions))
     out = tmp_path / "runs/mine" if place == "local" else "memory://lab/runs/mine"
@@ -124,6 +128,32 @@ def test_an_unfinished_training_is_left_alone(store, positions, tmp_path: Path, 
     assert len(kept.keys()) == 2
     kept.delete("checkpoints/epoch-00001-step-000000004.json")
     assert import_checkpoint("starter-kit", [path], str(store), out).status == "imported"
+    if place == "memory":
+        # Sent again by a machine that has it.
+        fsspec.filesystem("memory").rm("/lab/runs/mine", recursive=True)
+        assert import_checkpoint("starter-kit", [path], str(store), out).status == "already done"
+        assert open_objects(out).exists("model.json")
+
+
+def test_constants_are_the_runs_own(store, positions, tmp_path: Path) -> None:
+    state = make_state(SMALL["gru-equivariant"], positions)
+    rounded = "core.features.layer0.hermite_conv.rotate_hermite.H"
+    state[rounded] = torch.nextafter(state[rounded], torch.ones_like(state[rounded]))
+    path = save_state(tmp_path / "final.pth", state)
+    run = Path(import_checkpoint("starter-kit", [path], str(store), tmp_path / "run").run)
+    constants = run / "imported.safetensors"
+    constants.write_bytes(constants.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(RunError, match=r"imported\.safetensors: the constants of the checkpoint were changed"):
+        export_checkpoint(run, "starter-kit", tmp_path / "back.pth")
+    constants.unlink()
+    with pytest.raises(RunError, match="the constants of the checkpoint cannot be read"):
+        export_checkpoint(run, "starter-kit", tmp_path / "back.pth")
+    # Somebody else's, beside a run that has none.
+    plain = save_state(tmp_path / "plain.pth", make_state(SMALL["factorized3d"], positions))
+    other = Path(import_checkpoint("starter-kit", [plain], str(store), tmp_path / "other").run)
+    save_file({"added": torch.zeros(1)}, other / "imported.safetensors")
+    export_checkpoint(other, "starter-kit", tmp_path / "back.pth")
+    assert "added" not in torch.load(tmp_path / "back.pth")
 
 
 def test_names_that_mean_something_else_are_refused(store, positions, tmp_path: Path) -> None:
