@@ -238,7 +238,11 @@ def _explain(error: ValidationError, given: Mapping[str, str]) -> UsageError:
     setting = next((name for name in given if where == name or where.startswith(f"{name}.")), None)
     if setting is None:
         found = ", ".join(f"{name}={text}" for name, text in given.items())
-        return UsageError(problem, found=found, remedy="change other settings with it, or choose another value")
+        return UsageError(
+            f"{where}: {problem}" if where else problem,
+            found=found or None,
+            remedy="change other settings with it, or choose another value",
+        )
     return UsageError(
         f"setting {setting}",
         found=repr(given[setting]),

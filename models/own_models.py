@@ -245,6 +245,8 @@ def _make_config(name: str, identity: Mapping[str, Any], settings: Mapping[str, 
             config = TrainingConfig.model_validate(
                 {**settings, "name": name, "model": {**settings.get("model", {}), **identity}}
             )
+            # Defaults are looked at when they are given.
+            TrainingConfig.model_validate(config.model_dump())
     except ValidationError as error:
         raise UsageError(f"the recipe of {name} cannot be used", found=_describe(error)) from error
     try:

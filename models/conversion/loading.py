@@ -33,6 +33,11 @@ from sensorium_data.errors import RunError, UsageError
 
 __all__ = ["LoadedCheckpoint", "ReadCheckpoint", "load_checkpoint", "read_settings"]
 
+#: Settings that say which data a training took. A model that was trained elsewhere predicts all neurons.
+_OF_TRAINING = frozenset(
+    {"exclude", "fold", "min_reliability", "n_folds", "n_trials", "nan_policy", "neurons", "teacher", "tiers"}
+)
+
 
 @dataclass(frozen=True, eq=False)
 class ReadCheckpoint:
@@ -221,8 +226,17 @@ def _settle(
     except ValidationError as error:
         problem = describe_problem(error.errors()[0])
         raise RunError(f"the weights are not those of {layout.title}", path=path, found=problem) from error
+    before = list_settings(settled)
     settled = override(settled, given)
     own = list_settings(settled)
+    for setting in sorted(_OF_TRAINING):
+        if own[setting] != before[setting]:
+            raise UsageError(
+                f"setting {setting}",
+                found=own[setting],
+                expected="a setting of the model",
+                remedy="leave it out: it says what a training takes, and no checkpoint tells that",
+            )
     for setting, value in told.items():
         if own[setting] != value:
             raise UsageError(f"setting {setting}", found=own[setting], expected=f"{value}, as the weights tell")

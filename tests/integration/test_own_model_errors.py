@@ -56,6 +56,7 @@ CASES = {
         ["Frames cannot be copied"],
     ),
     "a surrogate": ("hidden: int = 2", "hidden: int = 2, text: str = '\\ud800'", [], ["cannot be written down"]),
+    "no number": ("hidden: int = 2", "hidden: int = 2, foo: float = float('nan')", [], ["recipe of Frames", "foo"]),
     "too deep an expression": ("recipe = {", "deep = " + "1+" * 50_000 + "1; recipe = {", [], ["is no Python"]),
     "no forward": ("def forward", "def foward", [], ["Frames is no complete model", "no forward"]),
     "a list for a recipe": ("recipe = {", "recipe = [3]; other = {", [], ["recipe of Frames", "found a list"]),

@@ -272,6 +272,8 @@ def test_files_are_read_up_to_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"preset": "factorised3d"}, UnknownNameError, "factorized3d"),
         ({"settings": {"channels": "2,4"}}, UsageError, "as the weights tell"),
         ({"settings": {"padding": "1"}}, UnknownNameError, "padding"),
+        ({"settings": {"neurons": "5"}}, UsageError, "setting neurons: .*no checkpoint tells that"),
+        ({"settings": {"n_trials": "5"}}, UsageError, "setting n_trials: .*no checkpoint tells that"),
     ],
 )
 def test_what_is_asked_for_beside_has_to_fit(arguments, kind: type[SensoriumError], message: str, tmp_path) -> None:
