@@ -194,9 +194,9 @@ def _read(target: Target, *, name: str) -> TrainingConfig:
     if inspect.isfunction(found):
         try:
             preset = found()
-        except SensoriumError:
+        except (SensoriumError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise UsageError(
                 f"{target.name} is a function, and returns no preset",
                 path=_path_of(loaded, target.module),

@@ -108,10 +108,10 @@ def _import(loaded: LoadedSources, module: str) -> ModuleType:
     before = set(sys.modules)
     try:
         return importlib.import_module(f"{loaded.namespace}.{module}")
-    except SensoriumError:
+    except (SensoriumError, KeyboardInterrupt):
         raise
     # A script's sys.exit() ends the import, and not this process.
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         for name in set(sys.modules) - before:
             if name.startswith(f"{loaded.namespace}."):
                 del sys.modules[name]
