@@ -31,6 +31,8 @@ __all__ = ["CoreConfig", "CoreModel", "adapt"]
 _GIVEN = frozenset({"n_input_channels", "n_neurons"})
 # One of them is longer than what a core loses.
 _PROBED_FRAMES = (64, 512)
+# Then a longer one: what follows the frames, and nothing else, is as much longer.
+_MORE_FRAMES = 17
 
 
 class CoreConfig(ReadoutSettings):
@@ -248,33 +250,72 @@ def _read_descriptions(make: Callable[..., nn.Module]) -> dict[str, str]:
 
 def _probe(core: nn.Module, n_input_channels: int) -> CoreMaps:
     """Return what maps a core makes of a video without content."""
-    n_frames, shape = _probe_shape(core, n_input_channels)
-    if len(shape) != 5 or shape[0] != 1 or not 0 < shape[2] <= n_frames or min(shape) < 1:
+    n_frames, shape, longer = _probe_shape(core, n_input_channels)
+    is_map = len(shape) == 5 and shape[0] == 1 and 0 < shape[2] <= n_frames and min(shape) > 0
+    if not is_map or longer not in (None, (*shape[:2], shape[2] + _MORE_FRAMES, *shape[3:])):
         raise UsageError(
             "the core does not return a feature map for each frame",
-            found=f"shape {shape} of a video of shape {(1, n_input_channels, n_frames, FRAME_HEIGHT, FRAME_WIDTH)}",
+            found=_describe_shapes(n_input_channels, n_frames, shape, longer),
             expected=f"(1, channels, up to {n_frames} frames, height, width)",
-            remedy="return five axes, or take n_neurons and return responses (batch, neuron, time)",
+            remedy="return five axes in this order, or take n_neurons and return responses (batch, neuron, time)",
         )
     return CoreMaps(n_channels=shape[1], size=(shape[3], shape[4]), n_frames_lost=n_frames - shape[2])
 
 
 def _probe_responses(module: nn.Module, n_input_channels: int) -> int:
     """Return how many frames a module loses; what else is wrong with its output is found at the first batch."""
-    n_frames, shape = _probe_shape(module, n_input_channels)
+    n_frames, shape, longer = _probe_shape(module, n_input_channels)
+    if len(shape) == 3 and longer not in (None, (*shape[:2], shape[2] + _MORE_FRAMES)):
+        raise UsageError(
+            "the module does not return a response for each frame",
+            found=_describe_shapes(n_input_channels, n_frames, shape, longer),
+            expected=f"(1, neurons, up to {n_frames} frames)",
+            remedy="return the axes in this order: batch, neuron, time",
+        )
     return max(0, n_frames - shape[-1]) if shape else 0
 
 
-def _probe_shape(module: nn.Module, n_input_channels: int) -> tuple[int, tuple[int, ...]]:
-    """Return the number of frames of a video, and the shape of what a module makes of it."""
+def _describe_shapes(
+    n_input_channels: int, n_frames: int, shape: tuple[int, ...], longer: tuple[int, ...] | None
+) -> str:
+    found = f"shape {shape} of a video of shape {(1, n_input_channels, n_frames, FRAME_HEIGHT, FRAME_WIDTH)}"
+    return found if longer is None else f"{found}, and {longer} of one with {_MORE_FRAMES} frames more"
+
+
+def _probe_shape(module: nn.Module, n_input_channels: int) -> tuple[int, tuple[int, ...], tuple[int, ...] | None]:
+    """Return the number of frames of a video, the shape of what a module makes of it, and the same of a longer video.
+
+    The last is None where the module takes no longer one.
+    """
+    _require_one_argument(module)
     for n_frames in _PROBED_FRAMES:
+        video = (1, n_input_channels, n_frames, FRAME_HEIGHT, FRAME_WIDTH)
         try:
-            return n_frames, _run_empty(module, (1, n_input_channels, n_frames, FRAME_HEIGHT, FRAME_WIDTH))
+            shape = _run_empty(module, video)
+            try:
+                return n_frames, shape, _run_empty(module, (*video[:2], n_frames + _MORE_FRAMES, *video[3:]))
+            except RuntimeError:
+                return n_frames, shape, None
         except RuntimeError:
             # A kernel may be longer than the video.
             if n_frames == _PROBED_FRAMES[-1]:
                 raise
     raise AssertionError("unreachable")
+
+
+def _require_one_argument(module: nn.Module) -> None:
+    """Raise a :class:`UsageError` if a module cannot be called with a video alone."""
+    try:
+        inspect.signature(module.forward).bind(None)
+    except TypeError as error:
+        raise UsageError(
+            f"{type(module).__name__} cannot be called with a video alone",
+            found=f"forward{inspect.signature(module.forward)}: {error}",
+            expected="forward(videos)",
+            remedy="derive a model that needs the pupil's center, too, from models.ResponseModel",
+        ) from error
+    except ValueError:
+        pass  # Compiled code tells no signature.
 
 
 @torch.no_grad()

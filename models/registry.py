@@ -116,6 +116,12 @@ def build_model(config: TrainingConfig, neurons: Mapping[str, NeuronInfo]) -> Re
             found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
             remedy="make it smaller",
         ) from error
+    if next(model.parameters(), None) is None:
+        raise UsageError(
+            f"{model_class.__name__} has no weights",
+            expected="layers as attributes of the module",
+            remedy="put layers that are in a list or a dict into nn.ModuleList or nn.ModuleDict",
+        )
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             if 0 in buffer.stride():

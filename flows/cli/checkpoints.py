@@ -97,4 +97,7 @@ def export_checkpoint(
         table_console().print(
             f"{report.file}: {report.status}, {count_things(report.n_weights, 'weight')}", soft_wrap=True
         )
+        if report.settings:
+            settings = " ".join(f"{name}={value}" for name, value in report.settings.items())
+            table_console().print(f"No weight tells these settings of the model: {settings}", soft_wrap=True)
     return EXIT_DONE

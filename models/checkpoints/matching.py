@@ -107,7 +107,8 @@ def convert_weights(
             f"the weights are not those of one model ({title})",
             path=path,
             found="; ".join(_summarize(what, names) for what, names in problems.items() if names),
-            expected="weights whose sizes fit each other",
+            expected="finite weights whose sizes fit each other, and the model's types of numbers",
+            remedy="save model.float().state_dict()" if mistyped and not misshapen else None,
         )
     return weights
 
@@ -147,9 +148,13 @@ def compare_constants(
             raise RunError(
                 f"the constant {name} is not that of {title}",
                 path=path,
-                found=f"shape {_show(value.shape)}" if not fits else "other values",
-                expected="no such constant" if expected is None else f"shape {_show(expected.shape)} and known values",
-                remedy="save the model with the version of neuralpredictors that the starter kit uses",
+                found=f"{_show(value.shape)} {_name_type(value.dtype)}" if not fits else "other values",
+                expected="no such constant"
+                if expected is None
+                else f"{_show(expected.shape)} {_name_type(expected.dtype)}, known values",
+                remedy="save the model with the version of neuralpredictors that the starter kit uses"
+                if expected is None or value.dtype == expected.dtype
+                else "save model.float().state_dict()",
             )
         if not torch.equal(value, expected):
             own[name] = value

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from models.checkpoints import find_format, read_checkpoint, write_checkpoint
-from models.conversion.record import read_record
+from models.conversion.record import read_record, show_setting
 from models.runs import IMPORTED_FILE, Run, load_run, read_weights
 from sensorium_data.errors import RunError, describe_os_error
 from sensorium_data.files import LocalObjects, read_regular
@@ -30,12 +31,15 @@ class ExportReport:
     format : str
     n_weights : int
         Named tensors.
+    settings : mapping of str to str
+        Settings of the model that no weight tells, as ``import-checkpoint --set`` takes them.
     """
 
     file: str
     status: str
     format: str
     n_weights: int
+    settings: Mapping[str, str]
 
 
 def export_checkpoint(run: str | Path, format: str, file: str | Path) -> ExportReport:
@@ -64,9 +68,10 @@ def export_checkpoint(run: str | Path, format: str, file: str | Path) -> ExportR
     # Before code of the run's own would be asked for.
     layout = known.layout_of(opened.config.model)
     weights = _convert(opened, format)
+    untold = {f"model.{name}": show_setting(getattr(opened.config.model, name)) for name in layout.untold}
     if path.exists() or path.is_symlink():
         _require_same(path, weights)
-        return ExportReport(str(path), "already done", format, len(weights))
+        return ExportReport(str(path), "already done", format, len(weights), untold)
     try:
         write_checkpoint(weights, path)
     except OSError as error:
@@ -76,7 +81,7 @@ def export_checkpoint(run: str | Path, format: str, file: str | Path) -> ExportR
             found=describe_os_error(error),
             remedy="check that the folder exists, its permissions and the space there",
         ) from error
-    return ExportReport(str(path), "exported", format, len(weights))
+    return ExportReport(str(path), "exported", format, len(weights), untold)
 
 
 def _convert(run: Run, format: str) -> dict[str, torch.Tensor]:

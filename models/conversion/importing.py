@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from models.conversion.loading import LoadedCheckpoint, ReadCheckpoint, read_settings
-from models.conversion.record import ImportedFile, ImportRecord
+from models.conversion.record import ImportedFile, ImportRecord, show_setting
 from models.conversion.sessions import choose_sessions, match_sessions
 from models.layers import normalize_positions
 from models.runs import (
@@ -250,8 +250,11 @@ def _report_existing(
 
 
 def _list_notes(read: ReadCheckpoint, names: Mapping[str, str]) -> tuple[str, ...]:
-    values = ", ".join(f"{name}={_show(getattr(read.config.model, name))}" for name in read.layout.untold)
-    notes = [f"No weight tells these settings of the model: {values}. They are as --preset and --set have them."]
+    values = ", ".join(f"{name}={show_setting(getattr(read.config.model, name))}" for name in read.layout.untold)
+    notes = [
+        f"No weight tells these settings of the model: {values}. They are those of the preset {read.config.name}, but "
+        "for what --set changes: see that they are the model's."
+    ]
     left_out = [key for key in read.neurons if key not in names]
     if left_out:
         notes.append(f"Sessions of the file that are left out: {', '.join(left_out)}.")
@@ -276,7 +279,3 @@ def _write_summary(path: Path, name: str, read: ReadCheckpoint, record: ImportRe
 
 def _count_parameters(loaded: LoadedCheckpoint) -> int:
     return sum(parameter.numel() for parameter in loaded.model.parameters())
-
-
-def _show(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()

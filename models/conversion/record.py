@@ -8,7 +8,7 @@ from models.runs import Run
 from sensorium_data.errors import RunError
 from sensorium_data.files import parse_json
 
-__all__ = ["ImportRecord", "ImportedFile", "read_record"]
+__all__ = ["ImportRecord", "ImportedFile", "read_record", "show_setting"]
 
 
 class ImportedFile(pydantic.BaseModel):
@@ -70,3 +70,14 @@ def read_record(run: Run) -> ImportRecord | None:
             found=(str(error).splitlines() or [""])[0],
             remedy="import the checkpoint again, into another folder",
         ) from error
+
+
+def show_setting(value: object) -> str:
+    """Return the value of a setting as ``--set`` takes it.
+
+    Examples
+    --------
+    >>> show_setting((1, 2)), show_setting(False)
+    ('1,2', 'false')
+    """
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()

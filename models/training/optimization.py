@@ -22,7 +22,7 @@ from models.training.distillation import Distillation
 from models.training.ema import WeightAverage
 from models.training.objective import Objective
 from models.training.ranks import Ranks
-from sensorium_data.errors import RunError
+from sensorium_data.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from lightning_fabric.plugins import Precision
@@ -187,6 +187,11 @@ class Optimization:
                 penalty = penalty if own_penalty is None else penalty + require_penalty(own_penalty)
             total = total + penalty
             regularizer = float(penalty.detach())
+        if not total.requires_grad:
+            raise UsageError(
+                "the predictions of the model do not depend on its weights",
+                remedy="look for detach(), torch.no_grad() or NumPy in what the model computes",
+            )
         self._fabric.backward(total)
         return BatchLoss(loss, n_values, regularizer)
 

@@ -56,6 +56,8 @@ CASES = {
         ["Frames cannot be copied"],
     ),
     "a surrogate": ("hidden: int = 2", "hidden: int = 2, text: str = '\\ud800'", [], ["cannot be written down"]),
+    "time first": ("(videos)", "(videos).transpose(1, 2)", [], ["a feature map for each frame", "17 frames more"]),
+    "two arguments": ("self, videos", "self, videos, pupil_center", [], ["called with a video alone", "pupil_center"]),
     "no number": ("hidden: int = 2", "hidden: int = 2, foo: float = float('nan')", [], ["recipe of Frames", "foo"]),
     "too deep an expression": ("recipe = {", "deep = " + "1+" * 50_000 + "1; recipe = {", [], ["is no Python"]),
     "no forward": ("def forward", "def foward", [], ["Frames is no complete model", "no forward"]),
@@ -95,6 +97,44 @@ def test_a_buffer_of_one_number_for_many_is_trained(train: Command) -> None:
     buffer = "; self.register_buffer('ones', __import__('torch').ones(1).expand(5))"
     Path("net.py").write_text(MODEL.replace("super().__init__()", f"super().__init__(){buffer}"))
     assert train("net.py:Frames", "max_epochs=1").status == 0
+
+
+OF_NEURONS = """
+from torch import nn
+
+class Net(nn.Module):
+    recipe = {"n_frames_window": 30, "batch_size": 3, "max_epochs": 1, "skip_frames": 10, "device": "cpu"}
+
+    def __init__(self, n_neurons, n_input_channels: int = 3):
+        super().__init__()
+        self.layer = nn.Linear(n_input_channels, n_neurons)
+
+    def forward(self, videos):
+        return nn.functional.softplus(self.layer(videos.mean((3, 4)).transpose(1, 2))).transpose(1, 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "self.layer = ",
+            "self.layers = [nn.Linear(3, 2)]; self.layer = lambda x: x ; (",
+            ["Net has no weights", "ModuleList"],
+        ),
+        (".transpose(1, 2)\n", "\n", ["a response for each frame", "batch, neuron, time"]),
+        (".transpose(1, 2)\n", ".transpose(1, 2).detach()\n", ["do not depend on its weights", "detach()"]),
+    ],
+    ids=["layers in a list", "time before neurons", "detached"],
+)
+def test_a_module_for_each_session_that_fails_is_told_in_one_line(
+    old: str, new: str, words: list[str], train: Command
+) -> None:
+    Path("net.py").write_text(OF_NEURONS)
+    assert train("net.py:Net").status == 0
+    text = OF_NEURONS.replace(old, new)
+    Path("net.py").write_text(text.replace("; (nn.Linear(n_input_channels, n_neurons)", ""))
+    train("net.py:Net").assert_refused(*words)
 
 
 def test_the_traceback_is_there_if_it_is_asked_for(train: Command, monkeypatch: pytest.MonkeyPatch) -> None:
