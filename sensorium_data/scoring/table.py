@@ -92,6 +92,9 @@ _SUMMARY_COLUMNS = ["aggregation", "n_sessions", "tier", "stimulus", *_NUMBERS]
 RowKey = tuple[str, str, str]
 
 
+_SHOWN_SCORES = ("single_trial_correlation", "correlation_to_average")
+
+
 @dataclass(frozen=True, eq=False)
 class ScoreTable:
     """Scores of one predictions store. Made by :func:`sensorium_data.scoring.score_predictions`.
@@ -157,6 +160,12 @@ class ScoreTable:
     resampled: Mapping[RowKey, Mapping[str, Resampled]] = field(repr=False)
     neuron_scores: Mapping[RowKey, pd.DataFrame] = field(repr=False)
     simulated: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the two correlations over sessions, with the ends of their intervals, as text."""
+        columns = [f"{score}{part}" for score in _SHOWN_SCORES for part in ("", "_low", "_high")]
+        shown = self.summary[["tier", "stimulus", "aggregation", "n_trials", *columns]]
+        return str(shown.round(4).to_string(index=False))
 
     def describe_simulated(self) -> str:
         """Return a sentence on the scored sessions that are simulated; empty if there are none."""

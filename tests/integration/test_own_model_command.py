@@ -23,8 +23,25 @@ PAGE = Document(CHECKOUT / "docs/your-own-model.md")
 
 def test_the_examples_are_short() -> None:
     examples = [block.text for block in PAGE.blocks if block.language == "python"]
-    assert len(examples) == 4
+    assert len(examples) == 5
     assert max(len(text.splitlines()) for text in examples) <= 40
+
+
+def test_the_example_with_a_readout_of_its_own_is_trained(
+    sensorium: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (example,) = (block.text for block in PAGE.blocks if "class Shared" in block.text)
+    Path("shared.py").write_text(example)
+    for alias in "FG":
+        record_session(Path("store"), alias, n_by_tier={"train": 2, "oracle": 1})
+    settings = ("max_epochs=1", "device=cpu", "n_windows_per_trial=1")
+    done = sensorium("train", "shared.py:Shared", "--store", "store", *(w for one in settings for w in ("--set", one)))
+    assert done.status == 0, done.err
+    (run,) = Path("runs").iterdir()
+    done = sensorium("predict", run, "--store", "store", "--tier", "oracle", "--out", "predictions")
+    assert done.status == 0, done.err
 
 
 def test_the_example_is_trained_and_submitted(
