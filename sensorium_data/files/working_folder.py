@@ -162,10 +162,20 @@ class WorkingFolder:
                 with contextlib.suppress(OSError):
                     objects.root.rmdir()
             return
-        keys = objects.keys() or []
-        if not keys or not self.bears_marker(objects):
-            return
-        self.delete_own(objects, keys)
+        if self.bears_marker(objects):
+            self.clear(objects)
+
+    def clear(self, objects: Objects) -> None:
+        """Delete what the work made behind a URL, and the folder if nothing else is in it.
+
+        Whoever calls it has found nothing there before the work began.
+
+        Raises
+        ------
+        StoreError
+            If something cannot be deleted.
+        """
+        self.delete_own(objects)
         if not objects.keys():
             # Some file systems behind URLs have folders, too.
             objects.delete_all()

@@ -278,7 +278,11 @@ class PredictionsWriter:
     def _release(self, *, discard: bool) -> None:
         with self._lock_stack:
             if discard and self._owns_work and self._has_lock():
-                UNFINISHED_PREDICTIONS.discard(self._work)
+                if isinstance(self._work, LocalObjects):
+                    UNFINISHED_PREDICTIONS.discard(self._work)
+                else:
+                    # Their metadata, which mark them, are written last.
+                    UNFINISHED_PREDICTIONS.clear(self._work)
         if self._claim is not None:
             close_locked(self._claim)
             self._claim = None
