@@ -12,7 +12,7 @@ help:
 	@echo "make demo      the whole job on simulated recordings, a few minutes on a CPU"
 	@echo "make test      lint, types, import contracts and tests"
 	@echo "make test-all  the same with the slow tests"
-	@echo "make bench     every benchmark at real size: about an hour and a half, 40 GB of space in BENCH"
+	@echo "make bench     every benchmark at real size: about two hours, 40 GB of space in BENCH"
 	@echo "make setup     only the environment, in $(VENV)"
 
 setup: $(READY)
