@@ -28,6 +28,7 @@ from models.settings import (
     LossSettings,
     MachineSettings,
     OptimizerSettings,
+    PredictionSettings,
     RankSettings,
     ScheduleSettings,
 )
@@ -76,6 +77,7 @@ class TrainingConfig(
     OptimizerSettings,
     ScheduleSettings,
     EvaluationSettings,
+    PredictionSettings,
     RankSettings,
     MachineSettings,
 ):

@@ -19,7 +19,7 @@ from models.prediction_plan import PredictionReport, plan_prediction
 from models.response_model import ResponseModel
 from models.runs import Run
 from models.sources import explain_failures
-from models.whole_trials import predict_whole
+from models.whole_trials import predict_trials
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
 from sensorium_data.progress import Progress, ignore_progress
@@ -35,12 +35,7 @@ _Scale: TypeAlias = tuple[str, tuple[str, ...], str]
 
 @torch.inference_mode()
 def predict_trial(
-    model: ResponseModel,
-    trial: Batch,
-    device: str | torch.device = "cpu",
-    *,
-    layout: str = "starter-kit",
-    stride: int = 1,
+    model: ResponseModel, trial: Batch, config: TrainingConfig, device: str | torch.device = "cpu"
 ) -> np.ndarray:
     """Return a model's prediction of one whole trial, on the scale that it was trained on.
 
@@ -50,12 +45,10 @@ def predict_trial(
         In evaluation mode, on ``device``.
     trial : Batch
         One window, as :meth:`sensorium_data.windows.WindowLoader.iter_trials` yields it.
+    config : TrainingConfig
+        The recipe that it was trained with.
     device : str or torch.device
         Where the model is.
-    layout : str
-        The recipe's ``input_layout``.
-    stride : int
-        The recipe's ``window_stride``.
 
     Returns
     -------
@@ -71,8 +64,8 @@ def predict_trial(
         raise UsageError("the model is in training mode", remedy="call its eval() first")
     if len(trial) != 1:
         raise UsageError("one trial at a time", session=trial.session, found=f"a batch of {len(trial)}", expected=1)
-    inputs = InputPreparer(find_layout(layout), torch.device(device)).prepare(trial)
-    predictions_1NT = predict_whole(model, inputs, trial.session, stride=stride)
+    inputs = InputPreparer(find_layout(config.input_layout), torch.device(device)).prepare(trial)
+    predictions_1NT = predict_trials(model, inputs, trial.session, config)
     prediction_NT: np.ndarray = predictions_1NT[0].float().cpu().numpy()
     return prediction_NT
 
@@ -259,9 +252,7 @@ class _Ensemble:
         for model, config in self._models:
             batch = trial[_scale_of(config)]
             with explain_failures(type(model).__name__, config.model.code):
-                prediction_NT = predict_trial(
-                    model, batch, self._device, layout=config.input_layout, stride=config.window_stride
-                )
+                prediction_NT = predict_trial(model, batch, config, self._device)
             if not prediction_NT.shape[1]:
                 raise UsageError(
                     "the trial is too short for the model",

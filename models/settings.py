@@ -19,6 +19,7 @@ __all__ = [
     "LossSettings",
     "MachineSettings",
     "OptimizerSettings",
+    "PredictionSettings",
     "RankSettings",
     "ScheduleSettings",
     "Settings",
@@ -239,6 +240,15 @@ class ScheduleSettings(Settings):
         description="Epochs without a better score that are no plateau yet; one more is (schedule plateau).",
     )
     min_learning_rate: float = Field(default=1e-4, ge=0, description="The learning rate never falls below this.")
+    keeps: Literal["best", "last"] = Field(
+        default="best", description="Whose weights are kept: the epoch's of the best score, or the last one's (cosine)."
+    )
+
+    @model_validator(mode="after")
+    def _what_is_kept_makes_sense(self) -> ScheduleSettings:
+        if self.keeps == "last" and self.schedule == "plateau":
+            raise ValueError("schedule plateau goes back to the best weights: keeps last needs schedule cosine")
+        return self
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> ScheduleSettings:
@@ -259,6 +269,26 @@ class EvaluationSettings(Settings):
         default="pooled",
         description="The score that schedule and best weights follow: single-trial correlation over all neurons, the "
         "mean of the sessions' means, or what the normalization's own reference computes.",
+    )
+
+
+class PredictionSettings(Settings):
+    """How a model that was trained on windows predicts whole trials."""
+
+    prediction_windows: Literal["whole", "sliding"] = Field(
+        default="whole",
+        description="A trial at once; or windows as long as in training, averaged where they overlap.",
+    )
+    prediction_hop: PositiveInt = Field(
+        default=1, description="Frames from the start of a sliding window to that of the next."
+    )
+    prediction_offset: int = Field(
+        default=0,
+        ge=0,
+        description="Frame that the first sliding window starts at; other windows fill in what these leave.",
+    )
+    validation_hop: PositiveInt | None = Field(
+        default=None, description="Another hop for validation, which follows every epoch; none: the same."
     )
 
 

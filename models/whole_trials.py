@@ -7,10 +7,53 @@ from __future__ import annotations
 
 import torch
 
+from models.config import TrainingConfig
 from models.inputs import ModelInputs
 from models.response_model import ResponseModel, require_predictions
+from models.sliding_windows import SlidingWindows, predict_sliding
 
-__all__ = ["predict_whole"]
+__all__ = ["predict_trials", "predict_whole"]
+
+
+def predict_trials(
+    model: ResponseModel, inputs: ModelInputs, session: str, config: TrainingConfig, *, validates: bool = False
+) -> torch.Tensor:
+    """Return a model's predictions of whole trials of one session in the way that its recipe names.
+
+    Parameters
+    ----------
+    model : ResponseModel
+        In evaluation mode.
+    inputs : ModelInputs
+        Trials of equal length, all frames of them.
+    session : str
+        Full name.
+    config : TrainingConfig
+        The recipe.
+    validates : bool
+        Whether its ``validation_hop`` holds.
+
+    Returns
+    -------
+    Tensor, shape (batch, neuron, time - n_frames_lost * window_stride)
+        Of the last frames, on the scale that the model was trained on.
+
+    Raises
+    ------
+    UsageError
+        If the model returns another shape than it should, or a trial is too short.
+    """
+    if config.prediction_windows == "whole":
+        return predict_whole(model, inputs, session, stride=config.window_stride)
+    hop = config.validation_hop if validates and config.validation_hop else config.prediction_hop
+    windows = SlidingWindows(
+        n_frames=config.n_frames_window,
+        stride=config.window_stride,
+        n_frames_lost=model.n_frames_lost,
+        hop=hop,
+        offset=config.prediction_offset,
+    )
+    return predict_sliding(model, inputs, session, windows)
 
 
 def predict_whole(model: ResponseModel, inputs: ModelInputs, session: str, *, stride: int = 1) -> torch.Tensor:

@@ -19,7 +19,7 @@ from models.training.batches import TrainingBatches
 from models.training.objective import poisson_loss
 from models.training.ranks import Ranks
 from models.training.scores import SCORES, ScoreRule, score_names
-from models.whole_trials import predict_whole
+from models.whole_trials import predict_trials
 from sensorium_data.counting import count_things
 from sensorium_data.errors import RunError, UsageError
 from sensorium_data.scoring import CorrelationAccumulator
@@ -101,7 +101,7 @@ def evaluate(
             own = batches.validation_trials(session)[ranks.rank :: ranks.n_ranks]
             for inputs in batches.iter_validation(session, only=own):
                 before_trial()
-                predictions_BNT = predict_whole(model, inputs, session, stride=config.window_stride).float()
+                predictions_BNT = predict_trials(model, inputs, session, config, validates=True).float()
                 result.add(inputs, predictions_BNT, batches.normalizers[session], config)
             results[session] = result.merge(ranks.gather(result.moments()))
     finally:

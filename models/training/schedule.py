@@ -43,7 +43,7 @@ class Schedule(Protocol):
     learning_rate : float
         For the next epoch.
     best_score : float
-        The highest so far, the untrained model's included.
+        That of the weights that would be kept now: the highest so far, the untrained model's included.
     best_epoch : int
         Where it was reached, from 1; 0 for the untrained model.
     """
@@ -82,6 +82,7 @@ def make_schedule(config: TrainingConfig, *, initial_score: float) -> Schedule:
             min_learning_rate=config.min_learning_rate,
             max_epochs=config.max_epochs,
             warmup_epochs=config.warmup_epochs,
+            keeps_last=config.keeps == "last",
         )
     return PlateauSchedule(
         initial_score=initial_score,
@@ -121,7 +122,7 @@ class _ScoredEpochs:
 
 
 class CosineSchedule(_ScoredEpochs):
-    """A learning rate that falls along half a cosine; the best weights are restored at the end.
+    """A learning rate that falls along half a cosine; the weights that are kept are restored at the end.
 
     It falls from step to step. If there is a warm-up, the rate rises from 0 along a line before.
 
@@ -135,6 +136,9 @@ class CosineSchedule(_ScoredEpochs):
         All of them are trained.
     warmup_epochs : int
         How many of them the rate rises in.
+    keeps_last : bool
+        Keep the last epoch's weights, whatever its score: each epoch counts as the best so far. Only a score that is no
+        number does not.
 
     Raises
     ------
@@ -150,6 +154,7 @@ class CosineSchedule(_ScoredEpochs):
         min_learning_rate: float,
         max_epochs: int,
         warmup_epochs: int = 0,
+        keeps_last: bool = False,
     ) -> None:
         if not 0 <= warmup_epochs < max_epochs:
             raise UsageError(
@@ -166,6 +171,7 @@ class CosineSchedule(_ScoredEpochs):
         self._lowest = min_learning_rate
         self._max_epochs = max_epochs
         self._warmup_epochs = warmup_epochs
+        self._keeps_last = keeps_last
         self.learning_rate = self.learning_rate_at(0.0)
 
     def learning_rate_at(self, share: float) -> float:
@@ -180,7 +186,7 @@ class CosineSchedule(_ScoredEpochs):
     def update(self, score: float) -> Decision:
         """Take the score after an epoch and say what to do."""
         self._epoch += 1
-        improved = score > self.best_score
+        improved = math.isfinite(score) if self._keeps_last else score > self.best_score
         if improved:
             self.best_score = score
             self.best_epoch = self._epoch

@@ -59,7 +59,8 @@ def test_videos_out_of_order_predict_next_to_nothing(learned: Path) -> None:
     store = str(learned / "store")
     reader = TrialReader(store, [name])
     loader = WindowLoader(reader, open_normalizers("competition", store, [name]))
-    model = load_run(run_of(learned)).model()
+    run = load_run(run_of(learned))
+    model = run.model()
     random = np.random.default_rng(0)
 
     traces: dict[str, list[np.ndarray]] = {"responses": [], "in order": [], "shuffled": []}
@@ -69,8 +70,8 @@ def test_videos_out_of_order_predict_next_to_nothing(learned: Path) -> None:
         shuffled = replace(trial, videos=np.ascontiguousarray(trial.videos[:, order]))
         traces["responses"].append(trial.responses[0][:, N_SKIPPED_FRAMES:])
         n_scored = traces["responses"][-1].shape[1]
-        traces["in order"].append(predict_trial(model, trial)[:, -n_scored:])
-        traces["shuffled"].append(predict_trial(model, shuffled)[:, -n_scored:])
+        traces["in order"].append(predict_trial(model, trial, run.config)[:, -n_scored:])
+        traces["shuffled"].append(predict_trial(model, shuffled, run.config)[:, -n_scored:])
     joined = {kind: np.concatenate(parts, axis=1) for kind, parts in traces.items()}
 
     def correlation(kind: str) -> float:

@@ -248,9 +248,10 @@ def test_a_video_shuffled_in_time_is_predicted_otherwise(world):
     loader = WindowLoader(reader, open_normalizers("competition", store, [reader.sessions[0].name]))
     trial = next(loader.iter_trials("F", [Tier.ORACLE]))
     order = np.random.default_rng(0).permutation(trial.n_frames)
-    model = load_run(run).model()
-    straight = predict_trial(model, trial)
-    shuffled = predict_trial(model, dataclasses.replace(trial, videos=trial.videos[:, order]))
+    trained = load_run(run)
+    model = trained.model()
+    straight = predict_trial(model, trial, trained.config)
+    shuffled = predict_trial(model, dataclasses.replace(trial, videos=trial.videos[:, order]), trained.config)
     assert straight.shape == shuffled.shape == (6, trial.n_frames - model.n_frames_lost)
     assert not np.allclose(straight, shuffled)
 
@@ -260,11 +261,12 @@ def test_a_model_in_training_mode_and_several_trials_at_once_are_refused(world):
     reader = TrialReader(store, ["F"])
     loader = WindowLoader(reader, open_normalizers("competition", store, [reader.sessions[0].name]))
     trial = next(loader.iter_trials("F", [Tier.ORACLE]))
-    model = load_run(run).model()
+    trained = load_run(run)
+    model = trained.model()
     with pytest.raises(UsageError, match="one trial at a time"):
-        predict_trial(model, dataclasses.replace(trial, trials=(1, 2)))
+        predict_trial(model, dataclasses.replace(trial, trials=(1, 2)), trained.config)
     with pytest.raises(UsageError, match="training mode"):
-        predict_trial(model.train(), trial)
+        predict_trial(model.train(), trial, trained.config)
 
 
 def test_memory_does_not_grow_with_the_trials(world, tmp_path):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
 
+from models.config import override
 from models.registry import get_preset
 from models.training.schedule import CosineSchedule, PlateauSchedule, make_schedule
 from sensorium_data.errors import UsageError
@@ -184,3 +186,18 @@ def test_a_restored_schedule_decides_alike(kind):
         if decision.stops:
             break
     assert number > 5
+
+
+def test_a_cosine_that_keeps_the_last_epoch_does_so_whatever_its_score():
+    schedule = CosineSchedule(
+        initial_score=0.5, learning_rate=0.1, min_learning_rate=0.01, max_epochs=4, keeps_last=True
+    )
+    decisions = [schedule.update(score) for score in (0.3, math.nan, 0.4, 0.2)]
+    assert [decision.improved for decision in decisions] == [True, False, True, True]
+    assert [decision.stops for decision in decisions] == [False, False, False, True]
+    assert (schedule.best_epoch, schedule.best_score) == (4, 0.2)
+
+
+def test_a_plateau_cannot_keep_the_last_epoch():
+    with pytest.raises(UsageError, match="keeps last needs schedule cosine"):
+        override(get_preset("factorized3d"), {"keeps": "last"})

@@ -70,6 +70,21 @@ def make_trainer(store, config, **changes):
     return Trainer(config, describe_data(store, sessions), batches, CPU, **changes)
 
 
+def make_scorer(scores, scored_weights):
+    """Stands in for an evaluation: it gives the next score, and keeps the weights that are scored."""
+
+    def score(model, batches, *_, **__):
+        scored_weights.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        score_now = next(scores)
+        return Evaluation(
+            correlations={session: np.array([score_now]) for session in batches.sessions},
+            loss=1.0,
+            scores={"single_trial_correlation": score_now},
+        )
+
+    return score
+
+
 def weights_of(report):
     return load_run(report.run).model().state_dict()
 
@@ -192,17 +207,7 @@ def test_the_run_keeps_the_best_epochs_weights(trained):
 def test_weights_that_only_got_worse_are_taken_back(store, monkeypatch):
     scores = iter([0.0, 0.3, 0.1, 0.2])  # of the untrained model and after three epochs
     scored_weights = []
-
-    def score(model, batches, *_, **__):
-        scored_weights.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        score_now = next(scores)
-        return Evaluation(
-            correlations={session: np.array([score_now]) for session in batches.sessions},
-            loss=1.0,
-            scores={"single_trial_correlation": score_now},
-        )
-
-    monkeypatch.setattr("models.training.trainer.evaluate", score)
+    monkeypatch.setattr("models.training.trainer.evaluate", make_scorer(scores, scored_weights))
     config = tiny_config(max_epochs=9, early_stopping_patience=1, n_rounds=2)
     with repeatable(config.seed, CPU):
         trainer = make_trainer(store, config)
@@ -215,6 +220,18 @@ def test_weights_that_only_got_worse_are_taken_back(store, monkeypatch):
     assert not torch.equal(scored_weights[2]["core.layers.0.spatial.weight"], best["core.layers.0.spatial.weight"])
     for weights in after_epochs:
         assert_equal_weights(weights, best)
+
+
+def test_a_recipe_that_keeps_the_last_epoch_does_so_whatever_its_score(store, monkeypatch):
+    config = tiny_config(max_epochs=2, schedule="cosine", min_learning_rate=0.001, keeps="last")
+    scores = iter([0.3, 0.2, 0.1])
+    scored_weights = []
+    monkeypatch.setattr("models.training.trainer.evaluate", make_scorer(scores, scored_weights))
+    with repeatable(config.seed, CPU):
+        trainer = make_trainer(store, config)
+        assert [epoch.improved for epoch in trainer.fit()] == [True, True]
+    assert_equal_weights(trainer.model.state_dict(), scored_weights[2])
+    assert (trainer.schedule.best_epoch, trainer.best_correlation) == (2, 0.1)
 
 
 def test_training_learns(store, tmp_path):
