@@ -7,10 +7,12 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.parameters import Count, Names, Resamples, Seed, SeveralNames, TrustCode
 from flows.reporting import log_line, order_columns, publish_table, quiet_known_errors, run_progress, score_task
+from flows.settings import Settings
 from flows.training import Device, slot_for
 from flows.watching import watched
 from models.prediction import PredictionReport, find_finished_predictions
 from models.prediction import predict as predict_tiers
+from models.runs import expand_ensembles
 from sensorium_data.counting import count_things
 from sensorium_data.frames import FramesProfile
 from sensorium_data.scoring import SCORES, Bootstrap, Leaderboard, Reference, ScoreTable, compare_predictions
@@ -125,7 +127,7 @@ def predict(
     """Predict whole trials of some tiers.
 
     Args:
-        runs: Training runs; several make an ensemble by their mean.
+        runs: Training runs, or names of ensembles in the folder SENSORIUM_RUNS; several predict by their mean.
         store: Root of the session stores.
         tiers: Tiers to predict, e.g. oracle, live_test_main.
         predictions: The predictions store to write.
@@ -138,6 +140,7 @@ def predict(
         no_lock: Do not lock the predictions in an object store, for stores that cannot be locked.
     """
     quiet_known_errors()
+    runs = list(expand_ensembles(Settings().runs, runs))
     finished = find_predicted(runs, store, tiers, predictions, sessions, weights, exclude, nan)
     return finished or predict_task(
         runs, store, tiers, predictions, sessions, weights, device, exclude, nan, trust_code, no_lock
@@ -222,7 +225,7 @@ def evaluate(
     """Predict some tiers with trained runs, and score the predictions.
 
     Args:
-        runs: Training runs; several make an ensemble by their mean.
+        runs: Training runs, or names of ensembles in the folder SENSORIUM_RUNS; several predict by their mean.
         store: Root of the session stores.
         tiers: Tiers to predict, e.g. oracle, live_test_main.
         predictions: The predictions store to write.
@@ -233,6 +236,7 @@ def evaluate(
         no_lock: Do not lock the predictions in an object store, for stores that cannot be locked.
     """
     quiet_known_errors()
+    runs = list(expand_ensembles(Settings().runs, runs))
     if find_predicted(runs, store, tiers, predictions, exclude=exclude, nan=nan) is None:
         predict_task(runs, store, tiers, predictions, exclude=exclude, nan=nan, trust_code=trust_code, no_lock=no_lock)
     return score_task(predictions, store, truth)

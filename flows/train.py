@@ -18,15 +18,18 @@ from flows.training import (
     TrainingJob,
     find_finished,
     merge_settings,
+    plan_members,
     publish_summary,
     slot_for,
     supervise_training,
-    train_seeds,
+    train_members,
+    with_teacher,
 )
 from flows.watching import watched
 from models.runs import EpochMetrics
 from models.training import EnsembleReport, TrainingReport
 from sensorium_data.counting import count_things
+from sensorium_data.errors import UsageError
 
 __all__ = ["train", "train_ensemble"]
 
@@ -71,6 +74,7 @@ def train(
     n_trials: NTrials = None,
     neurons: str | None = None,
     min_reliability: MinReliability = None,
+    teacher: str | None = None,
     trust_code: TrustCode = False,
     no_lock: bool = False,
 ) -> TrainingReport:
@@ -93,6 +97,7 @@ def train(
         n_trials: Train on so many trials of each session. Unset: all.
         neurons: Neurons of each session: how many, or unit ids such as 1-50,73. Unset: all.
         min_reliability: Leave out neurons whose oracle correlation is below this. Unset: none.
+        teacher: Finished run that the model learns from, or an ensemble in the folder of runs with one of its fold.
         trust_code: Run code that a teacher keeps, if nobody here has trained it: true, or digests of such code.
         no_lock: Do not lock the run in an object store, for stores that cannot be locked.
     """
@@ -119,15 +124,15 @@ def train(
         trust_code=trust_code,
         lock=not no_lock,
     )
-    return _train(job)
+    return _train(with_teacher(job, [] if teacher is None else [teacher]))
 
 
 @watched
-@flow(name="train-ensemble", flow_run_name="train {seeds} × {preset}")
+@flow(name="train-ensemble", flow_run_name="train an ensemble of {preset}")
 def train_ensemble(
     preset: str,
     store: str,
-    seeds: Seeds,
+    seeds: Seeds = None,
     ensemble: str | None = None,
     sessions: list[str] | None = None,
     runs: str | None = None,
@@ -142,16 +147,18 @@ def train_ensemble(
     n_trials: NTrials = None,
     neurons: str | None = None,
     min_reliability: MinReliability = None,
+    all_folds: bool = False,
+    teachers: list[str] | None = None,
     trust_code: TrustCode = False,
     no_lock: bool = False,
 ) -> EnsembleReport:
-    """Train a run for each of several seeds, one after the other; finished runs are left alone.
+    """Train a run for each of several seeds or folds, one after the other; finished runs are left alone.
 
     Args:
         preset: A preset of `sensorium models`, e.g. factorized3d, or a class: FILE.py:CLASS or MODULE:CLASS.
         store: Root of the session stores: a folder or any fsspec URL.
-        seeds: How many runs. The first seed is the one that overrides sets, or 0.
-        ensemble: What to call them for `predict --ensemble`. Unset: by the preset and the number of seeds.
+        seeds: How many seeds. The first one is the one that overrides sets, or 0. Unset: the preset's own alone.
+        ensemble: What to call them for `predict --ensemble`. Unset: by the preset and the number of folds and seeds.
         sessions: Sessions to train on. Unset: all sessions in the store.
         runs: Folder of training runs, or any fsspec URL. Unset: SENSORIUM_RUNS, or runs.
         overrides: Settings of the preset to change, by dotted name: text, numbers, true, false, null or lists of these.
@@ -165,6 +172,8 @@ def train_ensemble(
         n_trials: Train on so many trials of each session. Unset: all.
         neurons: Neurons of each session: how many, or unit ids such as 1-50,73. Unset: all.
         min_reliability: Leave out neurons whose oracle correlation is below this. Unset: none.
+        all_folds: Train a run for each fold that folds or the preset says, and not the one of fold.
+        teachers: Finished runs that the models learn from, one of each fold, or an ensemble in the folder of runs.
         trust_code: Run code that a teacher keeps, if nobody here has trained it: true, or digests of such code.
         no_lock: Do not lock runs in an object store, for stores that cannot be locked.
     """
@@ -174,7 +183,7 @@ def train_ensemble(
         settings=merge_settings(
             overrides or {},
             folds=folds,
-            fold=fold,
+            fold=0 if all_folds and folds is not None else fold,
             cache=cache,
             device=device,
             exclude=exclude,
@@ -190,7 +199,10 @@ def train_ensemble(
         trust_code=trust_code,
         lock=not no_lock,
     )
-    report = train_seeds(job, seeds, ensemble, _train)
+    variations = plan_members(job, seeds=seeds, all_folds=all_folds, teachers=teachers or [], name=ensemble)
+    if variations is None:
+        raise UsageError("one run is no ensemble", found="neither seeds nor all_folds", remedy="set one of them")
+    report = train_members(job, variations, ensemble, lambda jobs: [_train(one) for one in jobs])
     log_line(f"ensemble {report.name}: {report.status}, {count_things(len(report.runs), 'run')}")
     return report
 

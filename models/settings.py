@@ -164,8 +164,9 @@ class LossSettings(Settings):
 
     @model_validator(mode="after")
     def _losses_go_together(self) -> LossSettings:
-        if (self.teacher is None) != (self.distillation_ratio is None):
-            raise ValueError("teacher and distillation_ratio belong together: DwiseNeuro's ratio is 0.36")
+        # A ratio alone is a preset that waits for its teacher; training asks for it.
+        if self.teacher is not None and self.distillation_ratio is None:
+            raise ValueError("a teacher needs a distillation_ratio; DwiseNeuro's is 0.36")
         if self.teacher is not None and self.loss != "poisson":
             raise ValueError(f"distillation weighs single windows, which loss {self.loss} cannot: choose poisson")
         return self

@@ -67,7 +67,12 @@ def predict(
     ],
     out: Annotated[str, Parameter(help="The predictions store to write.")],
     ensemble: Annotated[
-        str | None, Parameter(help="An ensemble of `train --seeds`, by its name, instead of runs.")
+        list[str] | None,
+        ListOption,
+        Parameter(
+            help="An ensemble of `train --seeds` or `--folds all`, by its name, instead of runs. Several, such as two "
+            "stages, predict the mean of their means."
+        ),
     ] = None,
     runs: Annotated[
         str | None, Parameter(help="Folder of the runs of the ensemble, or any fsspec URL. Default: runs.")
@@ -76,7 +81,7 @@ def predict(
         list[str] | None, ListOption, Parameter(help="Sessions to predict. Default: all that the first run knows.")
     ] = None,
     weights: Annotated[
-        str | None, Parameter(help="How much each of several runs counts, e.g. 1,2. Default: all the same.")
+        str | None, Parameter(help="How much each run or ensemble counts, e.g. 1,2. Default: all the same.")
     ] = None,
     device: Annotated[DeviceName, Parameter(help="Where to predict; auto takes a GPU if there is one.")] = "auto",
     exclude: ExcludeOption = None,
@@ -96,8 +101,9 @@ def predict(
     tiers = list(dict.fromkeys(tier))
     # A mistyped name is told before runs are loaded.
     parse_tiers([name for name in tiers if name not in ("all", "test")], store)
-    members = _find_members(run, ensemble, runs)
-    shares = parse_weights(weights, len(members))
+    groups = _find_groups(run, ensemble or [], runs)
+    members = [member for group in groups for member in group]
+    shares = _share(groups, parse_weights(weights, len(groups)))
     excluded = excluded_trials(exclude, exclude_from)
     if runs_as_flow(flow, "flows.evaluate"):
         from flows.evaluate import predict as predict_flow
@@ -133,9 +139,9 @@ def predict(
     return EXIT_DONE
 
 
-def _find_members(named: Sequence[str], ensemble: str | None, runs: str | None) -> list[str]:
-    """Return the runs that predict: those that are named, or those of an ensemble."""
-    if ensemble is None:
+def _find_groups(named: Sequence[str], ensembles: Sequence[str], runs: str | None) -> list[tuple[str, ...]]:
+    """Return the runs that predict: each one that is named by itself, or the members of each ensemble."""
+    if not ensembles:
         if not named:
             raise UsageError(
                 "no run named",
@@ -144,17 +150,28 @@ def _find_members(named: Sequence[str], ensemble: str | None, runs: str | None) 
             )
         if runs is not None:
             raise UsageError("--runs is the folder of an ensemble's runs", found=runs, remedy="add --ensemble")
-        return list(named)
+        return [(one,) for one in named]
     if named:
         raise UsageError(
             "runs and an ensemble exclude each other",
-            found=f"{', '.join(named)} and --ensemble {ensemble}",
+            found=f"{', '.join(named)} and --ensemble {' '.join(ensembles)}",
             remedy="name one or the other",
         )
     from flows.settings import Settings
     from models.runs import find_members
 
-    return list(find_members(runs or Settings().runs, ensemble))
+    return [find_members(runs or Settings().runs, name) for name in ensembles]
+
+
+def _share(groups: Sequence[tuple[str, ...]], weights: Sequence[float] | None) -> list[float] | None:
+    """Return how much each run counts, where weights are those of groups, of whatever size, or of single runs."""
+    if len({len(group) for group in groups}) == 1 and weights is None:
+        return None
+    if weights is not None and (len(groups) == 1 or len(weights) != len(groups)):
+        # Of the runs one by one, or of a number that is told to be wrong.
+        return list(weights)
+    by_group = [1.0] * len(groups) if weights is None else weights
+    return [weight / len(group) for group, weight in zip(groups, by_group, strict=True) for _ in group]
 
 
 def score(

@@ -216,11 +216,13 @@ def print_ensemble(console: Console, report: EnsembleReport) -> None:
     rows = [
         {
             "run": trained.run.rpartition("/")[2],
+            "fold": fold,
+            "seed": seed,
             "epochs": trained.n_epochs,
             "best": trained.best_epoch,
             "validation\ncorrelation": trained.best_correlation,
         }
-        for trained in report.runs
+        for trained, fold, seed in zip(report.runs, report.folds, report.seeds, strict=True)
     ]
     print_table(console, f"Runs of the ensemble {report.name}", rows)
     console.print(f"{report.record}: {report.status}", soft_wrap=True)

@@ -31,9 +31,11 @@ from flows.cli.options import (
 from sensorium_data.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flows.training import TrainingJob
     from models.runs import EpochMetrics
-    from models.training import EnsembleReport, TrainingReport
+    from models.training import EnsembleReport, TrainingReport, Variations
 
 __all__ = ["train"]
 
@@ -64,10 +66,26 @@ def train(
     ] = False,
     restart: Annotated[bool, Parameter(negative="", help="Throw away what an unfinished run has done.")] = False,
     folds: Annotated[
-        int | None, Parameter(help="Cross-validate: deal the movies of the training trials in so many folds.")
+        int | Literal["all"] | None,
+        Parameter(
+            help="Cross-validate: deal the movies of the training trials in so many folds. all: train an ensemble of a "
+            "run for each fold that the preset has."
+        ),
     ] = None,
     fold: Annotated[
-        int | None, Parameter(help="The fold to validate on, from 0; the others are trained on. Goes with --folds.")
+        int | Literal["all"] | None,
+        Parameter(
+            help="The fold to validate on, from 0; the others are trained on. Goes with --folds. all: an ensemble of a "
+            "run for each."
+        ),
+    ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        ListOption,
+        Parameter(
+            help="Finished run that the model learns from, or the name of an ensemble in the folder of runs. Of "
+            "several, each fold learns from its own."
+        ),
     ] = None,
     seed: Annotated[
         int | None,
@@ -77,8 +95,11 @@ def train(
         int | None, Parameter(help="Train an ensemble: a run for each of so many seeds. Finished ones are left alone.")
     ] = None,
     ensemble: Annotated[
-        str | None, Parameter(help="What to call it for `predict --ensemble`. Default: PRESET-N-seeds.")
+        str | None, Parameter(help="What to call it for `predict --ensemble`. Default: PRESET-N-folds-N-seeds.")
     ] = None,
+    at_once: Annotated[
+        int, Parameter(help="Train so many runs of an ensemble at the same time, each on a GPU of its own.")
+    ] = 1,
     cache: Annotated[
         Literal["auto", "none", "memory", "device"] | None,
         Parameter(help="Where decoded trials are kept. Default: as the preset has it."),
@@ -111,15 +132,20 @@ def train(
     from flows.cli.summaries import print_ensemble, print_training
     from flows.cli.tables import table_console
     from flows.settings import Settings
-    from flows.training import TrainingJob, merge_settings, require_seeds
+    from flows.training import TrainingJob, merge_settings, plan_members, with_teacher
     from sensorium_data.sessions import find_sessions
 
+    all_folds = "all" in (folds, fold)
+    if folds == "all" and fold not in (None, "all"):
+        raise UsageError("all folds and one of them", found=f"--folds all --fold {fold}", remedy="give one of both")
+    n_folds = folds if isinstance(folds, int) else None
+    first_fold = 0 if fold == "all" and n_folds is not None else fold if isinstance(fold, int) else None
     job = TrainingJob(
         preset=preset,
         settings=merge_settings(
             key_values(settings or []),
-            folds=folds,
-            fold=fold,
+            folds=n_folds,
+            fold=first_fold,
             cache=cache,
             device=device,
             exclude=excluded_trials(exclude, exclude_from),
@@ -139,19 +165,35 @@ def train(
     )
     # What is wrong with it is told before a server is started for it.
     job.config()
-    if ensemble is not None and seeds is None:
-        raise UsageError("one run is no ensemble", found=f"--ensemble {ensemble}", remedy="add --seeds with a number")
-    if seeds is not None:
-        require_seeds(job, seeds, ensemble)
-    as_flow = runs_as_flow(flow, "flows.train")
-    if seeds is None:
+    teachers = teacher or []
+    if teachers and "teacher" in job.settings:
+        raise UsageError("setting teacher is given twice", found="--set teacher and --teacher", remedy="give it once")
+    variations = plan_members(job, seeds=seeds, all_folds=all_folds, teachers=teachers, name=ensemble)
+    if at_once < 1:
+        raise UsageError("the number of runs at once makes no sense", found=at_once, expected="at least 1")
+    if at_once != 1 and variations is None:
+        raise UsageError("one run alone is trained", found=f"--at-once {at_once}", remedy="add --seeds, or --folds all")
+    if flow and at_once != 1:
+        raise UsageError(
+            "a flow trains the runs of an ensemble one after the other",
+            found=f"--at-once {at_once}",
+            remedy="leave out --flow, or run the deployment train for each fold",
+        )
+    # Also where a server is named in the environment.
+    as_flow = at_once == 1 and runs_as_flow(flow, "flows.train")
+    if variations is None:
+        job = with_teacher(job, teachers)
         report = _train_as_flow(job) if as_flow else _train_at_terminal(job)
         if as_json:
             print_json(asdict(report))
         else:
             print_training(table_console(), report)
         return EXIT_DONE
-    trained = _train_seeds_as_flow(job, seeds, ensemble) if as_flow else _train_seeds(job, seeds, ensemble)
+    trained = (
+        _train_members_as_flow(job, variations, ensemble)
+        if as_flow
+        else _train_members(job, variations, ensemble, at_once)
+    )
     if as_json:
         print_json(asdict(trained))
     else:
@@ -175,31 +217,57 @@ def _train_as_flow(job: TrainingJob) -> TrainingReport:
     )
 
 
-def _train_seeds_as_flow(job: TrainingJob, seeds: int, ensemble: str | None) -> EnsembleReport:
+def _train_members_as_flow(job: TrainingJob, variations: Variations, ensemble: str | None) -> EnsembleReport:
     from flows.train import train_ensemble as train_ensemble_flow
 
     return train_ensemble_flow(
         job.preset,
         job.store,
-        seeds,
+        variations.n_seeds,
         ensemble,
         None if job.sessions is None else list(job.sessions),
         job.runs,
         dict(job.settings),
+        all_folds=variations.all_folds,
+        teachers=list(variations.teachers) or None,
         restart=job.restart,
         trust_code=bool(job.trust_code),
         no_lock=not job.lock,
     )
 
 
-def _train_seeds(job: TrainingJob, seeds: int, ensemble: str | None) -> EnsembleReport:
-    from flows.training import train_seeds
+def _train_members(job: TrainingJob, variations: Variations, ensemble: str | None, n_at_once: int) -> EnsembleReport:
+    from flows.training import train_members
 
-    def train_one(one: TrainingJob) -> TrainingReport:
-        say(f"→ seed {one.settings['seed']}")
-        return _train_at_terminal(one)
+    def describe(one: TrainingJob) -> str:
+        fold, seed = one.settings.get("fold"), one.settings["seed"]
+        parts = [f"fold {fold}"] * variations.all_folds + [f"seed {seed}"] * (variations.n_seeds is not None)
+        return ", ".join(parts)
 
-    return train_seeds(job, seeds, ensemble, train_one)
+    def train_in_turn(jobs: Sequence[TrainingJob]) -> list[TrainingReport]:
+        reports = []
+        for one in jobs:
+            say(f"→ {describe(one)}")
+            reports.append(_train_at_terminal(one))
+        return reports
+
+    def train_at_once(jobs: Sequence[TrainingJob]) -> list[TrainingReport]:
+        from flows.cli.tables import error_console
+        from flows.reporting import describe_epoch, show_progress
+        from flows.training import train_side_by_side
+
+        console = error_console()
+        with show_progress(console) as progress:
+            return train_side_by_side(
+                jobs,
+                n_at_once,
+                describe=describe,
+                progress=progress,
+                on_epoch=lambda name, epoch: console.print(f"{name}: {describe_epoch(epoch)}", soft_wrap=True),
+                write_line=lambda line: console.print(line, soft_wrap=True),
+            )
+
+    return train_members(job, variations, ensemble, train_in_turn if n_at_once == 1 else train_at_once)
 
 
 def _train_at_terminal(job: TrainingJob) -> TrainingReport:

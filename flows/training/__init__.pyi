@@ -9,8 +9,10 @@ from .job import Device as Device
 from .job import TrainingJob as TrainingJob
 from .job import find_finished as find_finished
 from .job import merge_settings as merge_settings
-from .job import require_seeds as require_seeds
+from .job import plan_members as plan_members
 from .job import train_here as train_here
-from .job import train_seeds as train_seeds
+from .job import train_members as train_members
+from .job import with_teacher as with_teacher
+from .side_by_side import train_side_by_side as train_side_by_side
 from .supervisor import ready_process as ready_process
 from .supervisor import supervise_training as supervise_training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ from sensorium_data.errors import UsageError
 if TYPE_CHECKING:
     from flows.reporting import NotedProgress
     from models.runs import EpochMetrics
-    from models.training import EnsembleReport, TrainingReport
+    from models.training import EnsembleReport, TrainingReport, Variations
 
 __all__ = [
     "Cache",
@@ -23,9 +24,10 @@ __all__ = [
     "TrainingJob",
     "find_finished",
     "merge_settings",
-    "require_seeds",
+    "plan_members",
     "train_here",
-    "train_seeds",
+    "train_members",
+    "with_teacher",
 ]
 
 Cache = Literal["auto", "none", "memory", "device"]
@@ -87,9 +89,11 @@ class TrainingJob(BaseModel):
             )
         return override(get_preset(self.preset), self.settings)
 
-    def with_seed(self, seed: int) -> TrainingJob:
-        """Return the same job with another seed."""
-        return self.model_copy(update={"settings": {**self.settings, "seed": str(seed)}})
+    def for_member(self, config: TrainingConfig) -> TrainingJob:
+        """Return the job of one member of an ensemble, whose recipe this is."""
+        own = {"seed": config.seed, "fold": config.fold, "teacher": config.teacher}
+        settings = {**self.settings, **{name: str(value) for name, value in own.items() if value is not None}}
+        return self.model_copy(update={"settings": settings})
 
     @property
     def n_devices(self) -> int:
@@ -119,7 +123,8 @@ def merge_settings(
         Given by name: text as :func:`models.config.override` takes it, or numbers, booleans, None, and lists of these
         and of text.
     folds, fold : int, optional
-        In how many folds the movies are dealt, and which of them, from 0, is validated on.
+        In how many folds the movies are dealt, and which of them, from 0, is validated on. A preset with folds needs no
+        number.
     cache, device : str, optional
         As the settings of that name.
     exclude : sequence of str, optional
@@ -132,15 +137,14 @@ def merge_settings(
     Raises
     ------
     UsageError
-        If a setting is given both ways or is something else, a fold has no number of folds or the other way round, or
-        it is none of them.
+        If a setting is given both ways or is something else, folds are given without a fold, or it is none of them.
     """
-    if (folds is None) != (fold is None):
+    if folds is not None and fold is None:
         raise UsageError(
             "the number of folds and the fold to validate on go together",
-            found=f"folds {folds}" if fold is None else f"fold {fold}",
+            found=f"folds {folds}",
             expected="both",
-            remedy="e.g. --folds 7 --fold 0",
+            remedy="e.g. --folds 7 --fold 0, or --fold all for each of them",
         )
     if folds is not None and fold is not None:
         if folds < 2:
@@ -207,59 +211,112 @@ def find_finished(job: TrainingJob) -> TrainingReport | None:
     return find_finished_run(job.config(), job.store, job.sessions, job.runs)
 
 
-def train_seeds(
-    job: TrainingJob, n_seeds: int, name: str | None, train: Callable[[TrainingJob], TrainingReport]
-) -> EnsembleReport:
-    """Train a job for several seeds, and leave the record of their ensemble.
+def with_teacher(job: TrainingJob, teachers: Sequence[str]) -> TrainingJob:
+    """Return a job whose model learns from the one of some runs that is of its own fold.
 
     Parameters
     ----------
     job : TrainingJob
-        If it sets a seed, that is the first one; otherwise 0 is.
-    n_seeds : int
+        Of one run.
+    teachers : sequence of str
+        Finished runs, or names of ensembles in the job's folder of runs; without any, the job stays as it is.
+
+    Raises
+    ------
+    SensoriumError
+        If no teacher is of its fold, or several are; if a run or an ensemble is missing, unfinished or damaged.
+    """
+    if not teachers:
+        return job
+    from models.runs import expand_ensembles
+    from models.training import Variations
+
+    (config,) = Variations(teachers=expand_ensembles(job.runs, teachers)).vary(job.config())
+    return job.for_member(config)
+
+
+def plan_members(
+    job: TrainingJob, *, seeds: int | None, all_folds: bool, teachers: Sequence[str], name: str | None
+) -> Variations | None:
+    """Return in what the runs of a job differ, None if it is one run; nothing is opened or started.
+
+    Parameters
+    ----------
+    job : TrainingJob
+        If it sets a seed, that is the first one of several; otherwise 0 is.
+    seeds : int, optional
         How many.
+    all_folds : bool
+        Whether all of its folds are trained.
+    teachers : sequence of str
+        What they learn from, as :func:`with_teacher` takes them.
+    name : str, optional
+        Of the ensemble.
+
+    Raises
+    ------
+    UsageError
+        If there are no such seeds or folds, the name cannot be one or names one run, or an unfinished run is to be
+        resumed.
+    """
+    from models.training import Variations
+
+    if seeds is None and not all_folds:
+        if name is not None:
+            raise UsageError(
+                "one run is no ensemble", found=f"--ensemble {name}", remedy="add --seeds with a number, or --folds all"
+            )
+        return None
+    if job.resume:
+        raise UsageError(
+            "an ensemble has no unfinished run to resume alone",
+            found="resume and several runs",
+            remedy="leave out resume: finished runs are left alone, and an interrupted one is continued",
+        )
+    config = job.config()
+    first_seed = config.seed if "seed" in job.settings else 0
+    variations = Variations(n_seeds=seeds, first_seed=first_seed, all_folds=all_folds, teachers=tuple(teachers))
+    variations.name(config, name)
+    return variations
+
+
+def train_members(
+    job: TrainingJob,
+    variations: Variations,
+    name: str | None,
+    train: Callable[[Sequence[TrainingJob]], Sequence[TrainingReport]],
+) -> EnsembleReport:
+    """Train the members of an ensemble, and leave its record.
+
+    Parameters
+    ----------
+    job : TrainingJob
+        What the members have in common.
+    variations : Variations
+        In what they differ, as :func:`plan_members` returns it.
     name : str or None
         Of the ensemble; None for the one that :func:`models.training.train_ensemble` gives it.
     train : callable
-        Trains the job of one seed.
+        Trains the jobs of all members.
 
     Raises
     ------
     SensoriumError
         As :func:`models.training.train_ensemble` does.
     """
+    from models.runs import expand_ensembles
     from models.training import train_ensemble
 
-    first_seed = require_seeds(job, n_seeds, name)
+    teachers = expand_ensembles(job.runs, variations.teachers)
     return train_ensemble(
         job.config(),
         job.store,
         job.sessions,
         job.runs,
-        n_seeds=n_seeds,
-        first_seed=first_seed,
+        dataclasses.replace(variations, teachers=teachers),
         name=name,
-        train=lambda one: train(job.with_seed(one.seed)),
+        train=lambda configs: train([job.for_member(one) for one in configs]),
     )
-
-
-def require_seeds(job: TrainingJob, n_seeds: int, name: str | None) -> int:
-    """Check what is asked of an ensemble before anything is opened or started, and return its first seed.
-
-    Parameters and errors are those of :func:`train_seeds`.
-    """
-    from models.training import name_ensemble
-
-    if job.resume:
-        raise UsageError(
-            "an ensemble has no unfinished run to resume alone",
-            found="resume and several seeds",
-            remedy="leave out resume: finished runs are left alone, and an interrupted one is continued",
-        )
-    config = job.config()
-    first_seed = config.seed if "seed" in job.settings else 0
-    name_ensemble(config, n_seeds=n_seeds, first_seed=first_seed, name=name)
-    return first_seed
 
 
 def train_here(

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from flows.reporting import ignore_note
@@ -42,6 +43,8 @@ def supervise_training(
     progress: NotedProgress,
     on_epoch: Callable[[EpochMetrics], None],
     write_line: Callable[[str], None],
+    environment: Mapping[str, str] = MappingProxyType({}),
+    on_start: Callable[[subprocess.Popen[bytes]], None] = lambda _process: None,
 ) -> TrainingReport:
     """Train a job in a process of its own, which is gone when this returns or raises.
 
@@ -57,6 +60,10 @@ def supervise_training(
         As in :func:`flows.training.train_here`; called in this thread.
     write_line : callable
         Given what the process says or prints otherwise, line by line.
+    environment : mapping of str to str
+        What the process has otherwise in its environment; then none is taken that is ready.
+    on_start : callable
+        Given the process.
 
     Raises
     ------
@@ -67,8 +74,9 @@ def supervise_training(
     """
     listener = Listener(progress, on_epoch, write_line)
     waiting = _waiting.get(None)
-    process = waiting.pop() if waiting else _start_process()
+    process = waiting.pop() if waiting and not environment else _start_process(environment)
     with process, _ended(process):
+        on_start(process)
         _give_job(process, job)
         write_line(f"training in process {process.pid}")
         output = _Output(process)
@@ -118,14 +126,14 @@ def ready_process() -> Iterator[None]:
                 pass
 
 
-def _start_process() -> subprocess.Popen[bytes]:
+def _start_process(environment: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[bytes]:
     """Start a process that waits for its job."""
     return subprocess.Popen(  # noqa: S603 (this module, by this interpreter)
         [sys.executable, "-m", "flows.training.process", str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=package_environment(),
+        env={**package_environment(), **environment},
         # Ctrl-C on a terminal reaches the caller alone, and what the process starts can be ended with it.
         start_new_session=True,
     )

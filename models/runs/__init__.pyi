@@ -12,6 +12,7 @@ from .ensembles import Ensemble as Ensemble
 from .ensembles import EnsembleMember as EnsembleMember
 from .ensembles import begin_ensemble as begin_ensemble
 from .ensembles import describe_member as describe_member
+from .ensembles import expand_ensembles as expand_ensembles
 from .ensembles import find_members as find_members
 from .ensembles import list_ensembles as list_ensembles
 from .ensembles import read_ensemble as read_ensemble

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pydantic
@@ -21,6 +21,7 @@ __all__ = [
     "EnsembleMember",
     "begin_ensemble",
     "describe_member",
+    "expand_ensembles",
     "find_members",
     "list_ensembles",
     "read_ensemble",
@@ -45,6 +46,8 @@ class EnsembleMember(pydantic.BaseModel):
     identity : str
         :func:`models.runs.identify_run`.
     seed : int
+    fold : int or None
+        That it is validated on; None without folds.
     weights_sha256 : str or None
         Digest of the weights; None until it is finished.
     """
@@ -54,11 +57,12 @@ class EnsembleMember(pydantic.BaseModel):
     run: str
     identity: str
     seed: int
+    fold: int | None = None
     weights_sha256: str | None = None
 
 
 class Ensemble(pydantic.BaseModel):
-    """Runs that differ in their seeds. Its record is written before the first one is trained.
+    """Runs that differ in their seeds or folds. Its record is written before the first one is trained.
 
     Attributes
     ----------
@@ -68,7 +72,7 @@ class Ensemble(pydantic.BaseModel):
     preset : str
         Name of the preset.
     members : tuple of EnsembleMember
-        In the order of their seeds.
+        Fold by fold, and those of one fold in the order of their seeds.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -105,7 +109,7 @@ def begin_ensemble(runs: str | Path, ensemble: Ensemble) -> str:
         raise RunError(
             "another ensemble has this name",
             path=objects.locate(key),
-            found=f"{count_things(len(known.members), 'member')} of {known.preset}, with other seeds, settings or data",
+            found=f"{count_things(len(known.members), 'member')} of {known.preset}, other seeds, folds, settings, data",
             remedy="choose another name with --ensemble, or delete this record; its runs stay",
         )
     return objects.locate(key)
@@ -192,6 +196,25 @@ def find_members(runs: str | Path, name: str) -> tuple[str, ...]:
     return tuple(folder.locate(member.run) for member in ensemble.members)
 
 
+def expand_ensembles(runs: str | Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Return paths or URLs of runs, with the members of an ensemble in the place of its name.
+
+    Parameters
+    ----------
+    runs : str or Path
+        The folder of runs that ensembles are looked for in.
+    names : sequence of str
+        Of ensembles, and paths or URLs of runs.
+
+    Raises
+    ------
+    RunError
+        As :func:`find_members` does.
+    """
+    known = list_ensembles(runs) if any("/" not in name for name in names) else ()
+    return tuple(one for name in names for one in (find_members(runs, name) if name in known else (name,)))
+
+
 def _find_problems(ensemble: Ensemble, folder: RunsFolder) -> Iterator[tuple[EnsembleMember, str]]:
     for member in ensemble.members:
         if find_name_problem(member.run) is not None or "/" in member.run:
@@ -209,9 +232,11 @@ def _find_problems(ensemble: Ensemble, folder: RunsFolder) -> Iterator[tuple[Ens
                 yield member, "trained anew, with other weights"
 
 
-def describe_member(run: Run, seed: int) -> EnsembleMember:
+def describe_member(run: Run) -> EnsembleMember:
     """Return the entry of a finished run."""
-    return EnsembleMember(run=run.name, identity=run.identity, seed=seed, weights_sha256=run.digest)
+    return EnsembleMember(
+        run=run.name, identity=run.identity, seed=run.config.seed, fold=run.config.fold, weights_sha256=run.digest
+    )
 
 
 def _join(names: list[str]) -> str:

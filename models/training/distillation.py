@@ -15,9 +15,9 @@ import torch
 from models.config import TrainingConfig
 from models.response_model import ResponseModel
 from models.runs import Run, RunData, load_run
-from sensorium_data.errors import RunError
+from sensorium_data.errors import RunError, UsageError
 
-__all__ = ["Distillation", "load_teacher"]
+__all__ = ["Distillation", "choose_teacher", "load_teacher"]
 
 
 class Distillation:
@@ -74,16 +74,63 @@ class Distillation:
         return self._teacher.predict_rows(videos_BCTHW, pupil_center_B2T, wanted)
 
 
+def choose_teacher(config: TrainingConfig, teachers: Sequence[str]) -> TrainingConfig:
+    """Return a recipe with the one of several runs as its teacher that is of its own fold; as it is without any.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The recipe.
+    teachers : sequence of str
+        Folders of finished runs.
+
+    Raises
+    ------
+    RunError
+        If a run is missing, unfinished or damaged.
+    UsageError
+        If none of them is of the fold, or several are; if the recipe gives a teacher no weight.
+    """
+    if not teachers:
+        return config
+    if config.distillation_ratio is None:
+        raise UsageError(
+            f"the recipe of {config.name} gives a teacher no weight",
+            found="a teacher",
+            remedy="choose a preset that learns from one, or add --set distillation_ratio=0.36",
+        )
+    folds = [load_run(teacher).config.fold for teacher in teachers]
+    own = [teacher for teacher, fold in zip(teachers, folds, strict=True) if fold == config.fold]
+    if len(own) != 1:
+        raise UsageError(
+            f"there {'is no teacher' if not own else 'are several teachers'} of "
+            + ("a run without folds" if config.fold is None else f"fold {config.fold}"),
+            found="teachers of " + ", ".join("no fold" if fold is None else f"fold {fold}" for fold in folds),
+            expected="one",
+            remedy="name one finished run of each fold that is trained, or their ensemble, with --teacher",
+        )
+    return config.model_copy(update={"teacher": own[0]})
+
+
 def load_teacher(config: TrainingConfig, data: RunData) -> Run | None:
     """Open the run that a recipe learns from, None if it names none.
 
     Raises
     ------
+    UsageError
+        If the recipe gives a teacher a weight, and names none.
     RunError
         If there is no such run, if it predicts on another scale, if it does not know a session or its neurons, or if
         it was trained on trials that this recipe may validate on.
     """
     if config.teacher is None:
+        if config.distillation_ratio is not None:
+            raise UsageError(
+                f"the recipe of {config.name} learns from a teacher",
+                found="none",
+                expected="a finished run of the same data and fold",
+                remedy="name it with --teacher, or leave it out with --set distillation_ratio=none",
+            )
         return None
     teacher = load_run(config.teacher)
     for name in ("normalization", "input_layout", "window_stride", "tiers", "n_folds", "fold"):

@@ -1,4 +1,4 @@
-"""From a preset to several runs that differ in their seeds, and predict together."""
+"""From a preset to several runs that differ in their seeds or folds, and predict together."""
 
 from __future__ import annotations
 
@@ -18,16 +18,88 @@ from models.runs import (
     run_name,
     write_ensemble,
 )
+from models.training.distillation import choose_teacher
 from models.training.training import TrainingReport, identify_runs
 from models.training.training import train as train_run
 from sensorium_data.errors import UsageError
 from sensorium_data.store import StoreLike
 
-__all__ = ["MAX_SEEDS", "EnsembleReport", "name_ensemble", "train_ensemble"]
+__all__ = ["MAX_SEEDS", "EnsembleReport", "Variations", "train_ensemble"]
 
-#: Runs of one ensemble. More would be a mistake.
+#: Runs of one ensemble that differ in their seeds alone. More would be a mistake.
 MAX_SEEDS = 1000
 _LAST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Variations:
+    """In what the runs of an ensemble differ.
+
+    Attributes
+    ----------
+    n_seeds : int or None
+        How many seeds there are of each fold; None for the recipe's own alone.
+    first_seed : int
+        They are this one and the ones after it.
+    all_folds : bool
+        Each of the recipe's folds is validated on in a run of its own.
+    teachers : tuple of str
+        Folders of finished runs that the runs learn from, each from the one of its own fold.
+    """
+
+    n_seeds: int | None = None
+    first_seed: int = 0
+    all_folds: bool = False
+    teachers: tuple[str, ...] = ()
+
+    def name(self, config: TrainingConfig, name: str | None = None) -> str:
+        """Return what an ensemble of a recipe is called, by default after its preset; nothing is opened.
+
+        Raises
+        ------
+        UsageError
+            If there is no seed, one is negative, the recipe has no folds, or the name cannot be one.
+        """
+        seeds = 1 if self.n_seeds is None else self.n_seeds
+        if not 1 <= seeds <= MAX_SEEDS:
+            raise UsageError("the number of seeds makes no sense", found=seeds, expected=f"1 to {MAX_SEEDS}")
+        if not 0 <= self.first_seed <= _LAST_SEED - seeds + 1:
+            raise UsageError(
+                "there are no such seeds", found=f"{seeds} from {self.first_seed}", expected=f"0 to {_LAST_SEED}"
+            )
+        if self.all_folds and config.n_folds is None:
+            raise UsageError(
+                f"the recipe of {config.name} has no folds",
+                found="all of its folds asked for",
+                remedy="say how many there are: --folds 7 --fold all",
+            )
+        parts = [config.name]
+        if self.all_folds:
+            parts.append(f"{config.n_folds}-folds")
+        if self.n_seeds is not None:
+            parts.append(f"{self.n_seeds}-seeds")
+        return require_ensemble_name("-".join(parts) if name is None else name)
+
+    def vary(self, config: TrainingConfig) -> tuple[TrainingConfig, ...]:
+        """Return the recipes of all runs: the seeds of the first fold, those of the second, and so on.
+
+        Raises
+        ------
+        UsageError
+            As :meth:`name` does; if a fold has no teacher, or several.
+        RunError
+            If a teacher is missing, unfinished or damaged.
+        """
+        self.name(config)
+        seeds = (
+            (config.seed,) if self.n_seeds is None else tuple(range(self.first_seed, self.first_seed + self.n_seeds))
+        )
+        folds = tuple(range(config.n_folds)) if self.all_folds and config.n_folds is not None else (config.fold,)
+        return tuple(
+            choose_teacher(config.model_copy(update={"fold": fold, "seed": seed}), self.teachers)
+            for fold in folds
+            for seed in seeds
+        )
 
 
 @dataclass(frozen=True)
@@ -43,13 +115,19 @@ class EnsembleReport:
     status : str
         ``"trained"``, or ``"already done"`` if all its runs existed.
     runs : tuple of TrainingReport
-        In the order of their seeds.
+        In the order of :meth:`Variations.vary`.
+    folds : tuple of (int or None)
+        That each of them is validated on; None without folds.
+    seeds : tuple of int
+        Of each.
     """
 
     name: str
     record: str
     status: str
     runs: tuple[TrainingReport, ...]
+    folds: tuple[int | None, ...]
+    seeds: tuple[int, ...]
 
 
 def train_ensemble(
@@ -57,13 +135,12 @@ def train_ensemble(
     store: StoreLike,
     sessions: Sequence[str] | None,
     runs: str | Path,
+    variations: Variations,
     *,
-    n_seeds: int,
-    first_seed: int = 0,
     name: str | None = None,
-    train: Callable[[TrainingConfig], TrainingReport] | None = None,
+    train: Callable[[Sequence[TrainingConfig]], Sequence[TrainingReport]] | None = None,
 ) -> EnsembleReport:
-    """Train one run for each of several seeds, one after the other, and leave a record by which they predict together.
+    """Train runs that differ in their seeds or folds, and leave a record by which they predict together.
 
     Finished runs are left alone, and an interrupted one is continued. The record names all runs before the first one is
     trained, and has the digests of their weights at the end.
@@ -71,52 +148,44 @@ def train_ensemble(
     Parameters
     ----------
     config : TrainingConfig
-        What to train and how; its seed does not count.
+        What to train and how.
     store, sessions, runs
         As in :func:`models.training.train`.
-    n_seeds : int
-        How many runs.
-    first_seed : int
-        Theirs are this one and the ones after it.
+    variations : Variations
+        In what the runs differ.
     name : str, optional
-        Of the ensemble; by default the preset's with the number of seeds, ``factorized3d-14-seeds``.
+        Of the ensemble; by default the preset's with the number of folds and seeds, ``factorized3d-14-seeds``.
     train : callable, optional
-        Trains one of them; by default :func:`models.training.train` with these arguments.
+        Trains all of them; by default one after the other, with :func:`models.training.train` and these arguments.
 
     Raises
     ------
     UsageError
-        If there is no seed, one is negative, or the name cannot be one.
+        As :meth:`Variations.vary` does, or if the name cannot be one.
     RunError
         If there is an ensemble of this name with other members.
     SensoriumError
         As :func:`models.training.train` does.
     """
-    name = name_ensemble(config, n_seeds=n_seeds, first_seed=first_seed, name=name)
-    seeds = range(first_seed, first_seed + n_seeds)
-    configs = [config.model_copy(update={"seed": seed}) for seed in seeds]
+    name = variations.name(config, name)
+    configs = variations.vary(config)
     identities = identify_runs(configs, store, sessions)
     planned = tuple(
-        EnsembleMember(run=run_name(config, identity), identity=identity, seed=seed)
-        for seed, identity in zip(seeds, identities, strict=True)
+        EnsembleMember(run=run_name(one, identity), identity=identity, seed=one.seed, fold=one.fold)
+        for one, identity in zip(configs, identities, strict=True)
     )
     folder = open_runs(runs)
     ensemble = Ensemble(name=name, preset=config.name, members=planned)
     record = begin_ensemble(runs, ensemble)
-    reports = [train(one) if train is not None else train_run(one, store, sessions, runs) for one in configs]
-    finished = tuple(describe_member(load_run(folder.path(member.run)), member.seed) for member in planned)
+    reports = [train_run(one, store, sessions, runs) for one in configs] if train is None else list(train(configs))
+    finished = tuple(describe_member(load_run(folder.path(member.run))) for member in planned)
     write_ensemble(runs, ensemble.model_copy(update={"members": finished}))
     is_done = all(report.status == "already done" for report in reports)
-    return EnsembleReport(name, record, "already done" if is_done else "trained", tuple(reports))
-
-
-def name_ensemble(config: TrainingConfig, *, n_seeds: int, first_seed: int = 0, name: str | None = None) -> str:
-    """Return what :func:`train_ensemble` calls an ensemble, for arguments as it takes and errors as it raises.
-
-    No store is opened.
-    """
-    if not 1 <= n_seeds <= MAX_SEEDS:
-        raise UsageError("the number of seeds makes no sense", found=n_seeds, expected=f"1 to {MAX_SEEDS}")
-    if not 0 <= first_seed <= _LAST_SEED - n_seeds + 1:
-        raise UsageError("there are no such seeds", found=f"{n_seeds} from {first_seed}", expected=f"0 to {_LAST_SEED}")
-    return require_ensemble_name(f"{config.name}-{n_seeds}-seeds" if name is None else name)
+    return EnsembleReport(
+        name=name,
+        record=record,
+        status="already done" if is_done else "trained",
+        runs=tuple(reports),
+        folds=tuple(one.fold for one in configs),
+        seeds=tuple(one.seed for one in configs),
+    )

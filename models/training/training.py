@@ -235,7 +235,7 @@ def identify_runs(
     Parameters
     ----------
     configs : sequence of TrainingConfig
-        They differ in their seeds alone.
+        They differ in their seeds, folds and teachers alone.
     store, sessions
         As in :func:`train`.
 
@@ -244,16 +244,18 @@ def identify_runs(
     StoreError, UsageError, RunError
         As in :func:`train`.
     """
-    # Neither the neurons nor the folds depend on the seed.
-    config = configs[0]
+    # What they share is read once.
     opened = open_store(store)
-    chosen = _choose_sessions(opened, sessions, config)
-    data = describe_data(opened, chosen, select_neurons(config, opened, chosen))
-    split = None
-    if config.n_folds is not None:
-        split = split_trials(config, open_reader(config, opened, [session.name for session in chosen]))
-    data = _complete(data, config, load_teacher(config, data), split)
-    return tuple(identify_run(one, data) for one in configs)
+    chosen = _choose_sessions(opened, sessions, configs[0])
+    data = describe_data(opened, chosen, select_neurons(configs[0], opened, chosen))
+    has_folds = configs[0].n_folds is not None
+    reader = open_reader(configs[0], opened, [session.name for session in chosen]) if has_folds else None
+    complete: dict[tuple[int | None, str | None], RunData] = {}
+    for config in configs:
+        if (config.fold, config.teacher) not in complete:
+            split = None if reader is None else split_trials(config, reader)
+            complete[config.fold, config.teacher] = _complete(data, config, load_teacher(config, data), split)
+    return tuple(identify_run(config, complete[config.fold, config.teacher]) for config in configs)
 
 
 def _find(folder: RunsFolder, name: str, *, lock: bool) -> bool:

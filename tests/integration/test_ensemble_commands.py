@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fixtures.command_line import Outcome
-from fixtures.recorded_stores import record_session
+from fixtures.recorded_stores import record_links, record_session
 from models.runs import load_run
 from sensorium_data.files import read_sealed
 from sensorium_data.predictions import open_predictions
@@ -132,3 +132,70 @@ def test_wrong_arguments(train: Command, predict: Command, tmp_path: Path) -> No
     predict("run", "--runs", tmp_path).assert_refused("add --ensemble")
     predict("--ensemble", "mine", "--runs", tmp_path).assert_refused("unknown ensemble", "there is none in")
     predict(tmp_path / "run", "--ensemble", "mine").assert_refused("exclude each other")
+
+
+@pytest.fixture(scope="module")
+def two_sessions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough movies for two folds, and two sessions, so that a teacher has something to teach."""
+    root = tmp_path_factory.mktemp("two")
+    for name in ("F", "G"):
+        record_session(root, name, n_frames=50, n_by_tier={"train": 4, "oracle": 2})
+    record_links(root)
+    return root
+
+
+def fold_words(store: Path, runs: Path, *more: object) -> list[object]:
+    settings = [word for one in TINY for word in ("--set", one)]
+    return ["train", "factorized3d-debug", "--store", store, "--runs", runs, "--device", "cpu", *settings, *more]
+
+
+def test_all_folds_are_an_ensemble_and_each_learns_from_its_own_teacher(
+    sensorium: Command, two_sessions: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    first = json.loads(sensorium(*fold_words(two_sessions, runs, "--folds", 2, "--fold", "all", "--json")).out)
+    assert (first["name"], first["status"]) == ("factorized3d-debug-2-folds", "trained")
+    assert (first["folds"], first["seeds"]) == ([0, 1], [42, 42])
+    teachers = [one["run"] for one in first["runs"]]
+    assert [load_run(run).config.fold for run in teachers] == [0, 1]
+
+    # The second stage, side by side, each from the first stage's run of its fold.
+    learns = ("--set", "distillation_ratio=0.3", "--teacher", "factorized3d-debug-2-folds", "--ensemble", "second")
+    words = fold_words(two_sessions, runs, "--folds", 2, "--fold", "all", *learns)
+    done = sensorium(*words, "--at-once", 2, "--json")
+    assert done.status == 0, done.err
+    second = json.loads(done.out)
+    students = [load_run(one["run"]) for one in second["runs"]]
+    assert [Path(str(run.config.teacher)) for run in students] == [Path(teacher) for teacher in teachers]
+    assert "fold 1: training in process" in done.err
+    assert json.loads(sensorium(*words, "--json").out)["status"] == "already done"
+
+    # Both stages predict together.
+    predict = ["predict", "--store", two_sessions, "--tier", "oracle", "--device", "cpu", "--runs", runs]
+    both = sensorium(*predict, "--ensemble", "factorized3d-debug-2-folds", "second", "--out", tmp_path / "p")
+    assert both.status == 0, both.err
+    assert len(json.loads(open_predictions(str(tmp_path / "p"), "F").attrs["runs"])) == 4
+
+    # One run learns from the one of its fold.
+    words = fold_words(two_sessions, tmp_path / "more", "--folds", 2, "--fold", 1, "--set", "distillation_ratio=0.3")
+    single = json.loads(sensorium(*words, "--teacher", *teachers, "--json").out)
+    assert load_run(single["run"]).config.teacher == teachers[1]
+    sensorium(*words, "--teacher", teachers[0], "--restart").assert_refused("there is no teacher of fold 1")
+    sensorium(*words, "--teacher", *teachers, "--set", "teacher=x").assert_refused("given twice")
+
+
+def test_folds_that_cannot_be_trained_are_refused(sensorium: Command, two_sessions: Path, tmp_path: Path) -> None:
+    def train(*more: object) -> Outcome:
+        return sensorium(*fold_words(two_sessions, tmp_path / "runs", *more))
+
+    train("--folds", "all").assert_refused("factorized3d-debug has no folds", "--folds 7 --fold all")
+    train("--folds", "some").assert_refused("--folds")
+    train("--folds", "all", "--fold", 1).assert_refused("give one of both")
+    train("--folds", 2).assert_refused("--fold all for each")
+    train("--at-once", 2).assert_refused("one run alone is trained")
+    train("--seeds", 2, "--at-once", 0).assert_refused("number of runs at once")
+    train("--seeds", 2, "--at-once", 2, "--flow").assert_refused("one after the other")
+    train("--teacher", tmp_path / "none").assert_refused("gives a teacher no weight", "distillation_ratio=0.36")
+    train("--set", "distillation_ratio=0.3", "--teacher", tmp_path / "none").assert_refused("none")
+    train("--set", "distillation_ratio=0.3").assert_refused("learns from a teacher", "--teacher")
+    assert not (tmp_path / "runs").exists()

@@ -25,7 +25,7 @@ from sensorium_data.statistics.normalizations import NORMALIZATIONS
         ({"n_folds": "1", "fold": "0"}, "n_folds: found '1', expected greater than or equal to 2"),
         ({"tiers": "train,oracle"}, "the oracle tier is validated on"),
         ({"tiers": "train,train"}, "a tier is named twice"),
-        ({"teacher": "runs/one"}, "teacher and distillation_ratio belong together"),
+        ({"teacher": "runs/one"}, "a teacher needs a distillation_ratio"),
         (
             {"teacher": "runs/one", "distillation_ratio": "0.36", "loss": "poisson-correlation"},
             "distillation weighs single windows",

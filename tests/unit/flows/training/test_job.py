@@ -74,7 +74,6 @@ def test_settings_of_another_type_are_refused(value: object) -> None:
     ("options", "words"),
     [
         ({"folds": 7}, ["folds 7", "expected both"]),
-        ({"fold": 0}, ["fold 0", "expected both"]),
         ({"folds": 7, "fold": 7}, ["fold 7", "0 to 6"]),
         ({"folds": 7, "fold": -1}, ["fold -1", "0 to 6"]),
         ({"folds": 1, "fold": 0}, ["found 1", "at least 2"]),

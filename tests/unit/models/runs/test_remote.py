@@ -17,7 +17,7 @@ from models.prediction import predict
 from models.runs import find_members, load_run
 from models.runs.files import MODEL_FILE, REQUIRED_FILES
 from models.runs.location import open_runs
-from models.training import find_finished_run, train, train_ensemble
+from models.training import Variations, find_finished_run, train, train_ensemble
 from sensorium_data.errors import RunError, StoreError, UnknownNameError
 from sensorium_data.files import RemoteObjects
 from sensorium_data.predictions import find_runs
@@ -260,7 +260,7 @@ def test_a_checkpoint_that_was_imported_there_is_exported_elsewhere(memory, tmp_
 
 def test_an_ensemble_that_was_trained_there_is_found_elsewhere(store, tmp_path, monkeypatch):
     config = tiny_config(max_epochs=1)
-    report = train_ensemble(config, store, None, URL, n_seeds=2, first_seed=5, name="pair")
+    report = train_ensemble(config, store, None, URL, Variations(n_seeds=2, first_seed=5), name="pair")
     assert report.record == f"{URL}/pair.ensemble.json"
     use_machine(monkeypatch, tmp_path / "second")
     members = find_members(URL, "pair")
