@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.parameters import Count, Names, Resamples, Seed, SeveralNames, TrustCode
+from flows.parameters import Count, Names, PredictionPrecision, Resamples, Seed, SeveralNames, TrustCode
 from flows.reporting import log_line, order_columns, publish_table, quiet_known_errors, run_progress, score_task
 from flows.settings import Settings
 from flows.training import Device, slot_for
@@ -33,6 +33,8 @@ def predict_task(
     nan: str | None = None,
     trust_code: TrustCode = False,
     no_lock: bool = False,
+    members: str | None = None,
+    precision: PredictionPrecision = "32-true",
 ) -> PredictionReport:
     """Predict tiers into a predictions store, or find that it is finished already."""
     quiet_known_errors()
@@ -50,6 +52,8 @@ def predict_task(
             nan_policy=nan,
             trust_code=trust_code,
             lock=not no_lock,
+            precision=precision,
+            members=members,
         )
     for note in report.notes:
         log_line(note)
@@ -66,13 +70,22 @@ def find_predicted(
     weights: list[float] | None = None,
     exclude: list[str] | None = None,
     nan: str | None = None,
+    precision: PredictionPrecision = "32-true",
 ) -> PredictionReport | None:
     """Return the report of predictions that are finished, and log that they are; None if there is something to do.
 
     Parameters as those of the flow `predict`. To be asked before anything that waits for its turn with a GPU.
     """
     finished = find_finished_predictions(
-        runs, store, tiers, predictions, sessions=sessions, weights=weights, exclude=exclude or (), nan_policy=nan
+        runs,
+        store,
+        tiers,
+        predictions,
+        sessions=sessions,
+        weights=weights,
+        exclude=exclude or (),
+        nan_policy=nan,
+        precision=precision,
     )
     if finished is not None:
         log_line(f"predictions {predictions}: already done, nothing is predicted")
@@ -123,6 +136,8 @@ def predict(
     nan: str | None = None,
     trust_code: TrustCode = False,
     no_lock: bool = False,
+    members: str | None = None,
+    precision: PredictionPrecision = "32-true",
 ) -> PredictionReport:
     """Predict whole trials of some tiers.
 
@@ -138,12 +153,26 @@ def predict(
         nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the runs.
         trust_code: Run code that runs keep, of models that nobody here has trained: true, or digests of such code.
         no_lock: Do not lock the predictions in an object store, for stores that cannot be locked.
+        members: Folder to keep each run's own predictions in, for an ensemble. Unset: none are kept.
+        precision: Numbers that models compute with. bf16-mixed is refused where it changes the correlation by 0.001.
     """
     quiet_known_errors()
     runs = list(expand_ensembles(Settings().runs, runs))
-    finished = find_predicted(runs, store, tiers, predictions, sessions, weights, exclude, nan)
+    finished = find_predicted(runs, store, tiers, predictions, sessions, weights, exclude, nan, precision)
     return finished or predict_task(
-        runs, store, tiers, predictions, sessions, weights, device, exclude, nan, trust_code, no_lock
+        runs,
+        store,
+        tiers,
+        predictions,
+        sessions,
+        weights,
+        device,
+        exclude,
+        nan,
+        trust_code,
+        no_lock,
+        members,
+        precision,
     )
 
 

@@ -5,7 +5,7 @@ A flow's descriptions stay in its own docstring, where Prefect reads them.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ __all__ = [
     "MinReliability",
     "NTrials",
     "Names",
+    "PredictionPrecision",
     "Resamples",
     "Seed",
     "Seeds",
@@ -38,5 +39,6 @@ Folds = Annotated[int | None, Field(ge=2)]
 Fold = Annotated[int | None, Field(ge=0)]
 NTrials = Annotated[int | None, Field(ge=1)]
 MinReliability = Annotated[float | None, Field(ge=0, lt=1)]
+PredictionPrecision = Literal["32-true", "bf16-mixed"]
 #: Any code that runs keep, or that of some digests.
 TrustCode = bool | list[str]

@@ -5,35 +5,26 @@ Shape suffixes: B trials of a batch, C channels, N neurons, T frames, H height, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import torch
 
 from models.config import TrainingConfig
 from models.devices import bound_threads, choose_device
-from models.inputs import InputPreparer
-from models.layouts import find_layout
+from models.ensemble_prediction import AveragedPredictions, AveragedRuns, PredictedTrials, predict_batch
 from models.prediction_plan import PredictionReport, plan_prediction
+from models.prediction_precision import measure_difference, require_small
 from models.response_model import ResponseModel
-from models.runs import Run
-from models.sources import explain_failures
-from models.whole_trials import predict_trials
-from sensorium_data.counting import count_things
+from models.settings import Precision
 from sensorium_data.errors import UsageError
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.sessions import Tier
 from sensorium_data.store import StoreLike
-from sensorium_data.windows import Batch, TrialReader, WindowLoader
+from sensorium_data.windows import Batch
 
 __all__ = ["PredictionReport", "find_finished_predictions", "predict", "predict_trial"]
 
-#: What decides a run's normalization: its name, and which trials do not count for its statistics.
-_Scale: TypeAlias = tuple[str, tuple[str, ...], str]
 
-
-@torch.inference_mode()
 def predict_trial(
     model: ResponseModel, trial: Batch, config: TrainingConfig, device: str | torch.device = "cpu"
 ) -> np.ndarray:
@@ -60,13 +51,9 @@ def predict_trial(
     UsageError
         If the model would draw random numbers, or the batch holds several trials.
     """
-    if model.training:
-        raise UsageError("the model is in training mode", remedy="call its eval() first")
     if len(trial) != 1:
         raise UsageError("one trial at a time", session=trial.session, found=f"a batch of {len(trial)}", expected=1)
-    inputs = InputPreparer(find_layout(config.input_layout), torch.device(device)).prepare(trial)
-    predictions_1NT = predict_trials(model, inputs, trial.session, config)
-    prediction_NT: np.ndarray = predictions_1NT[0].float().cpu().numpy()
+    prediction_NT: np.ndarray = predict_batch(model, trial, config, device)[0]
     return prediction_NT
 
 
@@ -84,6 +71,8 @@ def predict(
     nan_policy: str | None = None,
     trust_code: bool | Collection[str] = False,
     lock: bool = True,
+    precision: Precision = "32-true",
+    members: str | None = None,
 ) -> PredictionReport:
     """Predict every valid trial of some tiers, and write a predictions store.
 
@@ -122,6 +111,13 @@ def predict(
         some digests.
     lock : bool
         As :func:`sensorium_data.predictions.create_predictions` takes it.
+    precision : str
+        Numbers that the models compute with. Fewer bits are taken only if they change the mean correlation of each
+        session's neurons by less than :data:`models.prediction_precision.MAX_DIFFERENCE`, which is measured first and
+        is written into the attributes of the predictions.
+    members : str, optional
+        Folder, or URL of one, in which the predictions of each of several runs are kept, by the run's name. What is
+        finished there is not predicted again.
 
     A run of a model that is no part of this package predicts with the code that it keeps, also where the file has
     changed that it was read from. A run of some of a session's neurons predicts these alone, and so does the
@@ -146,18 +142,52 @@ def predict(
     torch_device = choose_device(device)
     bound_threads()
     plan = plan_prediction(
-        runs, store, tiers, out, sessions=sessions, weights=weights, exclude=exclude, nan_policy=nan_policy
+        runs,
+        store,
+        tiers,
+        out,
+        sessions=sessions,
+        weights=weights,
+        exclude=exclude,
+        nan_policy=nan_policy,
+        precision=precision,
     )
     if plan.is_finished():
         return plan.report("already done", 0)
-    ensemble = _Ensemble(plan.runs, plan.shares, plan.reader, plan.sessions, torch_device, trust_code)
+    source: PredictedTrials
+    if members is not None and len(plan.runs) > 1:
+        stores = [f"{members.rstrip('/')}/{name}" for name in plan.member_names()]
+        for run, one in zip(plan.runs, stores, strict=True):
+            predict(
+                [run.location],
+                store,
+                tiers,
+                one,
+                sessions=plan.sessions,
+                device=device,
+                progress=progress,
+                exclude=exclude,
+                nan_policy=str(plan.reader.nan_policy),
+                trust_code=trust_code,
+                lock=lock,
+                precision=precision,
+            )
+        source = AveragedPredictions(stores, plan.shares)
+    else:
+        averaged = AveragedRuns(plan.runs, plan.shares, plan.reader, plan.sessions, torch_device, trust_code)
+        if precision != "32-true":
+            differences = measure_difference(averaged, plan.open_labelled_reader(exclude), precision)
+            require_small(differences, precision)
+            plan.attributes["correlation_differences"] = differences
+            averaged = averaged.with_precision(precision)
+        source = averaged
     n_total = sum(plan.n_trials(name) for name in plan.sessions)
     n_done = n_predicted = 0
     with plan.create(lock=lock) as writer:
         for name in plan.sessions:
             missing = writer.missing_trials(name)
             n_done += plan.n_trials(name) - len(missing)
-            for trial, n_frames, prediction_NT in ensemble.iter_trials(name, plan.tiers, missing):
+            for trial, n_frames, prediction_NT in source.iter_trials(name, plan.tiers, missing):
                 writer.write_trial(name, trial, prediction_NT, first_frame=n_frames - prediction_NT.shape[1])
                 n_done += 1
                 n_predicted += 1
@@ -175,6 +205,7 @@ def find_finished_predictions(
     weights: Sequence[float] | None = None,
     exclude: str | Iterable[str] = (),
     nan_policy: str | None = None,
+    precision: Precision = "32-true",
 ) -> PredictionReport | None:
     """Return the report of the predictions that :func:`predict` would find finished, None if it would predict.
 
@@ -182,7 +213,7 @@ def find_finished_predictions(
 
     Parameters
     ----------
-    runs, store, tiers, out, sessions, weights, exclude, nan_policy
+    runs, store, tiers, out, sessions, weights, exclude, nan_policy, precision
         As in :func:`predict`.
 
     Raises
@@ -191,87 +222,14 @@ def find_finished_predictions(
         As in :func:`predict`.
     """
     plan = plan_prediction(
-        runs, store, tiers, out, sessions=sessions, weights=weights, exclude=exclude, nan_policy=nan_policy
+        runs,
+        store,
+        tiers,
+        out,
+        sessions=sessions,
+        weights=weights,
+        exclude=exclude,
+        nan_policy=nan_policy,
+        precision=precision,
     )
     return plan.report("already done", 0) if plan.is_finished() else None
-
-
-class _Ensemble:
-    """Runs that predict together, in the competition's units.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-        Each with its own normalization.
-    shares : sequence of float
-        How much each counts in the mean; they sum to 1.
-    reader : TrialReader
-        Where trials come from.
-    sessions : sequence of str
-        Full names.
-    device : torch.device
-        Where to predict.
-    trust_code : bool or collection of str
-        As in :func:`predict`.
-    """
-
-    def __init__(
-        self,
-        runs: Sequence[Run],
-        shares: Sequence[float],
-        reader: TrialReader,
-        sessions: Sequence[str],
-        device: torch.device,
-        trust_code: bool | Collection[str],
-    ) -> None:
-        self._device = device
-        self._shares = shares
-        self._models = [(run.model(device, trust_code=trust_code), run.config) for run in runs]
-        self._normalizers = {
-            _scale_of(config): {
-                session: reader.open_normalizer(
-                    config.normalization, session, exclude=config.exclude, nan_policy=config.nan_policy
-                )
-                for session in sessions
-            }
-            for _, config in self._models
-        }
-        self._loaders = {scale: WindowLoader(reader, by_session) for scale, by_session in self._normalizers.items()}
-
-    def iter_trials(
-        self, session: str, tiers: Sequence[Tier], trials: Sequence[int]
-    ) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Yield some trials of a session: each one's id, its number of frames, and the prediction of the last ones."""
-        iterators = [loader.iter_trials(session, tiers, only=trials) for loader in self._loaders.values()]
-        for batches in zip(*iterators, strict=True):
-            by_scale = dict(zip(self._loaders, batches, strict=True))
-            yield batches[0].trials[0], batches[0].n_frames, self._predict(by_scale)
-
-    def _predict(self, trial: Mapping[_Scale, Batch]) -> np.ndarray:
-        predictions = []
-        for model, config in self._models:
-            batch = trial[_scale_of(config)]
-            with explain_failures(type(model).__name__, config.model.code):
-                prediction_NT = predict_trial(model, batch, config, self._device)
-            if not prediction_NT.shape[1]:
-                raise UsageError(
-                    "the trial is too short for the model",
-                    session=batch.session,
-                    trial=batch.trials[0],
-                    found=count_things(batch.n_frames, "frame"),
-                )
-            frames = slice(batch.n_frames - prediction_NT.shape[1], batch.n_frames)
-            normalizer = self._normalizers[_scale_of(config)][batch.session]
-            predictions.append(normalizer.responses_to_competition(prediction_NT, frames))
-        n_frames = min(prediction.shape[1] for prediction in predictions)
-        common = [prediction[:, prediction.shape[1] - n_frames :] for prediction in predictions]
-        if len(common) == 1:
-            return common[0]
-        mean_NT = np.zeros(common[0].shape)
-        for share, prediction_NT in zip(self._shares, common, strict=True):
-            mean_NT += share * prediction_NT
-        return mean_NT
-
-
-def _scale_of(config: TrainingConfig) -> _Scale:
-    return config.normalization, config.exclude, config.nan_policy

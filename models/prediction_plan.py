@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from models.runs import Run, load_run, require_model_inputs
+from models.settings import Precision
 from sensorium_data.counting import count_things
 from sensorium_data.errors import RunError, UsageError
 from sensorium_data.predictions import PredictionsWriter, choose_weights, create_predictions, find_predictions
@@ -76,7 +77,7 @@ class PredictionPlan:
         The ids of the trials of these tiers that are left out, by session.
     identity : str
         A digest of everything that the predictions depend on.
-    attributes : mapping
+    attributes : dict
         What the predictions store says of itself beside the rest.
     notes : tuple of str
         As the report has them.
@@ -92,7 +93,7 @@ class PredictionPlan:
     tiers: tuple[Tier, ...]
     left_out: Mapping[str, list[int]]
     identity: str
-    attributes: Mapping[str, Any]
+    attributes: dict[str, Any]
     notes: tuple[str, ...]
     begun_s: float = field(default_factory=time.perf_counter)
 
@@ -114,6 +115,25 @@ class PredictionPlan:
             tiers=[str(tier) for tier in self.tiers],
             sessions=self.sessions,
             shares={run.digest: share for run, share in zip(self.runs, self.shares, strict=True)},
+        )
+
+    def member_names(self) -> list[str]:
+        """Return what the predictions of single runs are called, which differ also where runs have one name."""
+        names = [run.name for run in self.runs]
+        return [
+            name if names.count(name) == 1 else f"{name}-{run.digest[:8]}"
+            for name, run in zip(names, self.runs, strict=True)
+        ]
+
+    def open_labelled_reader(self, exclude: str | Iterable[str] = ()) -> TrialReader:
+        """Return a reader of the same sessions and neurons that reads responses too."""
+        return TrialReader(
+            self.reader.store,
+            self.sessions,
+            cache_bytes=0,
+            exclude=format_exclusions(parse_exclusions(exclude)),
+            nan_policy=self.reader.nan_policy,
+            neurons={name: self.reader.unit_ids(name).tolist() for name in self.sessions},
         )
 
     def create(self, *, lock: bool = True) -> PredictionsWriter:
@@ -156,6 +176,7 @@ def plan_prediction(
     weights: Sequence[float] | None = None,
     exclude: str | Iterable[str] = (),
     nan_policy: str | None = None,
+    precision: Precision = "32-true",
 ) -> PredictionPlan:
     """Return what :func:`models.prediction.predict` predicts, for arguments as it takes and errors as it raises."""
     begun_s = time.perf_counter()
@@ -210,8 +231,11 @@ def plan_prediction(
         sessions=tuple(names),
         tiers=tuple(chosen_tiers),
         left_out=left_out,
-        identity=_identify(loaded, shares, reader.store, chosen, chosen_tiers, left_out, str(reader.nan_policy)),
-        attributes={} if weights is None else {"weights": list(given)},
+        identity=_identify(
+            loaded, shares, reader.store, chosen, chosen_tiers, left_out, str(reader.nan_policy), precision
+        ),
+        attributes=({} if weights is None else {"weights": list(given)})
+        | ({} if precision == "32-true" else {"precision": precision}),
         notes=tuple(notes),
         begun_s=begun_s,
     )
@@ -297,6 +321,7 @@ def _identify(
     tiers: Sequence[Tier],
     left_out: Mapping[str, Sequence[int]],
     nan_policy: str,
+    precision: Precision,
 ) -> str:
     parts = {
         "runs": sorted((run.digest, share) for run, share in zip(runs, shares, strict=True)),
@@ -308,4 +333,6 @@ def _identify(
         parts["left_out"] = {name: list(trials) for name, trials in left_out.items() if trials}
     if nan_policy.startswith("interpolate"):
         parts["nan_policy"] = nan_policy
+    if precision != "32-true":
+        parts["precision"] = precision
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
@@ -19,11 +19,16 @@ __all__ = [
     "LossSettings",
     "MachineSettings",
     "OptimizerSettings",
+    "Precision",
     "PredictionSettings",
     "RankSettings",
     "ScheduleSettings",
     "Settings",
 ]
+
+
+#: Numbers that a model computes with.
+Precision: TypeAlias = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class Settings(BaseModel):
@@ -197,9 +202,7 @@ class OptimizerSettings(Settings):
     ema_decay: float | None = Field(
         default=None, gt=0, lt=1, description="Validate and keep a running mean of the weights, of this decay a step."
     )
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
-        default="32-true", description="Numbers that the model computes with."
-    )
+    precision: Precision = Field(default="32-true", description="Numbers that the model computes with.")
 
     @model_validator(mode="after")
     def _moments_and_clipping_make_sense(self) -> OptimizerSettings:

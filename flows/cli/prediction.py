@@ -83,6 +83,19 @@ def predict(
     weights: Annotated[
         str | None, Parameter(help="How much each run or ensemble counts, e.g. 1,2. Default: all the same.")
     ] = None,
+    members: Annotated[
+        str | None,
+        Parameter(
+            help="Folder to keep each run's own predictions in, for an ensemble. What is finished there is taken from "
+            "there. Default: none are kept."
+        ),
+    ] = None,
+    precision: Annotated[
+        Literal["32-true", "bf16-mixed"],
+        Parameter(
+            help="Numbers that models compute with. bf16-mixed is refused where it changes the correlation by 0.001."
+        ),
+    ] = "32-true",
     device: Annotated[DeviceName, Parameter(help="Where to predict; auto takes a GPU if there is one.")] = "auto",
     exclude: ExcludeOption = None,
     exclude_from: ExcludeFromOption = None,
@@ -102,21 +115,21 @@ def predict(
     # A mistyped name is told before runs are loaded.
     parse_tiers([name for name in tiers if name not in ("all", "test")], store)
     groups = _find_groups(run, ensemble or [], runs)
-    members = [member for group in groups for member in group]
+    chosen = [run for group in groups for run in group]
     shares = _share(groups, parse_weights(weights, len(groups)))
     excluded = excluded_trials(exclude, exclude_from)
     if runs_as_flow(flow, "flows.evaluate"):
         from flows.evaluate import predict as predict_flow
 
         report = predict_flow(
-            members, store, tiers, out, sessions, shares, device, excluded, nan, trust_code, no_lock=no_lock
+            chosen, store, tiers, out, sessions, shares, device, excluded, nan, trust_code, no_lock, members, precision
         )
     else:
         from models.prediction import predict as predict_tiers
 
         with terminal_progress() as progress:
             report = predict_tiers(
-                members,
+                chosen,
                 store,
                 tiers,
                 out,
@@ -128,6 +141,8 @@ def predict(
                 nan_policy=nan,
                 trust_code=trust_code,
                 lock=not no_lock,
+                precision=precision,
+                members=members,
             )
     if as_json:
         print_json(asdict(report))

@@ -11,6 +11,7 @@ import torch
 
 from fixtures.recorded_stores import record_session
 from fixtures.tiny_training import tiny_config
+from models.ensemble_prediction import predict_batch
 from models.inputs import open_normalizers
 from models.prediction import find_finished_predictions, predict, predict_trial
 from models.runs import load_run
@@ -165,7 +166,7 @@ def test_finished_predictions_are_not_made_again(world, tmp_path, monkeypatch):
     out = str(tmp_path / "out")
     assert find_finished_predictions(runs, store, ["oracle"], out) is None
     made = predict(runs, store, ["oracle"], out, device="cpu")
-    monkeypatch.setattr("models.prediction.predict_trial", None)
+    monkeypatch.setattr("models.ensemble_prediction.predict_batch", None)
     found = find_finished_predictions(runs, store, ["oracle"], out)
     assert dataclasses.replace(found, duration_s=made.duration_s) == dataclasses.replace(
         made, status="already done", n_trials=0
@@ -309,3 +310,65 @@ def test_what_cannot_be_predicted_is_refused(world, tmp_path):
         predict([run], str(other), ["oracle"], out, sessions=["H"], device="cpu")
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_the_runs_of_an_ensemble_can_be_kept_and_are_not_predicted_again(world, tmp_path, monkeypatch):
+    store, made, runs = world
+    options = {"device": "cpu", "weights": [1, 3]}
+    expected, out, members = str(tmp_path / "expected"), str(tmp_path / "out"), str(tmp_path / "members")
+    predict(runs, store, ["oracle"], expected, **options)
+    predict(runs, store, ["oracle"], out, members=members, **options)
+    for session in made:
+        found, wanted = (open_predictions(one, session)["predictions"].values for one in (out, expected))
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    kept = [f"{members}/{load_run(run).name}" for run in runs]
+    assert [predictions_attributes(one)["runs"] for one in kept] == [[load_run(run).digest] for run in runs]
+    # Other weights: only a mean.
+    monkeypatch.setattr("models.ensemble_prediction.predict_batch", None)
+    predict(runs, store, ["oracle"], str(tmp_path / "other"), members=members, device="cpu")
+    parts = [open_predictions(one, "F")["predictions"].values for one in kept]
+    mean = open_predictions(str(tmp_path / "other"), "F")["predictions"].values
+    np.testing.assert_allclose(mean, (parts[0] + parts[1]) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("at_once", [0, 160, 10_000])
+def test_trials_of_equal_length_go_through_a_model_together(world, tmp_path, monkeypatch, at_once):
+    store, _, (run, _) = world
+    alone, together = str(tmp_path / "alone"), str(tmp_path / "together")
+    predict([run], store, TIERS, alone, device="cpu")
+    sizes = []
+
+    def count(model, trials, *arguments, **more):
+        sizes.append(len(trials))
+        return predict_batch(model, trials, *arguments, **more)
+
+    monkeypatch.setattr("models.ensemble_prediction._FRAMES_AT_ONCE", {"cpu": at_once})
+    monkeypatch.setattr("models.ensemble_prediction.predict_batch", count)
+    predict([run], store, TIERS, together, device="cpu")
+    # Those of F differ in their lengths.
+    assert max(sizes) == {0: 1, 160: 2, 10_000: 5}[at_once]
+    for session in ("F", "G"):
+        one, other = (open_predictions(path, session)["predictions"].values for path in (alone, together))
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_fewer_bits_are_measured_recorded_and_refused_where_they_matter(world, tmp_path, monkeypatch):
+    store, made, runs = world
+    out = str(tmp_path / "out")
+    report = predict(runs, store, ["live_test_main"], out, device="cpu", precision="bf16-mixed")
+    attributes = predictions_attributes(out)
+    assert attributes["precision"] == "bf16-mixed"
+    assert attributes["correlation_differences"].keys() == set(made)
+    assert all(0 < difference < 1e-3 for difference in attributes["correlation_differences"].values())
+    assert find_finished_predictions(runs, store, ["live_test_main"], out, precision="bf16-mixed").runs == report.runs
+    exact = str(tmp_path / "exact")
+    predict(runs, store, ["live_test_main"], exact, device="cpu")
+    assert "precision" not in predictions_attributes(exact)
+    one, other = (open_predictions(path, "F")["predictions"].values for path in (out, exact))
+    assert 0 < np.nanmax(np.abs(one - other)) < 0.1
+    monkeypatch.setattr("models.prediction_precision.MAX_DIFFERENCE", 1e-12)
+    with pytest.raises(
+        UsageError, match=r"bf16-mixed changes what these runs predict.*leave out --precision"
+    ):
+        predict(runs, store, ["live_test_main"], str(tmp_path / "no"), device="cpu", precision="bf16-mixed")
+    assert not (tmp_path / "no").exists()
