@@ -1,6 +1,10 @@
 """Training at full size: windows a second and the share of time spent waiting for data, by precision and cache.
 
     python benchmarks/training.py --sessions all --trials 40 --work /tmp/bench
+    python benchmarks/training.py --model dwiseneuro vivit factorized3d --gpu    # under 8 minutes, one table
+    python benchmarks/training.py --model dwiseneuro                             # on two cores
+
+With ``--model``, training steps are compared with those of the same models written straightforwardly.
 
 Meant for a machine with a GPU, where it also says which share of the device's peak the model's own arithmetic comes to.
 A CPU needs minutes for what a GPU does in a second: there, ``--preset factorized3d-debug --sessions F --neurons 300``.
@@ -31,11 +35,17 @@ def main() -> None:
         parser.add_argument(
             "--windows", type=int, default=8, help="windows of a trial in an epoch (default: %(default)s)"
         )
+        parser.add_argument("--model", nargs="+", help="compare steps of these presets with the straightforward way")
+        parser.add_argument("--gpu", action="store_true", help="compare them on a GPU, with data from a store too")
+        parser.add_argument("--batch", type=int, help="windows of a batch (default: the preset's; 2 on a CPU)")
         parser.add_argument("--one", help=argparse.SUPPRESS)
 
     options = workbench.parse_arguments(__doc__ or "", n_trials=40, extend=extend)
     if options.one:
         measure_one(json.loads(options.one))
+        return
+    if options.model:
+        compare_models(options)
         return
     with workbench.open_work_folder(options.work) as work:
         store = _prepare_store(work, options)
@@ -75,6 +85,50 @@ def main() -> None:
     )
 
 
+def compare_models(options: argparse.Namespace) -> None:
+    """Compare steps with the straightforward way, and on a GPU measure how long training waits for data."""
+    import model_speed
+
+    options.neurons = None if options.neurons == workbench.N_NEURONS else options.neurons
+    load_before = workbench.describe_load()
+    rows = model_speed.compare(options, _PEAKS)
+    if options.gpu:
+        with workbench.open_work_folder(options.work) as work:
+            store = _prepare_store(work, options)
+            for preset in options.model:
+                job = {
+                    "store": str(store),
+                    "preset": preset,
+                    "epochs": options.epochs,
+                    "windows": options.windows,
+                    "precision": "bf16-mixed",
+                    "compile": True,
+                    "cache": "device",
+                }
+                done = subprocess.run(
+                    [sys.executable, __file__, "--one", json.dumps(job)], stdout=subprocess.PIPE, text=True, check=True
+                )
+                run = json.loads(done.stdout.splitlines()[-1])
+                last = next(row for row in reversed(rows) if row["preset"] == f"`{preset}`")
+                rows.append(
+                    {
+                        **last,
+                        "way": "ours, bf16, compiled, from a store",
+                        "windows/s": run["windows_per_s"],
+                        "waiting for data": f"{100 * run['data_wait_share']:.2f} %",
+                    }
+                )
+        rows = [{**row, "waiting for data": row.get("waiting for data", "no data read")} for row in rows]
+    workbench.write_results(
+        options.results,
+        "model_speed_gpu" if options.gpu else "model_speed",
+        "Training steps against the straightforward way",
+        {"neurons": options.neurons or "as published", "repeats": options.repeats},
+        {"load_before": load_before, "load_after": workbench.describe_load()},
+        [("Medians; both ways in turn in one process", rows)],
+    )
+
+
 def _list_jobs(store: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     import torch
 
@@ -100,15 +154,21 @@ def measure_one(job: dict[str, Any]) -> None:
     from models.registry import get_preset
     from models.training import train
 
+    preset = get_preset(job["preset"])
     settings = {
         "max_epochs": str(job["epochs"]),
-        "n_windows_per_trial": str(job["windows"]),
+        "warmup_epochs": "0",
+        **(
+            {"n_windows_per_session": str(40 * job["windows"])}
+            if preset.session_balance == "mixed"
+            else {"n_windows_per_trial": str(job["windows"])}
+        ),
         "precision": job["precision"],
         "compile": str(job["compile"]),
         "cache": job["cache"],
         "checkpoint_every_steps": "1000000",
     }
-    config = override(get_preset(job["preset"]), settings)
+    config = override(preset, settings)
     epochs = []
     with tempfile.TemporaryDirectory() as runs:
         train(config, job["store"], None, runs, on_epoch=epochs.append)
@@ -138,16 +198,18 @@ def _count_operations(config: Any, store: str) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from models.layouts import find_layout
     from models.registry import build_model
     from models.runs import describe_data
     from sensorium_data.store import stored_sessions
 
     data = describe_data(store, stored_sessions(store)[:1])
     model = build_model(config, data.neurons)
-    videos = torch.randn(1, 3, config.n_frames_window, 36, 64)
+    layout = find_layout(config.input_layout)
+    videos = torch.randn(2, len(layout.channels), config.n_frames_window, *layout.frame_size)
     with FlopCounterMode(display=False) as counter:
-        model(videos, torch.zeros(1, 2, config.n_frames_window), data.sessions[0].name).sum().backward()
-    return float(counter.get_total_flops())
+        model(videos, torch.zeros(2, 2, config.n_frames_window), data.sessions[0].name).sum().backward()
+    return float(counter.get_total_flops()) / 2
 
 
 def _prepare_store(work: Path, options: argparse.Namespace) -> Path:

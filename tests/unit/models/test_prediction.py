@@ -367,8 +367,6 @@ def test_fewer_bits_are_measured_recorded_and_refused_where_they_matter(world, t
     one, other = (open_predictions(path, "F")["predictions"].values for path in (out, exact))
     assert 0 < np.nanmax(np.abs(one - other)) < 0.1
     monkeypatch.setattr("models.prediction_precision.MAX_DIFFERENCE", 1e-12)
-    with pytest.raises(
-        UsageError, match=r"bf16-mixed changes what these runs predict.*leave out --precision"
-    ):
+    with pytest.raises(UsageError, match=r"bf16-mixed changes what these runs predict.*leave out --precision"):
         predict(runs, store, ["live_test_main"], str(tmp_path / "no"), device="cpu", precision="bf16-mixed")
     assert not (tmp_path / "no").exists()

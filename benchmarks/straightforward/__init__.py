@@ -1,0 +1,1 @@
+"""The models as their references write them: what this package's are compared with."""
