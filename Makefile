@@ -62,6 +62,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/cluster.py --work $(BENCH)
 	$(BIN)/python benchmarks/linking.py --work $(BENCH)
 	$(BIN)/python benchmarks/model_steps.py --repeats 1
+	$(BIN)/python benchmarks/training.py --model factorized3d
+	$(BIN)/python benchmarks/prediction.py
 	$(BIN)/python benchmarks/model_comparison.py --work $(BENCH)
 	$(BIN)/python benchmarks/ingest.py --work $(BENCH)
 	$(BIN)/python benchmarks/scale.py --work $(BENCH)

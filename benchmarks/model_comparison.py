@@ -30,8 +30,10 @@ from sensorium_data.scoring import Bootstrap, ScoreTable, score_predictions
 from sensorium_data.scoring.bootstrap import Resampled
 from sensorium_data.sessions import find_sessions
 
-#: All but ``gru-equivariant-debug``, which takes as long as the others together.
+#: All but ``gru-equivariant-debug``, which takes as long as the baselines together.
 PRESETS = ("static2d-debug", "factorized3d-debug", "factorized3d-demo-debug", "full3d-debug", "gru-debug")
+#: Whose runs of the same seed others learn from.
+TEACHERS = {"dwiseneuro-distilled-debug": "dwiseneuro-debug"}
 SESSIONS = ("F", "G")
 METRIC = "single_trial_correlation"
 GROUPS = {
@@ -60,6 +62,9 @@ def main() -> None:
     options = workbench.parse_arguments(__doc__ or "", n_trials=240, extend=extend)
     if options.reference not in options.presets or options.seeds < 1:
         raise SystemExit("the reference has to be among the presets, and at least one seed is needed")
+    lacking = {TEACHERS[preset] for preset in options.presets if preset in TEACHERS} - set(options.presets)
+    if lacking:
+        raise SystemExit(f"what learns from others needs them among the presets: {', '.join(sorted(lacking))}")
     with workbench.open_work_folder(options.work) as work:
         compare(work, options)
 
@@ -71,14 +76,21 @@ def compare(work: Path, options: argparse.Namespace) -> None:
     size = ("--trials", options.trials, "--neurons", options.neurons)
     sensorium("simulate", archives, "--sessions", *SESSIONS, *size)
     sensorium("ingest", *SESSIONS, "--store", store, "--source", archives)
-    jobs = [(preset, seed) for seed in range(options.seeds) for preset in options.presets]
+
+    def folder_of(preset: str, seed: int) -> Path:
+        return work / f"{preset}-{options.trials}x{options.neurons}-{options.epochs}-{seed}"
+
+    def find_run(preset: str, seed: int) -> Path:
+        (trained,) = (path for path in folder_of(preset, seed).iterdir() if (path / "model.json").is_file())
+        return trained
 
     def run(job: tuple[str, int]) -> ScoreTable:
         preset, seed = job
-        place = work / f"{preset}-{options.trials}x{options.neurons}-{options.epochs}-{seed}"
+        place = folder_of(preset, seed)
         recipe = (f"seed={seed}", f"max_epochs={options.epochs}", f"early_stopping_patience={options.epochs}")
-        sensorium("train", preset, "--store", store, "--runs", place, "--set", *recipe)
-        (trained,) = (path for path in place.iterdir() if (path / "model.json").is_file())
+        teacher = ("--teacher", find_run(TEACHERS[preset], seed)) if preset in TEACHERS else ()
+        sensorium("train", preset, "--store", store, "--runs", place, "--set", *recipe, *teacher)
+        trained = find_run(preset, seed)
         predictions = place / "predictions"
         if not predictions.exists():
             sensorium("predict", trained, "--store", store, "--tier", *TIERS, "--out", predictions)
@@ -86,8 +98,13 @@ def compare(work: Path, options: argparse.Namespace) -> None:
         print(f"{preset}, seed {seed}: {_estimate([table], GROUPS['main']):.4f} on main", file=sys.stderr)
         return table
 
+    tables: dict[tuple[str, int], ScoreTable] = {}
     with ThreadPoolExecutor(options.jobs) as pool:
-        tables = dict(zip(jobs, pool.map(run, jobs), strict=True))
+        # Teachers first.
+        for learns in (False, True):
+            chosen = [preset for preset in options.presets if (preset in TEACHERS) == learns]
+            jobs = [(preset, seed) for seed in range(options.seeds) for preset in chosen]
+            tables |= zip(jobs, pool.map(run, jobs), strict=True)
     by_preset = {preset: [tables[preset, seed] for seed in range(options.seeds)] for preset in options.presets}
     runs = [{"preset": preset, "seed": seed, **_measure(table)} for (preset, seed), table in tables.items()]
     captions = {group: f"{group}: {' and '.join(f'`{tier}`' for tier in tiers)}" for group, tiers in GROUPS.items()}
