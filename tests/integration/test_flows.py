@@ -248,6 +248,28 @@ def test_an_ensemble_trains_each_seed_once(store: Path, tmp_path: Path, monkeypa
     assert train_module.train_ensemble(**arguments).status == "already done"
 
 
+@pytest.mark.slow
+def test_folds_learn_from_the_teachers_of_their_folds(store: Path, tmp_path: Path) -> None:
+    from flows import evaluate as evaluate_module
+    from flows import train as train_module
+
+    arguments = tiny_training(store, tmp_path, max_epochs=1, distillation_ratio=0.36)
+    both = arguments | {"sessions": ["D", "F"], "folds": 2, "all_folds": True}
+    taught = {**both, "overrides": {**both["overrides"], "distillation_ratio": None}}
+    first = train_module.train_ensemble(**taught, ensemble="first")
+    second = train_module.train_ensemble(**both, ensemble="second", teachers=["first"])
+    assert (first.folds, second.status) == ((0, 1), "trained")
+    assert [load_run(one.run).config.teacher for one in second.runs] == [one.run for one in first.runs]
+    # One of them again, as a run of its own.
+    alone = {name: value for name, value in both.items() if name != "all_folds"} | {"fold": 1}
+    assert train_module.train(**alone, teacher=first.runs[1].run).status == "already done"
+    predictions = tmp_path / "predictions"
+    report = evaluate_module.predict(
+        [one.run for one in (*first.runs, *second.runs)], str(store), ["oracle"], str(predictions), device="cpu"
+    )
+    assert len(report.runs) == 4
+
+
 def test_training_leaves_its_epochs_and_curves_and_is_done_once(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
