@@ -9,6 +9,7 @@ from .normalized import NormalizedLayer as NormalizedLayer
 from .normalized import init_convolutions as init_convolutions
 from .outputs import elu1 as elu1
 from .outputs import invert_elu1 as invert_elu1
+from .place_products import read_places as read_places
 from .places import PlacePredictor as PlacePredictor
 from .places import normalize_positions as normalize_positions
 from .readout import FullGaussianReadout as FullGaussianReadout

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
+from models.layers.place_products import read_places
 from models.layers.places import PlacePredictor, normalize_positions
 
 __all__ = ["FullGaussianReadout"]
@@ -92,16 +92,13 @@ class FullGaussianReadout(nn.Module):
         if features_FCHW.requires_grad:
             # grid_sample gives a gradient with channels first, with which a batch norm before it takes threefold time.
             features_FCHW.register_hook(_put_channels_last)
-        places_FN2 = self._draw_places(len(features_FCHW)) + shift_F2[:, None]
-        # The map is 0 outside of the frame; a shift may lead there.
-        sampled_FCN = functional.grid_sample(
-            features_FCHW, places_FN2[:, :, None], mode="bilinear", padding_mode="zeros", align_corners=True
-        )[..., 0]
-        responses_FN = (sampled_FCN * self.features).sum(1) + self.bias
+        places_FN2 = self.draw_places(len(features_FCHW)) + shift_F2[:, None]
+        responses_FN = read_places(features_FCHW, places_FN2, self.features) + self.bias
         # The same for all neurons of a frame: weighing it here saves adding it to each neuron's features.
         return responses_FN if state_FC is None else responses_FN + state_FC @ self.features
 
-    def _draw_places(self, n_frames: int) -> torch.Tensor:
+    def draw_places(self, n_frames: int) -> torch.Tensor:
+        """Return where each neuron looks in each frame, before any shift, shape (frame, neuron, 2)."""
         mean_N2 = self.predict_places()
         if not self.training:
             return mean_N2.expand(n_frames, -1, -1)
