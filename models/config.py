@@ -110,6 +110,20 @@ class TrainingConfig(
         return self
 
     @model_validator(mode="after")
+    def _windows_are_the_models(self) -> TrainingConfig:
+        required = self.model.required_window
+        if required is None:
+            return self
+        if self.n_frames_window != required:
+            raise ValueError(
+                f"windows of {self.n_frames_window} frames do not fit the model, which takes {required}: "
+                "n_frames_window and model.n_frames must be equal"
+            )
+        if self.prediction_windows != "sliding":
+            raise ValueError(f"the model takes windows of {required} frames alone: prediction_windows must be sliding")
+        return self
+
+    @model_validator(mode="after")
     def _score_is_defined(self) -> TrainingConfig:
         if self.score == "reference" and self.normalization == "none":
             raise ValueError("normalization none has no reference: choose score pooled or session_mean")

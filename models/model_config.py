@@ -24,6 +24,11 @@ class ModelConfig(BaseModel):
     )
 
     @property
+    def required_window(self) -> int | None:
+        """Frames of the only windows that the model takes; None where windows may be longer than the frames lost."""
+        return None
+
+    @property
     def n_frames_lost(self) -> int:
         """Frames at the start of a window that have no prediction, as far as the settings tell."""
         return 0

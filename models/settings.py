@@ -150,7 +150,7 @@ class LossSettings(Settings):
     correlation_weight: float = Field(
         default=1000.0, ge=0, description="Weight of one neuron's correlation (loss poisson-correlation)."
     )
-    loss_scale: Literal["starter-kit", "dwiseneuro", "vivit", "vivit-closed-loop"] = Field(
+    loss_scale: Literal["starter-kit", "dwiseneuro", "dynamic-v1fm", "vivit", "vivit-closed-loop"] = Field(
         default="starter-kit", description="Whose rule weighs batches and sessions; models/training/objective.py."
     )
     loss_epsilon: float | None = Field(
@@ -223,6 +223,17 @@ class ScheduleSettings(Settings):
     warmup_epochs: int = Field(
         default=0, ge=0, description="Epochs at first in which the learning rate rises from 0, step by step."
     )
+    warmup_steps: int = Field(
+        default=0, ge=0, description="The same in steps, from warmup_start_factor on; on top of the schedule."
+    )
+    warmup_start_factor: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the learning rate that the first of warmup_steps has."
+    )
+    constant_epochs: int = Field(
+        default=0,
+        ge=0,
+        description="Epochs after the warm-up before the learning rate falls, if any come then (schedule cosine).",
+    )
     max_epochs: PositiveInt = Field(default=200, description="Epochs after which training stops in any case.")
     early_stopping_patience: PositiveInt = Field(
         default=5,
@@ -260,6 +271,12 @@ class ScheduleSettings(Settings):
             raise ValueError(
                 f"warmup_epochs {self.warmup_epochs} leave none of max_epochs {self.max_epochs} for the schedule"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _constant_epochs_make_sense(self) -> ScheduleSettings:
+        if self.constant_epochs and self.schedule != "cosine":
+            raise ValueError(f"constant_epochs are for schedule cosine, not {self.schedule}")
         return self
 
 

@@ -1,6 +1,6 @@
 """What training minimizes, and how it weighs batches and sessions.
 
-Four rules are known by the name of whose they are. For a batch of B windows that mixes sessions, of which session m has
+Five rules are known by the name of whose they are. For a batch of B windows that mixes sessions, of which session m has
 n_m trials:
 
 =====================  ============================================  =========================================
@@ -8,8 +8,9 @@ Rule                   A window of session m weighs                  Poisson los
 =====================  ============================================  =========================================
 ``starter-kit``        sqrt(n_m / B_m), trials of all tiers          p - r log(p + 1e-8)
 ``dwiseneuro``         1 / B: a mean over the windows of a batch     p - r log(p + 1e-8)
-``vivit``              sqrt(n_m / B_m), training trials              p' - r' log p', both with 1.19e-7 added
-``vivit-closed-loop``  sum(n) / (n_m M) / (M B_m), training trials   the same
+``dynamic-v1fm``       1: a sum over the windows of a batch          p' - r' log p', both with 1e-8 added
+``vivit``              sqrt(n_m / B_m), training trials              the same with 1.19e-7
+``vivit-closed-loop``  sum(n) / (n_m M) / (M B_m), training trials   the same with 1.19e-7
 =====================  ============================================  =========================================
 
 B_m are the batch's windows of session m, M is the number of sessions. Losses are summed over neurons and frames.
@@ -134,14 +135,16 @@ def poisson_loss(predictions_BNT: torch.Tensor, responses_BNT: torch.Tensor, *, 
 def shifted_poisson_loss(
     predictions_BNT: torch.Tensor, responses_BNT: torch.Tensor, *, epsilon: float = _FLOAT32_EPSILON
 ) -> torch.Tensor:
-    """Return the Poisson loss of predictions and responses that ``epsilon`` was added to, as both ViV1T compute it.
+    """Return the Poisson loss of predictions and responses that ``epsilon`` was added to.
+
+    Both ViV1T and Dynamic-V1FM compute it so.
 
     Parameters
     ----------
     predictions_BNT, responses_BNT : Tensor
         As in :func:`poisson_loss`.
     epsilon : float
-        The distance of 1 to the next number in 32 bits.
+        By default ViV1T's, the distance of 1 to the next number in 32 bits.
     """
     responses_BNT = _last_frames(responses_BNT, predictions_BNT)
     shifted_BNT = predictions_BNT + epsilon
@@ -227,6 +230,7 @@ _RULES: Mapping[str, _Rule] = MappingProxyType(
             lambda counts, session, n, _: scale_for_batch(counts[session].n_trials, n), poisson_loss, 1e-8
         ),
         "dwiseneuro": _Rule(lambda _counts, _session, _n, n_batch: 1 / n_batch, poisson_loss, 1e-8),
+        "dynamic-v1fm": _Rule(lambda _counts, _session, _n, _n_batch: 1.0, shifted_poisson_loss, 1e-8),
         "vivit": _Rule(
             lambda counts, session, n, _: scale_for_batch(counts[session].n_training_trials, n),
             shifted_poisson_loss,

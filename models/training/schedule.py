@@ -10,7 +10,7 @@ from typing import Protocol
 from models.config import TrainingConfig
 from sensorium_data.errors import UsageError
 
-__all__ = ["CosineSchedule", "Decision", "PlateauSchedule", "Schedule", "make_schedule"]
+__all__ = ["CosineSchedule", "Decision", "PlateauSchedule", "Schedule", "make_schedule", "warm_up"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def make_schedule(config: TrainingConfig, *, initial_score: float) -> Schedule:
             min_learning_rate=config.min_learning_rate,
             max_epochs=config.max_epochs,
             warmup_epochs=config.warmup_epochs,
+            constant_epochs=config.constant_epochs,
             keeps_last=config.keeps == "last",
         )
     return PlateauSchedule(
@@ -96,6 +97,21 @@ def make_schedule(config: TrainingConfig, *, initial_score: float) -> Schedule:
         min_learning_rate=config.min_learning_rate,
         warmup_epochs=config.warmup_epochs,
     )
+
+
+def warm_up(config: TrainingConfig, n_steps: int) -> float:
+    """Return what a learning rate is multiplied with after some steps: it rises along a line, and is 1 then.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The recipe, with ``warmup_steps`` and ``warmup_start_factor``.
+    n_steps : int
+        How many were made.
+    """
+    if n_steps >= config.warmup_steps:
+        return 1.0
+    return 1 - (1 - n_steps / config.warmup_steps) * (1 - config.warmup_start_factor)
 
 
 class _ScoredEpochs:
@@ -124,7 +140,8 @@ class _ScoredEpochs:
 class CosineSchedule(_ScoredEpochs):
     """A learning rate that falls along half a cosine; the weights that are kept are restored at the end.
 
-    It falls from step to step. If there is a warm-up, the rate rises from 0 along a line before.
+    It falls from step to step. If there is a warm-up, the rate rises from 0 along a line before; then it may stay for
+    some epochs.
 
     Parameters
     ----------
@@ -136,6 +153,8 @@ class CosineSchedule(_ScoredEpochs):
         All of them are trained.
     warmup_epochs : int
         How many of them the rate rises in.
+    constant_epochs : int
+        How many it stays in after that; with as many as there are epochs, it never falls.
     keeps_last : bool
         Keep the last epoch's weights, whatever its score: each epoch counts as the best so far. Only a score that is no
         number does not.
@@ -154,6 +173,7 @@ class CosineSchedule(_ScoredEpochs):
         min_learning_rate: float,
         max_epochs: int,
         warmup_epochs: int = 0,
+        constant_epochs: int = 0,
         keeps_last: bool = False,
     ) -> None:
         if not 0 <= warmup_epochs < max_epochs:
@@ -171,6 +191,7 @@ class CosineSchedule(_ScoredEpochs):
         self._lowest = min_learning_rate
         self._max_epochs = max_epochs
         self._warmup_epochs = warmup_epochs
+        self._n_before = warmup_epochs + constant_epochs
         self._keeps_last = keeps_last
         self.learning_rate = self.learning_rate_at(0.0)
 
@@ -179,8 +200,10 @@ class CosineSchedule(_ScoredEpochs):
         n_epochs = self._epoch + share
         if n_epochs < self._warmup_epochs:
             return self._highest * n_epochs / self._warmup_epochs
-        n_falling = self._max_epochs - self._warmup_epochs
-        height = 0.5 * (1 + math.cos(math.pi * min(1.0, (n_epochs - self._warmup_epochs) / n_falling)))
+        if n_epochs < self._n_before:
+            return self._highest
+        n_falling = max(1, self._max_epochs - self._n_before)
+        height = 0.5 * (1 + math.cos(math.pi * min(1.0, (n_epochs - self._n_before) / n_falling)))
         return self._lowest + height * (self._highest - self._lowest)
 
     def update(self, score: float) -> Decision:

@@ -21,7 +21,7 @@ from models.training.interruption import Interruption
 from models.training.objective import Objective, SessionCount
 from models.training.optimization import Optimization
 from models.training.ranks import Ranks
-from models.training.schedule import Schedule, make_schedule
+from models.training.schedule import Schedule, make_schedule, warm_up
 from models.training.scores import deciding_score
 from sensorium_data.errors import RunError
 from sensorium_data.progress import Progress, ignore_progress
@@ -202,7 +202,8 @@ class Trainer:
                 if n_done % self._n_batches_per_step and n_done < n_batches:
                     continue
                 step_start = index - index % self._n_batches_per_step
-                self._optimization.step(self.schedule.learning_rate_at(step_start / n_batches))
+                rate = self.schedule.learning_rate_at(step_start / n_batches)
+                self._optimization.step(rate * warm_up(self._config, self.position.n_steps))
                 self._sums.training_s += time.perf_counter() - started
                 started = time.perf_counter()
                 self.position = Position(epoch=epoch, n_batches=n_done, n_steps=self.position.n_steps + 1)
@@ -279,6 +280,7 @@ class Trainer:
         evaluation = self._evaluate(saver)
         last_step = max(0, self._batches.n_batches - self._n_batches_per_step)
         learning_rate = self.schedule.learning_rate_at(last_step / self._batches.n_batches)
+        learning_rate *= warm_up(self._config, self.position.n_steps - 1)
         decision = self.schedule.update(evaluation.scores[deciding_score(self._config)])
         if decision.improved:
             self.best_correlation = evaluation.pooled

@@ -143,6 +143,8 @@ COUNTS = {
         ("starter-kit", {"F": 3, "G": 5}, {"F": np.sqrt(700 / 3), "G": np.sqrt(600 / 5)}),
         # Each window alike, whatever its session: their mean.
         ("dwiseneuro", {"F": 20, "G": 12}, {"F": 1 / 32, "G": 1 / 32}),
+        # A sum over the windows.
+        ("dynamic-v1fm", {"F": 32}, {"F": 1.0}),
         ("vivit", {"G": 6}, {"G": np.sqrt(250 / 6)}),
         ("vivit-closed-loop", {"F": 1}, {"F": 600 / (350 * 2) / (2 * 1)}),
         ("vivit-closed-loop", {"G": 4}, {"G": 600 / (250 * 2) / (2 * 4)}),
@@ -152,7 +154,9 @@ def test_a_window_weighs_what_the_reference_says(rule, rows, expected):
     assert Objective(tiny_config(loss_scale=rule), COUNTS).weigh(rows) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("rule", "epsilon"), [("starter-kit", 1e-8), ("dwiseneuro", 1e-8), ("vivit", 2.0**-23)])
+@pytest.mark.parametrize(
+    ("rule", "epsilon"), [("starter-kit", 1e-8), ("dwiseneuro", 1e-8), ("dynamic-v1fm", 1e-8), ("vivit", 2.0**-23)]
+)
 def test_logarithms_are_kept_finite_as_in_the_reference(rule, epsilon):
     zero, one = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
     assert float(Objective(tiny_config(loss_scale=rule), COUNTS).poisson(zero, one)) == pytest.approx(-np.log(epsilon))

@@ -11,7 +11,7 @@ import torch
 
 from models.config import override
 from models.registry import get_preset
-from models.training.schedule import CosineSchedule, PlateauSchedule, make_schedule
+from models.training.schedule import CosineSchedule, PlateauSchedule, make_schedule, warm_up
 from sensorium_data.errors import UsageError
 
 STARTER_KIT = {
@@ -201,3 +201,34 @@ def test_a_cosine_that_keeps_the_last_epoch_does_so_whatever_its_score():
 def test_a_plateau_cannot_keep_the_last_epoch():
     with pytest.raises(UsageError, match="keeps last needs schedule cosine"):
         override(get_preset("factorized3d"), {"keeps": "last"})
+
+
+def test_the_schedule_of_dynamic_v1fm():
+    config = get_preset("dynamic-v1fm")
+    # mmcv's linear warm-up by 600 steps, over its regular rate.
+    for n_steps in (0, 1, 150, 599, 600, 10_000):
+        expected = 1 - (1 - n_steps / 600) * (1 - 1 / 3) if n_steps < 600 else 1
+        assert warm_up(config, n_steps) == pytest.approx(expected)
+    assert warm_up(config, 0) == pytest.approx(1 / 3)
+    schedule = make_schedule(config, initial_score=0.0)
+    rates = []
+    for _ in range(180):
+        rates.append(schedule.learning_rate)
+        decision = schedule.update(-1.0)
+        assert decision.improved
+    assert decision.stops
+    assert rates[:81] == [0.001] * 81
+    cosine = [1e-6 + (1e-3 - 1e-6) * (1 + math.cos(math.pi * epoch / 100)) / 2 for epoch in range(100)]
+    np.testing.assert_allclose(rates[80:], cosine)
+    assert schedule.learning_rate == pytest.approx(1e-6)
+
+
+def test_epochs_before_a_cosine_belong_to_it():
+    with pytest.raises(UsageError, match="constant_epochs are for schedule cosine, not plateau"):
+        override(get_preset("factorized3d"), {"constant_epochs": "3"})
+    few = make_schedule(override(get_preset("dynamic-v1fm"), {"max_epochs": "2"}), initial_score=0.0)
+    assert [few.update(0.1).learning_rate, few.update(0.2).learning_rate] == [0.001, 0.001]
+
+
+def test_a_recipe_without_warmup_steps_has_its_rate_at_once():
+    assert warm_up(get_preset("factorized3d"), 0) == 1

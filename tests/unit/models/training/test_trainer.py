@@ -20,6 +20,7 @@ from models.runs import describe_data, load_run
 from models.training import find_finished_run, train
 from models.training.batches import TrainingBatches
 from models.training.evaluation import Evaluation
+from models.training.optimization import Optimization
 from models.training.trainer import Trainer
 from sensorium_data.errors import RunError, StoreError, UnknownNameError, UsageError
 from sensorium_data.sessions import Tier, find_sessions
@@ -93,6 +94,21 @@ def assert_equal_weights(found, expected):
     assert found.keys() == expected.keys()
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0, msg=name)
+
+
+def test_the_rate_of_each_step_rises_over_the_warmup_steps(store, monkeypatch):
+    trainer = make_trainer(store, tiny_config(warmup_steps=3, warmup_start_factor=0.25, n_batches_per_step=1))
+    rates = []
+    step = Optimization.step
+
+    def remember(self, learning_rate):
+        rates.append(learning_rate)
+        step(self, learning_rate)
+
+    monkeypatch.setattr(Optimization, "step", remember)
+    trainer.train_epoch()
+    assert rates[:4] == pytest.approx([0.00125, 0.0025, 0.00375, 0.005])
+    assert set(rates[3:]) == {0.005}
 
 
 def test_an_epoch_moves_the_weights_as_a_plain_torch_loop_does(store):
