@@ -88,27 +88,9 @@ class CoreReadoutModel(ResponseModel):
         self.core = self.make_core(n_input_channels)
         maps = self.describe_maps(n_input_channels, frame_size)
         self.n_frames_lost = maps.n_frames_lost
-        if config.readout == "gaussian":
-            self.readouts = nn.ModuleDict(
-                {
-                    session: FullGaussianReadout(
-                        info.positions,
-                        maps.n_channels,
-                        init_sigma=config.readout_init_sigma,
-                        n_hidden=config.readout_units,
-                    )
-                    for session, info in neurons.items()
-                }
-            )
-            self.shifters = nn.ModuleDict({session: Shifter(config.shifter_units) for session in neurons})
-        else:
-            self.readouts = nn.ModuleDict(
-                {
-                    session: FactorizedReadout(info.n_neurons, maps.n_channels, maps.size)
-                    for session, info in neurons.items()
-                }
-            )
-            self.shifters = nn.ModuleDict()
+        self.readouts = nn.ModuleDict({session: self.make_readout(info, maps) for session, info in neurons.items()})
+        is_shifted = config.readout == "gaussian"
+        self.shifters = nn.ModuleDict({s: Shifter(config.shifter_units) for s in neurons} if is_shifted else {})
 
     @abstractmethod
     def make_core(self, n_input_channels: int) -> nn.Module:
@@ -117,6 +99,17 @@ class CoreReadoutModel(ResponseModel):
         It takes (batch, channel, time, height, width) and returns the same axes, of whatever channels, height and
         width, for all frames or the last ones. ``self.config`` has the settings.
         """
+
+    def make_readout(self, info: NeuronInfo, maps: CoreMaps) -> nn.Module:
+        """Return the readout of a session with these neurons, of the kind that the settings name."""
+        if self.config.readout == "factorized":
+            return FactorizedReadout(info.n_neurons, maps.n_channels, maps.size)
+        return FullGaussianReadout(
+            info.positions,
+            maps.n_channels,
+            init_sigma=self.config.readout_init_sigma,
+            n_hidden=self.config.readout_units,
+        )
 
     def describe_maps(self, n_input_channels: int, frame_size: tuple[int, int]) -> CoreMaps:
         """Return what maps the core makes of videos; by default, what the settings tell.
@@ -168,7 +161,7 @@ class CoreReadoutModel(ResponseModel):
             )
         features_BTCHW = features_BCTHW.transpose(1, 2)
         pupil_center_BT2 = pupil_center_B2T[..., self.n_frames_lost :].transpose(1, 2)
-        return [self._read_out(features_BTCHW[rows], pupil_center_BT2[rows], session) for session, rows in wanted]
+        return [self.read_out(features_BTCHW[rows], pupil_center_BT2[rows], session) for session, rows in wanted]
 
     def session_regularizer(self, session: str) -> torch.Tensor | None:
         """Return the penalty on a readout's weights of channels and, if it has one, its mask."""
@@ -186,7 +179,8 @@ class CoreReadoutModel(ResponseModel):
     def _readout(self, session: str) -> FullGaussianReadout | FactorizedReadout:
         return cast("FullGaussianReadout | FactorizedReadout", self.readouts[session])
 
-    def _read_out(self, features_BTCHW: torch.Tensor, pupil_center_BT2: torch.Tensor, session: str) -> torch.Tensor:
+    def read_out(self, features_BTCHW: torch.Tensor, pupil_center_BT2: torch.Tensor, session: str) -> torch.Tensor:
+        """Return a session's responses to the maps of some trials, shape (batch, neuron, time)."""
         n_trials, n_frames = features_BTCHW.shape[:2]
         features_FCHW = features_BTCHW.flatten(0, 1)
         readout = self.readouts[session]

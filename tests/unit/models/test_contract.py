@@ -20,7 +20,7 @@ ONE, OTHER = "dynamic1-2-3-Video-aa", "dynamic4-5-6-Video-bb"
 N_NEURONS = {ONE: 5, OTHER: 3}
 PRESETS = preset_names()
 SMALL = [name for name in PRESETS if name.endswith("-debug")]
-#: So many frames are predicted.
+#: So many frames are predicted where a window may have any length.
 N_PREDICTED = 4
 
 
@@ -40,7 +40,7 @@ def make_model(name, seed=0):
 def make_inputs(name, n_trials=1):
     config = get_preset(name)
     layout = find_layout(config.input_layout)
-    n_frames = config.model.n_frames_lost + N_PREDICTED
+    n_frames = config.model.required_window or config.model.n_frames_lost + N_PREDICTED
     generator = torch.Generator().manual_seed(1)
     shape = (n_trials, len(layout.channels), n_frames, *layout.frame_size)
     return torch.randn(shape, generator=generator), torch.randn(n_trials, 2, n_frames, generator=generator)
@@ -57,9 +57,9 @@ def predict_once(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_predictions_are_of_all_neurons_in_all_frames_but_those_lost_and_not_negative(name):
     config = get_preset(name)
-    model, _, predictions = predict_once(name)
+    model, (videos, _), predictions = predict_once(name)
     assert model.n_frames_lost == config.model.n_frames_lost < config.n_frames_window
-    assert predictions.shape == (1, N_NEURONS[ONE], N_PREDICTED)
+    assert predictions.shape == (1, N_NEURONS[ONE], videos.shape[2] - model.n_frames_lost)
     assert torch.isfinite(predictions).all()
     assert (predictions >= 0).all()
     assert len(torch.unique(predictions)) > 1
@@ -114,8 +114,12 @@ def test_what_has_no_prediction_is_refused_in_the_users_words(name):
     model, (videos, pupil_center), _ = predict_once(name)
     with pytest.raises(UnknownNameError, match="did you mean dynamic1-2-3-Video-aa"):
         model(videos, pupil_center, ONE[:-1])
-    n_lost = model.n_frames_lost
-    if n_lost:
+    n_lost, required = model.n_frames_lost, get_preset(name).model.required_window
+    if required is not None:
+        for n_frames in (n_lost, required - 1):
+            with pytest.raises(UsageError, match=f"found {n_frames} frames?, expected {required}"):
+                model(videos[:, :, :n_frames], pupil_center[..., :n_frames], ONE)
+    elif n_lost:
         with pytest.raises(UsageError, match=f"expected at least {n_lost + 1}"):
             model(videos[:, :, :n_lost], pupil_center[..., :n_lost], ONE)
 
@@ -138,7 +142,7 @@ def test_a_batch_trains_the_core_and_its_own_session(name):
     predictions = model(*make_inputs(name, n_trials=2), ONE)
     (predictions.square().sum() + sum(penalty for penalty in penalties if penalty is not None)).backward()
     for parameter_name, parameter in model.named_parameters():
-        if OTHER in parameter_name:
+        if OTHER in parameter_name or not parameter.requires_grad:
             assert parameter.grad is None, parameter_name
         else:
             assert parameter.grad is not None, parameter_name
