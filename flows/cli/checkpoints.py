@@ -26,7 +26,7 @@ __all__ = ["export_checkpoint", "import_checkpoint"]
 
 
 def import_checkpoint(
-    format: Annotated[str, Parameter(help="Whose file it is: starter-kit.")],
+    format: Annotated[str, Parameter(help="Whose file it is: starter-kit or dynamic-v1fm.")],
     /,
     *file: Annotated[Path, LOCAL_ONLY, Parameter(help="The file of weights, e.g. final.pth.")],
     store: Annotated[
@@ -83,7 +83,7 @@ def export_checkpoint(
     file: Annotated[Path, LOCAL_ONLY, Parameter(help="The file of weights to write.")],
     /,
     *,
-    format: Annotated[str, Parameter(help="Which software is to read it: starter-kit.")],
+    format: Annotated[str, Parameter(help="Which software is to read it: starter-kit or dynamic-v1fm.")],
     as_json: JsonOption = False,
 ) -> int:
     """Write the weights of a run as other software saves them. An imported run gives its file's numbers, bit by bit."""

@@ -75,7 +75,10 @@ class CheckpointFormat:
 
 #: By name. Another format is one more entry here, and a layout in the folder of each model that has files of it.
 CHECKPOINT_FORMATS: Mapping[str, CheckpointFormat] = MappingProxyType(
-    {"starter-kit": CheckpointFormat("starter-kit", "the SENSORIUM 2023 starter kit")}
+    {
+        "starter-kit": CheckpointFormat("starter-kit", "the SENSORIUM 2023 starter kit"),
+        "dynamic-v1fm": CheckpointFormat("dynamic-v1fm", "Dynamic-V1FM, the second place of SENSORIUM 2023"),
+    }
 )
 
 

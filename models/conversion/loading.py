@@ -193,7 +193,9 @@ def _choose_preset(layout: CheckpointLayout, name: str | None, told: Mapping[str
             )
         return config
     presets: Mapping[str, Callable[[], TrainingConfig]] = MODEL_KINDS[layout.kind].find("PRESETS")
-    fitting = [config for config in (make() for make in presets.values()) if layout.takes(config.model)]
+    made = [make() for make in presets.values()]
+    # Where no preset has this layout, what the weights tell makes one of it.
+    fitting = [config for config in made if layout.takes(config.model)] or made
     of_core = {
         setting: value
         for setting, value in told.items()
