@@ -1,0 +1,2 @@
+from types import MappingProxyType
+CHECKPOINTS = MappingProxyType({})
