@@ -19,9 +19,9 @@ __all__ = ["make_reference"]
 
 def make_reference(model: Vivit) -> nn.Module:
     """Return the straightforward module with a model's weights, and its ``predict_rows``."""
-    reference = _Model(model)
+    reference = _Model(model).to(next(model.parameters()))
     reference.load_state_dict(model.state_dict())
-    return reference.to(next(model.parameters())).train(model.training)
+    return reference.train(model.training)
 
 
 class _Model(nn.Module):

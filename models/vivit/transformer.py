@@ -6,6 +6,8 @@ U hidden units.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -14,6 +16,9 @@ from models.vivit.config import VivitConfig
 from models.vivit.rotary import RotaryPositions
 
 __all__ = ["Transformer"]
+
+# Where more rows are kept, to compute all of them takes less time than to pick them out.
+_SHARE_WORTH_GATHERING = 0.8
 
 
 class Transformer(nn.Module):
@@ -55,8 +60,8 @@ class Transformer(nn.Module):
 class _Block(nn.Module):
     """Attention and hidden units side by side, added to the tokens.
 
-    Neither has a bias. In training, each row skips either half with the probability ``drop_path``; what is skipped is
-    not computed.
+    Neither has a bias. In training, each row skips either half with the probability ``drop_path``. Where many do, what
+    is skipped is not computed.
     """
 
     def __init__(self, config: VivitConfig, *, is_causal: bool) -> None:
@@ -78,34 +83,44 @@ class _Block(nn.Module):
 
     def forward(self, tokens_XLE: torch.Tensor, positions: RotaryPositions | None, n_registers: int) -> torch.Tensor:
         normalized_XLE = self.norm(tokens_XLE)
-        if not self.training or not self._drop_path:
-            fused = self.fused(normalized_XLE)
-            attended_XLE = self._attend(fused[..., : 3 * self._n_inner], positions, n_registers)
-            return tokens_XLE + attended_XLE + self._transform(fused[..., 3 * self._n_inner :])
-        share_kept = 1 - self._drop_path
-        # Two draws, in this order, on the CPU: how many rows are kept has to be known here.
-        attending, transformed = (
-            (torch.rand(len(tokens_XLE)) < share_kept).nonzero()[:, 0].to(tokens_XLE.device) for _ in range(2)
+        share_kept = 1 - self._drop_path if self.training else 1.0
+        # Two draws, in this order; on the CPU, where how many rows are kept is known at once.
+        attending_X, transformed_X = (torch.rand(len(tokens_XLE)) < share_kept for _ in range(2))
+        weights = self.fused.weight.split([*[self._n_inner] * 3, self.hidden_out.in_features])
+        if share_kept > _SHARE_WORTH_GATHERING:
+            attended_XLE = self._attend(normalized_XLE, weights[:3], positions, n_registers)
+            hidden_XLE = self._transform(functional.linear(normalized_XLE, weights[3]))
+            if share_kept == 1:
+                return tokens_XLE + attended_XLE + hidden_XLE
+            for added_XLE, kept_X in ((attended_XLE, attending_X), (hidden_XLE, transformed_X)):
+                weight_X11 = kept_X[:, None, None].to(tokens_XLE) / share_kept
+                tokens_XLE = torch.addcmul(tokens_XLE, added_XLE.to(tokens_XLE.dtype), weight_X11)
+            return tokens_XLE
+        kept = [one_X.nonzero()[:, 0].to(tokens_XLE.device) for one_X in (attending_X, transformed_X)]
+        first, second = (normalized_XLE.index_select(0, rows) for rows in kept)
+        added = (
+            self._attend(first, weights[:3], positions, n_registers),
+            self._transform(functional.linear(second, weights[3])),
         )
-        weight_for_attention, weight_for_hidden = self.fused.weight.split([3 * self._n_inner, self._n_hidden])
-        attended = self._attend(
-            functional.linear(normalized_XLE[attending], weight_for_attention), positions, n_registers
+        for rows, added_XLE in zip(kept, added, strict=True):
+            tokens_XLE = tokens_XLE.index_add(0, rows, added_XLE.to(tokens_XLE.dtype), alpha=1 / share_kept)
+        return tokens_XLE
+
+    def _attend(
+        self,
+        normalized_XLE: torch.Tensor,
+        weights: Sequence[torch.Tensor],
+        positions: RotaryPositions | None,
+        n_registers: int,
+    ) -> torch.Tensor:
+        """Return what attention adds; ``weights`` make queries, keys and values."""
+        # Three products of their own: what one product returned would be taken apart and put together again.
+        queries_XHLD, keys_XHLD, values_XHLD = (
+            functional.linear(normalized_XLE, weight).unflatten(2, (self._n_heads, -1)).transpose(1, 2)
+            for weight in weights
         )
-        hidden = self._transform(functional.linear(normalized_XLE[transformed], weight_for_hidden))
-        added_XLE = tokens_XLE.index_add(0, attending, attended.to(tokens_XLE.dtype), alpha=1 / share_kept)
-        return added_XLE.index_add(0, transformed, hidden.to(tokens_XLE.dtype), alpha=1 / share_kept)
-
-    @property
-    def _n_hidden(self) -> int:
-        return self.hidden_out.in_features
-
-    def _attend(self, compared: torch.Tensor, positions: RotaryPositions | None, n_registers: int) -> torch.Tensor:
-        """Return what attention adds, of queries, keys and values side by side."""
-        n_rows, n_tokens, _ = compared.shape
-        heads = compared.view(n_rows, n_tokens, 3, self._n_heads, -1).permute(2, 0, 3, 1, 4)
-        queries_XHLD, keys_XHLD, values_XHLD = heads.unbind()
         if positions is not None:
-            n_placed = n_tokens - n_registers
+            n_placed = normalized_XLE.shape[1] - n_registers
             queries_XHLD, keys_XHLD = (positions.turn(one, n_placed) for one in (queries_XHLD, keys_XHLD))
         attended_XHLD = functional.scaled_dot_product_attention(
             queries_XHLD, keys_XHLD, values_XHLD, is_causal=self._is_causal
