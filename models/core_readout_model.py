@@ -199,7 +199,7 @@ class CoreReadoutModel(ResponseModel):
         features_BTCHW = features_BCTHW.transpose(1, 2)
         pupil_center_BT2 = pupil_center_B2T[..., self.n_frames_lost :].transpose(1, 2)
         return [
-            self._read_out(
+            self.read_out(
                 features_BTCHW[rows], pupil_center_BT2[rows], session, self.encode_state(videos_BCTHW[rows], session)
             )
             for session, rows in wanted
@@ -221,13 +221,14 @@ class CoreReadoutModel(ResponseModel):
     def _readout(self, session: str) -> FullGaussianReadout | FactorizedReadout:
         return cast("FullGaussianReadout | FactorizedReadout", self.readouts[session])
 
-    def _read_out(
+    def read_out(
         self,
         features_BTCHW: torch.Tensor,
         pupil_center_BT2: torch.Tensor,
         session: str,
         state_BTC: torch.Tensor | None,
     ) -> torch.Tensor:
+        """Return a session's responses to the maps of some trials, shape (batch, neuron, time)."""
         n_trials, n_frames = features_BTCHW.shape[:2]
         features_FCHW = features_BTCHW.flatten(0, 1)
         readout = self.readouts[session]

@@ -259,8 +259,8 @@ class ScheduleSettings(Settings):
     collapse_score: float | None = Field(
         default=None,
         gt=0,
-        description="Restore the best weights after an epoch with a score of 0.00 or less once the best one was at least "
-        "this; none: never (schedule restarts).",
+        description="Restore the best weights after an epoch with a score of 0.00 or less once the best one was at "
+        "least this; none: never (schedule restarts).",
     )
     min_learning_rate: float = Field(default=1e-4, ge=0, description="The learning rate never falls below this.")
     keeps: Literal["best", "last"] = Field(
@@ -270,7 +270,9 @@ class ScheduleSettings(Settings):
     @model_validator(mode="after")
     def _what_is_kept_makes_sense(self) -> ScheduleSettings:
         if self.keeps == "last" and self.schedule != "cosine":
-            raise ValueError(f"schedule {self.schedule} goes back to the best weights: keeps last needs schedule cosine")
+            raise ValueError(
+                f"schedule {self.schedule} goes back to the best weights: keeps last needs schedule cosine"
+            )
         if self.collapse_score is not None and self.schedule != "restarts":
             raise ValueError(f"collapse_score is for schedule restarts, not {self.schedule}")
         return self

@@ -44,7 +44,9 @@ class _Model(nn.Module):
         maps_BETHW = self.core(videos_BCTHW)
         n_lost = self.config.n_frames_lost
         return [
-            self._read_out(maps_BETHW[rows], videos_BCTHW[rows, :, n_lost:], pupil_center_B2T[rows, :, n_lost:], session)
+            self._read_out(
+                maps_BETHW[rows], videos_BCTHW[rows, :, n_lost:], pupil_center_B2T[rows, :, n_lost:], session
+            )
             for session, rows in wanted
         ]
 
@@ -60,7 +62,9 @@ class _Model(nn.Module):
             state_BTS = videos_BCTHW[:, 1:, :, height // 2, width // 2].transpose(1, 2)
             state_FE = self.state_encoders[session](state_BTS).flatten(0, 1)
             sampled_FEN = sampled_FEN + state_FE[:, :, None]
-        values_FN = torch.einsum("fen,en->fn", sampled_FEN, self.readouts[session].features) + self.readouts[session].bias
+        values_FN = (
+            torch.einsum("fen,en->fn", sampled_FEN, self.readouts[session].features) + self.readouts[session].bias
+        )
         responses_FN = values_FN.exp() if self.config.output == "exp" else functional.elu(values_FN) + 1
         return responses_FN.view(n_trials, n_frames, -1).transpose(1, 2)
 

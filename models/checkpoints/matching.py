@@ -152,7 +152,7 @@ def compare_constants(
                 expected="no such constant"
                 if expected is None
                 else f"{_show(expected.shape)} {_name_type(expected.dtype)}, known values",
-                remedy="save the model with the version of neuralpredictors that the starter kit uses"
+                remedy="save the model with the version of the software that its authors used"
                 if expected is None or value.dtype == expected.dtype
                 else "save model.float().state_dict()",
             )

@@ -32,7 +32,9 @@ class VivitConfig(CoreSettings):
     head_size: PositiveInt = Field(default=48, description="Numbers of a head; even with positions rotary.")
     hidden_units: PositiveInt = Field(default=136, description="Hidden units beside the attention of a block.")
     activation: Literal["gelu", "relu"] = Field(default="gelu", description="Of the hidden units.")
-    is_causal: bool = Field(default=False, description="A frame attends to itself and those before it, and to no other.")
+    is_causal: bool = Field(
+        default=False, description="A frame attends to itself and those before it, and to no other."
+    )
     positions: Literal["learned", "rotary"] = Field(
         default="learned",
         description="Where a patch is: learned numbers added to it, or a rotation of what attention compares.",
@@ -44,7 +46,9 @@ class VivitConfig(CoreSettings):
     n_registers: NonNegativeInt = Field(
         default=0, description="Learned tokens beside those of a frame, and beside those of a place."
     )
-    patch_dropout: float = Field(default=0.1338, ge=0, lt=1, description="Share of a patch's numbers zeroed in training.")
+    patch_dropout: float = Field(
+        default=0.1338, ge=0, lt=1, description="Share of a patch's numbers zeroed in training."
+    )
     token_dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of whole patches zeroed in training.")
     attention_dropout: float = Field(
         default=0.358, ge=0, lt=1, description="Share of the attention's outputs zeroed in training."
@@ -80,7 +84,9 @@ class VivitConfig(CoreSettings):
         if self.positions == "rotary" and self.head_size % 2:
             raise ValueError(f"head_size {self.head_size} must be even for positions rotary")
         if self.max_frames <= self.n_frames_lost:
-            raise ValueError(f"max_frames {self.max_frames} leave nothing to predict: the model loses {self.n_frames_lost}")
+            raise ValueError(
+                f"max_frames {self.max_frames} leave nothing to predict: the model loses {self.n_frames_lost}"
+            )
         if self.encodes_state and self.readout != "gaussian":
             raise ValueError("encodes_state needs readout gaussian: masks have no features of a frame to add to")
         return self

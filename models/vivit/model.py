@@ -40,8 +40,8 @@ class Vivit(CoreReadoutModel):
     Notes
     -----
     ViV1T (Li et al.): the version of 2023 is https://github.com/bryanlimy/ViV1T, third place of SENSORIUM 2023; the
-    causal one is https://github.com/bryanlimy/ViV1T-closed-loop (bioRxiv 2025.09.16.676524). The factorized attention is
-    that of Arnab et al. 2021, "ViViT: a video vision transformer", and blocks have attention and hidden units side by side.
+    causal one is https://github.com/bryanlimy/ViV1T-closed-loop (bioRxiv 2025.09.16.676524). Attention is factorized
+    as in Arnab et al. 2021, "ViViT: a video vision transformer"; blocks have hidden units beside it.
     """
 
     config_class = VivitConfig
@@ -95,18 +95,19 @@ class Vivit(CoreReadoutModel):
             return responses.clamp(min=_SMALLEST_RESPONSE).log()
         return super().invert_activation(responses)
 
-    def _read_out(
+    def read_out(
         self,
         features_BTCHW: torch.Tensor,
         pupil_center_BT2: torch.Tensor,
         session: str,
         state_BTC: torch.Tensor | None,
     ) -> torch.Tensor:
+        """Return a session's responses to the maps of some trials, in the precision of the weights."""
         # The core alone computes in fewer bits, as the references' does: places are finer than those can tell.
         with torch.autocast(features_BTCHW.device.type, enabled=False):
             dtype = self._readout(session).bias.dtype
             state_BTC = None if state_BTC is None else state_BTC.to(dtype)
-            return super()._read_out(features_BTCHW.to(dtype), pupil_center_BT2, session, state_BTC)
+            return super().read_out(features_BTCHW.to(dtype), pupil_center_BT2, session, state_BTC)
 
 
 class VivitCore(nn.Module):
@@ -175,18 +176,17 @@ class VivitCore(nn.Module):
         tokens_XLE = tokens_BTPE.flatten(0, 1)
         if config.n_registers:
             tokens_XLE = _append(tokens_XLE, self.spatial_registers)
-        tokens_XLE = self.over_space(tokens_XLE, self._place(n_patches, tokens_XLE), config.n_registers)
+        tokens_XLE = self.over_space(tokens_XLE, self._place(n_patches, n_patches // 2, tokens_XLE))
         tokens_BTPE = tokens_XLE[:, :n_patches].unflatten(0, (n_trials, n_frames))
 
         tokens_XLE = tokens_BTPE.transpose(1, 2).flatten(0, 1)
-        n_registers = config.n_registers
-        if n_registers:
+        if config.n_registers:
             tokens_XLE = _append(tokens_XLE, self.temporal_registers)
             if config.is_causal:
                 # They come last: no frame attends to them, and nothing else reads them. (Their gradient is 0.)
-                tokens_XLE, n_registers = tokens_XLE[:, :n_frames], 0
-        positions = self._place(max(n_frames, config.max_frames - config.n_frames_lost), tokens_XLE)
-        tokens_XLE = self.over_time(tokens_XLE, positions, n_registers)
+                tokens_XLE = tokens_XLE[:, :n_frames]
+        middle = max(n_frames, config.max_frames - config.n_frames_lost) // 2
+        tokens_XLE = self.over_time(tokens_XLE, self._place(n_frames, middle, tokens_XLE))
         tokens_BPTE = tokens_XLE[:, :n_frames].unflatten(0, (n_trials, n_patches))
         maps_BTPE = tokens_BPTE.transpose(1, 2).contiguous()
         return maps_BTPE.unflatten(2, self._map_size).permute(0, 4, 1, 2, 3)
@@ -199,10 +199,10 @@ class VivitCore(nn.Module):
         kept_BTP1 = torch.rand(tokens_BTPE.shape[:3], device=tokens_BTPE.device)[..., None] >= config.token_dropout
         return tokens_BTPE * kept_BTP1 / (1 - config.token_dropout)
 
-    def _place(self, n_tokens: int, like: torch.Tensor) -> RotaryPositions | None:
+    def _place(self, n_tokens: int, middle: int, like: torch.Tensor) -> RotaryPositions | None:
         if self._config.positions != "rotary":
             return None
-        return RotaryPositions(n_tokens, self._config.head_size, device=like.device, dtype=like.dtype)
+        return RotaryPositions(n_tokens, middle, self._config.head_size, device=like.device, dtype=like.dtype)
 
 
 def _append(tokens_XLE: torch.Tensor, registers_LE: torch.Tensor) -> torch.Tensor:

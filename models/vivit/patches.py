@@ -20,7 +20,7 @@ class PatchEmbedding(nn.Module):
 
     A layer norm with a linear layer after it is an affine function of a patch but for the patch's mean and standard
     deviation. So one convolution over the video, and means over boxes of it, give what normalizing and projecting each
-    patch by itself gives, and no patch is ever copied: patches overlap, and 1,225 pixels of five channels belong to each.
+    patch by itself gives. No patch is copied: they overlap, and 1,225 pixels of five channels belong to each.
 
     Parameters
     ----------
@@ -61,7 +61,9 @@ class PatchEmbedding(nn.Module):
             # Frames of a patch as channels of a picture: a two-dimensional convolution, which is the faster one.
             windows_BCTHWK = videos_BCTHW.unfold(2, n_frames, 1)
             pictures = windows_BCTHWK.permute(0, 2, 1, 5, 3, 4).flatten(2, 3).flatten(0, 1)
-            projected = functional.conv2d(pictures, weight_EN.view(len(weight_EN), -1, height, width), None, self._stride)
+            projected = functional.conv2d(
+                pictures, weight_EN.view(len(weight_EN), -1, height, width), None, self._stride
+            )
             projected_BTEP = projected.flatten(2).unflatten(0, (n_trials, -1))
             centered_BTEP = projected_BTEP - mean_BT1P * weight_EN.sum(1)[:, None]
             tokens_BTPE = (centered_BTEP / deviation_BT1P).transpose(2, 3)

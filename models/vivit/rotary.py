@@ -36,25 +36,27 @@ class RotaryPositions:
     """Turns queries and keys by the place of their token, and scales them.
 
     Pair j of token t, the numbers j and j + D/2, turns by ``t * 10000**(-2j/D)`` and is multiplied with
-    ``((2j + 0.4 D) / (1.4 D)) ** ((t - n//2) / 512)``. The scale is applied to queries and keys alike, as ViV1T does
-    it: what attention compares depends on where both are, and not on their distance alone. (xPos, Sun et al. 2022,
-    arXiv 2212.10554, divides keys by it.)
+    ``((2j + 0.4 D) / (1.4 D)) ** ((t - m) / 512)``, m being the middle. The scale is applied to queries
+    and keys alike, as ViV1T does it: what attention compares depends on where both are, and not on their distance
+    alone. (xPos, Sun et al. 2022, arXiv 2212.10554, divides keys by it.)
 
     Parameters
     ----------
     n_tokens : int
-        Of which the middle one, ``n_tokens // 2``, has scale 1.
+        That have a place, the first ones of a row.
+    middle : int
+        The token whose scale is 1.
     head_size : int
         Even.
     device, dtype
         Of the tables.
     """
 
-    def __init__(self, n_tokens: int, head_size: int, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, n_tokens: int, middle: int, head_size: int, *, device: torch.device, dtype: torch.dtype) -> None:
         frequencies_D, bases_D = rotary_frequencies(head_size), rotary_scales(head_size)
         places_L1 = torch.arange(n_tokens, dtype=torch.float64)[:, None]
         angles_LD = (places_L1 * frequencies_D).repeat(1, 2)
-        scales_LD = (bases_D ** ((places_L1 - n_tokens // 2) / _SCALE_STEPS)).repeat(1, 2)
+        scales_LD = (bases_D ** ((places_L1 - middle) / _SCALE_STEPS)).repeat(1, 2)
         # In double precision on the CPU: an angle of hundreds of turns keeps its digits.
         half = head_size // 2
         sines_LD = angles_LD.sin() * scales_LD
@@ -62,9 +64,12 @@ class RotaryPositions:
         # Signed, so that the halves are swapped and not negated.
         self.sines_LD = torch.cat([-sines_LD[:, :half], sines_LD[:, half:]], dim=1).to(device, dtype)
 
-    def turn(self, values_XHLD: torch.Tensor, n_placed: int) -> torch.Tensor:
-        """Return queries or keys, the first ``n_placed`` of them turned; registers, which come after, stay as they are."""
+    def turn(self, values_XHLD: torch.Tensor) -> torch.Tensor:
+        """Return queries or keys, those with a place turned; registers, which come after, stay as they are."""
+        n_placed = len(self.cosines_LD)
         placed_XHLD = values_XHLD[:, :, :n_placed]
         swapped_XHLD = placed_XHLD.roll(values_XHLD.shape[3] // 2, dims=3)
-        turned_XHLD = placed_XHLD * self.cosines_LD[:n_placed] + swapped_XHLD * self.sines_LD[:n_placed]
+        turned_XHLD = (placed_XHLD * self.cosines_LD + swapped_XHLD * self.sines_LD).to(values_XHLD.dtype)
+        if n_placed == values_XHLD.shape[2]:
+            return turned_XHLD
         return torch.cat([turned_XHLD, values_XHLD[:, :, n_placed:]], dim=2)

@@ -40,7 +40,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(_Block(config, is_causal=is_causal) for _ in range(n_blocks))
 
-    def forward(self, tokens_XLE: torch.Tensor, positions: RotaryPositions | None, n_registers: int) -> torch.Tensor:
+    def forward(self, tokens_XLE: torch.Tensor, positions: RotaryPositions | None) -> torch.Tensor:
         """Return what the tokens become.
 
         Parameters
@@ -48,12 +48,10 @@ class Transformer(nn.Module):
         tokens_XLE : Tensor, shape (row, token, number)
             Rows do not see each other.
         positions : RotaryPositions or None
-            Of the tokens; None where they bring their own.
-        n_registers : int
-            How many of the last tokens have no position.
+            Of the tokens but for registers, which come last; None where they bring their own.
         """
         for block in self.blocks:
-            tokens_XLE = block(tokens_XLE, positions, n_registers)
+            tokens_XLE = block(tokens_XLE, positions)
         return tokens_XLE
 
 
@@ -81,14 +79,14 @@ class _Block(nn.Module):
         for linear in (self.fused, self.attention_out, self.hidden_out):
             nn.init.trunc_normal_(linear.weight, std=0.02)
 
-    def forward(self, tokens_XLE: torch.Tensor, positions: RotaryPositions | None, n_registers: int) -> torch.Tensor:
+    def forward(self, tokens_XLE: torch.Tensor, positions: RotaryPositions | None) -> torch.Tensor:
         normalized_XLE = self.norm(tokens_XLE)
         share_kept = 1 - self._drop_path if self.training else 1.0
         # Two draws, in this order; on the CPU, where how many rows are kept is known at once.
         attending_X, transformed_X = (torch.rand(len(tokens_XLE)) < share_kept for _ in range(2))
         weights = self.fused.weight.split([*[self._n_inner] * 3, self.hidden_out.in_features])
         if share_kept > _SHARE_WORTH_GATHERING:
-            attended_XLE = self._attend(normalized_XLE, weights[:3], positions, n_registers)
+            attended_XLE = self._attend(normalized_XLE, weights[:3], positions)
             hidden_XLE = self._transform(functional.linear(normalized_XLE, weights[3]))
             if share_kept == 1:
                 return tokens_XLE + attended_XLE + hidden_XLE
@@ -99,7 +97,7 @@ class _Block(nn.Module):
         kept = [one_X.nonzero()[:, 0].to(tokens_XLE.device) for one_X in (attending_X, transformed_X)]
         first, second = (normalized_XLE.index_select(0, rows) for rows in kept)
         added = (
-            self._attend(first, weights[:3], positions, n_registers),
+            self._attend(first, weights[:3], positions),
             self._transform(functional.linear(second, weights[3])),
         )
         for rows, added_XLE in zip(kept, added, strict=True):
@@ -111,7 +109,6 @@ class _Block(nn.Module):
         normalized_XLE: torch.Tensor,
         weights: Sequence[torch.Tensor],
         positions: RotaryPositions | None,
-        n_registers: int,
     ) -> torch.Tensor:
         """Return what attention adds; ``weights`` make queries, keys and values."""
         # Three products of their own: what one product returned would be taken apart and put together again.
@@ -120,8 +117,7 @@ class _Block(nn.Module):
             for weight in weights
         )
         if positions is not None:
-            n_placed = normalized_XLE.shape[1] - n_registers
-            queries_XHLD, keys_XHLD = (positions.turn(one, n_placed) for one in (queries_XHLD, keys_XHLD))
+            queries_XHLD, keys_XHLD = positions.turn(queries_XHLD), positions.turn(keys_XHLD)
         attended_XHLD = functional.scaled_dot_product_attention(
             queries_XHLD, keys_XHLD, values_XHLD, is_causal=self._is_causal
         )
