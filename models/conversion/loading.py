@@ -189,9 +189,9 @@ def read_settings(
     Parameters and errors are those of :func:`load_checkpoint`.
     """
     known = find_format(format)
+    found = _read_arguments(known, Path(path), arguments)
     file = read_checkpoint(path, has_numpy_scalars=known.has_numpy_scalars)
     layout = known.recognize(file.weights, path=file.path)
-    found = _read_arguments(known, file.path, arguments)
     with _located(file.path if found is None else found.path):
         layout = layout.with_parameters(file.beside if found is None else {**file.beside, "args": found.values})
     with _located(file.path):

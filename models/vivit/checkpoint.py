@@ -223,6 +223,7 @@ _SETTINGS = {
     "core_spatial_patch_size": "patch_size",
     "core_spatial_patch_stride": "patch_stride",
     "core_temporal_patch_size": "patch_frames",
+    "max_frame": "max_frames",
     "core_num_heads": "n_heads",
     "core_head_dim": "head_size",
     "core_ff_activation": "activation",
@@ -269,7 +270,9 @@ class _Vivit2023Layout(_VivitLayout):
         }
     )
     _input = "vivit"
-    _untold = ("patch_size", "patch_stride", "patch_frames", "n_heads", "head_size", "activation", "output")
+    _untold = (
+        "patch_size", "patch_stride", "patch_frames", "n_heads", "head_size", "activation", "output", "max_frames",
+    )  # fmt: skip
 
     def recognizes(self, state: Mapping[str, torch.Tensor]) -> bool:
         return any(name.startswith("core.vivit.tokenizer.") for name in state)
@@ -301,11 +304,10 @@ class _Vivit2023Layout(_VivitLayout):
 
     def read_own(self, state: Mapping[str, torch.Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
         kept = state.get("core.vivit.spatial_transformer.blocks.0.drop_path1.keep_prob")
-        n_times = shape_of(state, "core.vivit.tokenizer.temporal_pos_embedding", 4)[1]
-        # The reference caps trials at 300 frames whatever its patches.
-        n_numbers = shape_of(state, f"{self.patches['norm']}.weight", 1)[0]
-        patch_frames = settings.get("patch_frames", _guess_frames(n_numbers, settings.get("patch_size", 7)))
-        told: dict[str, Any] = {"max_frames": n_times + patch_frames - 1}
+        told: dict[str, Any] = {}
+        if "patch_frames" in settings:
+            n_times = shape_of(state, "core.vivit.tokenizer.temporal_pos_embedding", 4)[1]
+            told["max_frames"] = n_times + settings["patch_frames"] - 1
         # The rate that a file was trained with decides its constants, and nothing that is predicted.
         if kept is not None and kept.numel() == 1:
             told["drop_path"] = round(1 - float(kept), 6)
@@ -320,7 +322,6 @@ class _ClosedLoopLayout(_VivitLayout):
             "core_p_dropout": "token_dropout",
             "core_use_causal_attention": "is_causal",
             "core_pad_frame": "pads_time",
-            "max_frame": "max_frames",
         }
     )
     required = MappingProxyType(
@@ -385,11 +386,6 @@ class _ClosedLoopLayout(_VivitLayout):
 
     def read_own(self, state: Mapping[str, torch.Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
         return {"positions": "rotary", "pads_time": True, "output": "elu1"}
-
-
-def _guess_frames(n_numbers: int, patch_size: int) -> int:
-    """Return the frames of a patch of five channels; at least 1, which other sizes will not fit."""
-    return max(1, n_numbers // (5 * patch_size**2))
 
 
 #: By the name of the format.
