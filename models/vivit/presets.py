@@ -14,8 +14,8 @@ __all__ = ["PRESETS"]
 
 # Of both small models.
 _DEBUG_SIZES = {
-    "patch_frames": 9,
-    "patch_stride": 4,
+    "patch_frames": 5,
+    "patch_stride": 5,
     "embedding_size": 24,
     "n_spatial_blocks": 1,
     "n_temporal_blocks": 1,
