@@ -47,7 +47,9 @@ class CoreReadoutModel(ResponseModel):
     """A core that turns a video into a map for each frame, and a readout and a shifter for each session.
 
     Subclasses make the core (:meth:`make_core`), and say what they penalize of it (:meth:`regularizer`). Their settings
-    are a :class:`models.readout_settings.CoreSettings`, or they measure the maps (:meth:`describe_maps`).
+    are a :class:`models.readout_settings.CoreSettings`, or they measure the maps (:meth:`describe_maps`). They may add
+    what they make of the animal's state to the maps (:meth:`encode_state`), and have another output nonlinearity than
+    ELU + 1 (:meth:`activate`, :meth:`invert_activation`).
 
     Parameters
     ----------
@@ -62,6 +64,8 @@ class CoreReadoutModel(ResponseModel):
 
     Attributes
     ----------
+    frame_size : tuple of int
+        As given.
     core : Module
         Given videos, (batch, channel, time, height, width), it returns maps in the same order of axes, of all frames
         but the first ``n_frames_lost``.
@@ -85,6 +89,7 @@ class CoreReadoutModel(ResponseModel):
     ) -> None:
         super().__init__()
         self.config = config
+        self.frame_size = frame_size
         self.core = self.make_core(n_input_channels)
         maps = self.describe_maps(n_input_channels, frame_size)
         self.n_frames_lost = maps.n_frames_lost
@@ -110,6 +115,31 @@ class CoreReadoutModel(ResponseModel):
             init_sigma=self.config.readout_init_sigma,
             n_hidden=self.config.readout_units,
         )
+
+    def encode_state(self, videos_BCTHW: torch.Tensor, session: str) -> torch.Tensor | None:
+        """Return what the animal's state adds to the maps of Gaussian readouts; by default nothing.
+
+        Parameters
+        ----------
+        videos_BCTHW : Tensor, shape (batch, channel, time, height, width)
+            As the model gets them, the planes of behavior among their channels.
+        session : str
+            Full name.
+
+        Returns
+        -------
+        Tensor, shape (batch, time, channel), or None
+            Of the predicted frames.
+        """
+        return None
+
+    def activate(self, values: torch.Tensor) -> torch.Tensor:
+        """Return responses, never negative, of what the readouts return; by default ELU + 1."""
+        return elu1(values)
+
+    def invert_activation(self, responses: torch.Tensor) -> torch.Tensor:
+        """Return the values of which :meth:`activate` makes these responses."""
+        return invert_elu1(responses)
 
     def describe_maps(self, n_input_channels: int, frame_size: tuple[int, int]) -> CoreMaps:
         """Return what maps the core makes of videos; by default, what the settings tell.
@@ -161,7 +191,12 @@ class CoreReadoutModel(ResponseModel):
             )
         features_BTCHW = features_BCTHW.transpose(1, 2)
         pupil_center_BT2 = pupil_center_B2T[..., self.n_frames_lost :].transpose(1, 2)
-        return [self.read_out(features_BTCHW[rows], pupil_center_BT2[rows], session) for session, rows in wanted]
+        return [
+            self.read_out(
+                features_BTCHW[rows], pupil_center_BT2[rows], session, self.encode_state(videos_BCTHW[rows], session)
+            )
+            for session, rows in wanted
+        ]
 
     def session_regularizer(self, session: str) -> torch.Tensor | None:
         """Return the penalty on a readout's weights of channels and, if it has one, its mask."""
@@ -173,13 +208,19 @@ class CoreReadoutModel(ResponseModel):
     def initialize_readout_bias(self, session: str, mean_response_N: torch.Tensor) -> None:
         """Set the bias of a session's readout to the mean responses, or so that the output makes them of it."""
         if self.config.starts_at_mean_response:
-            mean_response_N = invert_elu1(mean_response_N)
+            mean_response_N = self.invert_activation(mean_response_N)
         self._readout(session).bias.copy_(mean_response_N)
 
     def _readout(self, session: str) -> FullGaussianReadout | FactorizedReadout:
         return cast("FullGaussianReadout | FactorizedReadout", self.readouts[session])
 
-    def read_out(self, features_BTCHW: torch.Tensor, pupil_center_BT2: torch.Tensor, session: str) -> torch.Tensor:
+    def read_out(
+        self,
+        features_BTCHW: torch.Tensor,
+        pupil_center_BT2: torch.Tensor,
+        session: str,
+        state_BTC: torch.Tensor | None,
+    ) -> torch.Tensor:
         """Return a session's responses to the maps of some trials, shape (batch, neuron, time)."""
         n_trials, n_frames = features_BTCHW.shape[:2]
         features_FCHW = features_BTCHW.flatten(0, 1)
@@ -188,7 +229,7 @@ class CoreReadoutModel(ResponseModel):
             pupil_center_F2 = pupil_center_BT2.flatten(0, 1)
             is_shifted = session in self.shifters
             shift_F2 = self.shifters[session](pupil_center_F2) if is_shifted else torch.zeros_like(pupil_center_F2)
-            responses_FN = readout(features_FCHW, shift_F2)
+            responses_FN = readout(features_FCHW, shift_F2, None if state_BTC is None else state_BTC.flatten(0, 1))
         else:
             responses_FN = readout(features_FCHW)
-        return elu1(responses_FN).view(n_trials, n_frames, -1).transpose(1, 2)
+        return self.activate(responses_FN).view(n_trials, n_frames, -1).transpose(1, 2)

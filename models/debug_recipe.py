@@ -21,18 +21,19 @@ def make_debug_preset(name: str, model: type[ReadoutSettings], sizes: dict[str, 
     name : str
         Of the preset.
     model : type
-        The model's settings, with ``batch_norm_momentum``.
+        The model's settings.
     sizes : dict
         What the model has otherwise than by default, beside what is said above.
     **recipe
         What the recipe has otherwise.
     """
+    usual: dict[str, Any] = {"readout_init_sigma": 0.6, "starts_at_mean_response": True}
+    if "batch_norm_momentum" in model.model_fields:
+        usual["batch_norm_momentum"] = 0.1
     return TrainingConfig.model_validate(
         {
             "name": name,
-            "model": model.model_validate(
-                {"batch_norm_momentum": 0.1, "readout_init_sigma": 0.6, "starts_at_mean_response": True} | sizes
-            ),
+            "model": model.model_validate(usual | sizes),
             "n_frames_window": 32,
             "n_windows_per_trial": 4,
             "batch_size": 4,

@@ -46,5 +46,6 @@ MODEL_KINDS: Mapping[str, ModelKind] = MappingProxyType(
         "full3d": ModelKind("models.full3d", config="Full3dConfig", model="Full3d"),
         "gru": ModelKind("models.gru", config="GruConfig", model="Gru"),
         "static2d": ModelKind("models.static2d", config="Static2dConfig", model="Static2d"),
+        "vivit": ModelKind("models.vivit", config="VivitConfig", model="Vivit"),
     }
 )

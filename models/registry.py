@@ -6,10 +6,11 @@ and so does code of a user's own.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -104,10 +105,13 @@ def build_model(config: TrainingConfig, neurons: Mapping[str, NeuronInfo]) -> Re
         memory for a model of these sizes.
     """
     model_class = find_model_class(config.model)
-    n_input_channels = len(find_layout(config.input_layout).channels)
+    layout = find_layout(config.input_layout)
+    video: dict[str, Any] = {"n_input_channels": len(layout.channels)}
+    if any(layout.padding) and "frame_size" in inspect.signature(model_class).parameters:
+        video["frame_size"] = layout.frame_size
     try:
         with explain_failures(model_class.__name__, config.model.code):
-            model = model_class(config.model, neurons, n_input_channels=n_input_channels)
+            model = model_class(config.model, neurons, **video)
     except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
         if config.model.code:
             raise

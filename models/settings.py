@@ -180,6 +180,12 @@ class LossSettings(Settings):
 class OptimizerSettings(Settings):
     """How the weights move."""
 
+    optimizer: Literal["adamw", "schedule-free-adamw"] = Field(
+        default="adamw", description="AdamW; or the one that averages its weights and needs no falling learning rate."
+    )
+    schedule_free_warmup_steps: int = Field(
+        default=400, ge=0, description="Steps in which the learning rate rises (optimizer schedule-free-adamw)."
+    )
     learning_rate: float = Field(default=0.005, gt=0, description="Learning rate of AdamW at first.")
     core_learning_rate_factor: float = Field(
         default=1.0, gt=0, description="What the core's learning rate is multiplied with; the readouts' is not."
@@ -210,15 +216,20 @@ class OptimizerSettings(Settings):
             raise ValueError(f"betas {self.betas} must be at least 0 and below 1")
         if self.max_gradient_norm is not None and self.gradient_norm_percentile is not None:
             raise ValueError("gradients are clipped by max_gradient_norm or by gradient_norm_percentile, not by both")
+        if self.optimizer == "schedule-free-adamw" and self.ema_decay is not None:
+            raise ValueError("optimizer schedule-free-adamw averages the weights itself: leave ema_decay unset")
+        if self.optimizer == "schedule-free-adamw" and not self.betas[0]:
+            raise ValueError("optimizer schedule-free-adamw needs a first beta above 0")
         return self
 
 
 class ScheduleSettings(Settings):
     """How long training takes, and how the learning rate goes meanwhile."""
 
-    schedule: Literal["plateau", "cosine"] = Field(
+    schedule: Literal["plateau", "restarts", "cosine"] = Field(
         default="plateau",
-        description="How the learning rate falls: when the score stops growing, or along half a cosine.",
+        description="How the learning rate falls: when the score stops growing; then, and with the best weights back; "
+        "or along half a cosine.",
     )
     warmup_epochs: int = Field(
         default=0, ge=0, description="Epochs at first in which the learning rate rises from 0, step by step."
@@ -237,22 +248,30 @@ class ScheduleSettings(Settings):
     max_epochs: PositiveInt = Field(default=200, description="Epochs after which training stops in any case.")
     early_stopping_patience: PositiveInt = Field(
         default=5,
-        description="Epochs without a better score after which the best weights are restored (schedule plateau).",
+        description="Epochs without a better score after which the best weights are restored (plateau, restarts).",
     )
     n_rounds: PositiveInt = Field(
-        default=4, description="How often that may happen before training stops (schedule plateau)."
+        default=4,
+        description="How often that may happen before training stops: in all (plateau), or since the last better score "
+        "(restarts).",
     )
     tolerance: float = Field(default=1e-6, ge=0, description="By how much a score must be better to count as better.")
     plateau_factor: float = Field(
         default=0.3,
         gt=0,
         lt=1,
-        description="What the learning rate is multiplied with on a plateau (schedule plateau).",
+        description="What the learning rate is multiplied with on a plateau, or at a restart.",
     )
     plateau_patience: int = Field(
         default=5,
         ge=0,
         description="Epochs without a better score that are no plateau yet; one more is (schedule plateau).",
+    )
+    collapse_score: float | None = Field(
+        default=None,
+        gt=0,
+        description="Restore the best weights after an epoch with a score of 0.00 or less once the best one was at "
+        "least this; none: never (schedule restarts).",
     )
     min_learning_rate: float = Field(default=1e-4, ge=0, description="The learning rate never falls below this.")
     keeps: Literal["best", "last"] = Field(
@@ -261,8 +280,12 @@ class ScheduleSettings(Settings):
 
     @model_validator(mode="after")
     def _what_is_kept_makes_sense(self) -> ScheduleSettings:
-        if self.keeps == "last" and self.schedule == "plateau":
-            raise ValueError("schedule plateau goes back to the best weights: keeps last needs schedule cosine")
+        if self.keeps == "last" and self.schedule != "cosine":
+            raise ValueError(
+                f"schedule {self.schedule} goes back to the best weights: keeps last needs schedule cosine"
+            )
+        if self.collapse_score is not None and self.schedule != "restarts":
+            raise ValueError(f"collapse_score is for schedule restarts, not {self.schedule}")
         return self
 
     @model_validator(mode="after")

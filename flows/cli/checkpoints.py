@@ -26,9 +26,13 @@ __all__ = ["export_checkpoint", "import_checkpoint"]
 
 
 def import_checkpoint(
-    format: Annotated[str, Parameter(help="Whose file it is: starter-kit or dynamic-v1fm.")],
+    format: Annotated[str, Parameter(help="Whose file it is: starter-kit, dynamic-v1fm, vivit or vivit-closed-loop.")],
     /,
-    *file: Annotated[Path, LOCAL_ONLY, Parameter(help="The file of weights, e.g. final.pth.")],
+    *file: Annotated[
+        Path,
+        LOCAL_ONLY,
+        Parameter(help="The file of weights, e.g. final.pth; after it, args.yaml if it lies elsewhere."),
+    ],
     store: Annotated[
         str, Parameter(help="Root of the session stores that the model was trained on: a folder or fsspec URL.")
     ],
@@ -83,7 +87,9 @@ def export_checkpoint(
     file: Annotated[Path, LOCAL_ONLY, Parameter(help="The file of weights to write.")],
     /,
     *,
-    format: Annotated[str, Parameter(help="Which software is to read it: starter-kit or dynamic-v1fm.")],
+    format: Annotated[
+        str, Parameter(help="Which software is to read it: starter-kit, dynamic-v1fm, vivit or vivit-closed-loop.")
+    ],
     as_json: JsonOption = False,
 ) -> int:
     """Write the weights of a run as other software saves them. An imported run gives its file's numbers, bit by bit."""

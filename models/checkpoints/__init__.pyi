@@ -1,3 +1,6 @@
+from .arguments import ArgumentsFile as ArgumentsFile
+from .arguments import find_arguments as find_arguments
+from .arguments import read_arguments as read_arguments
 from .file import CheckpointFile as CheckpointFile
 from .file import read_checkpoint as read_checkpoint
 from .file import write_checkpoint as write_checkpoint

@@ -8,11 +8,13 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from models.checkpoints.numpy_scalars import list_scalar_readers
 from models.checkpoints.pickle_bounds import require_flat
 from sensorium_data.errors import RunError, describe_os_error
 from sensorium_data.files import digest_bytes, open_regular, replace_whole, sync_path
@@ -48,15 +50,18 @@ class CheckpointFile:
     size_bytes : int
     weights : dict of str to Tensor
         By name, in the order of the file, without what wraps them.
+    beside : mapping of str to object
+        What the dictionary holds that wraps them, as it was read: nothing in it was checked.
     """
 
     path: Path
     sha256: str
     size_bytes: int
     weights: dict[str, torch.Tensor]
+    beside: Mapping[str, object] = field(default_factory=dict)
 
 
-def read_checkpoint(path: str | Path) -> CheckpointFile:
+def read_checkpoint(path: str | Path, *, has_numpy_scalars: bool = False) -> CheckpointFile:
     """Read a file of weights; it runs no code.
 
     A ``state_dict`` may lie in a dictionary under ``state_dict``, ``model``, ``model_state_dict`` or
@@ -66,6 +71,8 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
     ----------
     path : str or Path
         E.g. ``final.pth``.
+    has_numpy_scalars : bool
+        Whether numbers of NumPy may lie beside the weights, as scores do that training loops compute.
 
     Raises
     ------
@@ -74,24 +81,32 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
     """
     path = Path(path)
     data = _read_bytes(path)
-    weights = _strip_prefixes(_unwrap(_load(data, path), path), path)
+    state, beside = _unwrap(_load(data, path, has_numpy_scalars=has_numpy_scalars), path)
+    weights = _strip_prefixes(state, path)
     _require_plain(weights, path)
     size_bytes = sum(weight.numel() * weight.element_size() for weight in weights.values())
     if size_bytes > MAX_CHECKPOINT_SIZE_BYTES:
         # A tensor may repeat few stored numbers as often as its shape says.
         raise _too_large(path, size_bytes)
-    return CheckpointFile(path, digest_bytes(data), len(data), weights)
+    return CheckpointFile(path, digest_bytes(data), len(data), weights, beside)
 
 
-def write_checkpoint(weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Write weights as ``torch.save`` does, whole or not at all; an OSError if the disk does not take them."""
+def write_checkpoint(file: Mapping[str, object], path: Path) -> None:
+    """Write what a file holds as ``torch.save`` does, whole or not at all; an OSError if the disk does not take it."""
     content = io.BytesIO()
     # Copies: a view would bring along all that it is a view of. torch's own writing of a file hides what the disk said.
-    torch.save({name: weight.detach().cpu().clone() for name, weight in weights.items()}, content)
+    torch.save(_copy(file), content)
     with replace_whole(path) as temporary:
         temporary.write_bytes(content.getbuffer())
         sync_path(temporary)
     sync_path(path.parent)
+
+
+def _copy(content: Any) -> Any:
+    """Return a dictionary whose tensors are copies, also in the dictionaries that it holds."""
+    if isinstance(content, torch.Tensor):
+        return content.detach().cpu().clone()
+    return {name: _copy(value) for name, value in content.items()} if isinstance(content, Mapping) else content
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -110,7 +125,7 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
-def _load(data: bytes, path: Path) -> object:
+def _load(data: bytes, path: Path, *, has_numpy_scalars: bool) -> object:
     try:
         if zipfile.is_zipfile(io.BytesIO(data)):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -124,7 +139,8 @@ def _load(data: bytes, path: Path) -> object:
             stream = io.BytesIO(data)
             for _ in range(_N_OLD_PICKLES):
                 require_flat(stream)
-        with warnings.catch_warnings():
+        readers = list_scalar_readers() if has_numpy_scalars else []
+        with warnings.catch_warnings(), torch.serialization.safe_globals(readers):
             # On how old files were written.
             warnings.simplefilter("ignore")
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -151,14 +167,15 @@ def _load(data: bytes, path: Path) -> object:
         ) from error
 
 
-def _unwrap(content: object, path: Path) -> Mapping[str, torch.Tensor]:
+def _unwrap(content: object, path: Path) -> tuple[Mapping[str, torch.Tensor], Mapping[str, object]]:
+    """Return the weights, and what lies beside them."""
     if _is_state(content):
-        return content  # type: ignore[return-value]
+        return content, {}  # type: ignore[return-value]
     if isinstance(content, Mapping):
         inner = [name for name in _WRAPPERS if _is_state(content.get(name))]
         if len(inner) == 1:
             state: Mapping[str, torch.Tensor] = content[inner[0]]
-            return state
+            return state, {name: value for name, value in content.items() if isinstance(name, str) and name != inner[0]}
     raise RunError(
         "the checkpoint holds no state_dict, or several",
         path=path,

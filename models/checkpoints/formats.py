@@ -26,10 +26,16 @@ class CheckpointFormat:
         What commands call it.
     title : str
         Whose files they are.
+    arguments : str or None
+        The name of a file of arguments beside the weights, which tells settings; None where there is none.
+    has_numpy_scalars : bool
+        Whether its files may hold numbers of NumPy beside the weights.
     """
 
     name: str
     title: str
+    arguments: str | None = None
+    has_numpy_scalars: bool = False
 
     def layouts(self) -> tuple[CheckpointLayout, ...]:
         """Return the layouts of all models that have files of this format; the models are imported."""
@@ -78,6 +84,10 @@ CHECKPOINT_FORMATS: Mapping[str, CheckpointFormat] = MappingProxyType(
     {
         "starter-kit": CheckpointFormat("starter-kit", "the SENSORIUM 2023 starter kit"),
         "dynamic-v1fm": CheckpointFormat("dynamic-v1fm", "Dynamic-V1FM, the second place of SENSORIUM 2023"),
+        "vivit": CheckpointFormat("vivit", "bryanlimy/ViV1T, of 2023", arguments="args.yaml", has_numpy_scalars=True),
+        "vivit-closed-loop": CheckpointFormat(
+            "vivit-closed-loop", "bryanlimy/ViV1T-closed-loop", arguments="args.yaml"
+        ),
     }
 )
 

@@ -12,6 +12,7 @@ import torch
 from models.checkpoints.weight_name import WeightName
 from models.model_config import ModelConfig
 from sensorium_data.errors import RunError
+from sensorium_data.sessions import Session
 
 __all__ = ["CheckpointLayout", "Structure", "shape_of"]
 
@@ -28,11 +29,14 @@ class Structure:
         What the readouts are called here, by what they are called in a file.
     readout : str
         Their kind.
+    n_later_layers : int
+        Of what all sessions share between the core and the readouts.
     """
 
     n_layers: int
     sessions: Mapping[str, str] = field(hash=False)
     readout: Literal["gaussian", "factorized"] = "gaussian"
+    n_later_layers: int = 0
 
 
 class CheckpointLayout(ABC):
@@ -62,6 +66,28 @@ class CheckpointLayout(ABC):
     def takes(self, config: ModelConfig) -> bool:
         """Whether a model of this kind with these settings has weights of this layout."""
 
+    def with_parameters(self, beside: Mapping[str, object]) -> CheckpointLayout:
+        """Return the layout of one file's weights, given what its dictionary holds beside them.
+
+        Parameters
+        ----------
+        beside : mapping of str to object
+            As the file has it: nothing in it can be relied on.
+        """
+        return self
+
+    def wrap(self, weights: Mapping[str, torch.Tensor], n_neurons: Mapping[str, int]) -> Mapping[str, object]:
+        """Return what a file holds, from its weights by name; by default these alone.
+
+        Parameters
+        ----------
+        weights : mapping of str to Tensor
+            As :meth:`convert` returns them, with the constants.
+        n_neurons : mapping of str to int
+            Of each session, by full name.
+        """
+        return weights
+
     @abstractmethod
     def read_structure(self, state: Mapping[str, torch.Tensor]) -> Structure:
         """Return the structure that the names in a file tell; names that are missing may hide a part of it."""
@@ -81,6 +107,14 @@ class CheckpointLayout(ABC):
     @abstractmethod
     def make_constants(self, config: ModelConfig) -> dict[str, torch.Tensor]:
         """Return the numbers that the format saves though they follow from the settings; files may lack them."""
+
+    def make_session_constants(self, config: ModelConfig, session: str) -> dict[str, torch.Tensor]:
+        """Return those that the format saves for each session, by what the file calls it; by default none."""
+        return {}
+
+    def call_session(self, session: Session) -> str:
+        """Return what the format calls a session; by default its full name."""
+        return session.name
 
     @abstractmethod
     def read_settings(self, state: Mapping[str, torch.Tensor], structure: Structure) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from models.runs import IMPORTED_FILE, Run, load_run, read_weights
 from sensorium_data.errors import RunError, describe_os_error
 from sensorium_data.files import LocalObjects, read_regular
 from sensorium_data.predictions import read_run_ledger
+from sensorium_data.sessions import find_session
 
 __all__ = ["ExportReport", "export_checkpoint"]
 
@@ -68,12 +69,13 @@ def export_checkpoint(run: str | Path, format: str, file: str | Path) -> ExportR
     # Before code of the run's own would be asked for.
     layout = known.layout_of(opened.config.model)
     weights = _convert(opened, format)
+    content = layout.wrap(weights, {session.name: len(session.unit_ids) for session in opened.data.sessions})
     untold = {f"model.{name}": show_setting(getattr(opened.config.model, name)) for name in layout.untold}
     if path.exists() or path.is_symlink():
         _require_same(path, weights)
         return ExportReport(str(path), "already done", format, len(weights), untold)
     try:
-        write_checkpoint(weights, path)
+        write_checkpoint(content, path)
     except OSError as error:
         raise RunError(
             f"the checkpoint of {layout.title} cannot be written",
@@ -87,10 +89,13 @@ def export_checkpoint(run: str | Path, format: str, file: str | Path) -> ExportR
 def _convert(run: Run, format: str) -> dict[str, torch.Tensor]:
     layout = find_format(format).layout_of(run.config.model)
     record = read_record(run)
-    keys = {session.name: session.name for session in run.data.sessions}
+    keys = {layout.call_session(find_session(session.name)): session.name for session in run.data.sessions}
     constants, absent = layout.make_constants(run.config.model), frozenset[str]()
     if record is not None and record.format == format:
         keys, absent = record.sessions, frozenset(record.absent)
+    for key in keys:
+        constants |= layout.make_session_constants(run.config.model, key)
+    if record is not None and record.format == format:
         constants |= _read_constants(run)
     weights = layout.convert(run.config.model, run.model().state_dict(), keys)
     return {name: value for name, value in (constants | weights).items() if name not in absent}

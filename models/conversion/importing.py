@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
+from models.checkpoints import find_format
 from models.conversion.loading import LoadedCheckpoint, ReadCheckpoint, read_settings
 from models.conversion.record import ImportedFile, ImportRecord, show_setting
 from models.conversion.sessions import choose_sessions, match_sessions
@@ -92,7 +93,8 @@ def import_checkpoint(
     format : str
         A name in :data:`models.checkpoints.CHECKPOINT_FORMATS`.
     files : sequence of path
-        The checkpoint; one file.
+        The checkpoint; one file, and after it, for formats that have one, the file of arguments if it does not lie
+        beside the checkpoint.
     store : Store or path
         The session stores with the recordings that the model was trained on, or the path or URL of their root.
     out : str or Path
@@ -115,13 +117,18 @@ def import_checkpoint(
     StoreError
         If the store or a session cannot be opened.
     """
-    if len(files) != 1:
+    arguments = find_format(format).arguments
+    if not 1 <= len(files) <= (1 if arguments is None else 2):
         raise UsageError(
-            "a checkpoint of this format is one file",
+            "a checkpoint of this format is one file"
+            if arguments is None
+            else f"a checkpoint of this format is one file, and {arguments}",
             found=count_things(len(files), "file"),
             remedy="import each of several checkpoints into a run of its own",
         )
-    read = read_settings(format, files[0], preset=preset, settings=settings)
+    read = read_settings(
+        format, files[0], preset=preset, settings=settings, arguments=files[1] if len(files) > 1 else None
+    )
     opened = open_store(store)
     path = read.file.path
     if sessions is None:
@@ -133,7 +140,11 @@ def import_checkpoint(
         _require_neurons(read, key, name, data)
     record = ImportRecord(
         format=format,
-        files=(ImportedFile(name=read.file.path.name, size_bytes=read.file.size_bytes, sha256=read.file.sha256),),
+        files=tuple(
+            ImportedFile(name=file.path.name, size_bytes=file.size_bytes, sha256=file.sha256)
+            for file in (read.file, read.arguments)
+            if file is not None
+        ),
         sessions=names,
     )
     identity = _identify(read, record, data)
@@ -251,10 +262,14 @@ def _report_existing(
 
 def _list_notes(read: ReadCheckpoint, names: Mapping[str, str]) -> tuple[str, ...]:
     values = ", ".join(f"{name}={show_setting(getattr(read.config.model, name))}" for name in read.layout.untold)
-    notes = [
-        f"No weight tells these settings of the model: {values}. They are those of the preset {read.config.name}, but "
-        "for what --set changes: see that they are the model's."
-    ]
+    notes = []
+    if read.arguments is not None:
+        notes.append(f"Settings that no weight tells are those of {read.arguments.path.name}.")
+    if values:
+        notes.append(
+            f"No weight tells these settings of the model: {values}. They are those of the preset {read.config.name}, "
+            "but for what --set changes: see that they are the model's."
+        )
     left_out = [key for key in read.neurons if key not in names]
     if left_out:
         notes.append(f"Sessions of the file that are left out: {', '.join(left_out)}.")
@@ -262,14 +277,14 @@ def _list_notes(read: ReadCheckpoint, names: Mapping[str, str]) -> tuple[str, ..
 
 
 def _write_summary(path: Path, name: str, read: ReadCheckpoint, record: ImportRecord, loaded: LoadedCheckpoint) -> None:
-    (file,) = record.files
+    file = record.files[0]
     lines = [
         f"# {name}",
         "",
         f"Imported from `{file.name}`, a checkpoint of the format {record.format}: {read.layout.title} with "
         f"{_count_parameters(loaded):,} parameters for {count_things(len(record.sessions), 'session')}.",
         "",
-        f"- SHA-256 of the file: {file.sha256}",
+        *(f"- SHA-256 of the file: {one.sha256} ({one.name})" for one in record.files),
         f"- Recipe: that of the preset {read.config.name}. How the model was trained is not known.",
         *(f"- {note}" for note in _list_notes(read, record.sessions)),
         "",

@@ -14,12 +14,16 @@ import torch
 from pydantic import ValidationError
 
 from models.checkpoints import (
+    ArgumentsFile,
     CheckpointFile,
+    CheckpointFormat,
     CheckpointLayout,
     Structure,
     compare_constants,
     convert_weights,
+    find_arguments,
     find_format,
+    read_arguments,
     read_checkpoint,
     require_names,
 )
@@ -53,6 +57,8 @@ class ReadCheckpoint:
         The preset, with the settings that the weights tell and those that were given.
     neurons : mapping of str to (int, Tensor or None)
         Of each session, by what the file calls it: how many, and their normalized places, if the file has them.
+    arguments : ArgumentsFile or None
+        What else told settings.
     """
 
     file: CheckpointFile
@@ -60,6 +66,7 @@ class ReadCheckpoint:
     structure: Structure
     config: TrainingConfig
     neurons: Mapping[str, tuple[int, torch.Tensor | None]]
+    arguments: ArgumentsFile | None = None
 
     def make_model(self, neurons: Mapping[str, NeuronInfo], names: Mapping[str, str]) -> LoadedCheckpoint:
         """Return the model with the weights.
@@ -80,7 +87,12 @@ class ReadCheckpoint:
         wanted = list(self.layout.list_weights(dataclasses.replace(self.structure, sessions=names)))
         with _located(path):
             constants = self.layout.make_constants(self.config.model)
-            differing = compare_constants(state, constants, self.layout.is_constant, title=title, path=path)
+            by_session = {
+                session: self.layout.make_session_constants(self.config.model, session)
+                for session in self.structure.sessions
+            }
+            all_constants = constants | {name: one for made in by_session.values() for name, one in made.items()}
+            differing = compare_constants(state, all_constants, self.layout.is_constant, title=title, path=path)
             # Shapes alone at first: a file may tell sizes for which there is no memory.
             with torch.device("meta"):
                 shapes = build_model(self.config, neurons).state_dict()
@@ -88,10 +100,12 @@ class ReadCheckpoint:
         with torch.random.fork_rng(devices=[]):
             model = build_model(self.config, neurons)
         model.load_state_dict(weights)
+        for session in names:
+            constants |= by_session[session]
         optional = [weight.file_name for weight in wanted if weight.is_optional]
         return LoadedCheckpoint(
             model=model.eval(),
-            constants=differing,
+            constants={name: value for name, value in differing.items() if name in constants},
             absent=tuple(name for name in (*constants, *optional) if name not in state),
         )
 
@@ -121,6 +135,7 @@ def load_checkpoint(
     format: str = "starter-kit",
     preset: str | None = None,
     settings: Mapping[str, str] | None = None,
+    arguments: str | Path | None = None,
 ) -> ResponseModel:
     """Return the model in a checkpoint of other software, ready to predict. No store is needed.
 
@@ -137,6 +152,9 @@ def load_checkpoint(
         the weights, else its first one.
     settings : mapping of str to str, optional
         Settings to change in the preset, as :func:`models.config.override` takes them.
+    arguments : str or Path, optional
+        The ``args.yaml`` of the training, for formats that have one; by default the one beside the checkpoint, or
+        beside the folder ``ckpt`` that it is in, if it is there.
 
     Returns
     -------
@@ -150,7 +168,7 @@ def load_checkpoint(
     UsageError
         If there is no such format, preset or setting, or the weights tell otherwise.
     """
-    read = read_settings(format, path, preset=preset, settings=settings)
+    read = read_settings(format, path, preset=preset, settings=settings, arguments=arguments)
     neurons = {
         session: NeuronInfo(n_neurons, np.zeros((n_neurons, 2)) if places is None else places.double().numpy())
         for session, (n_neurons, places) in read.neurons.items()
@@ -159,15 +177,23 @@ def load_checkpoint(
 
 
 def read_settings(
-    format: str, path: str | Path, *, preset: str | None = None, settings: Mapping[str, str] | None = None
+    format: str,
+    path: str | Path,
+    *,
+    preset: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    arguments: str | Path | None = None,
 ) -> ReadCheckpoint:
     """Read a checkpoint, check the names of its weights, and find out its settings.
 
     Parameters and errors are those of :func:`load_checkpoint`.
     """
     known = find_format(format)
-    file = read_checkpoint(path)
+    found = _read_arguments(known, Path(path), arguments)
+    file = read_checkpoint(path, has_numpy_scalars=known.has_numpy_scalars)
     layout = known.recognize(file.weights, path=file.path)
+    with _located(file.path if found is None else found.path):
+        layout = layout.with_parameters(file.beside if found is None else {**file.beside, "args": found.values})
     with _located(file.path):
         structure = layout.read_structure(file.weights)
         wanted = layout.list_weights(structure)
@@ -178,7 +204,18 @@ def read_settings(
         if empty:
             raise RunError("the checkpoint has no neurons of a session", session=empty[0])
     config = _settle(_choose_preset(layout, preset, told), told, settings or {}, layout, file.path)
-    return ReadCheckpoint(file, layout, structure, config, neurons)
+    return ReadCheckpoint(file, layout, structure, config, neurons, found)
+
+
+def _read_arguments(known: CheckpointFormat, checkpoint: Path, given: str | Path | None) -> ArgumentsFile | None:
+    if known.arguments is None:
+        if given is not None:
+            raise UsageError(
+                f"checkpoints of the format {known.name} have no file of arguments", found=given, remedy="leave it out"
+            )
+        return None
+    path = find_arguments(checkpoint, known.arguments) if given is None else Path(given)
+    return None if path is None else read_arguments(path)
 
 
 def _choose_preset(layout: CheckpointLayout, name: str | None, told: Mapping[str, Any]) -> TrainingConfig:
@@ -220,8 +257,12 @@ def _settle(
             changed[setting] = value
     for setting in layout.untold:
         value = changed["model"][setting]
-        n_layers = max(len(one) for one in told.values() if isinstance(one, tuple))
-        if isinstance(value, tuple) and len(value) != n_layers and len(set(value)) == 1:
+        n_layers = max((len(one) for one in told.values() if isinstance(one, tuple)), default=0)
+        text = given.get(setting, given.get(f"model.{setting}"))
+        if isinstance(value, tuple) and text is not None:
+            # The preset's may not fit the layers that the weights tell.
+            changed["model"][setting] = [part.strip() for part in text.strip("[]()").split(",")]
+        elif isinstance(value, tuple) and len(value) != n_layers and len(set(value)) == 1:
             changed["model"][setting] = value[:1] * n_layers
     try:
         settled = TrainingConfig.model_validate(changed)

@@ -17,7 +17,6 @@ from models.dynamic_v1fm.blocks import N_STATE_VARIABLES, Block, PatchEmbedding
 from models.dynamic_v1fm.config import DynamicV1fmConfig
 from models.dynamic_v1fm.readout import LeveledReadout
 from models.dynamic_v1fm.regions import plan_windows
-from models.layers import elu1
 from models.neurons import NeuronInfo
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
@@ -80,13 +79,19 @@ class DynamicV1fm(CoreReadoutModel):
             )
         return super().predict_rows(videos_BCTHW, pupil_center_B2T, wanted)
 
-    def read_out(self, features_BTCHW: torch.Tensor, pupil_center_BT2: torch.Tensor, session: str) -> torch.Tensor:
-        """Return a session's responses, shape (batch, neuron, time)."""
+    def read_out(
+        self,
+        features_BTCHW: torch.Tensor,
+        pupil_center_BT2: torch.Tensor,
+        session: str,
+        state_BTC: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return a session's responses, shape (batch, neuron, time); the state is known to the core alone."""
         n_trials, n_frames = features_BTCHW.shape[:2]
         shift_F2 = self.shifters[session](pupil_center_BT2.flatten(0, 1))
         readout = cast(LeveledReadout, self.readouts[session])
         responses_FN = readout.read_trials(features_BTCHW.flatten(0, 1), shift_F2, n_frames)
-        return elu1(responses_FN).view(n_trials, n_frames, -1).transpose(1, 2)
+        return self.activate(responses_FN).view(n_trials, n_frames, -1).transpose(1, 2)
 
 
 class DynamicV1fmCore(nn.Module):

@@ -22,6 +22,7 @@ from models.training.distillation import Distillation
 from models.training.ema import WeightAverage
 from models.training.objective import Objective
 from models.training.ranks import Ranks
+from models.training.schedule_free import ScheduleFreeAverage
 from sensorium_data.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ class Optimization:
 
     Attributes
     ----------
-    average : WeightAverage or None
-        The running mean of the weights, if the recipe has one.
+    average : WeightAverage, ScheduleFreeAverage or None
+        The running mean of the weights, if the recipe has one, or the optimizer.
     n_skipped_steps : int
         Steps that 16-bit gradients were too large for, so that the weights stayed. The next ones are scaled down.
     """
@@ -105,8 +106,19 @@ class Optimization:
             strategy=SingleDeviceStrategy(device, precision=_make_precision(config, device, self._scaler)),
         )
         self._parameters = dict(model.named_parameters())
-        self._optimizer = torch.optim.AdamW(self._group_parameters(), betas=config.betas)
-        self.average = WeightAverage(model, config.ema_decay) if config.ema_decay is not None else None
+        self.average: WeightAverage | ScheduleFreeAverage | None = None
+        self._optimizer: torch.optim.Optimizer
+        if config.optimizer == "schedule-free-adamw":
+            from schedulefree import AdamWScheduleFree
+
+            self._optimizer = AdamWScheduleFree(
+                self._group_parameters(), betas=config.betas, warmup_steps=config.schedule_free_warmup_steps
+            )
+            self.average = ScheduleFreeAverage(model, self._optimizer)
+        else:
+            self._optimizer = torch.optim.AdamW(self._group_parameters(), betas=config.betas)
+            if config.ema_decay is not None:
+                self.average = WeightAverage(model, config.ema_decay)
         self.n_skipped_steps = 0
 
     def accumulate(self, batch: TrainingBatch, *, seed: tuple[int, ...]) -> BatchLoss:
@@ -228,7 +240,7 @@ class Optimization:
         for name, parameter in self._parameters.items():
             for moment, value in self._optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{moment}/{name}"] = value
-        if self.average is not None:
+        if isinstance(self.average, WeightAverage):
             tensors |= {f"average/{name}": tensor for name, tensor in self.average.weights.items()}
         if isinstance(self._clipping, PercentileClipping):
             tensors["clipping/norms"] = self._clipping.norms
@@ -237,7 +249,8 @@ class Optimization:
     def state(self) -> dict[str, Any]:
         """Return what else it depends on, as JSON has it."""
         scaler = {} if self._scaler is None else self._scaler.state_dict()
-        return {"scaler": scaler, "n_skipped_steps": self.n_skipped_steps}
+        counted = {"schedule_free": self.average.state()} if isinstance(self.average, ScheduleFreeAverage) else {}
+        return {"scaler": scaler, "n_skipped_steps": self.n_skipped_steps, **counted}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
         """Go on from :meth:`tensors` and :meth:`state`.
@@ -260,8 +273,10 @@ class Optimization:
             # AdamW counts steps on the CPU.
             place = value if moment == "step" else value.to(parameter.device)
             self._optimizer.state[parameter][moment] = place
-        if self.average is not None:
+        if isinstance(self.average, WeightAverage):
             self.average.reset(groups["average"])
+        elif self.average is not None:
+            self.average.restore(state["schedule_free"])
         if isinstance(self._clipping, PercentileClipping):
             self._clipping.norms = groups["clipping"]["norms"]
         if self._scaler is not None:

@@ -10,7 +10,15 @@ from typing import Protocol
 from models.config import TrainingConfig
 from sensorium_data.errors import UsageError
 
-__all__ = ["CosineSchedule", "Decision", "PlateauSchedule", "Schedule", "make_schedule", "warm_up"]
+__all__ = [
+    "CosineSchedule",
+    "Decision",
+    "PlateauSchedule",
+    "RestartSchedule",
+    "Schedule",
+    "make_schedule",
+    "warm_up",
+]
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,19 @@ def make_schedule(config: TrainingConfig, *, initial_score: float) -> Schedule:
             constant_epochs=config.constant_epochs,
             keeps_last=config.keeps == "last",
         )
+    if config.schedule == "restarts":
+        return RestartSchedule(
+            initial_score=initial_score,
+            learning_rate=config.learning_rate,
+            patience=config.early_stopping_patience,
+            n_rounds=config.n_rounds,
+            tolerance=config.tolerance,
+            max_epochs=config.max_epochs,
+            factor=config.plateau_factor,
+            min_learning_rate=config.min_learning_rate,
+            warmup_epochs=config.warmup_epochs,
+            collapse_score=config.collapse_score,
+        )
     return PlateauSchedule(
         initial_score=initial_score,
         learning_rate=config.learning_rate,
@@ -117,11 +138,19 @@ def warm_up(config: TrainingConfig, n_steps: int) -> float:
 class _ScoredEpochs:
     """What every schedule keeps: how many epochs there were, and which was the best."""
 
-    def __init__(self, initial_score: float, learning_rate: float) -> None:
+    def __init__(self, initial_score: float, learning_rate: float, warmup_epochs: int) -> None:
         self.best_score = initial_score
         self.best_epoch = 0
         self.learning_rate = learning_rate
+        self._warmup_epochs = warmup_epochs
         self._epoch = 0
+
+    def learning_rate_at(self, share: float) -> float:
+        """Return the learning rate after a share, 0 to 1, of the epoch that is under way."""
+        n_epochs = self._epoch + share
+        if n_epochs < self._warmup_epochs:
+            return self.learning_rate * n_epochs / self._warmup_epochs
+        return self.learning_rate
 
     def state(self) -> dict[str, float]:
         """Return all that has changed since the beginning, for :meth:`restore`."""
@@ -186,11 +215,10 @@ class CosineSchedule(_ScoredEpochs):
                 found=f"from {learning_rate} to {min_learning_rate}",
                 remedy="lower min_learning_rate",
             )
-        super().__init__(initial_score, learning_rate)
+        super().__init__(initial_score, learning_rate, warmup_epochs)
         self._highest = learning_rate
         self._lowest = min_learning_rate
         self._max_epochs = max_epochs
-        self._warmup_epochs = warmup_epochs
         self._n_before = warmup_epochs + constant_epochs
         self._keeps_last = keeps_last
         self.learning_rate = self.learning_rate_at(0.0)
@@ -282,7 +310,7 @@ class PlateauSchedule(_ScoredEpochs):
             )
         if not 0 < plateau_factor < 1:
             raise UsageError("the plateau factor must lower the rate", found=plateau_factor, expected="between 0 and 1")
-        super().__init__(initial_score, learning_rate)
+        super().__init__(initial_score, learning_rate, warmup_epochs)
         self._patience = patience
         self._n_rounds = n_rounds
         self._tolerance = tolerance
@@ -290,7 +318,6 @@ class PlateauSchedule(_ScoredEpochs):
         self._plateau_factor = plateau_factor
         self._plateau_patience = plateau_patience
         self._min_learning_rate = min_learning_rate
-        self._warmup_epochs = warmup_epochs
         self._round = 0
         self._n_bad_in_round = 0
         # The plateau's own best starts below every score: unlike early stopping, it does not know the untrained model.
@@ -300,13 +327,6 @@ class PlateauSchedule(_ScoredEpochs):
     @property
     def _changing(self) -> tuple[str, ...]:
         return (*super()._changing, "_round", "_n_bad_in_round", "_plateau_best", "_n_bad_on_plateau")
-
-    def learning_rate_at(self, share: float) -> float:
-        """Return the learning rate after a share, 0 to 1, of the epoch that is under way."""
-        n_epochs = self._epoch + share
-        if n_epochs < self._warmup_epochs:
-            return self.learning_rate * n_epochs / self._warmup_epochs
-        return self.learning_rate
 
     def update(self, score: float) -> Decision:
         """Take the score after an epoch and say what to do."""
@@ -343,3 +363,105 @@ class PlateauSchedule(_ScoredEpochs):
         if self._n_bad_on_plateau > self._plateau_patience:
             self.learning_rate = max(self.learning_rate * self._plateau_factor, self._min_learning_rate)
             self._n_bad_on_plateau = 0
+
+
+class RestartSchedule(_ScoredEpochs):
+    """ViV1T's rule: where the score stops growing, go on from the best weights with a lower learning rate.
+
+    A better score starts the count anew, and the count of restarts too. After ``patience`` epochs without one, the best
+    weights are restored and the rate falls; the ``n_rounds``-th time in a row, training stops on the best weights. With
+    one round it stops the first time.
+
+    Parameters
+    ----------
+    initial_score : float
+        The untrained model's score: a model that never beats it is not kept.
+    learning_rate : float
+        To begin with.
+    patience, n_rounds : int
+        Epochs without improvement before a restart, and how many restarts in a row end training, the last one counted.
+    tolerance : float
+        What a score must exceed the best one by to count as better; ViV1T's is 0.
+    max_epochs : int
+        Training stops after these in any case.
+    factor, min_learning_rate : float
+        What the learning rate is multiplied with at a restart, and where it ends.
+    warmup_epochs : int
+        Epochs at first in which the rate rises from 0 along a line, step by step.
+    collapse_score : float, optional
+        If the best score is at least this, an epoch whose score is 0.00 or less, rounded, is taken back: the best
+        weights are restored, and the epoch is not counted. ViV1T's is 0.05.
+
+    Raises
+    ------
+    UsageError
+        If a number is out of range.
+
+    Notes
+    -----
+    ``Scheduler`` of https://github.com/bryanlimy/ViV1T (``max_reduce=3``, ``lr_patience=5``, ``factor=0.3``).
+    """
+
+    def __init__(
+        self,
+        *,
+        initial_score: float,
+        learning_rate: float,
+        patience: int,
+        n_rounds: int,
+        tolerance: float,
+        max_epochs: int,
+        factor: float,
+        min_learning_rate: float,
+        warmup_epochs: int = 0,
+        collapse_score: float | None = None,
+    ) -> None:
+        if patience < 1 or n_rounds < 1 or max_epochs < 1:
+            raise UsageError(
+                "restarts need patience, rounds and epochs",
+                found=f"patience {patience}, rounds {n_rounds}, epochs {max_epochs}",
+                expected="at least 1 of each",
+            )
+        if not 0 < factor < 1:
+            raise UsageError("a restart must lower the rate", found=factor, expected="between 0 and 1")
+        super().__init__(initial_score, learning_rate, warmup_epochs)
+        self._patience = patience
+        self._n_rounds = n_rounds
+        self._tolerance = tolerance
+        self._max_epochs = max_epochs
+        self._factor = factor
+        self._min_learning_rate = min_learning_rate
+        self._collapse_score = math.inf if collapse_score is None else collapse_score
+        self._n_bad = 0
+        self._n_restarts = 0
+
+    @property
+    def _changing(self) -> tuple[str, ...]:
+        return (*super()._changing, "_n_bad", "_n_restarts")
+
+    def update(self, score: float) -> Decision:
+        """Take the score after an epoch and say what to do."""
+        self._epoch += 1
+        if not math.isfinite(score):
+            # No later epoch can come back from such weights.
+            return Decision(improved=False, restores_best=True, stops=True, learning_rate=self.learning_rate)
+        improved = score > self.best_score + self._tolerance
+        restarts = stops = False
+        if improved:
+            self.best_score = score
+            self.best_epoch = self._epoch
+            self._n_bad = self._n_restarts = 0
+        elif self.best_score >= self._collapse_score and round(score, 2) <= 0:
+            restarts = True
+        else:
+            self._n_bad += 1
+            if self._n_bad >= self._patience:
+                self._n_bad = 0
+                self._n_restarts += 1
+                restarts = True
+                stops = self._n_restarts >= self._n_rounds
+                self.learning_rate = max(self.learning_rate * self._factor, self._min_learning_rate)
+        stops = stops or self._epoch >= self._max_epochs
+        return Decision(
+            improved=improved, restores_best=restarts or stops, stops=stops, learning_rate=self.learning_rate
+        )

@@ -36,7 +36,7 @@ _PLACEHOLDERS = {"FOLDER": "folder"}
 
 _FILE_ENDINGS = (".html", ".ipynb", ".json", ".log", ".md", ".npy", ".png", ".py", ".pyi", ".toml", ".yaml", ".zip")
 #: Files of other repositories, and those that every folder has.
-_ELSEWHERE = {"benchmarks_training.ipynb", "models_demo.ipynb", "__init__.py", "__init__.pyi"}
+_ELSEWHERE = {"args.yaml", "benchmarks_training.ipynb", "models_demo.ipynb", "__init__.py", "__init__.pyi"}
 #: Paths that exist only once somebody has used the software, and those of other machines.
 _MADE_BY_USE = re.compile(
     r"""(?x)

@@ -23,8 +23,19 @@ def test_its_tables_of_sizes_and_times_are_those_of_the_benchmark():
 
 def test_every_preset_is_compared_and_measured():
     measured = {run["preset"]: run for run in json.loads((RESULTS / "models.json").read_text())["measured"]["runs"]}
-    assert set(measured) == set(OFFICIAL)
-    for name, run in measured.items():
+    # A model that no machine at hand can train at full size is said to be so.
+    said = re.search(r"^The steps of ((?:`[\w-]+`(?:, | and )?)+) were not measured", README, re.MULTILINE)
+    assert said is not None
+    unmeasured = set(re.findall(r"`([\w-]+)`", said[1]))
+    assert set(measured) | unmeasured == set(OFFICIAL)
+    assert not set(measured) & unmeasured
+    for name in OFFICIAL:
         config = get_preset(name)
-        assert (run["n_frames_window"], run["n_frames_lost"]) == (config.n_frames_window, config.model.n_frames_lost)
+        if name in measured:
+            run = measured[name]
+            found = (run["n_frames_window"], run["n_frames_lost"])
+            assert found == (config.n_frames_window, config.model.n_frames_lost)
+        else:
+            sizes = rf"^\| `{name}` \|.*\| {config.n_frames_window} \| {config.model.n_frames_lost} \|"
+            assert re.search(sizes, README, re.MULTILINE), name
         assert re.search(rf"^\| `{name}` \| .*README\.md\) \|$", README, re.MULTILINE), name

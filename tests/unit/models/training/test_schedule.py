@@ -11,7 +11,7 @@ import torch
 
 from models.config import override
 from models.registry import get_preset
-from models.training.schedule import CosineSchedule, PlateauSchedule, make_schedule, warm_up
+from models.training.schedule import CosineSchedule, PlateauSchedule, RestartSchedule, make_schedule, warm_up
 from sensorium_data.errors import UsageError
 
 STARTER_KIT = {
@@ -232,3 +232,87 @@ def test_epochs_before_a_cosine_belong_to_it():
 
 def test_a_recipe_without_warmup_steps_has_its_rate_at_once():
     assert warm_up(get_preset("factorized3d"), 0) == 1
+
+
+VIVIT = {
+    "initial_score": 0.0,
+    "learning_rate": 0.0036,
+    "patience": 5,
+    "n_rounds": 3,
+    "tolerance": 0.0,
+    "max_epochs": 400,
+    "factor": 0.3,
+    "min_learning_rate": 1e-7,
+    "collapse_score": 0.05,
+}
+
+
+def run_restarts(scores, **changes):
+    schedule = RestartSchedule(**VIVIT | changes)
+    events = []
+    for score in scores:
+        events.append(round(schedule.learning_rate, 9))
+        decision = schedule.update(score)
+        if decision.stops:
+            assert decision.restores_best
+            return [*events, "stop"], schedule
+        if decision.restores_best:
+            events.append("restore")
+    return events, schedule
+
+
+def test_the_sequence_of_vivit_when_nothing_improves_after_the_first_epoch():
+    events, schedule = run_restarts([0.2] + [0.1] * 100)
+    assert events == [*[0.0036] * 6, "restore", *[0.00108] * 5, "restore", *[0.000324] * 5, "stop"]
+    assert (schedule.best_epoch, schedule.best_score) == (1, 0.2)
+
+
+def test_a_better_score_begins_the_count_of_restarts_anew():
+    events, _ = run_restarts([0.2] + [0.1] * 10 + [0.3] + [0.1] * 100)
+    assert events.count("restore") == 4
+    assert events[-2:] == [round(0.0036 * 0.3**4, 9), "stop"]
+
+
+def test_a_collapsed_epoch_is_taken_back_and_not_counted():
+    events, _ = run_restarts([0.2, 0.1, 0.004, -0.3, *[0.1] * 4])
+    assert events == [*[0.0036] * 3, "restore", 0.0036, "restore", *[0.0036] * 4, "restore"]
+    # Before anything was learned, and where the rule is not wanted, it is an epoch like others.
+    for changes in ({"initial_score": 0.04}, {"collapse_score": None, "initial_score": 0.2}):
+        assert run_restarts([0.0] * 4, **changes)[0] == [0.0036] * 4
+
+
+def test_one_round_stops_the_first_time():
+    events, _ = run_restarts([0.2] + [0.1] * 20, patience=10, n_rounds=1)
+    assert events == [*[0.0036] * 11, "stop"]
+
+
+def test_restarts_are_what_the_vivit_recipes_ask_for():
+    for name, n_rounds in (("vivit", 3), ("vivit-causal", 1)):
+        schedule = make_schedule(get_preset(name), initial_score=0.0)
+        assert isinstance(schedule, RestartSchedule)
+        scores = [0.2] + [0.1] * 60
+        decisions = [
+            schedule.update(score) for score in scores[: 1 + n_rounds * get_preset(name).early_stopping_patience]
+        ]
+        assert [decision.stops for decision in decisions] == [False] * (len(decisions) - 1) + [True]
+
+
+def test_restarts_go_on_from_their_state():
+    schedule = RestartSchedule(**VIVIT)
+    for score in [0.2, *[0.1] * 7]:
+        schedule.update(score)
+    other = RestartSchedule(**VIVIT)
+    other.restore(json.loads(json.dumps(schedule.state())))
+    for score in [0.1] * 8:
+        assert other.update(score) == schedule.update(score)
+
+
+@pytest.mark.parametrize("changes", [{"patience": 0}, {"factor": 1.0}])
+def test_restarts_out_of_range_are_refused(changes):
+    with pytest.raises(UsageError, match="restart"):
+        RestartSchedule(**VIVIT | changes)
+
+
+def test_a_collapse_is_for_restarts_alone():
+    with pytest.raises(UsageError, match="collapse_score is for schedule restarts"):
+        override(get_preset("factorized3d"), {"collapse_score": "0.05"})
