@@ -208,11 +208,9 @@ def _make_step(model: Any, batch: _Batch, dtype: torch.dtype | None, learning_ra
 
 
 def _count_operations(step: Callable[[], None]) -> int:
-    from torch.utils.flop_counter import FlopCounterMode
+    from model_steps import count_operations
 
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return int(counter.get_total_flops())
+    return count_operations(step)
 
 
 def _main(arguments: Sequence[str]) -> None:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import workbench
@@ -103,7 +105,6 @@ def _summarize(run: dict[str, Any], *, on_gpu: bool) -> dict[str, object]:
 def measure_one(job: dict[str, Any]) -> None:
     """Measure one preset in this process, and print the result as JSON."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from models.devices import bound_threads, choose_device
     from models.layouts import find_layout
@@ -147,12 +148,9 @@ def measure_one(job: dict[str, Any]) -> None:
         torch.cuda.reset_peak_memory_stats()
     times = []
     for repeat in range(job["repeats"]):
-        counter = FlopCounterMode(display=False)
         started = time.perf_counter(), time.process_time()
         if repeat == 0:
-            with counter:
-                step()
-            operations = counter.get_total_flops()
+            operations = count_operations(step)
         else:
             step()
         times.append((time.perf_counter() - started[0], time.process_time() - started[1]))
@@ -178,6 +176,25 @@ def measure_one(job: dict[str, Any]) -> None:
             }
         )
     )
+
+
+def count_operations(step: Callable[[], object]) -> int:
+    """Return the floating point operations of what a function computes with torch.
+
+    torch counts the gradients of convolutions in groups as if each channel saw all others.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def count_gradients(of_output: Sequence[int], _: object, weight: Sequence[int], *others: Any, **__: object) -> int:
+        forward = 2 * math.prod(of_output) * math.prod(weight[1:])
+        output_mask = others[7]
+        return forward * sum(output_mask[:2])
+
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: count_gradients})
+    with counter:
+        step()
+    return int(counter.get_total_flops())
 
 
 def _make_neurons(sessions: list[str], n_neurons: int | None) -> dict[str, Any]:

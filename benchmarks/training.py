@@ -196,7 +196,7 @@ def measure_one(job: dict[str, Any]) -> None:
 def _count_operations(config: Any, store: str) -> float:
     """Return the floating point operations of forward and backward passes for one window of the first session."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from model_steps import count_operations
 
     from models.layouts import find_layout
     from models.registry import build_model
@@ -207,9 +207,8 @@ def _count_operations(config: Any, store: str) -> float:
     model = build_model(config, data.neurons)
     layout = find_layout(config.input_layout)
     videos = torch.randn(2, len(layout.channels), config.n_frames_window, *layout.frame_size)
-    with FlopCounterMode(display=False) as counter:
-        model(videos, torch.zeros(2, 2, config.n_frames_window), data.sessions[0].name).sum().backward()
-    return float(counter.get_total_flops()) / 2
+    pupil_center, session = torch.zeros(2, 2, config.n_frames_window), data.sessions[0].name
+    return count_operations(lambda: model(videos, pupil_center, session).sum().backward()) / 2
 
 
 def _prepare_store(work: Path, options: argparse.Namespace) -> Path:

@@ -41,6 +41,7 @@ class ModelKind:
 #: By :attr:`models.model_config.ModelConfig.kind`.
 MODEL_KINDS: Mapping[str, ModelKind] = MappingProxyType(
     {
+        "dwiseneuro": ModelKind("models.dwiseneuro", config="DwiseNeuroConfig", model="DwiseNeuro"),
         "dynamic-v1fm": ModelKind("models.dynamic_v1fm", config="DynamicV1fmConfig", model="DynamicV1fm"),
         "factorized3d": ModelKind("models.factorized3d", config="Factorized3dConfig", model="Factorized3d"),
         "full3d": ModelKind("models.full3d", config="Full3dConfig", model="Full3d"),

@@ -66,6 +66,10 @@ class DataSettings(Settings):
     n_folds: int | None = Field(
         default=None, ge=2, description="Parts that the tiers are split into, movies kept together; none: no split."
     )
+    fold_rule: Literal["movies", "dwiseneuro"] = Field(
+        default="movies",
+        description="What decides a trial's fold: its movie group; or a hash of five frames, as DwiseNeuro's.",
+    )
     fold: int | None = Field(
         default=None, ge=0, description="Which part is validated on in place of the oracle tier, from 0."
     )

@@ -26,7 +26,9 @@ __all__ = ["export_checkpoint", "import_checkpoint"]
 
 
 def import_checkpoint(
-    format: Annotated[str, Parameter(help="Whose file it is: starter-kit, dynamic-v1fm, vivit or vivit-closed-loop.")],
+    format: Annotated[
+        str, Parameter(help="Whose file it is: starter-kit, argus, dynamic-v1fm, vivit or vivit-closed-loop.")
+    ],
     /,
     *file: Annotated[
         Path,
@@ -88,7 +90,8 @@ def export_checkpoint(
     /,
     *,
     format: Annotated[
-        str, Parameter(help="Which software is to read it: starter-kit, dynamic-v1fm, vivit or vivit-closed-loop.")
+        str,
+        Parameter(help="Which software is to read it: starter-kit, argus, dynamic-v1fm, vivit or vivit-closed-loop."),
     ],
     as_json: JsonOption = False,
 ) -> int:

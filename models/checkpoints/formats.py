@@ -83,6 +83,7 @@ class CheckpointFormat:
 CHECKPOINT_FORMATS: Mapping[str, CheckpointFormat] = MappingProxyType(
     {
         "starter-kit": CheckpointFormat("starter-kit", "the SENSORIUM 2023 starter kit"),
+        "argus": CheckpointFormat("argus", "lRomul/sensorium, whose models argus saves"),
         "dynamic-v1fm": CheckpointFormat("dynamic-v1fm", "Dynamic-V1FM, the second place of SENSORIUM 2023"),
         "vivit": CheckpointFormat("vivit", "bryanlimy/ViV1T, of 2023", arguments="args.yaml", has_numpy_scalars=True),
         "vivit-closed-loop": CheckpointFormat(

@@ -20,7 +20,7 @@ from models.training.selection import describe_neurons
 from models.windows import open_windows
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
-from sensorium_data.movies import split_by_movie
+from sensorium_data.movies import split_by_hash, split_by_movie
 from sensorium_data.sessions import Tier, find_session
 from sensorium_data.statistics import describe_coverage, read_coverage
 from sensorium_data.store import Store
@@ -231,7 +231,8 @@ def split_trials(config: TrainingConfig, reader: TrialReader) -> Split:
     """Return the trials that a recipe trains and validates on.
 
     Without folds, those of its tiers whose responses are published, and the oracle tier. With folds, its tiers split
-    by movie: no movie is on both sides, in any session. The split does not depend on the recipe's seed, nor on which
+    by movie: no movie is on both sides, in any session; or, if its ``fold_rule`` is DwiseNeuro's, by a hash of their
+    frames. The split does not depend on the recipe's seed, nor on which
     trials are left out: those are in no fold. Of the training side, ``n_trials`` of each session are taken.
 
     A tier whose responses are withheld in some sessions is trained on in the others.
@@ -242,14 +243,18 @@ def split_trials(config: TrainingConfig, reader: TrialReader) -> Split:
         If a session has no valid trial of an asked tier, or no published one on one of the sides; if a tier is
         withheld in all sessions.
     """
-    notes = _check_tiers(config, reader)
+    notes = (*_check_tiers(config, reader), *_describe_scored_tiers(config, reader))
     asked = tuple(reader.select_trials(session.name, config.tiers, labelled=True) for session in reader.sessions)
     if config.n_folds is None or config.fold is None:
         oracle = tuple(reader.select_trials(s.name, (Tier.ORACLE,), labelled=True) for s in reader.sessions)
         training, few = _choose(asked, config)
         return Split(training=training, validation=oracle, notes=(*notes, *few))
     recordings = {session.name: reader.store[session] for session in reader.sessions}
-    fold = split_by_movie(recordings, config.n_folds, seed=_FOLD_SEED, tiers=config.tiers)[config.fold]
+    if config.fold_rule == "dwiseneuro":
+        folds = split_by_hash(recordings, config.n_folds, tiers=config.tiers)
+    else:
+        folds = split_by_movie(recordings, config.n_folds, seed=_FOLD_SEED, tiers=config.tiers)
+    fold = folds[config.fold]
     kept = tuple(_keep(trials, fold.train[trials.session], "train", config) for trials in asked)
     training, few = _choose(kept, config)
     return Split(
@@ -293,6 +298,22 @@ def _check_tiers(config: TrainingConfig, reader: TrialReader) -> tuple[str, ...]
             names = ", ".join(str(find_session(name)) for name in withholding)
             notes.append(f"The responses of tier {tier} are withheld in {names}: not trained on there.")
     return tuple(notes)
+
+
+def _describe_scored_tiers(config: TrainingConfig, reader: TrialReader) -> Iterator[str]:
+    """Yield a sentence if tiers are trained on that the competition scores."""
+    scored = [tier for tier in config.tiers if tier.is_test]
+    trained_on = [
+        str(find_session(session.name))
+        for session in (reader.sessions if scored else ())
+        if any(reader.has_responses(session.name, t) for t in reader.select_trials(session.name, scored).trials)
+    ]
+    if trained_on:
+        yield (
+            f"Scored tiers are trained on: {', '.join(scored)} of {', '.join(trained_on)}. Other sessions show the "
+            "same movies in their scored tiers. Scores of this run on these tiers, in any session, are not scores on "
+            "movies that are new to it."
+        )
 
 
 def _keep(trials: SessionTrials, chosen: Iterable[int], purpose: str, config: TrainingConfig) -> SessionTrials:

@@ -133,7 +133,7 @@ def load_teacher(config: TrainingConfig, data: RunData) -> Run | None:
             )
         return None
     teacher = load_run(config.teacher)
-    for name in ("normalization", "input_layout", "window_stride", "tiers", "n_folds", "fold"):
+    for name in ("normalization", "input_layout", "window_stride", "tiers", "n_folds", "fold_rule", "fold"):
         found, expected = getattr(teacher.config, name), getattr(config, name)
         if found != expected:
             raise RunError(

@@ -273,7 +273,7 @@ def _choose_sessions(store: Store, sessions: Sequence[str] | None, config: Train
     chosen = store.require_all() if sessions is None else find_sessions(sessions)
     if not chosen:
         raise UsageError("no session to train on", path=store.url, remedy="name sessions, or ingest some")
-    if config.n_folds is not None and len(chosen) > 1:
+    if config.n_folds is not None and config.fold_rule == "movies" and len(chosen) > 1:
         # A movie of several sessions would be trained on and validated on.
         unlinked = set(unlinked_sessions(store)) & {session.name for session in chosen}
         if unlinked:

@@ -1,3 +1,4 @@
+from .folds import split_by_hash as split_by_hash
 from .folds import split_by_movie as split_by_movie
 from .grouping import group_movies as group_movies
 from .grouping import name_movie as name_movie

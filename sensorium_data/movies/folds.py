@@ -1,4 +1,4 @@
-"""Splits of trials for cross-validation in which no movie is on both sides, in any session."""
+"""Splits of trials for cross-validation: by movies, so that none is on both sides, or by what frames look like."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import xarray as xr
 
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
+from sensorium_data.movies.perceptual_hash import choose_hashed_frames, hash_video
 from sensorium_data.sessions import Tier
 from sensorium_data.store import read_movie_groups
 
-__all__ = ["Fold", "split_by_movie"]
+__all__ = ["Fold", "split_by_hash", "split_by_movie"]
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One division of the trials into two sides that share no movie.
+    """One division of the trials into two sides.
 
     Attributes
     ----------
@@ -91,10 +92,66 @@ def split_by_movie(
     ]
 
 
+def split_by_hash(
+    recordings: Mapping[str, xr.Dataset], n_folds: int, *, tiers: Sequence[Tier] = (Tier.TRAIN,)
+) -> list[Fold]:
+    """Split trials into folds by a perceptual hash of their videos, as DwiseNeuro's reference does.
+
+    A trial's fold is the remainder of its :func:`sensorium_data.movies.perceptual_hash.hash_video` divided by the
+    number of folds. Equal videos are on one side, in whatever session. Nothing else is promised: folds are of uneven
+    sizes, and videos that differ a little, as those of two sessions may, can be on both sides. All videos are read.
+
+    Parameters
+    ----------
+    recordings : mapping of str to xarray.Dataset
+        By session: what :func:`sensorium_data.store.open_session` returns.
+    n_folds : int
+        How many folds; the reference's are 7.
+    tiers : sequence of Tier
+        As in :func:`split_by_movie`.
+
+    Returns
+    -------
+    list of Fold
+        ``n_folds`` of them.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer than two folds, or a video has fewer than five frames.
+    """
+    if n_folds < 2:
+        raise UsageError("the number of folds makes no sense", found=n_folds, expected="at least 2")
+    fold_of: dict[str, dict[int, int]] = {}
+    for name, dataset in recordings.items():
+        fold_of[name] = {}
+        for place in sorted(np.flatnonzero(_can_be_trained_on(dataset, tiers)), key=lambda p: dataset.trial.values[p]):
+            frames = choose_hashed_frames(int(dataset.n_frames.values[place]))
+            video_THW = dataset.videos.isel(trial=place).values
+            fold_of[name][int(dataset.trial.values[place])] = hash_video(video_THW[list(frames)]) % n_folds
+
+    def choose(fold: int, *, is_validation: bool) -> dict[str, tuple[int, ...]]:
+        return {
+            name: tuple(trial for trial, own in by_trial.items() if (own == fold) == is_validation)
+            for name, by_trial in fold_of.items()
+        }
+
+    return [
+        Fold(train=choose(fold, is_validation=False), validation=choose(fold, is_validation=True))
+        for fold in range(n_folds)
+    ]
+
+
+def _can_be_trained_on(dataset: xr.Dataset, tiers: Sequence[Tier]) -> np.ndarray:
+    """Return which trials are valid, of these tiers, and have responses."""
+    chosen: np.ndarray = np.isin(dataset.tier.values, [str(tier) for tier in tiers])
+    chosen &= dataset.valid.values & ~dataset.responses_withheld.values
+    return chosen
+
+
 def _list_trials(dataset: xr.Dataset, tiers: Sequence[Tier]) -> dict[int, str]:
     """Return the movies of the trials that can be trained on, by trial, ascending."""
-    chosen = np.isin(dataset.tier.values, [str(tier) for tier in tiers])
-    chosen &= dataset.valid.values & ~dataset.responses_withheld.values
+    chosen = _can_be_trained_on(dataset, tiers)
     groups = read_movie_groups(dataset)[chosen].tolist()
     return dict(sorted(zip(dataset.trial.values[chosen].tolist(), groups, strict=True)))
 

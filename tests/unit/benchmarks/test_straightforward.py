@@ -28,7 +28,7 @@ def speed() -> Iterator[ModuleType]:
         sys.path.remove(str(CHECKOUT / "benchmarks"))
 
 
-PRESETS = ["factorized3d-debug", "dynamic-v1fm-debug"]
+PRESETS = ["dwiseneuro-debug", "factorized3d-debug", "dynamic-v1fm-debug"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)

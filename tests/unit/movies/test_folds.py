@@ -5,8 +5,9 @@ import pytest
 import xarray as xr
 
 from sensorium_data.errors import UsageError
-from sensorium_data.movies import split_by_movie
+from sensorium_data.movies import split_by_hash, split_by_movie
 from sensorium_data.movies.folds import Fold
+from sensorium_data.movies.perceptual_hash import hash_video
 from sensorium_data.sessions import Tier
 
 
@@ -76,3 +77,44 @@ def test_five_folds_of_real_size_are_even_and_differ_by_seed() -> None:
 def test_folds_that_cannot_be_are_refused(n_folds: int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         split_by_movie({"a": session(["x", "y", "y"])}, n_folds)
+
+
+def filmed(seeds: list[int], **marks: list[bool]) -> xr.Dataset:
+    """A session whose trials of equal seeds show equal videos, one in five of them of another length."""
+    dataset = session([str(seed) for seed in seeds], **marks)
+    videos = np.zeros((len(seeds), 12, 36, 64), np.float32)
+    n_frames = []
+    for video, seed in zip(videos, seeds, strict=True):
+        n_frames.append(12 if seed % 5 else 10)
+        video[:] = np.random.default_rng(seed).uniform(0, 255, video.shape)
+        video[n_frames[-1] :] = np.nan
+    return dataset.assign_coords(n_frames=("trial", n_frames)).assign(
+        videos=(("trial", "time", "height", "width"), videos)
+    )
+
+
+def test_a_hash_of_the_frames_puts_equal_videos_into_one_fold_wherever_they_are_shown() -> None:
+    seeds = list(range(30))
+    recordings = {"a": filmed(seeds), "b": filmed(seeds[::-1], broken=[True] + [False] * 29)}
+    folds = split_by_hash(recordings, 7)
+    place = {}
+    for number, fold in enumerate(folds):
+        for name, dataset in recordings.items():
+            trials = dict(zip(dataset.trial.values.tolist(), dataset.movie_group.values.tolist(), strict=True))
+            own = {trials.pop(trial) for trial in fold.validation[name]}
+            assert {trials[trial] for trial in fold.train[name]} == set(trials.values()) - (
+                {"29"} if name == "b" else set()
+            )
+            for movie in own:
+                assert place.setdefault(movie, number) == number
+    assert len(place) == 30
+    assert len(set(place.values())) > 4
+    # In steps of 2 frames from the second one on.
+    video = recordings["a"].videos.values[7]
+    hashed = hash_video(video[[1, 3, 5, 7, 9]])
+    assert place["7"] == hashed % 7
+
+
+def test_a_hash_makes_two_folds_at_least() -> None:
+    with pytest.raises(UsageError, match="found 1, expected at least 2"):
+        split_by_hash({"a": filmed([1, 2])}, 1)

@@ -14,6 +14,7 @@ from fixtures.session_stores import write_ledger
 from fixtures.tiny_training import tiny_config
 from models.training.batches import TrainingBatches
 from sensorium_data.errors import UsageError
+from sensorium_data.movies.perceptual_hash import hash_video
 from sensorium_data.sessions import Tier, find_session
 
 CPU = torch.device("cpu")
@@ -47,6 +48,18 @@ def test_training_trials_train_and_oracle_trials_validate(world):
         assert batch.n_windows == {part.session: len(part)}
         drawn[part.session].update(part.trials)
     assert drawn == {name: trials_of(made, "train") for name, made in world[1].items()}
+
+
+def test_folds_by_hash_are_those_of_the_frames(world):
+    settings = {"n_folds": 2, "fold_rule": "dwiseneuro"}
+    splits = [open_batches(world, fold=fold, **settings).split for fold in range(2)]
+    for number, split in enumerate(splits):
+        for trials in split.validation:
+            made = world[1][trials.session]
+            for trial in trials.trials:
+                video = made.videos[made.position(trial)][[3, 10, 17, 24, 31]]
+                assert hash_video(video) % 2 == number
+    assert splits[0].training == splits[1].validation
 
 
 def test_an_epoch_can_be_entered_at_any_batch(world):
@@ -101,8 +114,9 @@ def test_what_is_withheld_somewhere_is_trained_on_elsewhere_and_said(world):
     by_session = {trials.session: set(trials.trials) for trials in batches.split.training}
     assert by_session[withholding.name] == trials_of(withholding, "train")
     assert by_session[publishing.name] == trials_of(publishing, "train", "live_test_main")
-    (note,) = batches.split.notes
+    note, loud = batches.split.notes
     assert "live_test_main are withheld in" in note
+    assert loud.startswith("Scored tiers are trained on: live_test_main of ")
     assert str(find_session("F")) in note
 
 

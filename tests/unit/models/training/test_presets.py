@@ -32,6 +32,8 @@ FEW = {
     "cache_bytes": "10000000",
     "device": "cpu",
 }
+#: Of presets that mix sessions, or whose windows slide: of other lengths, in two sessions of longer trials.
+FEW_MIXED = {"n_frames_window": "10", "n_windows_per_trial": "1", "batch_size": "4", "n_windows_per_session": "4"}
 MEASURED = ("epoch", "train_loss", "regularizer", "validation_loss", "correlations", "learning_rate", "improved")
 
 
@@ -51,6 +53,27 @@ def store(tmp_path_factory):
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def long_store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store")
+    for alias in "FG":
+        record_session(path, alias, n_frames=36, n_neurons=4, n_by_tier={"train": 4, "oracle": 2})
+    return str(path)
+
+
+@pytest.fixture
+def recipe(request, store, long_store, tmp_path):
+    """A small preset's config, its store and its sessions; a preset that learns from a teacher has one."""
+    config = get_preset(request.param)
+    if config.session_balance == "in_turn":
+        return override(config, FEW), store, ["F"]
+    config = override(config, FEW | FEW_MIXED)
+    if config.distillation_ratio is not None:
+        untaught = override(config, {"distillation_ratio": "none", "max_epochs": "1", "warmup_epochs": "0"})
+        config = override(config, {"teacher": train(untaught, long_store, None, tmp_path / "teacher").run})
+    return config, long_store, ["F", "G"]
+
+
 def read_result(report):
     """What a run came to: a digest of its weights, and its epochs."""
     weights = Path(report.run, "model.safetensors").read_bytes()
@@ -61,10 +84,11 @@ def read_result(report):
     return hashlib.sha256(weights).hexdigest(), epochs
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_a_small_preset_has_its_losses_and_goes_on_after_an_interruption(store, tmp_path, name):
-    config = override(get_preset(name), FEW)
-    digest, epochs = read_result(train(config, store, ["F"], tmp_path / "whole"))
+@pytest.mark.parametrize("recipe", SMALL, indirect=True)
+def test_a_small_preset_has_its_losses_and_goes_on_after_an_interruption(recipe, tmp_path):
+    config, store, sessions = recipe
+    name = config.name
+    digest, epochs = read_result(train(config, store, sessions, tmp_path / "whole"))
 
     def interrupt(label, n_done, n_total):
         # At the second epoch's second step; there is a checkpoint of the first.
@@ -72,8 +96,8 @@ def test_a_small_preset_has_its_losses_and_goes_on_after_an_interruption(store, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, store, ["F"], tmp_path / "interrupted", progress=interrupt)
-    resumed = train(config, store, ["F"], tmp_path / "interrupted", resume=True)
+        train(config, store, sessions, tmp_path / "interrupted", progress=interrupt)
+    resumed = train(config, store, sessions, tmp_path / "interrupted", resume=True)
     assert resumed.resumed_step == 3
     assert read_result(resumed) == (digest, epochs)
 
