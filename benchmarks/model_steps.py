@@ -19,6 +19,7 @@ import time
 from typing import Any
 
 import workbench
+from operations import count_operations
 
 
 def main() -> None:
@@ -103,7 +104,6 @@ def _summarize(run: dict[str, Any], *, on_gpu: bool) -> dict[str, object]:
 def measure_one(job: dict[str, Any]) -> None:
     """Measure one preset in this process, and print the result as JSON."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from models.devices import bound_threads, choose_device
     from models.layouts import find_layout
@@ -147,12 +147,9 @@ def measure_one(job: dict[str, Any]) -> None:
         torch.cuda.reset_peak_memory_stats()
     times = []
     for repeat in range(job["repeats"]):
-        counter = FlopCounterMode(display=False)
         started = time.perf_counter(), time.process_time()
         if repeat == 0:
-            with counter:
-                step()
-            operations = counter.get_total_flops()
+            operations = count_operations(step)
         else:
             step()
         times.append((time.perf_counter() - started[0], time.process_time() - started[1]))
