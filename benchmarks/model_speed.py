@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from operations import count_operations
 from torch import nn
 
 __all__ = ["REFERENCES", "compare", "make_reference", "measure_model"]
@@ -140,7 +141,7 @@ def measure_model(
     else:
         ways = [("straightforward", reference, None), ("ours", model, None)]
     steps = [(name, _make_step(one, batch, dtype, config.learning_rate)) for name, one, dtype in ways]
-    operations = _count_operations(steps[0][1])
+    operations = count_operations(steps[0][1])
     found: list[dict[str, Any]] = [{"name": name, "times": [], "memory_bytes": 0} for name, _ in steps]
     for repeat, ((_, step), result) in itertools.product(range(repeats + 1), zip(steps, found, strict=True)):
         if gpu:
@@ -205,12 +206,6 @@ def _make_step(model: Any, batch: _Batch, dtype: torch.dtype | None, learning_ra
             torch.cuda.synchronize()
 
     return step
-
-
-def _count_operations(step: Callable[[], None]) -> int:
-    from model_steps import count_operations
-
-    return count_operations(step)
 
 
 def _main(arguments: Sequence[str]) -> None:

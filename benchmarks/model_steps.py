@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import workbench
+from operations import count_operations
 
 
 def main() -> None:
@@ -176,25 +175,6 @@ def measure_one(job: dict[str, Any]) -> None:
             }
         )
     )
-
-
-def count_operations(step: Callable[[], object]) -> int:
-    """Return the floating point operations of what a function computes with torch.
-
-    torch counts the gradients of convolutions in groups as if each channel saw all others.
-    """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    def count_gradients(of_output: Sequence[int], _: object, weight: Sequence[int], *others: Any, **__: object) -> int:
-        forward = 2 * math.prod(of_output) * math.prod(weight[1:])
-        output_mask = others[7]
-        return forward * sum(output_mask[:2])
-
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: count_gradients})
-    with counter:
-        step()
-    return int(counter.get_total_flops())
 
 
 def _make_neurons(sessions: list[str], n_neurons: int | None) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def measure_one(job: dict[str, Any]) -> None:
 def _count_operations(config: Any, store: str) -> float:
     """Return the floating point operations of forward and backward passes for one window of the first session."""
     import torch
-    from model_steps import count_operations
+    from operations import count_operations
 
     from models.layouts import find_layout
     from models.registry import build_model

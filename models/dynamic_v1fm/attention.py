@@ -105,8 +105,7 @@ class ShiftedWindowAttention(nn.Module):
 
 def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, biases_DQK: torch.Tensor) -> torch.Tensor:
     """Return softmax(queries · keys + biases) · values, each (window, head, token, channel)."""
-    if queries.device.type == "cpu" and biases_DQK.requires_grad and torch.is_grad_enabled():
-        # torch's fused kernel gives no gradient to biases on a CPU, and what it falls back to takes fourfold time.
+    if not _is_fused(queries, biases_DQK):
         scores = queries @ keys.transpose(-1, -2)
         scores += biases_DQK.to(scores.dtype)
         return scores.softmax(dim=-1) @ values
@@ -132,6 +131,11 @@ def reorder(tokens_BXC: torch.Tensor, order: Order, padding_C: torch.Tensor | No
     """
     reordered: torch.Tensor = _Reorder.apply(tokens_BXC, padding_C, order)
     return reordered
+
+
+def _is_fused(queries: torch.Tensor, biases_DQK: torch.Tensor) -> bool:
+    # On a CPU torch's fused kernel gives no gradient to biases, and what it falls back to takes fourfold time.
+    return queries.device.type != "cpu" or not (biases_DQK.requires_grad and torch.is_grad_enabled())
 
 
 class _RegionBiases(torch.autograd.Function):

@@ -245,6 +245,21 @@ def test_outputs_and_gradients_are_those_of_the_straightforward_model(make_refer
         )
 
 
+def test_fused_attention_has_the_same_gradients(monkeypatch):
+    # As on a GPU.
+    model, inputs = make_model(SMALL), make_inputs()
+    results = []
+    for is_fused in (False, True):
+        monkeypatch.setattr("models.dynamic_v1fm.attention._is_fused", lambda *_, answer=is_fused: answer)
+        model.zero_grad()
+        torch.manual_seed(0)
+        predictions = model(*inputs, ONE)
+        predictions.square().sum().backward()
+        results.append([predictions.detach(), *(p.grad.clone() for p in model.core.parameters())])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_16_bits_compute_nearly_the_same(fusion):
     model = make_model(SMALL.model_copy(update=FUSIONS[fusion]), dtype=torch.float32).eval()
