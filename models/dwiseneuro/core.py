@@ -219,8 +219,9 @@ def multiply_groups(rows_RC: torch.Tensor, weight_OC: torch.Tensor, n_groups: in
     -------
     Tensor, shape (group, row, sum of the group)
     """
-    rows_GRC = rows_RC.unflatten(1, (n_groups, -1)).transpose(0, 1)
-    return rows_GRC @ weight_OC.unflatten(0, (n_groups, -1)).transpose(1, 2)
+    rows_GCR = rows_RC.unflatten(1, (n_groups, -1)).permute(1, 2, 0)
+    # In this order, the weights' gradient is made as it is stored.
+    return (weight_OC.unflatten(0, (n_groups, -1)) @ rows_GCR).transpose(1, 2)
 
 
 def skip_windows(n_windows: int, share: float, device: torch.device) -> torch.Tensor:

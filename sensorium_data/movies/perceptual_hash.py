@@ -79,8 +79,8 @@ def _shrink(picture: np.ndarray, axis: int) -> np.ndarray:
     """Return the picture with 32 pixels along an axis, rounded to uint8 as Pillow does after each axis."""
     weights = _lanczos_weights(picture.shape[axis])
     sums = np.tensordot(weights, picture.astype(np.int64), axes=(1, axis))
-    rounded = np.clip((sums + (1 << (_WEIGHT_BITS - 1))) >> _WEIGHT_BITS, 0, 255)
-    return np.moveaxis(rounded, 0, axis).astype(np.uint8)
+    rounded: np.ndarray = np.clip((sums + (1 << (_WEIGHT_BITS - 1))) >> _WEIGHT_BITS, 0, 255).astype(np.uint8)
+    return np.moveaxis(rounded, 0, axis)
 
 
 @cache
