@@ -28,7 +28,7 @@ def speed() -> Iterator[ModuleType]:
         sys.path.remove(str(CHECKOUT / "benchmarks"))
 
 
-PRESETS = ["factorized3d-debug"]
+PRESETS = ["factorized3d-debug", "vivit-debug", "vivit-causal-debug"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
