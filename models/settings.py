@@ -93,7 +93,7 @@ class DataSettings(Settings):
     input_layout: Literal["starter-kit", "dwiseneuro", "vivit", "vivit-closed-loop", "video"] = Field(
         default="starter-kit", description="Whose models' video it is: its channels beside the video, and its padding."
     )
-    normalization: Literal["competition", "dwiseneuro", "vivit", "vivit-closed-loop", "none"] = Field(
+    normalization: Literal["competition", "dwiseneuro", "vivit", "vivit-legacy", "vivit-closed-loop", "none"] = Field(
         default="competition", description="Scale of inputs and responses; competition: the archive's own statistics."
     )
     seed: int = Field(default=42, ge=0, lt=2**63, description="Seed of the weights, the windows and their order.")

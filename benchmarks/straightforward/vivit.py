@@ -89,7 +89,7 @@ class _Core(nn.Module):
         config = self.config
         tokens_BTPE = functional.dropout(self.patches(videos_BCTHW), config.patch_dropout, self.training)
         if self.training and config.token_dropout:
-            kept_BTP = torch.rand(tokens_BTPE.shape[:3]) >= config.token_dropout
+            kept_BTP = torch.rand(tokens_BTPE.shape[:3], device=tokens_BTPE.device) >= config.token_dropout
             tokens_BTPE = tokens_BTPE * kept_BTP[..., None] / (1 - config.token_dropout)
         n_trials, n_frames, n_patches, _ = tokens_BTPE.shape
         if config.positions == "learned":
@@ -157,7 +157,7 @@ class _Block(nn.Module):
         logits_XHLL = torch.einsum("xhld,xhmd->xhlm", queries, keys) * config.head_size**-0.5
         if self.is_causal:
             n_tokens = tokens_XLE.shape[1]
-            later = torch.ones(n_tokens, n_tokens, dtype=torch.bool).triu(1)
+            later = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=tokens_XLE.device).triu(1)
             logits_XHLL = logits_XHLL.masked_fill(later, float("-inf"))
         attended = torch.einsum("xhlm,xhmd->xhld", logits_XHLL.softmax(-1), values).transpose(1, 2).flatten(2)
         attended = self.attention_out(functional.dropout(attended, config.attention_dropout, self.training))
@@ -169,14 +169,16 @@ class _Block(nn.Module):
         if not self.training or not self.config.drop_path:
             return added_XLE
         share_kept = 1 - self.config.drop_path
-        return added_XLE * (torch.rand(len(added_XLE)) < share_kept)[:, None, None] / share_kept
+        kept_X = (torch.rand(len(added_XLE)) < share_kept).to(added_XLE.device)
+        return added_XLE * kept_X[:, None, None] / share_kept
 
     def _turn(self, values_XHLD: torch.Tensor) -> torch.Tensor:
         size, n_registers = self.config.head_size, self.config.n_registers
         n_placed = values_XHLD.shape[2] - n_registers
         n_places = max(self.n_places, n_placed)
-        pairs = torch.arange(0, size, 2, dtype=values_XHLD.dtype)
-        places_L1 = torch.arange(n_placed, dtype=values_XHLD.dtype)[:, None]
+        like = {"dtype": values_XHLD.dtype, "device": values_XHLD.device}
+        pairs = torch.arange(0, size, 2, **like)
+        places_L1 = torch.arange(n_placed, **like)[:, None]
         angles_LD = (places_L1 * 10_000 ** (-pairs / size)).repeat(1, 2)
         bases = (pairs + 0.4 * size) / (1.4 * size)
         scales_LD = (bases ** ((places_L1 - n_places // 2) / 512)).repeat(1, 2)
@@ -201,7 +203,7 @@ class _Readout(nn.Module):
         mean_N2 = self.position_predictor(self.cortical_positions)
         places_FN2 = mean_N2.expand(len(frames_FEHW), -1, -1)
         if self.training:
-            noise_FN2 = torch.randn(places_FN2.shape, dtype=mean_N2.dtype)
+            noise_FN2 = torch.randn_like(places_FN2)
             places_FN2 = (mean_N2 + torch.einsum("ncd,fnd->fnc", self.sigma, noise_FN2)).clamp(-1, 1)
         places_FN2 = places_FN2 + shift_F2[:, None]
         return functional.grid_sample(frames_FEHW, places_FN2[:, :, None], align_corners=True)[..., 0]

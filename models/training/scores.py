@@ -102,6 +102,7 @@ _BY_NORMALIZATION = {
     "competition": "starter_kit_correlation",
     "dwiseneuro": "dwiseneuro_correlation",
     "vivit": "vivit_correlation",
+    "vivit-legacy": "vivit_correlation",
     "vivit-closed-loop": "closed_loop_challenge_correlation",
 }
 

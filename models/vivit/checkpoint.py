@@ -58,6 +58,7 @@ class _VivitLayout(CheckpointLayout):
     required: ClassVar[Mapping[str, tuple[object, ...]]]
     patches: ClassVar[Mapping[str, str]]
     _input: ClassVar[str]
+    _normalization: ClassVar[str]
     _untold: ClassVar[tuple[str, ...]]
     untold: tuple[str, ...]  # type: ignore[misc]
 
@@ -189,7 +190,8 @@ class _VivitLayout(CheckpointLayout):
             if name in self._arguments:
                 settings[setting] = self.convert_argument(name, self._arguments[name])
         settings |= self.read_own(state, settings)
-        return {f"model.{name}": value for name, value in settings.items()} | {"input_layout": self._input}
+        own = {"input_layout": self._input, "normalization": self._normalization}
+        return {f"model.{name}": value for name, value in settings.items()} | own
 
     def convert_argument(self, name: str, value: object) -> object:
         """Return a setting's value from an argument's."""
@@ -270,6 +272,8 @@ class _Vivit2023Layout(_VivitLayout):
         }
     )
     _input = "vivit"
+    # With the mistake that the code has: the weights were trained so.
+    _normalization = "vivit-legacy"
     _untold = (
         "patch_size", "patch_stride", "patch_frames", "n_heads", "head_size", "activation", "output", "max_frames",
     )  # fmt: skip
@@ -344,7 +348,7 @@ class _ClosedLoopLayout(_VivitLayout):
             "token_norm": "core.tokenizer.norm",
         }
     )
-    _input = "vivit-closed-loop"
+    _input = _normalization = "vivit-closed-loop"
     _untold = (
         "patch_size", "patch_stride", "patch_frames", "n_heads", "head_size", "activation", "is_causal", "max_frames",
     )  # fmt: skip

@@ -15,7 +15,7 @@ __all__ = ["PRESETS"]
 # Of both small models.
 _DEBUG_SIZES = {
     "patch_frames": 5,
-    "patch_stride": 5,
+    "patch_stride": 6,
     "embedding_size": 24,
     "n_spatial_blocks": 1,
     "n_temporal_blocks": 1,
@@ -88,15 +88,16 @@ def _vivit() -> TrainingConfig:
 
 def _vivit_debug() -> TrainingConfig:
     """The same in small: learns simulated recordings in minutes on a CPU."""
+    # Positions of the window's frames alone are learned: longer trials are seen in windows of so many frames.
     return make_debug_preset(
         "vivit-debug",
         VivitConfig,
-        _DEBUG_SIZES,
+        _DEBUG_SIZES | {"max_frames": 32},
         input_layout="vivit",
         normalization="vivit",
         loss="poisson-correlation",
         loss_scale="vivit",
-        n_frames_window=40,
+        n_windows_per_trial=2,
     )
 
 
@@ -138,12 +139,13 @@ def _vivit_causal_debug() -> TrainingConfig:
         normalization="vivit-closed-loop",
         loss_scale="vivit-closed-loop",
         optimizer="schedule-free-adamw",
-        schedule_free_warmup_steps=20,
+        schedule_free_warmup_steps=5,
         gradient_norm_percentile=50.0,
         schedule="restarts",
         early_stopping_patience=10,
         n_rounds=1,
         min_learning_rate=0.0,
+        n_windows_per_trial=2,
     )
 
 

@@ -5,7 +5,8 @@ Name                    Who normalizes so
 ======================  ==============================================================================================
 ``competition``         the competition's server and the baselines of its starter kit, ecker-lab/sensorium_2023
 ``dwiseneuro``          DwiseNeuro, first place, lRomul/sensorium
-``vivit``               ViV1T of 2023, third place, bryanlimy/ViV1T
+``vivit``               ViV1T of 2023, third place, bryanlimy/ViV1T, as it was meant
+``vivit-legacy``        the same with its mistake, as its published weights were trained
 ``vivit-closed-loop``   ViV1T of 2025, bryanlimy/ViV1T-closed-loop
 ``none``                nobody: arrays as they are stored
 ======================  ==============================================================================================
@@ -41,6 +42,7 @@ __all__ = [
     "open_normalizer",
     "raw_normalizer",
     "vivit_closed_loop_normalizer",
+    "vivit_legacy_normalizer",
     "vivit_normalizer",
 ]
 
@@ -64,7 +66,7 @@ def open_normalizer(
 ) -> Normalizer:
     """Return a session's normalization by name.
 
-    ``vivit`` and ``vivit-closed-loop`` read the session's training trials for their statistics first, half a minute for
+    Those of ViV1T read the session's training trials for their statistics first, half a minute for
     a whole session; who needs several of them computes the statistics once
     (:func:`~sensorium_data.statistics.compute_train_statistics`) and calls :func:`vivit_normalizer` or
     :func:`vivit_closed_loop_normalizer` with them.
@@ -140,8 +142,8 @@ def dwiseneuro_normalizer(store: StoreLike, session: str) -> Normalizer:
 def vivit_normalizer(store: StoreLike, session: str, train: xr.Dataset) -> Normalizer:
     """Return that of ViV1T of 2023, by statistics over training trials, frame by frame.
 
-    - Videos ``(v - mean) / (std - mean)`` for each pixel and frame. It was meant as ``(v - min) / (max - min)``; the
-      published weights were trained with this.
+    - Videos ``(v - min) / (max - min)`` for each pixel and frame, as it was meant;
+      :func:`vivit_legacy_normalizer` is what the published weights were trained with.
     - Behavior and pupil center ``(x - min) / (max - min)``.
     - Responses times :func:`~sensorium_data.statistics.response_precision` of their training statistics.
 
@@ -169,28 +171,15 @@ def vivit_normalizer(store: StoreLike, session: str, train: xr.Dataset) -> Norma
     ----------
     bryanlimy/ViV1T, ``transform_mode=2`` and ``stat_mode=1`` of ``src/viv1t/data/data.py`` and ``statistics.py``.
     """
-    _require_statistics(train, session, "trials")
-    train = add_absent_variables(train)
-    capped = train.where(xr.DataArray(np.arange(train.sizes["time"]) < _N_VIVIT_FRAMES, dims="time"))
+    return _vivit_of_2023("vivit", store, session, train, ("min", "max"))
 
-    def read(variable: str, statistic: str) -> np.ndarray:
-        return np.asarray(capped[variable].sel(statistic=statistic).values)
 
-    video_mean = read("videos", "mean")
-    ranges = {variable: read(variable, "max") - read(variable, "min") for variable in ("behavior", "pupil_center")}
-    with open_statistics(store, session) as stored:
-        archived = add_absent_variables(stored)
-        return Normalizer(
-            name="vivit",
-            video_offset=fill_missing_frames(video_mean, axis=0).astype(np.float32),
-            video_scale=invert_scale(read("videos", "std") - video_mean, axis=0),
-            behavior_offset=fill_missing_frames(read("behavior", "min"), axis=1).astype(np.float32),
-            behavior_scale=invert_scale(ranges["behavior"], axis=1),
-            pupil_center_offset=fill_missing_frames(read("pupil_center", "min"), axis=1).astype(np.float32),
-            pupil_center_scale=invert_scale(ranges["pupil_center"], axis=1),
-            precision=response_precision(read("responses", "std")),
-            competition_precision=read_competition_precision(archived),
-        )
+def vivit_legacy_normalizer(store: StoreLike, session: str, train: xr.Dataset) -> Normalizer:
+    """Return that of ViV1T of 2023 with its mistake: videos ``(v - mean) / (std - mean)``, in place of min and max.
+
+    Published weights were trained so. Parameters, errors and everything else are those of :func:`vivit_normalizer`.
+    """
+    return _vivit_of_2023("vivit-legacy", store, session, train, ("mean", "std"))
 
 
 def vivit_closed_loop_normalizer(store: StoreLike, session: str, train: xr.Dataset) -> Normalizer:
@@ -249,8 +238,39 @@ def vivit_closed_loop_normalizer(store: StoreLike, session: str, train: xr.Datas
         )
 
 
+def _vivit_of_2023(
+    name: str, store: StoreLike, session: str, train: xr.Dataset, of_videos: tuple[str, str]
+) -> Normalizer:
+    _require_statistics(train, session, "trials")
+    train = add_absent_variables(train)
+    capped = train.where(xr.DataArray(np.arange(train.sizes["time"]) < _N_VIVIT_FRAMES, dims="time"))
+
+    def read(variable: str, statistic: str) -> np.ndarray:
+        return np.asarray(capped[variable].sel(statistic=statistic).values)
+
+    lowest, highest = (read("videos", statistic) for statistic in of_videos)
+    ranges = {variable: read(variable, "max") - read(variable, "min") for variable in ("behavior", "pupil_center")}
+    with open_statistics(store, session) as stored:
+        archived = add_absent_variables(stored)
+        return Normalizer(
+            name=name,
+            video_offset=fill_missing_frames(lowest, axis=0).astype(np.float32),
+            video_scale=invert_scale(highest - lowest, axis=0),
+            behavior_offset=fill_missing_frames(read("behavior", "min"), axis=1).astype(np.float32),
+            behavior_scale=invert_scale(ranges["behavior"], axis=1),
+            pupil_center_offset=fill_missing_frames(read("pupil_center", "min"), axis=1).astype(np.float32),
+            pupil_center_scale=invert_scale(ranges["pupil_center"], axis=1),
+            precision=response_precision(read("responses", "std")),
+            competition_precision=read_competition_precision(archived),
+        )
+
+
 def _vivit(store: StoreLike, session: str, compute: _ComputeStatistics) -> Normalizer:
     return vivit_normalizer(store, session, compute("trials"))
+
+
+def _vivit_legacy(store: StoreLike, session: str, compute: _ComputeStatistics) -> Normalizer:
+    return vivit_legacy_normalizer(store, session, compute("trials"))
 
 
 def _vivit_closed_loop(store: StoreLike, session: str, compute: _ComputeStatistics) -> Normalizer:
@@ -263,6 +283,7 @@ NORMALIZATIONS: Mapping[str, Callable[[StoreLike, str, _ComputeStatistics], Norm
         "competition": lambda store, session, _: competition_normalizer(store, session),
         "dwiseneuro": lambda store, session, _: dwiseneuro_normalizer(store, session),
         "vivit": _vivit,
+        "vivit-legacy": _vivit_legacy,
         "vivit-closed-loop": _vivit_closed_loop,
         "none": lambda store, session, _: raw_normalizer(store, session),
     }

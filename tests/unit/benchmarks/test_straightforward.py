@@ -28,7 +28,7 @@ def speed() -> Iterator[ModuleType]:
         sys.path.remove(str(CHECKOUT / "benchmarks"))
 
 
-PRESETS = ["dwiseneuro-debug", "factorized3d-debug", "dynamic-v1fm-debug"]
+PRESETS = ["dwiseneuro-debug", "dynamic-v1fm-debug", "factorized3d-debug", "vivit-debug", "vivit-causal-debug"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -27,7 +27,7 @@ def test_every_setting_is_described(name):
         ("batch_size", "whole number, above 0"),
         ("n_trials", "whole number, above 0 or none"),
         ("compile", "true or false"),
-        ("schedule", "plateau | cosine"),
+        ("schedule", "plateau | restarts | cosine"),
         ("model.channels", "list of: whole number, above 0"),
         ("betas", "list of: number"),
         ("neurons", "text or none"),

@@ -133,7 +133,7 @@ def test_trials_of_a_compact_store_stay_in_half_the_memory_and_lose_nothing(comp
     assert device.cache.size_bytes < 0.55 * sizes
 
 
-@pytest.mark.parametrize("normalization", sorted(set(NORMALIZATIONS) - {"vivit", "vivit-closed-loop"}))
+@pytest.mark.parametrize("normalization", sorted(set(NORMALIZATIONS) - {"vivit", "vivit-legacy", "vivit-closed-loop"}))
 def test_a_device_normalizes_as_the_host_does(store: str, normalization: str) -> None:
     reader = TrialReader(store, ["F"])
     name = reader.sessions[0].name

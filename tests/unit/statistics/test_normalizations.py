@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,18 +101,22 @@ def test_none_changes_no_bit(recorded: tuple[str, Recorded], normalizers: dict[s
         np.testing.assert_array_equal(getattr(normalizers["none"], name)(raw, slice(0, N_FRAMES)), raw)
 
 
-def test_vivit_takes_mean_and_std_for_min_and_max_of_videos(
-    recorded: tuple[str, Recorded], normalizers: dict[str, Normalizer]
+@pytest.mark.parametrize(("name", "lowest", "highest"), [("vivit", np.min, np.max), ("vivit-legacy", np.mean, np.std)])
+def test_vivit_scales_by_min_and_max_and_took_mean_and_std_for_those_of_videos(
+    recorded: tuple[str, Recorded],
+    normalizers: dict[str, Normalizer],
+    name: str,
+    lowest: Callable[..., np.ndarray],
+    highest: Callable[..., np.ndarray],
 ) -> None:
     made = recorded[1]
-    video_min = train_trials(made, "videos").mean(axis=0)
-    video_max = train_trials(made, "videos").std(axis=0)
+    video_min, video_max = (take(train_trials(made, "videos"), axis=0) for take in (lowest, highest))
     scaled = {}
     for variable in ("behavior", "pupil_center"):
-        lowest, highest = train_trials(made, variable).min(axis=0), train_trials(made, variable).max(axis=0)
-        scaled[variable] = (oracle_trial(made, variable) - lowest) / (highest - lowest)
+        least, most = train_trials(made, variable).min(axis=0), train_trials(made, variable).max(axis=0)
+        scaled[variable] = (oracle_trial(made, variable) - least) / (most - least)
     assert_scale(
-        normalizers["vivit"],
+        normalizers[name],
         made,
         videos=(oracle_trial(made, "videos") - video_min) / (video_max - video_min),
         responses=oracle_trial(made, "responses") * precision(train_trials(made, "responses").std(axis=0)),
