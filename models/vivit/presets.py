@@ -14,9 +14,9 @@ __all__ = ["PRESETS"]
 
 # Of both small models.
 _DEBUG_SIZES = {
-    "patch_frames": 5,
+    "patch_frames": 11,
     "patch_stride": 6,
-    "embedding_size": 24,
+    "embedding_size": 48,
     "n_spatial_blocks": 1,
     "n_temporal_blocks": 1,
     "n_heads": 2,
@@ -27,6 +27,13 @@ _DEBUG_SIZES = {
     "attention_dropout": 0.0,
     "hidden_dropout": 0.0,
     "drop_path": 0.05,
+}
+# Transformers start slowly: a step for each batch, and the core's steps as long as the others'.
+_DEBUG_STEPS = {
+    "n_windows_per_trial": 2,
+    "n_batches_per_step": 1,
+    "learning_rate": 0.003,
+    "core_learning_rate_factor": 1.0,
 }
 #: Its sizes, beside those of 2023.
 _CAUSAL = {
@@ -97,7 +104,7 @@ def _vivit_debug() -> TrainingConfig:
         normalization="vivit",
         loss="poisson-correlation",
         loss_scale="vivit",
-        n_windows_per_trial=2,
+        **_DEBUG_STEPS,
     )
 
 
@@ -145,7 +152,7 @@ def _vivit_causal_debug() -> TrainingConfig:
         early_stopping_patience=10,
         n_rounds=1,
         min_learning_rate=0.0,
-        n_windows_per_trial=2,
+        **_DEBUG_STEPS,
     )
 
 
