@@ -56,7 +56,7 @@ def compare(options: argparse.Namespace, peaks: dict[str, dict[str, float]]) -> 
     Parameters
     ----------
     options : Namespace
-        ``model``: presets; ``gpu``; ``neurons`` of a session, or None as published; ``windows``, ``repeats``.
+        ``model``: presets; ``gpu``; ``neurons`` of a session, or None as published; ``batch``, ``frames``, ``repeats``.
     peaks : dict
         The devices' dense peak, 1e12 operations a second, by their names and precisions.
     """
@@ -67,6 +67,7 @@ def compare(options: argparse.Namespace, peaks: dict[str, dict[str, float]]) -> 
             "gpu": options.gpu,
             "neurons": options.neurons,
             "windows": options.batch,
+            "frames": options.frames,
             "repeats": options.repeats,
         }
         # In a process of its own: memory that was once taken counts as peak ever after.
@@ -82,6 +83,7 @@ def compare(options: argparse.Namespace, peaks: dict[str, dict[str, float]]) -> 
                 "preset": f"`{preset}`",
                 "way": way["name"],
                 "windows a batch": found["n_windows"],
+                "frames of a window": found["n_frames"],
                 "windows/s": way["windows_per_s"],
                 "CPU s a window": way["cpu_s_per_window"],
                 "against the usual way": f"{way['windows_per_s'] / usual['windows_per_s']:.2f} ×",
@@ -99,7 +101,7 @@ def compare(options: argparse.Namespace, peaks: dict[str, dict[str, float]]) -> 
 
 
 def measure_model(
-    preset: str, *, gpu: bool, n_neurons: int | None, n_windows: int | None, repeats: int
+    preset: str, *, gpu: bool, n_neurons: int | None, n_windows: int | None, repeats: int, n_frames: int | None = None
 ) -> dict[str, Any]:
     """Measure one preset's ways in this process.
 
@@ -115,6 +117,8 @@ def measure_model(
         Of a batch; the preset's on a GPU and 2 on a CPU by default.
     repeats : int
         Steps of each way that are measured, after one that is not.
+    n_frames : int, optional
+        Of a window; the preset's by default.
     """
     from model_steps import _make_neurons
 
@@ -124,6 +128,7 @@ def measure_model(
     bound_threads()
     torch.manual_seed(0)
     config, device = get_preset(preset), torch.device("cuda" if gpu else "cpu")
+    config = config.model_copy(update={"n_frames_window": n_frames or config.n_frames_window})
     is_mixed = config.session_balance == "mixed"
     neurons = _make_neurons(["all"] if gpu else ["F", "G"] if is_mixed else ["F"], n_neurons)
     model = build_model(config, neurons).to(device).train()
@@ -159,6 +164,7 @@ def measure_model(
     return {
         "device": torch.cuda.get_device_name(device) if gpu else "cpu",
         "n_windows": n_windows,
+        "n_frames": config.n_frames_window,
         "operations_per_window": operations / n_windows,
         "ways": found,
     }
@@ -216,6 +222,7 @@ def _main(arguments: Sequence[str]) -> None:
         n_neurons=job["neurons"],
         n_windows=job["windows"],
         repeats=job["repeats"],
+        n_frames=job["frames"],
     )
     print(json.dumps(found))
 

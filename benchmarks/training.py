@@ -38,6 +38,7 @@ def main() -> None:
         parser.add_argument("--model", nargs="+", help="compare steps of these presets with the straightforward way")
         parser.add_argument("--gpu", action="store_true", help="compare them on a GPU, with data from a store too")
         parser.add_argument("--batch", type=int, help="windows of a batch (default: the preset's; 2 on a CPU)")
+        parser.add_argument("--frames", type=int, help="frames of a window (default: the preset's), with --model")
         parser.add_argument("--one", help=argparse.SUPPRESS)
 
     options = workbench.parse_arguments(__doc__ or "", n_trials=40, extend=extend)
