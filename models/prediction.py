@@ -154,36 +154,45 @@ def predict(
     )
     if plan.is_finished():
         return plan.report("already done", 0)
-    source: PredictedTrials
-    if members is not None and len(plan.runs) > 1:
-        stores = [f"{members.rstrip('/')}/{name}" for name in plan.member_names()]
-        for run, one in zip(plan.runs, stores, strict=True):
-            predict(
-                [run.location],
-                store,
-                tiers,
-                one,
-                sessions=plan.sessions,
-                device=device,
-                progress=progress,
-                exclude=exclude,
-                nan_policy=str(plan.reader.nan_policy),
-                trust_code=trust_code,
-                lock=lock,
-                precision=precision,
-            )
-        source = AveragedPredictions(stores, plan.shares)
-    else:
+    if members is not None and len(plan.runs) == 1:
+        raise UsageError(
+            "one run is no ensemble, whose runs' predictions could be kept",
+            found=f"members {members}",
+            remedy="leave it out, or name several runs",
+        )
+    averaged: AveragedRuns | None = None
+    if members is None:
         averaged = AveragedRuns(plan.runs, plan.shares, plan.reader, plan.sessions, torch_device, trust_code)
         if precision != "32-true":
             differences = measure_difference(averaged, plan.open_labelled_reader(exclude), precision)
             require_small(differences, precision)
             plan.attributes["correlation_differences"] = differences
             averaged = averaged.with_precision(precision)
-        source = averaged
     n_total = sum(plan.n_trials(name) for name in plan.sessions)
     n_done = n_predicted = 0
+    # Before the members, which may take hours: something else may lie there.
     with plan.create(lock=lock) as writer:
+        source: PredictedTrials
+        if averaged is not None:
+            source = averaged
+        else:
+            stores = [f"{str(members).rstrip('/')}/{name}" for name in plan.member_names()]
+            for run, one in zip(plan.runs, stores, strict=True):
+                predict(
+                    [run.location],
+                    store,
+                    tiers,
+                    one,
+                    sessions=plan.sessions,
+                    device=device,
+                    progress=progress,
+                    exclude=exclude,
+                    nan_policy=str(plan.reader.nan_policy),
+                    trust_code=trust_code,
+                    lock=lock,
+                    precision=precision,
+                )
+            source = AveragedPredictions(stores, plan.shares)
         for name in plan.sessions:
             missing = writer.missing_trials(name)
             n_done += plan.n_trials(name) - len(missing)

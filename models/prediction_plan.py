@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -218,11 +218,13 @@ def plan_prediction(
         n_neurons, n_predicted_neurons = opened[session].sizes["neuron"], len(reader.unit_ids(session.name))
         if n_predicted_neurons < n_neurons:
             notes.append(f"Session {session}: {n_predicted_neurons} of {n_neurons} neurons are predicted.")
+    notes += _describe_trained_tiers(loaded, chosen_tiers)
     notes += [
         f"Run {run.name} predicts with the code that it keeps: {path} has changed since."
         for run in loaded
         for path in run.find_changed_code()
     ]
+    trained_tiers = sorted({str(tier) for run in loaded for tier in run.config.tiers if tier is not Tier.TRAIN})
     return PredictionPlan(
         out=out,
         runs=tuple(loaded),
@@ -235,6 +237,7 @@ def plan_prediction(
             loaded, shares, reader.store, chosen, chosen_tiers, left_out, str(reader.nan_policy), precision
         ),
         attributes=({} if weights is None else {"weights": list(given)})
+        | ({"trained_tiers": trained_tiers} if trained_tiers else {})
         | ({} if precision == "32-true" else {"precision": precision}),
         notes=tuple(notes),
         begun_s=begun_s,
@@ -256,6 +259,20 @@ def _load_runs(runs: Sequence[str]) -> list[Run]:
             )
         by_digest[run.digest] = run
     return loaded
+
+
+def _describe_trained_tiers(runs: Sequence[Run], tiers: Sequence[Tier]) -> Iterator[str]:
+    """Yield a sentence for each set of predicted tiers that runs were trained on."""
+    by_tiers: dict[str, list[str]] = {}
+    for run in runs:
+        trained = [str(tier) for tier in tiers if tier in run.config.tiers and tier is not Tier.TRAIN]
+        if trained:
+            by_tiers.setdefault(", ".join(trained), []).append(run.name)
+    for trained_on, names in by_tiers.items():
+        yield (
+            f"Trained on {trained_on}: {', '.join(names)}. Scores of these predictions on these tiers are not scores "
+            "on movies that are new to the model."
+        )
 
 
 def _separate_sessions(

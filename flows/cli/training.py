@@ -98,7 +98,8 @@ def train(
         str | None, Parameter(help="What to call it for `predict --ensemble`. Default: PRESET-N-folds-N-seeds.")
     ] = None,
     at_once: Annotated[
-        int, Parameter(help="Train so many runs of an ensemble at the same time, each on a GPU of its own.")
+        int,
+        Parameter(help="Train so many runs of an ensemble at once, each on its own GPU, or its share of the cores."),
     ] = 1,
     cache: Annotated[
         Literal["auto", "none", "memory", "device"] | None,

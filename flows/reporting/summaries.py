@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["describe_epoch", "describe_report", "describe_submission", "join_ends", "read_summary"]
 
 
+_USUAL_SCORES = ("single_trial_correlation", "single_trial_correlation_session_mean", "starter_kit_correlation")
+
+
 def describe_epoch(epoch: EpochMetrics) -> str:
     """Return one line on an epoch of training."""
     sessions = ", ".join(f"{find_session(name).alias} {value:z.3f}" for name, value in epoch.correlations.items())
     memory = f", {format_size(epoch.gpu_memory_bytes)} GPU memory" if epoch.gpu_memory_bytes else ""
+    # Of another reference than the starter kit's, which may decide what is best.
+    other = "".join(f", {name} {value:z.3f}" for name, value in epoch.scores.items() if name not in _USUAL_SCORES)
     return (
         f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, validation correlation {epoch.correlation:z.3f} "
-        f"({sessions}), learning rate {epoch.learning_rate:.2g}, "
+        f"({sessions}){other}, learning rate {epoch.learning_rate:.2g}, "
         f"{epoch.windows_per_s:.0f} windows/s, "
         f"{epoch.data_wait_share:.0%} waiting for data{memory}{', best so far' if epoch.improved else ''}"
     )

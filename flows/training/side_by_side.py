@@ -7,13 +7,15 @@ import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from flows.training.job import TrainingJob
 from flows.training.supervisor import supervise_training
-from sensorium_data.errors import SensoriumError, UsageError
+from sensorium_data.errors import SensoriumError, TerminatedError, UsageError
 from sensorium_data.machine import count_cores
 from sensorium_data.ordered_map import as_finished, drop
 
@@ -82,16 +84,16 @@ def train_side_by_side(
         finally:
             environments.put(environment)
 
-    with ThreadPoolExecutor(n_at_once, thread_name_prefix="train") as pool:
+    with ThreadPoolExecutor(n_at_once, thread_name_prefix="train") as pool, _sigterm_raises() as is_asked_to_end:
         futures = [pool.submit(train, job) for job in jobs]
         try:
             for future in as_finished(futures):
                 future.result()
-        except SensoriumError:
-            # Those that are under way are worth their time.
-            drop(futures)
-            raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, SensoriumError) and not is_asked_to_end.is_set():
+                # Those that are under way are worth their time.
+                drop(futures)
+                raise
             stopping.set()
             for process in processes:
                 if process.poll() is None:
@@ -99,6 +101,25 @@ def train_side_by_side(
             drop(futures)
             raise
     return [future.result() for future in futures]
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[threading.Event]:
+    """Let SIGTERM raise a :class:`TerminatedError` while the block runs, in the main thread; the event says it came."""
+    came = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        came.set()
+        raise TerminatedError("training was stopped by SIGTERM", remedy="start it again: it goes on where it stopped")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _share_machine(jobs: Sequence[TrainingJob], n_at_once: int) -> list[dict[str, str]]:

@@ -75,7 +75,8 @@ class CheckpointFormat:
         raise UsageError(
             f"the format {self.name} has no files of this model",
             found=config.kind,
-            expected=" or ".join(dict.fromkeys(layout.kind for layout in self.layouts())),
+            expected=" or ".join(dict.fromkeys(layout.title for layout in self.layouts())),
+            remedy="choose the format of the model, or other settings of it",
         )
 
 

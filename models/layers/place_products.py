@@ -42,7 +42,10 @@ def read_places(maps_FCHW: torch.Tensor, places_FN2: torch.Tensor, weights_CN: t
     twentieth of the time.
     """
     same = maps_FCHW.dtype == places_FN2.dtype == weights_CN.dtype
-    if maps_FCHW.device.type != "cpu" or not same or maps_FCHW.dtype not in _DTYPES or not _has_sparse_products():
+    # Products with a sparse matrix need as many entries of a row as there are pixels around a place.
+    is_large_enough = maps_FCHW.shape[2] * maps_FCHW.shape[3] >= 4
+    has_products = maps_FCHW.device.type == "cpu" and is_large_enough and _has_sparse_products()
+    if not has_products or not same or maps_FCHW.dtype not in _DTYPES:
         sampled_FCN = functional.grid_sample(
             maps_FCHW, places_FN2[:, :, None], mode="bilinear", padding_mode="zeros", align_corners=True
         )[..., 0]

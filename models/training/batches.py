@@ -281,28 +281,31 @@ def _choose(
 def _check_tiers(config: TrainingConfig, reader: TrialReader) -> tuple[str, ...]:
     """Require every session to have trials of every tier, and every tier to be published in some session."""
     notes = []
+    withholding: dict[Tier, list[str]] = {}
     for tier in config.tiers:
-        withholding = []
         for session in reader.sessions:
             trials = reader.select_trials(session.name, (tier,)).trials
             if not any(reader.has_responses(session.name, trial) for trial in trials):
-                withholding.append(session.name)
-        if len(withholding) == len(reader.sessions):
-            raise UsageError(
-                f"the responses of tier {tier} are withheld: they cannot be trained on",
-                session=withholding[0],
-                path=reader.store.url,
-                remedy="leave the tier out, or add a session that publishes it",
-            )
-        if withholding:
-            names = ", ".join(str(find_session(name)) for name in withholding)
-            notes.append(f"The responses of tier {tier} are withheld in {names}: not trained on there.")
+                withholding.setdefault(tier, []).append(session.name)
+    withheld = [tier for tier, sessions in withholding.items() if len(sessions) == len(reader.sessions)]
+    if withheld:
+        published = [str(tier) for tier in config.tiers if tier not in withheld]
+        raise UsageError(
+            f"the responses of tier {', '.join(withheld)} are withheld: they cannot be trained on",
+            session=withholding[withheld[0]][0],
+            path=reader.store.url,
+            remedy=(f"leave out what is withheld, with --set tiers={','.join(published)}, or" if published else "")
+            + " add a session that publishes it",
+        )
+    for tier, sessions in withholding.items():
+        names = ", ".join(str(find_session(name)) for name in sessions)
+        notes.append(f"The responses of tier {tier} are withheld in {names}: not trained on there.")
     return tuple(notes)
 
 
 def _describe_scored_tiers(config: TrainingConfig, reader: TrialReader) -> Iterator[str]:
-    """Yield a sentence if tiers are trained on that the competition scores."""
-    scored = [tier for tier in config.tiers if tier.is_test]
+    """Yield a sentence if tiers are trained on that the competition scores, or that other runs are validated on."""
+    scored = [tier for tier in config.tiers if tier is not Tier.TRAIN]
     trained_on = [
         str(find_session(session.name))
         for session in (reader.sessions if scored else ())

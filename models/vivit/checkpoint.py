@@ -70,6 +70,14 @@ class _VivitLayout(CheckpointLayout):
         arguments = beside.get("args")
         if not isinstance(arguments, Mapping):
             return self
+        known = self.required.keys() | self.settings_by_argument.keys()
+        if not known & arguments.keys():
+            raise RunError(
+                f"the arguments are not those of {self.title}",
+                found="none of its names",
+                expected=f"some of {', '.join(sorted(known))}",
+                remedy="give the args.yaml that the training wrote, or move this one away",
+            )
         told = copy.copy(self)
         told._arguments = dict(arguments)
         for name, allowed in self.required.items():

@@ -187,6 +187,17 @@ class StandardizedPredictions:
         # In this thread: a pool's would hold on to memory, and one block keeps none of them busy.
         return self.finish(trial, self.block(trial).compute(scheduler="synchronous").values, frames)
 
+    @property
+    def trained_tiers(self) -> frozenset[str]:
+        """Tiers other than ``train`` that a run was trained on which predicted these, as far as it is recorded."""
+        tiers = self._predicted.attrs.get("trained_tiers", "[]")
+        try:
+            found = parse_json(tiers) if isinstance(tiers, str) else tiers
+        except ValueError:
+            # Somebody changed it; what it would say is no score.
+            found = []
+        return frozenset(map(str, found)) if isinstance(found, list) else frozenset()
+
     def _read_left_out(self) -> frozenset[int]:
         try:
             by_session = parse_json(self._predicted.attrs.get("left_out", "{}"))

@@ -134,6 +134,9 @@ class ScoredSession:
         n_recorded = self._predictions.n_recorded_neurons
         if len(self.neurons) < n_recorded:
             notes.append(f"{len(self.neurons)} of {n_recorded} {NEURONS_NOTE}")
+        trained = [str(tier) for tier in tiers if self.scorable[tier] and str(tier) in self._predictions.trained_tiers]
+        if trained:
+            notes.append(f"the model was trained on {', '.join(trained)}: no scores on movies that are new to it")
         self.notes = tuple(f"session {session}: {note}" for note in notes)
 
     @property

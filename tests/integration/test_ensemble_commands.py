@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import numpy as np
 import pytest
 
 from fixtures.command_line import Outcome
+from fixtures.places import CHECKOUT
 from fixtures.recorded_stores import record_links, record_session
 from models.runs import load_run
 from sensorium_data.files import read_sealed
@@ -199,3 +204,33 @@ def test_folds_that_cannot_be_trained_are_refused(sensorium: Command, two_sessio
     train("--set", "distillation_ratio=0.3", "--teacher", tmp_path / "none").assert_refused("none")
     train("--set", "distillation_ratio=0.3").assert_refused("learns from a teacher", "--teacher")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow  # trains in processes of their own
+def test_sigterm_ends_runs_that_train_at_once_with_checkpoints(two_sessions: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    words = fold_words(two_sessions, runs, "--seeds", 2, "--at-once", 2, "--ensemble", "pair")
+    words[words.index("max_epochs=1")] = "max_epochs=1000"
+    command = [sys.executable, "-c", "from flows.cli.entry import main; main()", *map(str, words)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT) as process:
+        assert process.stderr is not None
+        epochs = 0
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            epochs += "epoch 1: " in line
+            if epochs == 2:
+                break
+        process.send_signal(signal.SIGTERM)
+        said += list(process.stderr)
+    assert process.returncode == 143, "".join(said)
+    assert "stopped by SIGTERM" in said[-1]
+    unfinished = list(runs.glob("*.partial"))
+    assert len(unfinished) == 2
+    for one in unfinished:
+        assert list((one / "checkpoints").glob("*.json")), sorted(path.name for path in one.rglob("*"))
+    children = [line for line in said if "training in process" in line]
+    for line in children:
+        number = int(line.rpartition(" ")[2])
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, 0)

@@ -18,6 +18,7 @@ from models.runs import load_run
 from models.training import train
 from sensorium_data.errors import PredictionsError, RunError, UnknownNameError, UsageError
 from sensorium_data.predictions import open_predictions, predicted_sessions, predictions_attributes
+from sensorium_data.scoring import score_predictions
 from sensorium_data.sessions import Tier
 from sensorium_data.windows import TrialReader, WindowLoader
 
@@ -370,3 +371,27 @@ def test_fewer_bits_are_measured_recorded_and_refused_where_they_matter(world, t
     with pytest.raises(UsageError, match=r"bf16-mixed changes what these runs predict.*leave out --precision"):
         predict(runs, store, ["live_test_main"], str(tmp_path / "no"), device="cpu", precision="bf16-mixed")
     assert not (tmp_path / "no").exists()
+
+
+def test_tiers_that_runs_were_trained_on_are_told_where_they_are_predicted_and_scored(tmp_path):
+    store = tmp_path / "store"
+    record_session(store, "F", n_by_tier={"train": 4, "oracle": 4, "live_test_main": 2})
+    config = tiny_config(max_epochs=1, tiers=("train", "oracle"), n_folds=2, fold=0)
+    run = train(config, str(store), None, tmp_path / "runs").run
+    report = predict([run], str(store), ["oracle", "live_test_main"], str(tmp_path / "out"), device="cpu")
+    (note,) = [note for note in report.notes if "Trained on" in note]
+    assert note.startswith(f"Trained on oracle: {load_run(run).name}.")
+    table = score_predictions(str(tmp_path / "out"), str(store), tiers=["oracle"])
+    assert any("the model was trained on oracle" in note for note in table.notes)
+
+
+def test_something_else_at_the_place_is_told_before_the_runs_are_predicted(world, tmp_path, monkeypatch):
+    store, _, runs = world
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    monkeypatch.setattr("models.ensemble_prediction.predict_batch", None)
+    with pytest.raises(PredictionsError):
+        predict(runs, store, ["oracle"], str(tmp_path / "out"), members=str(tmp_path / "members"), device="cpu")
+    assert not (tmp_path / "members").exists()
+    with pytest.raises(UsageError, match="one run is no ensemble"):
+        predict(runs[:1], store, ["oracle"], str(tmp_path / "o"), members=str(tmp_path / "members"), device="cpu")

@@ -11,7 +11,7 @@ from models.layers import place_products, read_places
 N_FRAMES, N_CHANNELS, N_PLACES, SIZE = 3, 4, 7, (5, 6)
 
 
-def make_inputs(dtype=torch.float64):
+def make_inputs(dtype=torch.float64, size=SIZE):
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape):
@@ -20,7 +20,7 @@ def make_inputs(dtype=torch.float64):
     places = 1.2 * draw(N_FRAMES, N_PLACES, 2)
     # Corners, a place between a pixel and what is outside, and one far away.
     places[0, :5] = torch.tensor([[-1, -1], [1, 1], [1, -1], [1.1, 0.3], [9, -9]], dtype=dtype)
-    inputs = draw(N_FRAMES, N_CHANNELS, *SIZE), places, draw(N_CHANNELS, N_PLACES)
+    inputs = draw(N_FRAMES, N_CHANNELS, *size), places, draw(N_CHANNELS, N_PLACES)
     return tuple(tensor.requires_grad_() for tensor in inputs)
 
 
@@ -53,3 +53,15 @@ def test_a_part_of_the_gradients_is_had_alone():
         torch.testing.assert_close(found, expected)
         for one in wanted:
             one.requires_grad_(False)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (3, 1), (2, 2), (1, 4)])
+def test_maps_of_few_pixels_are_read_too(size):
+    results = []
+    for read in (read_places, sample):
+        inputs = make_inputs(size=size)
+        responses = read(*inputs)
+        responses.square().sum().backward()
+        results.append([responses.detach(), *(one.grad for one in inputs)])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
