@@ -115,6 +115,7 @@ class PredictionPlan:
             tiers=[str(tier) for tier in self.tiers],
             sessions=self.sessions,
             shares={run.digest: share for run, share in zip(self.runs, self.shares, strict=True)},
+            precision=self.attributes.get("precision", "32-true"),
         )
 
     def member_names(self) -> list[str]:

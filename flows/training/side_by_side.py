@@ -67,6 +67,12 @@ def train_side_by_side(
     processes: set[subprocess.Popen[bytes]] = set()
     stopping = threading.Event()
 
+    def note(process: subprocess.Popen[bytes]) -> None:
+        processes.add(process)
+        if stopping.is_set():
+            # It was started while the others were asked to end.
+            process.terminate()
+
     def train(job: TrainingJob) -> TrainingReport:
         name = describe(job)
         if stopping.is_set():
@@ -79,7 +85,7 @@ def train_side_by_side(
                 on_epoch=lambda metrics: on_epoch(name, metrics),
                 write_line=lambda line: write_line(f"{name}: {line}"),
                 environment=environment,
-                on_start=processes.add,
+                on_start=note,
             )
         finally:
             environments.put(environment)
@@ -95,7 +101,7 @@ def train_side_by_side(
                 drop(futures)
                 raise
             stopping.set()
-            for process in processes:
+            for process in list(processes):
                 if process.poll() is None:
                     process.send_signal(signal.SIGTERM)
             drop(futures)

@@ -57,6 +57,7 @@ def find_predictions(
     tiers: Collection[str] = (),
     sessions: Collection[str] = (),
     shares: Mapping[str, float] | None = None,
+    precision: str | None = None,
 ) -> bool:
     """Return whether the predictions with this identity are finished.
 
@@ -73,6 +74,8 @@ def find_predictions(
         other predictions differ.
     shares : mapping of str to float, optional
         How much each run would count, by its digest. Like ``tiers``.
+    precision : str, optional
+        The numbers that models would compute with. Like ``tiers``.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def find_predictions(
         ) from error
     found = attributes.get("identity")
     if found != identity:
-        differences = list(_list_differences(attributes, tiers, sessions, shares or {}))
+        differences = list(_list_differences(attributes, tiers, sessions, shares or {}, precision))
         if not differences:
             differences = [(f"identity {str(found)[:_SHOWN_DIGITS]}", f"identity {identity[:_SHOWN_DIGITS]}")]
         raise PredictionsError(
@@ -315,7 +318,11 @@ def _has_ledger(objects: Objects) -> bool:
 
 
 def _list_differences(
-    attributes: Mapping[str, Any], tiers: Collection[str], sessions: Collection[str], shares: Mapping[str, float]
+    attributes: Mapping[str, Any],
+    tiers: Collection[str],
+    sessions: Collection[str],
+    shares: Mapping[str, float],
+    precision: str | None,
 ) -> Iterator[tuple[str, str]]:
     """Yield what predictions have otherwise than what is asked for: theirs, and what would be."""
     digests = [str(digest) for digest in attributes.get("runs", ())]
@@ -329,6 +336,9 @@ def _list_differences(
     ):
         if ours and sorted(theirs) != sorted(ours):
             yield f"{kind} {', '.join(theirs)}", f"{kind} {', '.join(ours)}"
+    computed = str(attributes.get("precision", "32-true"))
+    if precision is not None and computed != precision:
+        yield f"precision {computed}", f"precision {precision}"
     if digests and sorted(digests) == sorted(shares):
         weights = attributes.get("weights", [1] * len(digests))
         theirs, ours = (

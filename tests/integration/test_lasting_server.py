@@ -140,7 +140,10 @@ def test_commands_that_start_at_once_share_one_server(home: Path) -> None:
 
 def test_a_killed_server_is_replaced(home: Path) -> None:
     use(home).leave()
-    os.kill(pid_of(home), signal.SIGKILL)
+    pid = pid_of(home)
+    os.kill(pid, signal.SIGKILL)
+    # Whoever comes while it dies may still find it.
+    wait_until(lambda: not is_running(pid))
     again = use(home)
     assert again.is_new
 

@@ -362,6 +362,8 @@ def test_fewer_bits_are_measured_recorded_and_refused_where_they_matter(world, t
     assert attributes["correlation_differences"].keys() == set(made)
     assert all(0 < difference < 1e-3 for difference in attributes["correlation_differences"].values())
     assert find_finished_predictions(runs, store, ["live_test_main"], out, precision="bf16-mixed").runs == report.runs
+    with pytest.raises(PredictionsError, match="found precision bf16-mixed, expected precision 32-true"):
+        predict(runs, store, ["live_test_main"], out, device="cpu")
     exact = str(tmp_path / "exact")
     predict(runs, store, ["live_test_main"], exact, device="cpu")
     assert "precision" not in predictions_attributes(exact)
