@@ -22,7 +22,7 @@ import torch
 from operations import count_operations
 from torch import nn
 
-__all__ = ["REFERENCES", "compare", "make_reference", "measure_model"]
+__all__ = ["N_SAMPLES", "REFERENCES", "compare", "make_reference", "measure_model"]
 
 #: Modules of :mod:`straightforward`, by the kind of model.
 REFERENCES = {
@@ -32,7 +32,7 @@ REFERENCES = {
     "vivit": "vivit",
 }
 #: Windows that the reference of DwiseNeuro trains a fold with.
-_N_SAMPLES = 1_500_000
+N_SAMPLES = 1_500_000
 
 
 def make_reference(model: Any) -> nn.Module:
@@ -93,7 +93,7 @@ def compare(options: argparse.Namespace, peaks: dict[str, dict[str, float]]) -> 
                 row |= {
                     "share of bf16 peak": f"{100 * per_s / (peak * 1e12):.1f} %" if peak else "unknown",
                     "peak memory, GB": way["memory_bytes"] / 1e9,
-                    "hours for 1.5 million windows": _N_SAMPLES / way["windows_per_s"] / 3600,
+                    "hours for 1.5 million windows": N_SAMPLES / way["windows_per_s"] / 3600,
                 }
             rows.append(row)
         print(f"{preset}: {rows[-1]['against the usual way']}", file=sys.stderr)

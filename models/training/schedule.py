@@ -302,14 +302,8 @@ class PlateauSchedule(_ScoredEpochs):
         min_learning_rate: float,
         warmup_epochs: int = 0,
     ) -> None:
-        if patience < 1 or n_rounds < 1 or max_epochs < 1:
-            raise UsageError(
-                "early stopping needs patience, rounds and epochs",
-                found=f"patience {patience}, rounds {n_rounds}, epochs {max_epochs}",
-                expected="at least 1 of each",
-            )
-        if not 0 < plateau_factor < 1:
-            raise UsageError("the plateau factor must lower the rate", found=plateau_factor, expected="between 0 and 1")
+        _require_rounds("early stopping needs", patience, n_rounds, max_epochs)
+        _require_lowering("the plateau factor", plateau_factor)
         super().__init__(initial_score, learning_rate, warmup_epochs)
         self._patience = patience
         self._n_rounds = n_rounds
@@ -416,14 +410,8 @@ class RestartSchedule(_ScoredEpochs):
         warmup_epochs: int = 0,
         collapse_score: float | None = None,
     ) -> None:
-        if patience < 1 or n_rounds < 1 or max_epochs < 1:
-            raise UsageError(
-                "restarts need patience, rounds and epochs",
-                found=f"patience {patience}, rounds {n_rounds}, epochs {max_epochs}",
-                expected="at least 1 of each",
-            )
-        if not 0 < factor < 1:
-            raise UsageError("a restart must lower the rate", found=factor, expected="between 0 and 1")
+        _require_rounds("restarts need", patience, n_rounds, max_epochs)
+        _require_lowering("a restart", factor)
         super().__init__(initial_score, learning_rate, warmup_epochs)
         self._patience = patience
         self._n_rounds = n_rounds
@@ -465,3 +453,17 @@ class RestartSchedule(_ScoredEpochs):
         return Decision(
             improved=improved, restores_best=restarts or stops, stops=stops, learning_rate=self.learning_rate
         )
+
+
+def _require_rounds(what: str, patience: int, n_rounds: int, max_epochs: int) -> None:
+    if patience < 1 or n_rounds < 1 or max_epochs < 1:
+        raise UsageError(
+            f"{what} patience, rounds and epochs",
+            found=f"patience {patience}, rounds {n_rounds}, epochs {max_epochs}",
+            expected="at least 1 of each",
+        )
+
+
+def _require_lowering(what: str, factor: float) -> None:
+    if not 0 < factor < 1:
+        raise UsageError(f"{what} must lower the rate", found=factor, expected="between 0 and 1")
