@@ -5,6 +5,7 @@ Shape suffixes: B trials of a batch, C channels, N neurons, T frames, H height, 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
@@ -140,8 +141,8 @@ class AveragedRuns:
 
     def with_precision(self, precision: Precision) -> AveragedRuns:
         """Return the same models, which compute with other numbers."""
-        other = object.__new__(AveragedRuns)
-        other.__dict__.update(self.__dict__, _precision=precision)
+        other = copy.copy(self)
+        other._precision = precision
         return other
 
     def iter_trials(
