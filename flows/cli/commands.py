@@ -15,7 +15,9 @@ from cyclopts import App, Parameter
 from flows.cli.benchmark import benchmark
 from flows.cli.checkpoints import export_checkpoint, import_checkpoint
 from flows.cli.cleaning import clean
+from flows.cli.completion import install_completion
 from flows.cli.data import ingest, inspect, simulate, verify
+from flows.cli.examples import format_examples
 from flows.cli.lab import deploy, ui, watch
 from flows.cli.options import EXIT_DONE, LOCAL_ONLY
 from flows.cli.prediction import leaderboard, predict, score
@@ -35,7 +37,7 @@ app = App(
 )
 
 
-@app.command
+@app.command(help_epilogue=format_examples("demo"))
 def demo(
     *,
     dir: Annotated[Path, LOCAL_ONLY, Parameter(name="--dir", help="Where everything of the demo goes.")] = Path("demo"),
@@ -74,4 +76,6 @@ for command in (
     ui,
     server,
 ):
-    app.command(command)
+    name = command.__name__.replace("_", "-")
+    app.command(command, help_epilogue=format_examples(name))
+app.command(install_completion, name="--install-completion", group=app["--help"].group)

@@ -89,6 +89,7 @@ def simulate(
             }
             for row in report.sessions
         ],
+        below=("archive",),
     )
     return EXIT_DONE
 
@@ -218,6 +219,7 @@ def ingest(
                 }
                 for report in reports
             ],
+            below=("store",),
         )
         for report in reports:
             for note in report.notes:
@@ -257,7 +259,10 @@ def inspect(
             print_json(json.loads(frame.to_json(orient="records")))
         else:
             frame = frame.assign(size_bytes=[format_size(size) for size in frame["size_bytes"]])
-            print_table(table_console(), f"Sessions in {store}", frame.rename(columns={"size_bytes": "size"}))
+            headings = {str(name): str(name).removesuffix("_bytes") for name in frame}
+            long = ("session", "source")
+            columns = {name: headings.pop(name) for name in list(headings) if name not in long} | headings
+            print_table(table_console(), f"Sessions in {store}", frame, columns=columns, below=long)
         return EXIT_DONE
 
     from sensorium_data.movies import report_leakage, unlinked_sessions

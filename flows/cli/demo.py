@@ -96,6 +96,7 @@ def _print_report(report: PipelineReport, directory: Path) -> None:
             }
             for one in report.ingested
         ],
+        below=("path",),
     )
     shared = report_leakage(str(directory / "store")).count_by_tiers()
     print_table(

@@ -45,6 +45,7 @@ def models(
                 "origin": "from",
                 "description": "what it is",
             },
+            below=("description",),
             note="Parameters are of a model for the five new mice, 40,034 neurons.",
         )
     failed = [row for row in rows if row["error"] is not None]
@@ -75,6 +76,7 @@ def settings(
         f"Settings of {config.name}",
         shown,
         columns={"name": "setting", "value": "value", "type": "type", "description": "meaning"},
+        below=("description",),
     )
     return EXIT_DONE
 
@@ -103,4 +105,6 @@ def _to_row(info: PresetInfo) -> dict[str, Any]:
 def _show(value: object) -> str:
     if value is None:
         return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -188,8 +188,9 @@ def validate(
 
 
 def _print_findings(title: str, report: ValidationReport, *, told: Sequence[str] = ()) -> None:
-    from flows.cli.tables import print_table, table_console
+    from flows.cli.summaries import print_findings
+    from flows.cli.tables import table_console
 
-    print_table(table_console(), title, report.to_frame())
+    print_findings(table_console(), title, report)
     for finding in (*report.violations, *(warning for warning in report.warnings if warning not in told)):
         say(str(finding))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -18,19 +18,28 @@ if TYPE_CHECKING:
     from models.training import EnsembleReport, TrainingReport
     from sensorium_data.quality import QualityReport
     from sensorium_data.scoring import BenchmarkReport, Leaderboard, ScoreTable
-    from sensorium_data.submission import SubmissionReport
+    from sensorium_data.submission import SubmissionReport, ValidationReport
 
 __all__ = [
     "print_benchmark",
     "print_checks",
     "print_depths",
     "print_ensemble",
+    "print_findings",
     "print_leaderboard",
     "print_scores",
     "print_submission",
     "print_training",
 ]
 
+# The least telling first.
+_SPARED_SCORES = (
+    "explainable_variance",
+    "oracle_correlation",
+    "ceiling_single_trial_correlation",
+    "n_trials",
+    "attainable_correlation_to_average",
+)
 _ALWAYS_SHOWN = ("alias", "tier", "stimulus", "n_trials", "single_trial_correlation")
 
 
@@ -45,10 +54,10 @@ def print_scores(console: Console, table: ScoreTable) -> None:
         "tier": "tier",
         "stimulus": "stimulus",
         "n_trials": "trials",
-        "single_trial_correlation": "single-trial\ncorrelation",
+        "single_trial_correlation": "single\ntrial",
         "single_trial_correlation_interval": confidence,
         "oracle_correlation": "oracle",
-        "correlation_to_average": "correlation\nto average",
+        "correlation_to_average": "to\naverage",
         "correlation_to_average_interval": confidence,
     }
     # What a simulation knows says more than what its repeats tell.
@@ -57,7 +66,7 @@ def print_scores(console: Console, table: ScoreTable) -> None:
     else:
         columns |= {"attainable_correlation_to_average": "attainable", "explainable_variance": "explainable"}
     shown = {name: heading for name, heading in columns.items() if frame[name].notna().any() or name in _ALWAYS_SHOWN}
-    title = f"Scores of {table.predictions}, frames {table.frames}"
+    title = f"Correlations of {table.predictions}, frames {table.frames}"
     print_table(
         console,
         title,
@@ -65,6 +74,7 @@ def print_scores(console: Console, table: ScoreTable) -> None:
         columns=shown,
         n_keys=3 if "stimulus" in shown else 2,
         joined=_intervals(shown),
+        optional=_SPARED_SCORES,
         note=table.describe_simulated(),
     )
     _print_further_scores(console, frame)
@@ -117,13 +127,13 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
             shown[f"{name}_interval"] = join_ends(shown, name)
         columns = {
             "aggregation": "aggregation",
-            "rank": "rank",
             "entry": "entry",
-            "single_trial_correlation": "single-trial\ncorrelation",
+            "rank": "rank",
+            "single_trial_correlation": "single\ntrial",
             "single_trial_correlation_interval": confidence,
             "single_trial_correlation_difference": f"difference\nto the {board.reference}",
             "single_trial_correlation_difference_interval": confidence,
-            "correlation_to_average": "correlation\nto average",
+            "correlation_to_average": "to\naverage",
             "correlation_to_average_interval": confidence,
         }
         if shown["correlation_to_average"].isna().all():
@@ -135,7 +145,7 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
             f"{what}: {count_things(n_sessions, 'session')}, {count_things(n_trials, 'trial')}",
             shown,
             columns=columns,
-            n_keys=3,
+            n_keys=2,
             joined=_intervals(columns),
         )
 
@@ -178,9 +188,28 @@ def print_submission(console: Console, report: SubmissionReport) -> None:
             {"zip": file.path, "size": format_size(file.size_bytes), "holds": ", ".join(file.members)}
             for file in report.files
         ],
+        below=("holds",),
     )
-    print_table(console, f"Checks of the validator, track {report.track}", report.validation.to_frame())
+    print_findings(console, f"Checks of the validator, track {report.track}", report.validation)
     console.print(f"Model card: {report.card}", soft_wrap=True)
+
+
+def print_findings(console: Console, title: str, report: ValidationReport) -> None:
+    """Print how many checks each submission file passed, and the names of those that it did not pass."""
+    rows: dict[str, dict[str, Any]] = {}
+    for check in report.checks:
+        file, _, member = check.file.partition(": ")
+        row = rows.setdefault(
+            check.file, {"file": file, "member": member or None, "checks": 0, "passed": 0, "failed": ""}
+        )
+        row["checks"] += 1
+        row["passed"] += check.passed
+        if not check.passed:
+            row["failed"] = ", ".join(filter(None, (row["failed"], check.name)))
+    columns = {name: name for name in ("file", "member", "checks", "passed", "failed")}
+    if all(check.passed for check in report.checks):
+        del columns["failed"]
+    print_table(console, title, list(rows.values()), columns=columns, n_keys=2)
 
 
 def print_checks(console: Console, quality: QualityReport) -> None:
@@ -246,7 +275,8 @@ def print_training(console: Console, report: TrainingReport) -> None:
         }
         for epoch in load_run(report.run).metrics()
     ]
-    print_table(console, f"Epochs of {report.run}", rows)
+    aliases = [find_session(name).alias for name in report.sessions]
+    print_table(console, f"Epochs of {report.run}", rows, optional=(*aliases[::-1], "validation\nloss"))
     console.print()
     for what, name in (("Curves", "curves.png"), ("Summary", "summary.md")):
         console.print(f"{what}: {report.run}/{name}", soft_wrap=True)

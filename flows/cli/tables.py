@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
-from sensorium_data.visible_text import make_lines_visible, make_visible
+from flows.cli.columns import Column, arrange, describe_column, fits, nest, wrap
+from sensorium_data.visible_text import make_visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,10 +20,6 @@ __all__ = ["error_console", "print_next", "print_table", "table_console"]
 
 # Tables that are piped into a file or a pager keep their columns apart from the pager's width.
 _PLAIN_WIDTH = 160
-# Longer ones, as paths and digests are, are broken where a table has no room for them.
-_LONGEST_WORD = 24
-# Where a word may be broken: inside a name or a path, and not inside a number.
-_BREAKS = re.compile(r"(?<=[_/])(?=[^_/])|(?<=[A-Za-z]-)(?=[A-Za-z])")
 
 
 def table_console() -> Console:
@@ -49,12 +40,15 @@ def print_table(
     columns: Mapping[str, str] | None = None,
     n_keys: int = 1,
     joined: Collection[str] = (),
+    optional: Sequence[str] = (),
+    below: Collection[str] = (),
     note: str = "",
 ) -> None:
     """Print rows as a table; floats with three decimals, missing values empty.
 
-    Columns that do not fit side by side come in further tables below each other, which all begin with the key columns.
-    Numbers and joined columns are not broken.
+    Where the columns do not fit side by side, the key columns become one, with each level indented under the one
+    before. Then a text comes below its row, and optional columns are left out, which a line says. If that does not
+    suffice, columns come in further tables, which all begin with the keys. Numbers and joined columns are not broken.
 
     Parameters
     ----------
@@ -71,6 +65,10 @@ def print_table(
     joined : collection of str
         Columns that stay beside the one before them, or below it where a terminal is too narrow, as an interval beside
         its score.
+    optional : sequence of str
+        Columns that a narrow terminal does without; the first ones are left out first. JSON has them.
+    below : collection of str
+        Columns of text that come below their row on a narrow terminal.
     note : str
         A line below the title; none if it is empty.
     """
@@ -88,132 +86,64 @@ def print_table(
     # Not as the table's title, which would be broken at the table's width.
     for line in filter(None, (title, note)):
         console.print(make_visible(line), style="bold", soft_wrap=True)
-    described = {name: _describe(records, name, heading, name in joined) for name, heading in columns.items()}
+    described = {name: describe_column(records, name, heading, name in joined) for name, heading in columns.items()}
+    width = console.width
     keys = [described.pop(name) for name in list(described)[:n_keys]]
-    blocks: list[list[_Column]] = []
+    if n_keys > 1 and records and not fits([*keys, *described.values()], width, n_whole=n_keys):
+        key, beside = nest(keys, list(described.values()))
+        keys, described = [key], dict(zip(described, beside, strict=True))
+    if below and not fits([*keys, *described.values()], width, n_whole=len(keys) + len(described)):
+        texts = [described.pop(name) for name in list(described) if name in below]
+        _print_with_text(console, [*keys, *described.values()], texts)
+        return
+    left_out = []
+    for name in optional:
+        if name in described and not fits([*keys, *described.values()], width):
+            left_out.append(described.pop(name).heading.replace("-\n", "-").replace("\n", " "))
+    blocks: list[list[Column]] = []
     for name, column in described.items():
         if name in joined and blocks:
             blocks[-1].append(column)
         else:
             blocks.append([column])
-    for number, table in enumerate(_arrange(keys, blocks, console.width)):
+    for number, table in enumerate(arrange(keys, blocks, width)):
         if number:
             console.print()
         console.print(table)
+    if left_out:
+        told = f"Not shown at {width} columns: {', '.join(reversed(left_out))}. A wider terminal or --json shows them."
+        _print_lines(console, wrap(told, width))
 
 
-@dataclass(frozen=True)
-class _Column:
-    heading: str
-    cells: list[str]
-    is_numeric: bool
-    is_whole: bool
-
-    @cached_property
-    def natural_width(self) -> int:
-        """The width at which no line is broken."""
-        return max((cell_len(line) for text in (self.heading, *self.cells) for line in text.split("\n")), default=0)
-
-    @cached_property
-    def least_width(self) -> int:
-        """The width at which no word of usual length is broken, and no number or cell that is to stay whole."""
-        if self.is_whole:
-            return self.natural_width
-        width = self._measure(str.split)
-        return width if self.is_numeric else min(width, _LONGEST_WORD)
-
-    @cached_property
-    def narrow_width(self) -> int:
-        """The width at which words are broken only where one may be, and numbers are not."""
-        return self.least_width if self.is_whole or self.is_numeric else min(self._measure(_split), self.least_width)
-
-    def _measure(self, split: Callable[[str], list[str]]) -> int:
-        return max((cell_len(part) for text in (self.heading, *self.cells) for part in split(text)), default=0)
-
-    def wrap(self, width: int) -> list[str]:
-        """Return the cells with line breaks where a line is longer than a width."""
-        if self.is_whole or self.is_numeric:
-            return self.cells
-        return [_wrap(cell, width) for cell in self.cells]
-
-    def stack(self, below: _Column) -> _Column:
-        """Return one column with the cells of another below its own."""
-        cells = ["\n".join(filter(None, pair)) for pair in zip(self.cells, below.cells, strict=True)]
-        return _Column(f"{self.heading}\n{below.heading}", cells, is_numeric=self.is_numeric, is_whole=True)
+def _print_lines(console: Console, text: str, **options: Any) -> None:
+    for line in text.split("\n"):
+        console.print(line, soft_wrap=True, **options)
 
 
-def _describe(records: Sequence[Mapping[str, object]], name: str, heading: str, is_whole: bool) -> _Column:
-    values = [record[name] for record in records if record.get(name) is not None]
-    is_numeric = bool(values) and all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
-    return _Column(make_lines_visible(heading), [_cell(record.get(name)) for record in records], is_numeric, is_whole)
+def _print_with_text(console: Console, columns: Sequence[Column], texts: Sequence[Column]) -> None:
+    """Print a row's cells in a line, or in as few as they fit in, and its texts below them."""
+    widths = [max(map(cell_len, (column.heading, *column.cells))) for column in columns]
+    indent = "    "
 
+    def join(cells: Iterable[str]) -> str:
+        padded = [
+            f"{' ' * (width - cell_len(cell))}{cell}"
+            if column.is_numeric
+            else f"{cell}{' ' * (width - cell_len(cell))}"
+            for cell, width, column in zip(cells, widths, columns, strict=True)
+        ]
+        line = "  ".join(padded).rstrip()
+        if cell_len(line) > console.width:
+            line = f"\n{indent}".join(wrap(cell, console.width - len(indent)) for cell in cells if cell)
+        return line
 
-def _arrange(keys: Sequence[_Column], blocks: Iterable[Sequence[_Column]], width: int) -> Iterator[Table]:
-    """Yield one table, or several that all begin with the key columns; none parts a block."""
-    shown = list(keys)
-    for block in blocks:
-        is_too_wide = _add_up([column.narrow_width for column in (*keys, *block)]) > width
-        columns = [functools.reduce(_Column.stack, block)] if is_too_wide else block
-        if len(shown) > len(keys) and _add_up([column.least_width for column in (*shown, *columns)]) > width:
-            yield _make_table(shown, width)
-            shown = list(keys)
-        shown += columns
-    yield _make_table(shown, width)
-
-
-def _make_table(columns: Sequence[_Column], width: int) -> Table:
-    table = Table(header_style="bold", show_edge=False)
-    wrapped = []
-    for column, own_width in zip(columns, _share_width(columns, width), strict=True):
-        justify: Literal["left", "right"] = "right" if column.is_numeric else "left"
-        table.add_column(_wrap(column.heading, own_width), justify=justify, overflow="fold", width=own_width)
-        wrapped.append(column.wrap(own_width))
-    for cells in zip(*wrapped, strict=True):
-        table.add_row(*cells)
-    return table
-
-
-def _share_width(columns: Sequence[_Column], width: int) -> list[int]:
-    """Return each column's width: the widest give way first, their words only if that does not suffice."""
-    widths = [column.natural_width for column in columns]
-    for least in (
-        [column.least_width for column in columns],
-        [column.narrow_width for column in columns],
-        [column.narrow_width if column.is_whole or column.is_numeric else 1 for column in columns],
-    ):
-        while _add_up(widths) > width:
-            widest = max(range(len(columns)), key=lambda i: (widths[i] > least[i], widths[i]))
-            if widths[widest] <= least[widest]:
-                break
-            widths[widest] -= 1
-    return widths
-
-
-def _add_up(widths: Sequence[int]) -> int:
-    """Return the width of a table of columns: each has a space on either side, and a line to the next."""
-    return sum(width + 2 for width in widths) + len(widths) - 1
-
-
-def _split(text: str) -> list[str]:
-    """Return the parts of a text between which a line may end: words, and parts of names and of paths."""
-    return [part for word in text.split() for part in _BREAKS.split(word)]
-
-
-def _wrap(text: str, width: int) -> str:
-    """Return a text whose lines have at most a width, as far as :func:`_split` lets them."""
-    lines: list[str] = []
-    for paragraph in text.split("\n"):
-        line = ""
-        for word in paragraph.split(" "):
-            for number, part in enumerate(_BREAKS.split(word)):
-                space = " " if line and not number else ""
-                if line and cell_len(line + space + part) > width:
-                    lines.append(line)
-                    line = part
-                else:
-                    line += space + part
-        lines.append(line)
-    return "\n".join(lines)
+    _print_lines(console, join([column.heading.replace("\n", " ") for column in columns]), style="bold")
+    for row in range(len(columns[0].cells)):
+        _print_lines(console, join([column.cells[row] for column in columns]))
+        for text in texts:
+            if text.cells[row]:
+                lines = wrap(text.cells[row], console.width - len(indent)).split("\n")
+                _print_lines(console, "\n".join(indent + line for line in lines))
 
 
 def print_next(console: Console, commands: Iterable[tuple[str, str]]) -> None:
@@ -223,16 +153,6 @@ def print_next(console: Console, commands: Iterable[tuple[str, str]]) -> None:
     for purpose, command in commands:
         console.print(f"  {purpose}:", highlight=False)
         console.print(f"    {command}", highlight=False, soft_wrap=True)
-
-
-def _cell(value: object) -> str:
-    if value is None or (isinstance(value, float) and value != value):
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:z.3f}"
-    return make_visible(str(value))
 
 
 class _VisibleConsole(Console):

@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from flows.cli.summaries import print_checks, print_training
+from flows.cli.summaries import print_checks, print_findings, print_training
 from flows.cli.tables import error_console, print_next, print_table, table_console
 from models.runs import EpochMetrics
 from models.training import TrainingReport
 from sensorium_data.sessions import find_session
+from sensorium_data.submission.findings import Check, ValidationReport
 
 NAME = "[v1]/[bold]F[/bold]"
 
@@ -36,6 +37,81 @@ def test_columns_that_do_not_fit_come_in_further_tables_with_the_keys(
     assert n_tables > 1
     for tier in ("live_test_main", "final_test_main"):
         assert shown.count(tier) == n_tables
+
+
+SCORES = [
+    {"session": session, "tier": tier, "stimulus": stimulus, "trials": 12, "score": score, "further": score / 2}
+    for session, tier, stimulus, score in (
+        ("A", "oracle", "all", 0.125),
+        ("mean over neurons", "oracle", "all", 0.25),
+        ("A", "final_test_bonus", "all", 0.375),
+        ("A", "final_test_bonus", "RandomDots", 0.5),
+        ("mean over neurons", "final_test_bonus", "all", 0.625),
+    )
+]
+
+
+def test_keys_that_do_not_fit_are_nested_and_optional_columns_left_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row of all stimuli stands at its tier; what is left out is named."""
+    monkeypatch.setenv("COLUMNS", "46")
+    print_table(table_console(), "Scores", SCORES, n_keys=3, optional=("further", "trials"))
+    shown = capsys.readouterr().out
+    lines = [line.split("│")[0].rstrip() for line in shown.splitlines() if "│" in line]
+    assert lines == [
+        " A",
+        "   oracle",
+        "   final_test_bonus",
+        "     RandomDots",
+        " mean over neurons",
+        "   oracle",
+        "   final_test_bonus",
+    ]
+    values = [line.split("│")[-1].strip() for line in shown.splitlines() if "│" in line]
+    assert values == ["", "0.125", "0.375", "0.500", "", "0.250", "0.625"]
+    assert "Not shown at 46 columns: further. A wider" in shown
+    monkeypatch.setenv("COLUMNS", "100")
+    print_table(table_console(), "Scores", SCORES, n_keys=3, optional=("further", "trials"))
+    wide = capsys.readouterr().out
+    assert "Not shown" not in wide
+    assert wide.count("mean over neurons") == 2
+    assert [line.split("│")[-1].strip() for line in wide.splitlines() if "│" in line] == [
+        f"{row['further']:.3f}" for row in SCORES
+    ]
+
+
+def test_a_long_text_comes_below_its_row(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"name": "learning_rate", "value": 0.5, "meaning": "what it means " * 9}, {"name": "seed", "value": 1.25}]
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table(table_console(), "Settings", rows, below=("meaning",))
+    title, heading, first, *text, last = capsys.readouterr().out.strip().splitlines()
+    assert (title, heading.split(), first.split()) == ("Settings", ["name", "value"], ["learning_rate", "0.500"])
+    assert last.split() == ["seed", "1.250"]
+    assert first.index("0.500") == last.index("1.250")
+    assert " ".join(" ".join(text).split()) == str(rows[0]["meaning"]).strip()
+    assert all(line.startswith("    ") and len(line) <= 60 for line in text)
+    # A line that is too long is broken, and nothing of it is lost.
+    print_table(
+        table_console(), "Files", [{"file": "folder/" * 12, "size": "3 MB", "meaning": "short"}], below=("meaning",)
+    )
+    shown = capsys.readouterr().out
+    assert "".join(shown.split()) == f"Filesfilesize{'folder/' * 12}3MBshort"
+
+
+def test_checks_of_a_submission_are_counted_and_those_that_failed_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    member = "a.zip: predictions_live_main.parquet.brotli"
+    checks = (Check("a.zip", "size", True, "3 bytes"), *(Check(member, f"check {n}", n > 1, "found") for n in range(5)))
+    print_findings(table_console(), "Checks", ValidationReport(checks, (), ()))
+    shown = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("│")] for line in shown.splitlines() if "│" in line]
+    assert rows == [
+        ["a.zip", "", "1", "1", ""],
+        ["a.zip", "predictions_live_main.parquet.brotli", "5", "3", "check 0, check 1"],
+    ]
 
 
 def test_joined_columns_stay_with_the_one_before_them(
