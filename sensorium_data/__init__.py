@@ -12,7 +12,7 @@ import lazy_loader
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 # Whoever opens a recording through one of these finds the accessor ``.sensorium`` on it.
-_OPENS_RECORDINGS = ("open_session", "open_sessions", "open_store")
+_OPENS_RECORDINGS = ("load_sample", "open_session", "open_sessions", "open_store")
 
 
 def __getattr__(name: str) -> object:

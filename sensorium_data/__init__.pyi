@@ -15,6 +15,8 @@ from .errors import SensoriumError as SensoriumError
 from .predictions import from_arrays as from_arrays
 from .predictions import from_folder as from_folder
 from .predictions import open_predictions as open_predictions
+from .sample import load_sample as load_sample
+from .sample import sample_store as sample_store
 from .scoring import score_predictions as score_predictions
 from .sessions import SESSIONS as SESSIONS
 from .sessions import Session as Session

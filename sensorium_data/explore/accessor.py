@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from sensorium_data.counting import count_things
 from sensorium_data.errors import UnknownNameError, UsageError
+from sensorium_data.explore.lookup import find_position
+from sensorium_data.explore.overview import describe_html, describe_text
 from sensorium_data.sessions import Stimulus, Tier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from sensorium_data.explore.plots.animation import TrialAnimation
+
 __all__ = ["SensoriumAccessor"]
 
-_N_NEURONS_SHOWN = 40
-_N_FRAMES_SHOWN = 8
-_LEAST_PEAK = 0.01
+_N_FRAMES_SHOWN, _MOST_FRAMES_SHOWN = 8, 100
 
 
 @xr.register_dataset_accessor("sensorium")  # type: ignore[no-untyped-call]  # xarray leaves it untyped
@@ -46,10 +47,10 @@ class SensoriumAccessor:
         self._dataset = dataset
 
     def __repr__(self) -> str:
-        dataset = self._dataset
-        sizes = ", ".join(f"{dataset.sizes[dim]} {dim}s" for dim in ("trial", "neuron") if dim in dataset.sizes)
-        kind = "simulated session" if dataset.attrs.get("simulated", False) else "session"
-        return f"<{kind} {dataset.attrs.get('alias', '')}: {sizes}>"
+        return describe_text(self._dataset)
+
+    def _repr_html_(self) -> str:
+        return describe_html(self._dataset)
 
     def select(
         self,
@@ -130,56 +131,74 @@ class SensoriumAccessor:
         return responses.isel(neuron=self._position("neuron", neuron))
 
     def plot_trial(self, trial: int, neurons: Sequence[int] | None = None) -> Figure:
-        """Plot a trial: frames of its video, the responses of some neurons, behavior and pupil.
+        """Plot a trial: frames of its video, the responses of some neurons, running, pupil dilation and position.
+
+        The rows of responses share one scale, which the bar at the right gives.
 
         Parameters
         ----------
         trial : int
             The trial's id.
         neurons : sequence of int, optional
-            Unit ids; by default the 40 neurons that respond most strongly in this trial.
-        """
-        import matplotlib.pyplot as plt
+            Unit ids, from top to bottom, the first 200 of them; by default the 20 neurons that respond most strongly in
+            this trial.
 
-        block = self.trial_block(trial)
-        self._require_frames(block)
-        if neurons is None:
-            responses = block.responses.compute()
-            order = np.argsort(-np.nan_to_num(responses.values).max(axis=1), kind="stable")[:_N_NEURONS_SHOWN]
-            responses = responses.isel(neuron=np.sort(order))
-        else:
-            responses = block.responses.isel(neuron=[self._position("neuron", unit) for unit in neurons]).compute()
-        figure = plt.figure(figsize=(10, 7), layout="constrained")
-        grid = figure.add_gridspec(4, _N_FRAMES_SHOWN, height_ratios=(1, 3, 1, 1))
-        self._draw_frames([figure.add_subplot(grid[0, column]) for column in range(_N_FRAMES_SHOWN)], block)
-        seconds = block.time.values
-        axes = figure.add_subplot(grid[1, :])
-        if bool(block.responses_withheld):
-            axes.text(0.5, 0.5, "responses withheld", ha="center", va="center", transform=axes.transAxes)
-        else:
-            # A trace rises by at most one row, so that rows can be told apart; one that never rises is not blown up to
-            # show the deconvolution's numerical floor.
-            peaks = responses.values.max(axis=1, keepdims=True)
-            peaks = np.maximum(peaks, max(_LEAST_PEAK * float(peaks.max()), float(np.finfo(np.float32).tiny)))
-            rows = np.arange(responses.sizes["neuron"])
-            axes.plot(seconds, (responses.values / peaks + rows[:, np.newaxis]).T, linewidth=0.7, color="black")
-        axes.set(ylabel=count_things(responses.sizes["neuron"], "neuron"), yticks=[], xlim=(seconds[0], seconds[-1]))
-        title = f"trial {trial}: {block.tier.item()}, {block.stimulus.item()}, movie {block.movie.item()}"
-        if "presentation" in block.coords and block.presentation >= 0:
-            title += f", presentation {block.presentation.item()}"
-        axes.set_title(title)
-        for row, (variable, dim) in enumerate((("behavior", "behavior_channel"), ("pupil_center", "eye_axis"))):
-            below = figure.add_subplot(grid[2 + row, :], sharex=axes)
-            below.set_ylabel(variable.replace("_", " "))
-            if variable not in block:
-                below.text(0.5, 0.5, "not recorded", ha="center", va="center", transform=below.transAxes)
-                continue
-            for channel in block[dim].values:
-                values = block[variable].sel({dim: channel})
-                below.plot(seconds, values, label=str(channel).replace("_", " "))
-            below.legend(loc="upper right", fontsize="small")
-        below.set_xlabel("time from stimulus onset (s)")
-        return figure
+        Raises
+        ------
+        UsageError
+            If there is no such trial or neuron, or the trial has no valid frame.
+        """
+        from sensorium_data.explore.plots.trial import draw_trial
+
+        return draw_trial(self.trial_block(trial), neurons)
+
+    def plot_frames(self, trial: int, n_frames: int = _N_FRAMES_SHOWN) -> Figure:
+        """Plot frames of a trial's video, evenly spaced over its length.
+
+        Parameters
+        ----------
+        trial : int
+            The trial's id.
+        n_frames : int
+            How many to show, from 1 to 100.
+
+        Raises
+        ------
+        UsageError
+            If there is no such trial, it has no valid frame, or the number makes no sense.
+        """
+        from sensorium_data.explore.plots.trial import draw_trial_frames
+
+        if not 1 <= n_frames <= _MOST_FRAMES_SHOWN:
+            raise UsageError("no such number of frames", found=n_frames, expected=f"1 to {_MOST_FRAMES_SHOWN}")
+        return draw_trial_frames(self.trial_block(trial), n_frames)
+
+    def plot_raster(
+        self, trial: int, order: Sequence[int] | None = None, *, standardize: bool = True, ax: Axes | None = None
+    ) -> Axes:
+        """Plot the responses of all neurons in a trial as an image, a row for each neuron.
+
+        Parameters
+        ----------
+        trial : int
+            The trial's id.
+        order : sequence of int, optional
+            Unit ids from top to bottom; neurons that are not named are left out. By default neurons whose responses
+            correlate in this trial stand next to each other.
+        standardize : bool
+            Divide each neuron's responses by their standard deviation in the trial, so that strong ones do not hide the
+            others.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Raises
+        ------
+        UsageError
+            If there is no such trial or neuron, the order names one twice, or the trial has no valid frame.
+        """
+        from sensorium_data.explore.plots.raster import draw_raster
+
+        return draw_raster(self.trial_block(trial), order, standardize=standardize, ax=ax)
 
     def plot_repeats(self, movie: str, neuron: int, ax: Axes | None = None) -> Axes:
         """Plot one neuron's responses to every repeat of a movie, and their average.
@@ -192,73 +211,175 @@ class SensoriumAccessor:
             A unit id.
         ax : matplotlib.axes.Axes, optional
             Where to draw; a new figure by default.
+
+        Raises
+        ------
+        UsageError
+            If there is no such movie or neuron.
         """
-        import matplotlib.pyplot as plt
+        return self.plot_neuron(neuron, movie, ax=ax)
 
-        traces = self.repeats(movie).sensorium.traces(neuron).compute()
-        axes: Axes = plt.subplots(figsize=(9, 3), layout="constrained")[1] if ax is None else ax
-        present = traces.isel(trial=np.flatnonzero(~traces.responses_withheld.values))
-        if present.sizes["trial"] == 0:
-            axes.text(0.5, 0.5, "responses withheld", ha="center", va="center", transform=axes.transAxes)
-        else:
-            axes.plot(traces.time, present.values.T, color="0.75", linewidth=0.7)
-            n_present = np.isfinite(present.values).sum(axis=0)
-            average = np.nansum(present.values, axis=0) / np.maximum(n_present, 1)
-            axes.plot(traces.time, np.where(n_present > 0, average, np.nan), color="black", label="average")
-            axes.legend(loc="upper right", fontsize="small")
-        axes.set(xlabel="time from stimulus onset (s)", ylabel="response (arbitrary units)")
-        axes.set_title(f"neuron {neuron}, movie {movie}, {traces.sizes['trial']} repeats")
-        return axes
+    def plot_neuron(
+        self,
+        neuron: int,
+        movie: str | None = None,
+        predictions: xr.Dataset | xr.DataArray | None = None,
+        *,
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Plot one neuron's responses to every repeat of a movie, their average, and what a model predicted.
 
-    def plot_frames(self, trial: int, n_frames: int = _N_FRAMES_SHOWN) -> Figure:
-        """Plot frames of a trial's video, evenly spaced over its length.
+        Parameters
+        ----------
+        neuron : int
+            A unit id.
+        movie : str, optional
+            A movie's id, of ``movie`` or ``movie_group``; by default the one with the most repeats whose responses are
+            there.
+        predictions : xarray.Dataset or xarray.DataArray, optional
+            What :func:`sensorium_data.open_predictions` returns for this session. Of several repeats the mean
+            prediction is drawn.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Raises
+        ------
+        UsageError
+            If there is no such movie or neuron, or the predictions are of another session or lack the neuron or the
+            movie.
+        """
+        from sensorium_data.explore.plots.neuron import choose_movie, draw_neuron
+
+        chosen = choose_movie(self._dataset) if movie is None else movie
+        return draw_neuron(self.repeats(chosen), chosen, neuron, predictions, ax)
+
+    def plot_map(
+        self,
+        values: xr.DataArray | Sequence[float] | np.ndarray,
+        *,
+        label: str | None = None,
+        cmap: str | None = None,
+    ) -> Figure:
+        """Plot a value of each neuron where the neuron lies: from above (x, y), and in depth (x, z).
+
+        Parameters
+        ----------
+        values : xarray.DataArray or array
+            A number for each neuron, in the order of ``dataset.neuron``; or a DataArray with the dimension and
+            coordinate ``neuron``, which may lack some. Neurons without a value are drawn as rings.
+        label : str, optional
+            What the values are, with their unit; by default the DataArray's ``long_name`` or name, and ``units``.
+        cmap : str, optional
+            A colormap of matplotlib; by default one for values from zero up, or, for values of both signs, one that is
+            centered on zero.
+
+        Raises
+        ------
+        UsageError
+            If the values do not fit the neurons, or the positions are not known.
+        """
+        from sensorium_data.explore.plots.cortex import draw_map
+
+        return draw_map(self._dataset, values, label, cmap)
+
+    def plot_receptive_field(self, fields: xr.DataArray, neuron: int) -> Figure:
+        """Plot a neuron's receptive field, an image for each lag; the lag with the largest weight is framed.
+
+        Parameters
+        ----------
+        fields : xarray.DataArray
+            (neuron, lag, height, width), with the coordinates ``neuron`` and, in seconds, ``lag_s``.
+        neuron : int
+            A unit id.
+
+        Raises
+        ------
+        UsageError
+            If the fields have other dimensions or lack the neuron.
+        """
+        from sensorium_data.explore.plots.receptive_field import draw_receptive_field
+
+        return draw_receptive_field(self._dataset, fields, neuron)
+
+    def plot_tuning(self, tuning: xr.Dataset, neuron: int, ax: Axes | None = None) -> Axes:
+        """Plot a neuron's mean response to each direction of movement, and how selective it is.
+
+        Parameters
+        ----------
+        tuning : xarray.Dataset
+            ``response`` (neuron, direction), directions in degrees; and if they are there ``preferred_direction``,
+            ``orientation_selectivity`` and ``direction_selectivity`` with ``orientation_p`` and ``direction_p``.
+        neuron : int
+            A unit id.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw, polar axes too; a new figure by default.
+
+        Raises
+        ------
+        UsageError
+            If it is no tuning, or lacks the neuron.
+        """
+        from sensorium_data.explore.plots.tuning import draw_tuning
+
+        return draw_tuning(self._dataset, tuning, neuron, ax)
+
+    def plot_behavior(self, trial: int | None = None) -> Figure:
+        """Plot running speed, pupil dilation and the pupil's position: in a trial, or the means of all trials.
+
+        Parameters
+        ----------
+        trial : int, optional
+            The trial's id; by default the means of all trials against the time in the session.
+
+        Raises
+        ------
+        UsageError
+            If there is no such trial, or it has no valid frame.
+        """
+        from sensorium_data.explore.plots.session import draw_behavior
+        from sensorium_data.explore.plots.trial import draw_trial_behavior
+
+        return draw_behavior(self._dataset) if trial is None else draw_trial_behavior(self.trial_block(trial))
+
+    def plot_session(self) -> Figure:
+        """Plot the session on its time line: tiers, stimuli, repeats of movies, mean response, running and pupil.
+
+        Trials whose place in the session is not known are left out, and counted in the title. Where no place is known,
+        the trials stand in the order of their ids. Reads all responses of the first 1,024 neurons.
+
+        Raises
+        ------
+        UsageError
+            If there is no trial.
+        """
+        from sensorium_data.explore.plots.session import draw_session
+
+        return draw_session(self._dataset)
+
+    def animate(self, trial: int) -> TrialAnimation:
+        """Return a trial as a film that notebooks show: its video, and the mean response and running over time.
 
         Parameters
         ----------
         trial : int
             The trial's id.
-        n_frames : int
-            How many to show.
+
+        Returns
+        -------
+        TrialAnimation
+            Its ``save(path)`` writes an ``.html``, ``.gif`` or, with ffmpeg, ``.mp4`` file.
+
+        Raises
+        ------
+        UsageError
+            If there is no such trial, or it has no valid frame.
         """
-        import matplotlib.pyplot as plt
+        from sensorium_data.explore.plots.animation import TrialAnimation
 
-        if n_frames < 1:
-            raise UsageError("no frames to show", found=n_frames, expected="at least 1")
-        block = self.trial_block(trial)
-        self._require_frames(block)
-        figure, axes = plt.subplots(1, n_frames, figsize=(1.4 * n_frames, 1.3), squeeze=False, layout="constrained")
-        self._draw_frames(list(axes[0]), block)
-        return figure
-
-    def _draw_frames(self, axes: Sequence[Axes], block: xr.Dataset) -> None:
-        positions = np.linspace(0, block.sizes["time"] - 1, len(axes)).round().astype(int)
-        frames = block.videos.isel(time=positions).compute()
-        for one, frame in zip(axes, frames, strict=True):
-            one.imshow(frame, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            one.set(xticks=[], yticks=[])
-            one.set_title(f"{float(frame.time):.2f} s", fontsize="small")
+        return TrialAnimation(self.trial_block(trial))
 
     def _position(self, coordinate: str, label: int) -> int:
-        labels = self._dataset[coordinate].values
-        found = np.flatnonzero(labels == label)
-        if len(found) == 0:
-            raise UsageError(
-                f"no such {coordinate}",
-                session=self._dataset.attrs.get("session"),
-                found=label,
-                expected=f"one of {len(labels)} from {labels.min()} to {labels.max()}" if len(labels) else "none",
-                remedy=f"see `dataset.{coordinate}`",
-            )
-        return int(found[0])
-
-    def _require_frames(self, block: xr.Dataset) -> None:
-        if block.sizes["time"] == 0:
-            raise UsageError(
-                "the trial has no valid frame to show",
-                session=self._dataset.attrs.get("session"),
-                trial=int(block.trial),
-                remedy="choose one whose `valid` is true",
-            )
+        return find_position(self._dataset, coordinate, label)
 
 
 def _as_names(names: str | Iterable[str]) -> list[str]:

@@ -1,4 +1,5 @@
 from .adaptation import resize_frames as resize_frames
+from .assembly import CONVERTER_VERSION as CONVERTER_VERSION
 from .conversion_report import ConversionReport as ConversionReport
 from .convert import convert_session as convert_session
 from .ingest import IngestReport as IngestReport

@@ -1,3 +1,4 @@
+from .archives import SIMULATOR_VERSION as SIMULATOR_VERSION
 from .archives import SimulatedSession as SimulatedSession
 from .archives import SimulationReport as SimulationReport
 from .archives import simulate as simulate

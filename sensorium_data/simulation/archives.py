@@ -35,6 +35,7 @@ from sensorium_data.store import METADATA_KEY, exclusive_access
 __all__ = [
     "RECORD_NAME",
     "SIMULATION_LOCK",
+    "SIMULATOR_VERSION",
     "SimulatedSession",
     "SimulationReport",
     "is_written_here",
@@ -51,8 +52,8 @@ _ARCHIVE_ENDING = ".zip"
 # The competition's trials were cut there before its statistics were computed.
 _N_STATISTICS_FRAMES = 300
 
-# Raised whenever the same parameters give other recordings.
-_SIMULATOR_VERSION = 3
+#: Raised whenever the same parameters give other recordings.
+SIMULATOR_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def simulate(
     )
     directory = Path(os.path.expanduser(directory))
     parameters = {
-        "simulator_version": _SIMULATOR_VERSION,
+        "simulator_version": SIMULATOR_VERSION,
         "seed": seed,
         "n_trials": n_trials,
         "n_neurons": n_neurons,
@@ -215,7 +216,7 @@ def simulate(
                         zip64=zip64,
                         behavior_padding=behavior_padding,
                         n_statistics_frames=n_statistics_frames,
-                        simulator_version=_SIMULATOR_VERSION,
+                        simulator_version=SIMULATOR_VERSION,
                         progress=progress,
                     )
                     publish_truth_root(truth)

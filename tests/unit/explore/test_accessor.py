@@ -2,47 +2,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
-import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
 
 import sensorium_data.explore.accessor
+from fixtures.explored import BROKEN
 from sensorium_data.errors import UnknownNameError, UsageError
-from sensorium_data.ingest import convert_session
-from sensorium_data.store import open_session
 from sensorium_data.testing import Recording
-from sensorium_data.testing.recordings import make_recording
-
-BROKEN = 5
-
-
-@pytest.fixture(scope="module")
-def recording() -> Recording:
-    made = make_recording(
-        "F", ["train", "oracle", "oracle", "oracle", "live_test_main", "train"],
-        n_frames={0: 300, 1: 20, 2: 19, 3: 20, 4: 300, 5: 300}, n_padded=302, movies={1: 8, 2: 8, 3: 9},
-    )  # fmt: skip
-    return made.with_trial(BROKEN, videos=np.full((36, 64, 302), np.nan))
-
-
-@pytest.fixture(scope="module")
-def dataset(recording: Recording, tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
-    folder = tmp_path_factory.mktemp("explore")
-    recording.write(folder / "archives")
-    convert_session(recording.session, str(folder / "store"), source=str(folder / "archives"))
-    return open_session(str(folder / "store"), "F")
-
-
-@pytest.fixture
-def figures() -> Iterator[None]:
-    import matplotlib.pyplot as plt
-
-    matplotlib.use("agg")
-    yield
-    plt.close("all")
 
 
 def test_trials_are_selected_by_tier_and_stimulus(dataset: xr.Dataset) -> None:
@@ -105,6 +73,7 @@ def test_traces_are_one_neurons_responses(dataset: xr.Dataset, recording: Record
         lambda accessor: accessor.traces(-1),
         lambda accessor: accessor.plot_frames(99),
         lambda accessor: accessor.plot_frames(0, n_frames=0),
+        lambda accessor: accessor.plot_frames(0, n_frames=1000),
         lambda accessor: accessor.plot_trial(BROKEN),
         lambda accessor: accessor.plot_frames(BROKEN),
         lambda accessor: accessor.repeats("nothing"),
@@ -113,55 +82,6 @@ def test_traces_are_one_neurons_responses(dataset: xr.Dataset, recording: Record
 def test_what_is_not_there_is_a_usage_error(call, dataset: xr.Dataset) -> None:
     with pytest.raises(UsageError):
         call(dataset.sensorium)
-
-
-@pytest.mark.usefixtures("figures")
-def test_a_trial_is_plotted_with_its_responses_and_behavior(dataset: xr.Dataset, recording: Recording) -> None:
-    figure = dataset.sensorium.plot_trial(1, neurons=recording.unit_ids[:3].tolist())
-    figure.canvas.draw()
-    responses = figure.axes[8]
-    assert len(responses.lines) == 3
-    assert "oracle" in responses.get_title()
-    assert [len(axes.lines) for axes in figure.axes[9:]] == [2, 2]
-    np.testing.assert_array_equal(
-        figure.axes[9].lines[1].get_ydata(), recording.trials[1].behavior[1, :20].astype(np.float32)
-    )
-
-
-@pytest.mark.usefixtures("figures")
-def test_withheld_responses_are_said_so_in_the_plot(dataset: xr.Dataset) -> None:
-    figure = dataset.sensorium.plot_trial(4)
-    assert [text.get_text() for text in figure.axes[8].texts] == ["responses withheld"]
-
-
-@pytest.mark.usefixtures("figures")
-def test_repeats_are_plotted_with_their_average(dataset: xr.Dataset, recording: Recording) -> None:
-    movie = str(dataset.movie.sel(trial=1).item())
-    axes = dataset.sensorium.plot_repeats(movie, neuron=int(recording.unit_ids[0]))
-    axes.figure.canvas.draw()
-    assert len(axes.lines) == 3
-    first, second = (recording.trials[trial].responses[0, :20].astype(np.float32) for trial in (1, 2))
-    expected = np.where(np.arange(20) < 19, (first + second) / 2, first)
-    np.testing.assert_allclose(axes.lines[2].get_ydata(), expected, rtol=1e-5)
-
-
-@pytest.mark.usefixtures("figures")
-def test_repeats_are_drawn_where_asked(dataset: xr.Dataset, recording: Recording) -> None:
-    import matplotlib.pyplot as plt
-
-    _, axes = plt.subplots()
-    unit = int(recording.unit_ids[0])
-    assert dataset.sensorium.plot_repeats(str(dataset.movie[3].item()), unit, ax=axes) is axes
-    withheld = dataset.sensorium.plot_repeats(str(dataset.movie.sel(trial=4).item()), unit)
-    assert [text.get_text() for text in withheld.texts] == ["responses withheld"]
-
-
-@pytest.mark.usefixtures("figures")
-def test_frames_are_plotted_in_order(dataset: xr.Dataset, recording: Recording) -> None:
-    figure = dataset.sensorium.plot_frames(1, n_frames=3)
-    shown = [axes.images[0].get_array() for axes in figure.axes]
-    for frame, position in zip(shown, (0, 10, 19), strict=True):
-        np.testing.assert_array_equal(frame, recording.trials[1].videos[..., position].astype(np.float32))
 
 
 def test_registering_does_not_import_matplotlib() -> None:

@@ -1,0 +1,118 @@
+"""Values of neurons where they lie: from above, and in depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from sensorium_data.counting import count_things
+from sensorium_data.errors import UsageError
+from sensorium_data.explore.plots.parts import make_figure, name_session
+from sensorium_data.picture_style import (
+    DIVERGING_MAP,
+    LIGHT_GRAY,
+    SEQUENTIAL_MAP,
+    picture_style,
+    plain_text,
+    say_instead,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_map"]
+
+# With more neurons the dots become smaller and are drawn as pixels in vector graphics.
+_MANY_NEURONS = 1000
+_MICROMETER = "µm"
+
+
+def draw_map(
+    dataset: xr.Dataset, values: xr.DataArray | Sequence[float] | np.ndarray, label: str | None, cmap: str | None
+) -> Figure:
+    """Draw values at the neurons' positions; see :meth:`SensoriumAccessor.plot_map`."""
+    missing = [name for name in ("x", "y", "z") if name not in dataset.coords]
+    if missing:
+        raise UsageError(
+            "the neurons' positions are not known",
+            session=dataset.attrs.get("session"),
+            found=f"no coordinate {', '.join(missing)}",
+            remedy="choose a session whose `x`, `y` and `z` are stored",
+        )
+    aligned = _align(dataset, values)
+    x, y, z = (dataset[name].values for name in ("x", "y", "z"))
+    is_known = np.isfinite(aligned)
+    known = aligned[is_known]
+    has_both_signs = bool(len(known)) and known.min() < 0 < known.max()
+    largest = float(np.abs(known).max(initial=0.0))
+    limits = (-largest, largest) if has_both_signs else (None, None)
+    with picture_style():
+        from matplotlib.ticker import MaxNLocator
+
+        figure = make_figure(7, 3.4)
+        above, side = figure.subplots(1, 2, width_ratios=(3, 2))
+        size = 14 if len(x) <= _MANY_NEURONS else 3
+        # The largest values are drawn last, so that others do not hide them.
+        order = np.flatnonzero(is_known)[np.argsort(np.abs(known), kind="stable")]
+        for axes, vertical in ((above, y), (side, z)):
+            axes.set_xlabel(f"x ({_MICROMETER})")
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            if len(x) == 0:
+                say_instead(axes, "no neuron")
+                continue
+            unknown = axes.scatter(x[~is_known], vertical[~is_known], s=size, facecolors="none", edgecolors=LIGHT_GRAY)
+            unknown.set_rasterized(len(x) > _MANY_NEURONS)
+            dots = axes.scatter(
+                x[order], vertical[order], c=aligned[order], s=size, linewidths=0, vmin=limits[0], vmax=limits[1],
+                cmap=cmap or (DIVERGING_MAP if has_both_signs else SEQUENTIAL_MAP), rasterized=len(x) > _MANY_NEURONS,
+            )  # fmt: skip
+        above.set_ylabel(f"y ({_MICROMETER})")
+        above.set_aspect("equal", adjustable="datalim")
+        side.set_ylabel(f"depth z ({_MICROMETER})")
+        side.invert_yaxis()
+        if len(known):
+            figure.colorbar(dots, ax=[above, side], label=plain_text(_name_values(values, label)), pad=0.02)
+        title = [name_session(dataset), count_things(len(x), "neuron")]
+        n_unknown = int((~is_known).sum())
+        if n_unknown:
+            title.append(f"{n_unknown:,} of them without a value (rings)")
+        figure.suptitle(", ".join(part for part in title if part))
+    return figure
+
+
+def _align(dataset: xr.Dataset, values: xr.DataArray | Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return a value for each neuron of the dataset; NaN for those that labelled values lack."""
+    n_neurons = dataset.sizes["neuron"]
+    session = dataset.attrs.get("session")
+    if isinstance(values, xr.DataArray) and "neuron" in values.coords and values.dims == ("neuron",):
+        known = np.isin(values.neuron.values, dataset.neuron.values)
+        if not known.all():
+            raise UsageError(
+                "values of neurons that the session does not have",
+                session=session,
+                found=", ".join(map(str, values.neuron.values[~known][:5])),
+                expected="unit ids of `dataset.neuron`",
+            )
+        return np.asarray(values.reindex(neuron=dataset.neuron.values).values, np.float64)
+    array = np.asarray(values)
+    if array.shape != (n_neurons,) or array.dtype.kind not in "fiub":
+        raise UsageError(
+            "not one number for each neuron",
+            session=session,
+            found=f"shape {array.shape}, {array.dtype}",
+            expected=f"shape ({n_neurons},), or a DataArray with the dimension and coordinate neuron",
+        )
+    return array.astype(np.float64)
+
+
+def _name_values(values: object, label: str | None) -> str:
+    if label is not None:
+        return label
+    if not isinstance(values, xr.DataArray):
+        return "value"
+    name = str(values.attrs.get("long_name") or values.name or "value").replace("_", " ")
+    units = values.attrs.get("units")
+    return f"{name} ({units})" if units and units != "1" else name
