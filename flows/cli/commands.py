@@ -16,7 +16,7 @@ from flows.cli.benchmark import benchmark
 from flows.cli.checkpoints import export_checkpoint, import_checkpoint
 from flows.cli.cleaning import clean
 from flows.cli.completion import install_completion
-from flows.cli.data import ingest, inspect, simulate, verify
+from flows.cli.data import ingest, inspect, sample, simulate, verify
 from flows.cli.examples import format_examples
 from flows.cli.lab import deploy, ui, watch
 from flows.cli.options import EXIT_DONE, LOCAL_ONLY
@@ -55,6 +55,7 @@ def demo(
 
 for command in (
     simulate,
+    sample,
     ingest,
     inspect,
     verify,

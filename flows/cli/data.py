@@ -37,7 +37,7 @@ from sensorium_data.errors import SensoriumError, StoreError, UsageError
 if TYPE_CHECKING:
     from sensorium_data.store import VerificationReport
 
-__all__ = ["ingest", "inspect", "simulate", "verify"]
+__all__ = ["ingest", "inspect", "sample", "simulate", "verify"]
 
 
 def simulate(
@@ -91,6 +91,17 @@ def simulate(
         ],
         below=("archive",),
     )
+    return EXIT_DONE
+
+
+def sample() -> int:
+    """Print the path of a small store of two simulated sessions, E and I, which the first call makes."""
+    from sensorium_data.sample import sample_store
+
+    with terminal_progress() as progress:
+        path = sample_store(progress=progress)
+    # Other commands take the path as it is printed, so nothing else goes to standard output.
+    print(path)
     return EXIT_DONE
 
 

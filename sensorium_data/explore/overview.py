@@ -9,7 +9,7 @@ import xarray as xr
 
 from sensorium_data.counting import count_things
 from sensorium_data.html_table import write_html_lines, write_html_table
-from sensorium_data.sessions import sort_tiers
+from sensorium_data.sessions import rank_tier
 from sensorium_data.store import format_range
 from sensorium_data.visible_text import make_visible, shorten
 
@@ -52,8 +52,8 @@ def _tier_rows(dataset: xr.Dataset) -> list[tuple[object, ...]]:
         return []
     rows: list[tuple[object, ...]] = []
     labels = dataset.coords.to_dataset()
-    for tier in sort_tiers(dataset.tier.values.tolist()):
-        trials = labels.isel(trial=np.flatnonzero(labels.tier.values == str(tier)))
+    for tier in sorted(set(map(str, dataset.tier.values)), key=rank_tier):
+        trials = labels.isel(trial=np.flatnonzero(labels.tier.values == tier))
         n_trials = trials.sizes["trial"]
         if not n_trials:
             continue

@@ -32,7 +32,7 @@ from sensorium_data.picture_style import (
     say_instead,
 )
 from sensorium_data.schema import PRESENTATION_RATE_HZ
-from sensorium_data.sessions import Stimulus, sort_tiers
+from sensorium_data.sessions import Stimulus, rank_tier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,15 +116,14 @@ class _TimeLine:
 def draw_session(dataset: xr.Dataset) -> Figure:
     """Draw a session's time line; see :meth:`SensoriumAccessor.plot_session`."""
     line = _TimeLine.of(dataset)
-    tiers = sort_tiers(line.dataset.tier.values.tolist())
-    n_tiers = sum(bool(np.any(line.dataset.tier.values == str(tier))) for tier in tiers)
+    tiers = sorted(set(map(str, line.dataset.tier.values)), key=rank_tier)
     with picture_style():
-        heights = (0.25 * max(n_tiers, 2) + 0.2, 1.3, 1.1, 1.0, 1.0)
+        heights = (0.25 * max(len(tiers), 2) + 0.2, 1.3, 1.1, 1.0, 1.0)
         figure = make_figure(9, sum(heights) + 1.9)
         trials, repeats, responses, *channels = figure.subplots(
             len(heights), 1, sharex=True, height_ratios=heights
         ).tolist()
-        _draw_trials(trials, line, [str(tier) for tier in tiers])
+        _draw_trials(trials, line, tiers)
         _draw_repeats(repeats, line)
         _draw_responses(responses, line)
         _draw_channels(channels, line)
@@ -151,7 +150,6 @@ def draw_behavior(dataset: xr.Dataset) -> Figure:
 def _draw_trials(axes: Axes, line: _TimeLine, tiers: list[str]) -> None:
     """Draw a row for each tier, in it a bar for each trial in the color of its stimulus."""
     dataset = line.dataset
-    tiers = [tier for tier in tiers if np.any(dataset.tier.values == tier)]
     stimuli = list(dict.fromkeys(dataset.stimulus.values.tolist()))
     valid = dataset.valid.values
     for stimulus in stimuli:
