@@ -15,6 +15,7 @@ EXAMPLES: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
         "demo": (("Everything, in the folder demo", "sensorium demo"),),
         "simulate": (("Two small recordings", "sensorium simulate archives --sessions A F --trials 60 --neurons 50"),),
+        "sample": (("The path of a store for a first look", "sensorium sample"),),
         "ingest": (
             ("From a folder of archives", "sensorium ingest A F --store store --source archives"),
             ("The five new mice, from GIN", "sensorium ingest new --store store"),

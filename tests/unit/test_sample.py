@@ -16,6 +16,7 @@ import pytest
 
 import sensorium_data as sd
 import sensorium_data.sample as sample
+from fixtures.command_line import run_command
 from sensorium_data.errors import StoreError
 from sensorium_data.simulation import open_truth
 
@@ -70,6 +71,11 @@ def test_a_sample_is_two_simulated_sessions_that_share_movies(cache: Path, count
     assert sorted(entry.name for entry in folder.iterdir()) == ["store", "truth"]
     truth = open_truth(folder, "E")
     np.testing.assert_allclose(sessions[0].responses, truth.responses, rtol=1e-3, atol=1e-6)
+
+
+def test_the_command_prints_the_path_and_nothing_else(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run_command(capsys, "sample").out
+    assert printed == f"{sd.sample_store()}\n"
 
 
 def test_its_store_is_as_its_ledgers_say(cache: Path) -> None:
