@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -34,7 +35,7 @@ def install_completion(
     if found not in ("bash", "zsh", "fish"):
         raise UsageError(
             "the shell to complete for is not known",
-            found=found,
+            found=found or os.environ.get("SHELL"),
             expected="bash, zsh or fish",
             remedy="name it with --shell",
         )
