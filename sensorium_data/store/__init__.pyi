@@ -63,6 +63,8 @@ from .publishing import list_published as list_published
 from .publishing import lock_key as lock_key
 from .publishing import publish_root as publish_root
 from .session_locks import hold_session as hold_session
+from .session_tree import SessionTree as SessionTree
+from .store import SOURCE_KEY as SOURCE_KEY
 from .store import Store as Store
 from .store import StoreLike as StoreLike
 from .template import METADATA_KEY as METADATA_KEY

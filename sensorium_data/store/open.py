@@ -104,7 +104,7 @@ def open_statistics(store: StoreLike, session: str | Session) -> xr.Dataset:
 
 
 def open_sessions(store: StoreLike, sessions: Iterable[str | Session] | None = None) -> xr.DataTree:
-    """Open sessions of a store as one tree, a node a session under its full name.
+    """Open sessions of a store as one tree, a node a session: ``tree["F"]``, or by its full name.
 
     Parameters
     ----------

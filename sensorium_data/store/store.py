@@ -50,7 +50,11 @@ if TYPE_CHECKING:
 
     from sensorium_data.store.checked_store import CheckedStore
 
-__all__ = ["Store", "StoreLike"]
+__all__ = ["SOURCE_KEY", "Store", "StoreLike"]
+
+#: Under which a session's dataset holds the :class:`Store` that it was opened from, in its ``encoding``. xarray keeps
+#: that through selections and writes nothing of it.
+SOURCE_KEY = "sensorium_store"
 
 _STATISTICS_GROUP = "statistics"
 _MOVIES_GROUP = "movies"
@@ -200,7 +204,9 @@ class Store:
         found = find_session(session)
         opened: xr.Dataset = self._once("dataset", found.name, lambda: self._open_dataset(found))
         # Deep: labels are in memory, and what the caller does to them must stay the caller's.
-        return opened.copy(deep=True)
+        dataset = opened.copy(deep=True)
+        dataset.encoding[SOURCE_KEY] = self
+        return dataset
 
     def movies(self, session: str | Session) -> xr.Dataset:
         """Open what says which movies a session shows, and nothing else: of a remote store each label takes a request.
@@ -336,15 +342,17 @@ class Store:
                 self._known.pop(key, None)
 
     def tree(self, sessions: Iterable[str | Session] | None = None) -> xr.DataTree:
-        """Open sessions as one tree, a node a session under its full name; as :func:`open_sessions` does."""
+        """Open sessions as one tree, a node a session, found by alias or full name; as :func:`open_sessions` does."""
         import xarray as xr
+
+        from sensorium_data.store.session_tree import SessionTree
 
         chosen = self.sessions if sessions is None else tuple(find_session(name) for name in sessions)
         nodes = {"/": xr.Dataset(attrs={"title": ROOT_TITLE})}
         for session in chosen:
             nodes[session.name] = self[session]
             nodes[f"{session.name}/{_STATISTICS_GROUP}"] = self.statistics(session)
-        return xr.DataTree.from_dict(nodes)
+        return SessionTree.from_dict(nodes)
 
     def is_simulated(self, session: str | Session) -> bool:
         """Whether a session says that it is simulated, and no recording.
