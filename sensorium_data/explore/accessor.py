@@ -1,4 +1,4 @@
-"""The ``.sensorium`` accessor of session datasets: selections and plots in the field's words.
+"""The ``.sensorium`` accessor of session datasets: selections, tables, measures and plots in the field's words.
 
 Importing this module registers it.
 
@@ -17,16 +17,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from sensorium_data.errors import UnknownNameError, UsageError
+from sensorium_data.errors import UsageError
+from sensorium_data.explore.events import average_events, find_running_onsets
 from sensorium_data.explore.lookup import find_position
+from sensorium_data.explore.means import average_by_state, average_by_stimulus
 from sensorium_data.explore.overview import describe_html, describe_text
-from sensorium_data.sessions import Stimulus, Tier
+from sensorium_data.explore.presentation import order_by_presentation
+from sensorium_data.explore.receptive_fields import map_receptive_fields
+from sensorium_data.explore.repeats import measure_reliability, measure_signal_to_noise
+from sensorium_data.explore.selection import match_movies, select_neurons, select_trials
+from sensorium_data.explore.standardization import standardize_responses
+from sensorium_data.explore.tables import describe_trials, tabulate_neurons, tabulate_trials
+from sensorium_data.explore.tuning import measure_tuning
+from sensorium_data.frames import N_SKIPPED_FRAMES
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from sensorium_data.explore.plots.animation import TrialAnimation
+    from sensorium_data.store import StoreLike
 
 __all__ = ["SensoriumAccessor"]
 
@@ -35,7 +46,10 @@ _N_FRAMES_SHOWN, _MOST_FRAMES_SHOWN = 8, 100
 
 @xr.register_dataset_accessor("sensorium")  # type: ignore[no-untyped-call]  # xarray leaves it untyped
 class SensoriumAccessor:
-    """Selections and plots of one session, as ``dataset.sensorium``.
+    """Selections, tables, measures and plots of one session, as ``dataset.sensorium``.
+
+    Selections read nothing large. Tables read behavior, and measures what they need, a few trials at a time in threads;
+    both return values in memory. Measures count valid trials whose responses are there.
 
     Parameters
     ----------
@@ -45,6 +59,8 @@ class SensoriumAccessor:
 
     def __init__(self, dataset: xr.Dataset) -> None:
         self._dataset = dataset
+        self._trials: pd.DataFrame | None = None
+        self._reliability: xr.DataArray | None = None
 
     def __repr__(self) -> str:
         return describe_text(self._dataset)
@@ -52,35 +68,78 @@ class SensoriumAccessor:
     def _repr_html_(self) -> str:
         return describe_html(self._dataset)
 
+    @property
+    def trials(self) -> pd.DataFrame:
+        """A row for each trial; see :func:`sensorium_data.explore.tabulate_trials`. Behavior is read once."""
+        if self._trials is None:
+            self._trials = tabulate_trials(self._dataset)
+        return self._trials.copy()
+
+    @property
+    def neurons(self) -> pd.DataFrame:
+        """A row for each neuron; see :func:`sensorium_data.explore.tabulate_neurons`.
+
+        The oracle tier is read once, for the reliability, which is NaN where there are no repeats.
+        """
+        try:
+            reliability = self._measure_reliability()
+        except UsageError:
+            reliability = None
+        return tabulate_neurons(self._dataset, reliability)
+
+    def describe(self) -> pd.DataFrame:
+        """Return the numbers of trials by tier and stimulus; see :func:`sensorium_data.explore.describe_trials`."""
+        return describe_trials(self.trials)
+
     def select(
         self,
         tier: str | Iterable[str] | None = None,
         stimulus: str | Iterable[str] | None = None,
+        movie: str | Iterable[str] | None = None,
         *,
+        depth: tuple[float, float] | None = None,
+        min_reliability: float | None = None,
         valid: bool = True,
     ) -> xr.Dataset:
-        """Return the trials of some tiers and classes of stimulus.
+        """Return some trials and neurons. Nothing large is read, unless by ``min_reliability``.
 
         Parameters
         ----------
-        tier, stimulus : str or iterable of str, optional
-            One name or several; all by default.
+        tier : str or iterable of str, optional
+            Names of tiers, ``test`` for the four test tiers, ``all`` for all. All by default, as of the others.
+        stimulus : str or iterable of str, optional
+            Classes of stimulus, such as ``Gabor``.
+        movie : str or iterable of str, optional
+            Ids of ``movie`` or ``movie_group``.
+        depth : (float, float), optional
+            Least and largest ``z`` of the neurons, micrometers, both included.
+        min_reliability : float, optional
+            Least :meth:`reliability` of the neurons, measured before trials are selected.
         valid : bool
             Leave out the broken trials.
 
         Raises
         ------
         UnknownNameError
-            If no tier or class has that name.
+            If there is no tier, class or movie of a name.
+        UsageError
+            If the recording has no positions, or no repeats to measure the reliability from.
         """
-        dataset = self._dataset
-        chosen = dataset.valid.values.copy() if valid else np.ones(dataset.sizes["trial"], bool)
-        if tier is not None:
-            tiers = [str(Tier.parse(name, set(dataset.tier.values.tolist()))) for name in _as_names(tier)]
-            chosen &= np.isin(dataset.tier.values, tiers)
-        if stimulus is not None:
-            chosen &= np.isin(dataset.stimulus.values, [_parse_stimulus(n) for n in _as_names(stimulus)])
-        return dataset.isel(trial=np.flatnonzero(chosen))
+        chosen = select_trials(self._dataset, tier=tier, stimulus=stimulus, movie=movie, valid=valid)
+        reliability = None if min_reliability is None else self._measure_reliability()
+        return select_neurons(chosen, depth=depth, reliability=reliability, min_reliability=min_reliability)
+
+    def by_presentation(self) -> xr.Dataset:
+        """Return the trials in the order in which they were shown, with the coordinate ``session_time`` (trial, time).
+
+        Seconds since the session's first frame; see :func:`sensorium_data.explore.order_by_presentation`.
+
+        Raises
+        ------
+        UsageError
+            If the place of no trial is known.
+        """
+        return order_by_presentation(self._dataset)
 
     def trial_block(self, trial: int) -> xr.Dataset:
         """Return one trial, cut to its valid frames.
@@ -106,16 +165,7 @@ class SensoriumAccessor:
         UnknownNameError
             If no trial shows it.
         """
-        movies = self._dataset.movie.values
-        groups = self._dataset.movie_group.values if "movie_group" in self._dataset.coords else movies
-        chosen = np.flatnonzero(np.isin(groups, groups[(movies == movie) | (groups == movie)]))
-        if len(chosen) == 0:
-            raise UnknownNameError.of(
-                "movie",
-                movie,
-                [str(name) for name in dict.fromkeys([*movies, *groups])],
-                remedy="see `dataset.movie` for the movies there are",
-            )
+        chosen = np.flatnonzero(match_movies(self._dataset, movie))
         repeats = self._dataset.isel(trial=chosen)
         return repeats.isel(time=slice(0, int(repeats.n_frames.max())))
 
@@ -129,6 +179,108 @@ class SensoriumAccessor:
         """
         responses: xr.DataArray = self._dataset["responses"]
         return responses.isel(neuron=self._position("neuron", neuron))
+
+    def responses_standardized(
+        self, normalization: str = "competition", *, store: StoreLike | None = None
+    ) -> xr.DataArray:
+        """Return the responses on the scale of a published model or of the competition; they are not read yet.
+
+        Parameters
+        ----------
+        normalization : str
+            ``competition``, or another of :data:`sensorium_data.statistics.NORMALIZATIONS`.
+        store : Store or path, optional
+            Where the statistics are, if the dataset does not say which store it was opened from.
+
+        Raises
+        ------
+        UnknownNameError, UsageError, StoreError
+            As :func:`sensorium_data.explore.standardize_responses` raises them.
+        """
+        return standardize_responses(self._dataset, normalization, store=store)
+
+    def reliability(self, *, tier: str | None = "oracle", skip_frames: int = N_SKIPPED_FRAMES) -> xr.DataArray:
+        """Return each neuron's correlation of a trial with the mean of the movie's other repeats, (neuron,).
+
+        Parameters, errors and definition: :func:`sensorium_data.explore.measure_reliability`.
+        """
+        if tier == "oracle" and skip_frames == N_SKIPPED_FRAMES:
+            return self._measure_reliability().copy()
+        return measure_reliability(self._dataset, tier=tier, skip_frames=skip_frames)
+
+    def signal_to_noise(self, *, tier: str | None = "oracle", skip_frames: int = N_SKIPPED_FRAMES) -> xr.DataArray:
+        """Return each neuron's signal power over its noise power, (neuron,).
+
+        Parameters, errors and definition: :func:`sensorium_data.explore.measure_signal_to_noise`.
+        """
+        return measure_signal_to_noise(self._dataset, tier=tier, skip_frames=skip_frames)
+
+    def receptive_fields(
+        self,
+        neurons: Iterable[int] | None = None,
+        lags: Iterable[int] = range(10),
+        method: str = "spike-triggered average",
+        *,
+        bin_pixels: int | None = None,
+        penalty: float = 1.0,
+    ) -> xr.DataArray:
+        """Return linear receptive fields, (neuron, lag, height, width), from all trials of the dataset.
+
+        Parameters, errors and definition: :func:`sensorium_data.explore.map_receptive_fields`.
+        """
+        return map_receptive_fields(self._dataset, neurons, lags, method, bin_pixels=bin_pixels, penalty=penalty)
+
+    def stimulus_means(self, *, skip_frames: int = 0) -> xr.DataArray:
+        """Return each neuron's mean response to each class of stimulus, (neuron, stimulus).
+
+        Parameters, errors and definition: :func:`sensorium_data.explore.average_by_stimulus`.
+        """
+        return average_by_stimulus(self._dataset, skip_frames=skip_frames)
+
+    def tuning(
+        self,
+        stimulus: str = "Gabor",
+        *,
+        delay_frames: int = 0,
+        skip_blocks: int = 0,
+        n_permutations: int = 1000,
+        seed: int = 0,
+    ) -> xr.Dataset:
+        """Return each neuron's tuning to the direction of drifting Gabor patches.
+
+        Parameters, errors and definitions: :func:`sensorium_data.explore.measure_tuning`.
+        """
+        return measure_tuning(
+            self._dataset,
+            stimulus,
+            delay_frames=delay_frames,
+            skip_blocks=skip_blocks,
+            n_permutations=n_permutations,
+            seed=seed,
+        )
+
+    def running_onsets(self, *, threshold: float = 1.0, rest_frames: int = 30, run_frames: int = 15) -> pd.DataFrame:
+        """Return when the mouse begins to run: trials and frames, as :meth:`event_average` takes them.
+
+        Parameters, errors and definition: :func:`sensorium_data.explore.find_running_onsets`.
+        """
+        return find_running_onsets(self._dataset, threshold=threshold, rest_frames=rest_frames, run_frames=run_frames)
+
+    def event_average(
+        self, events: pd.DataFrame | Iterable[tuple[int, int]], window: tuple[int, int] = (-15, 45)
+    ) -> xr.DataArray:
+        """Return each neuron's mean response around events, (neuron, lag).
+
+        Parameters, errors and definition: :func:`sensorium_data.explore.average_events`.
+        """
+        return average_events(self._dataset, events, window)
+
+    def modulation(self, state: str = "running", *, threshold: float | None = None) -> xr.Dataset:
+        """Return each neuron's mean response in two states of the mouse, and their index ``(a - b) / (a + b)``.
+
+        Parameters, errors and definition: :func:`sensorium_data.explore.average_by_state`.
+        """
+        return average_by_state(self._dataset, state, threshold=threshold)
 
     def plot_trial(self, trial: int, neurons: Sequence[int] | None = None) -> Figure:
         """Plot a trial: frames of its video, the responses of some neurons, running, pupil dilation and position.
@@ -378,16 +530,10 @@ class SensoriumAccessor:
 
         return TrialAnimation(self.trial_block(trial))
 
+    def _measure_reliability(self) -> xr.DataArray:
+        if self._reliability is None:
+            self._reliability = measure_reliability(self._dataset)
+        return self._reliability
+
     def _position(self, coordinate: str, label: int) -> int:
         return find_position(self._dataset, coordinate, label)
-
-
-def _as_names(names: str | Iterable[str]) -> list[str]:
-    return [str(names)] if isinstance(names, str) else [str(name) for name in names]
-
-
-def _parse_stimulus(name: str) -> str:
-    try:
-        return str(Stimulus(name))
-    except ValueError:
-        raise UnknownNameError.of("stimulus", name, [str(stimulus) for stimulus in Stimulus]) from None

@@ -91,3 +91,29 @@ def test_registering_does_not_import_matplotlib() -> None:
 
 def test_accessor_is_documented() -> None:
     assert sensorium_data.explore.accessor.SensoriumAccessor.__doc__
+
+
+def test_tiers_are_selected_by_the_words_of_the_command_line(dataset: xr.Dataset) -> None:
+    assert dataset.sensorium.select(tier="test").trial.values.tolist() == [4]
+    assert dataset.sensorium.select(tier="all").trial.values.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_trials_are_selected_by_movie(dataset: xr.Dataset) -> None:
+    movie = str(dataset.movie.sel(trial=2).item())
+    assert dataset.sensorium.select(movie=movie).trial.values.tolist() == [1, 2]
+    other = str(dataset.movie.sel(trial=3).item())
+    assert dataset.sensorium.select(movie=[movie, other], tier="oracle").trial.values.tolist() == [1, 2, 3]
+    with pytest.raises(UnknownNameError, match="unknown movie"):
+        dataset.sensorium.select(movie="nothing")
+
+
+def test_neurons_are_selected_by_depth(dataset: xr.Dataset) -> None:
+    depths = np.sort(dataset.z.values)
+    selected = dataset.sensorium.select(depth=(depths[1], depths[-2]))
+    expected = dataset.neuron.values[(dataset.z.values >= depths[1]) & (dataset.z.values <= depths[-2])]
+    assert selected.neuron.values.tolist() == expected.tolist()
+    for wrong in ((300, 200), 200, (1, 2, 3), ("a", "b")):
+        with pytest.raises(UsageError, match="no range of depth"):
+            dataset.sensorium.select(depth=wrong)
+    with pytest.raises(UsageError, match="no positions"):
+        dataset.drop_vars("z").sensorium.select(depth=(0, 1))
