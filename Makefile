@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 # Installed again when the dependencies change.
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-all bench lint format setup clean
+# The documentation site's tools, which the tests do not need.
+DOCS_READY := $(VENV)/.docs-ready
+
+.PHONY: help demo test test-all bench docs lint format setup clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      the whole job on simulated recordings, a few minutes on a CPU"
 	@echo "make test      lint, types, import contracts and tests"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make docs      the documentation site, in build/site"
 	@echo "make bench     every benchmark at real size: about two hours, 40 GB of space in BENCH"
 	@echo "make setup     only the environment, in $(VENV)"
 
@@ -69,6 +73,17 @@ bench: $(READY)
 	$(BIN)/python benchmarks/scale.py --work $(BENCH)
 	$(BIN)/python benchmarks/scoring.py --work $(BENCH) --sessions 5
 	$(BIN)/python benchmarks/submission.py --work $(BENCH)
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	@touch $(DOCS_READY)
+
+# Warnings are errors, and so are references that lead nowhere. Made anew each time, so that no page is left of old ones.
+docs: $(DOCS_READY)
+	rm -rf build/site docs/api docs/gallery
+	MPLBACKEND=agg $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --jobs 2 \
+		--doctree-dir build/site-doctrees --fresh-env --conf-dir docs . build/site
+	@echo "Open build/site/index.html"
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

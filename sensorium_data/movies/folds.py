@@ -39,10 +39,9 @@ def split_by_movie(
 
     Each movie, wherever it is shown, is validated on in exactly one fold. The folds are balanced in each
     session's number of trials: movies are dealt out, those with most trials first, each to the fold that has fewest
-    trials of the sessions that show it. If :math:`n_{ms}` trials of session :math:`s` show movie :math:`m`, the
-    squared deviations of all folds' and sessions' numbers of trials from their means add up to at most
-    :math:`(1 - 1 / k) \\sum_{ms} n_{ms}^2` for :math:`k` folds; those of a single session whose movies are shown once
-    differ by at most one.
+    trials of the sessions that show it. If ``n[m, s]`` trials of session ``s`` show movie ``m``, the squared deviations
+    of all folds' and sessions' numbers of trials from their means add up to at most ``(1 - 1 / k) Σ n[m, s]²`` for
+    ``k`` folds; those of a single session whose movies are shown once differ by at most one.
 
     Parameters
     ----------
