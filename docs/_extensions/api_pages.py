@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 from docutils import nodes
 from sphinx.addnodes import desc_signature, pending_xref
@@ -72,7 +72,9 @@ class PublicName:
             return "module"
         if inspect.isclass(self.thing):
             return "exception" if issubclass(self.thing, BaseException) else "class"
-        return "function" if callable(self.thing) else "data"
+        # A type's alias can be called, and has the docstring of what it stands for.
+        is_alias = get_origin(self.thing) is not None
+        return "function" if callable(self.thing) and not is_alias else "data"
 
     @property
     def summary(self) -> str:

@@ -41,5 +41,7 @@ def _tidy(text: str) -> str:
     """Show arguments and flags as ``--help`` shows them."""
     # An argument is not given as an option.
     text = re.sub(r"^``([A-Z][A-Z0-9-]*), --[a-z-]+", r"``\1", text, flags=re.MULTILINE)
+    # cyclopts names the module that this process runs, as `python -m` was called.
+    text = text.replace(" -m sphinx", "")
     # A flag that is not given is false.
     return text.replace(" [Default: ``False``]", "").replace(", Default: ``False``]", "]")

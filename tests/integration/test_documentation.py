@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 import shlex
 from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -230,6 +233,37 @@ def test_examples_are_found_at_all() -> None:
     assert len(blocks) >= 12
     assert all(block.language == "python" for block in blocks)
     assert {"README.md", "docs/training.md", "docs/submitting.md"} <= {str(page) for page in EXAMPLES}
+
+
+# The drawing of a session
+
+
+@pytest.fixture(scope="module")
+def drawing() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("drawing", CHECKOUT / "docs/drawings/session.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_drawing_is_what_its_script_draws(drawing: ModuleType) -> None:
+    assert (CHECKOUT / "docs/session.svg").read_text(encoding="utf-8") == drawing.draw_session()
+
+
+def test_the_drawing_has_what_a_session_has(drawing: ModuleType, demo: Path) -> None:
+    session = sensorium_data.open_session(str(demo / "demo/store"), "F")
+    drawn = ElementTree.parse(CHECKOUT / "docs/session.svg")  # noqa: S314 (our own)
+    texts = {"".join(text.itertext()).strip("* ") for text in drawn.iter("{http://www.w3.org/2000/svg}text")}
+    for name, variable in session.variables.items():
+        assert name in texts
+        if name in session.data_vars:
+            assert f"({', '.join(map(str, variable.dims))})" in texts
+            assert variable.attrs["units"] in texts
+    # Only recordings have these.
+    published = {"institution", "license", "references"}
+    assert set(drawing.list_attributes()) - published <= set(session.attrs)
 
 
 # Names
