@@ -27,6 +27,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "api_pages",
     "command_help",
+    "gallery_guards",
     "site_root",
     "network_sources",
 ]
@@ -91,7 +92,8 @@ sphinx_gallery_conf = {
     "plot_gallery": True,
     "abort_on_example_error": True,
     "matplotlib_animations": False,
-    "reset_modules": ("matplotlib",),
+    "reset_modules": ("matplotlib", "gallery_guards.heed_warnings"),
+    "reset_modules_order": "both",
     "show_api_usage": False,
     "copyfile_regex": r"GALLERY_HEADER\.rst",
 }

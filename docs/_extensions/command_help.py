@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 _PAGE = "docs/command-help.rst"
+_SECTION = re.compile(r"^\.\. _cyclopts-sensorium-([a-z-]+):\n", flags=re.MULTILINE)
 _TITLE = "Help of each command"
 _INTRODUCTION = """\
 What ``sensorium --help`` and the ``--help`` of each command print. :doc:`commands` explains the options with more
@@ -28,20 +30,32 @@ def setup(app: Sphinx) -> dict[str, bool]:
 def _write_page(app: Sphinx) -> None:
     from flows.cli import app as commands
 
-    generated = generate_rst_docs(commands, heading_level=1)
     # The first section is the program's own, a list of commands; the page's table of contents is one too.
-    first = generated.index(".. _cyclopts-sensorium-")
-    text = "\n".join([_TITLE, "=" * len(_TITLE), "", _INTRODUCTION, "", _tidy(generated[first:])])
+    _, *sections = _SECTION.split(_tidy(generate_rst_docs(commands, heading_level=1)))
+    described = [
+        f"{section.rstrip()}\n\n{_examples_of(name)}"
+        for name, section in zip(sections[::2], sections[1::2], strict=True)
+    ]
+    text = "\n".join([_TITLE, "=" * len(_TITLE), "", _INTRODUCTION, "", *described])
     page = Path(app.srcdir, _PAGE)
     if not page.exists() or page.read_text(encoding="utf-8") != text:
         page.write_text(text, encoding="utf-8")
+
+
+def _examples_of(command: str) -> str:
+    """Return the examples that ``--help`` ends with, which cyclopts leaves out here."""
+    from flows.cli.examples import EXAMPLES
+
+    if command not in EXAMPLES:
+        return ""
+    lines = [f"# {meaning}\n{line}" for meaning, line in EXAMPLES[command]]
+    block = textwrap.indent("\n".join(lines), "   ")
+    return f"**Examples:**\n\n.. code-block:: sh\n\n{block}\n"
 
 
 def _tidy(text: str) -> str:
     """Show arguments and flags as ``--help`` shows them."""
     # An argument is not given as an option.
     text = re.sub(r"^``([A-Z][A-Z0-9-]*), --[a-z-]+", r"``\1", text, flags=re.MULTILINE)
-    # cyclopts names the module that this process runs, as `python -m` was called.
-    text = text.replace(" -m sphinx", "")
     # A flag that is not given is false.
     return text.replace(" [Default: ``False``]", "").replace(", Default: ``False``]", "]")

@@ -3,7 +3,7 @@ Score predictions that are arrays
 =================================
 
 Predictions of any model can be scored: here those of a "model" that predicts the mean response to the other repeats of
-the same movie. No model that only sees the video can be expected to do much better.
+the same movie.
 """
 
 import tempfile
@@ -13,17 +13,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import sensorium_data as sd
-from sensorium_data.ingest import convert_session
 
-# %%
-# A small simulated session.
-
-folder = Path(tempfile.mkdtemp())
-store = str(folder / "store")
-session = sd.find_session("F")
-sd.simulate(folder / "archives", sessions=[session], n_trials=40, n_neurons=60, seed=1)
-report = convert_session(session, store, source=str(folder / "archives"))
-recording = sd.open_session(store, "F")
+store = sd.sample_store()
+recording = sd.open_session(store, "E")
 
 # %%
 # One array (neurons, frames) for each trial of the oracle tier, in the units of the recorded responses.
@@ -38,23 +30,19 @@ for trial in oracle.trial.values:
 
 # %%
 # :func:`sensorium_data.from_arrays` writes a predictions store, and :func:`sensorium_data.score_predictions` scores it
-# in the competition's units.
+# in the competition's units. No model that sees only the video can be expected to do much better than this one: its
+# score is the oracle correlation, which the table has beside every score.
 
-predictions = folder / "predictions"
-sd.from_arrays(str(predictions), store, {"F": arrays}, response_units="raw")
-table = sd.score_predictions(str(predictions), store, tiers=["oracle"])
-columns = ["session", "tier", "n_trials", "single_trial_correlation", "correlation_to_average"]
-print(
-    table.rows[columns]
-    .round(3)
-    .to_string(index=False, formatters={"session": lambda name: sd.find_session(name).alias})
-)
+predictions = str(Path(tempfile.mkdtemp(), "predictions"))
+sd.from_arrays(predictions, store, {"E": arrays}, response_units="raw")
+table = sd.score_predictions(predictions, store, tiers=["oracle"])
+print(table.rows[["alias", "tier", "n_trials", "single_trial_correlation", "oracle_correlation"]].round(3))
 
 # %%
-# The scores of single neurons differ more than those of models.
+# The scores of single neurons.
 
-neurons = table.per_neuron("F", "oracle")
+neurons = table.per_neuron("E", "oracle")
 figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
 axes.hist(neurons["single_trial_correlation"], bins=np.linspace(-0.2, 1, 25), color="#0072B2")
-axes.set(xlabel="single-trial correlation", ylabel="neurons", title="simulated session F, tier oracle")
+axes.set(xlabel="single-trial correlation", ylabel="neurons", title="session E (simulated), tier oracle")
 plt.show()

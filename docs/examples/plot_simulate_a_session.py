@@ -18,7 +18,7 @@ from sensorium_data.ingest import convert_session
 
 folder = Path(tempfile.mkdtemp())
 session = sd.find_session("F")
-sd.simulate(folder / "archives", sessions=[session], n_trials=30, n_neurons=20, seed=0)
+simulated = sd.simulate(folder / "archives", sessions=[session], n_trials=30, n_neurons=20, seed=0)
 
 # %%
 # :func:`sensorium_data.ingest.convert_session` is the function behind ``sensorium ingest``. It converts the archive
