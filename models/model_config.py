@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["ForeignModelConfig", "ModelConfig"]
+__all__ = ["Depth", "ForeignModelConfig", "Kernel", "ModelConfig", "Width"]
+
+# A slip of a digit is told at once, instead of after the machine's memory is full.
+#: Channels, units, or other numbers beside each other.
+Width = Annotated[int, Field(gt=0, le=65_536)]
+#: Side of a filter, a patch or a step, pixels or frames.
+Kernel = Annotated[int, Field(gt=0, le=255)]
+#: Layers after each other, or heads beside each other.
+Depth = Annotated[int, Field(gt=0, le=256)]
 
 
 class ModelConfig(BaseModel):

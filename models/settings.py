@@ -296,7 +296,8 @@ class ScheduleSettings(Settings):
     def _warmup_ends(self) -> ScheduleSettings:
         if self.warmup_epochs >= self.max_epochs:
             raise ValueError(
-                f"warmup_epochs {self.warmup_epochs} leave none of max_epochs {self.max_epochs} for the schedule"
+                f"warmup_epochs {self.warmup_epochs} leave none of max_epochs {self.max_epochs} for the schedule: "
+                f"set warmup_epochs to {self.max_epochs - 1} or less"
             )
         return self
 

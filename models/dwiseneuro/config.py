@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from models.model_config import ModelConfig
+from models.model_config import Depth, Kernel, ModelConfig, Width
 
 __all__ = ["BlockShape", "DwiseNeuroConfig"]
 
@@ -42,18 +42,18 @@ class DwiseNeuroConfig(ModelConfig):
     """
 
     kind: Literal["dwiseneuro"] = Field(default="dwiseneuro", description="Which model this configures.")
-    channels: tuple[PositiveInt, ...] = Field(
+    channels: tuple[Width, ...] = Field(
         default=(64, 64, 64, 64, 128, 128, 128, 256, 256, 256),
         min_length=2,
         description="Channels of the stem, then of each block's output.",
     )
-    strides: tuple[PositiveInt, ...] = Field(
+    strides: tuple[Kernel, ...] = Field(
         default=(2, 1, 1, 1, 2, 1, 1, 2, 1), description="Step of each block's spatial filters, pixels."
     )
-    expansion: PositiveInt = Field(default=7, description="Channels inside of a block for each of its input.")
-    spatial_kernel: PositiveInt = Field(default=3, description="Height and width of the spatial filters, odd, pixels.")
-    temporal_kernel: PositiveInt = Field(default=5, description="Length of the temporal filters, odd, frames.")
-    squeeze_reduction: PositiveInt = Field(
+    expansion: Depth = Field(default=7, description="Channels inside of a block for each of its input.")
+    spatial_kernel: Kernel = Field(default=3, description="Height and width of the spatial filters, odd, pixels.")
+    temporal_kernel: Kernel = Field(default=5, description="Length of the temporal filters, odd, frames.")
+    squeeze_reduction: Width = Field(
         default=32, description="Channels inside of a block for each of its squeeze-and-excitation."
     )
     drop_path: float = Field(
@@ -62,18 +62,18 @@ class DwiseNeuroConfig(ModelConfig):
         lt=1,
         description="Share of windows that skip a layer of the cortex in training; in the core it rises from 0 to it.",
     )
-    cortex_channels: tuple[PositiveInt, ...] = Field(
+    cortex_channels: tuple[Width, ...] = Field(
         default=(1024, 2048, 4096),
         min_length=1,
         description="Channels of each layer between the blocks and the readouts.",
     )
-    cortex_groups: PositiveInt = Field(
+    cortex_groups: Depth = Field(
         default=2, description="Parts that the channels of these layers, and of the readouts, are divided into."
     )
     readout_dropout: float = Field(
         default=0.4, ge=0, lt=1, description="Share of the cortex's channels that a readout does not get in training."
     )
-    softplus_beta: float = Field(default=0.07, gt=0, description="How sharply the output bends at 0.")
+    softplus_beta: float = Field(default=0.07, ge=1e-4, le=1e4, description="How sharply the output bends at 0.")
     starts_at_mean_response: bool = Field(
         default=False, description="Start readouts from the mean responses, instead of ln 2 / beta as the reference."
     )

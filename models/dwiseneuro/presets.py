@@ -55,7 +55,7 @@ _DEBUG_RECIPE: Mapping[str, Any] = MappingProxyType(
         # Few steps leave nothing to be regularized.
         "cutmix_probability": 0.25,
         "batch_size": 4,
-        "n_windows_per_session": 160,
+        "n_windows_per_session": 320,
         "learning_rate": 0.01,
         "min_learning_rate": 0.0005,
         "warmup_epochs": 1,
@@ -70,6 +70,8 @@ _DEBUG_SIZES: Mapping[str, Any] = MappingProxyType(
     {
         "channels": (8, 16, 32, 64),
         "strides": (4, 2, 1),
+        # Few blocks have to see as far as many.
+        "spatial_kernel": 7,
         "squeeze_reduction": 8,
         "drop_path": 0.0,
         "cortex_channels": (128, 512),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from models.model_config import Depth, Kernel, Width
 from models.readout_settings import CoreSettings
 
 __all__ = ["LEVELS", "DynamicV1fmConfig"]
@@ -13,7 +14,7 @@ __all__ = ["LEVELS", "DynamicV1fmConfig"]
 #: How many neurons share a weight at each coarse level of a readout.
 LEVELS = (2, 4, 8, 16)
 
-_Sizes = Annotated[tuple[PositiveInt, PositiveInt, PositiveInt], Field()]
+_Sizes = tuple[Kernel, Kernel, Kernel]
 
 
 class DynamicV1fmConfig(CoreSettings):
@@ -23,19 +24,19 @@ class DynamicV1fmConfig(CoreSettings):
     """
 
     kind: Literal["dynamic-v1fm"] = Field(default="dynamic-v1fm", description="Which model this configures.")
-    n_frames: PositiveInt = Field(
+    n_frames: Width = Field(
         default=30, description="Frames of the windows that the model takes; no others, also in predictions."
     )
-    channels: PositiveInt = Field(default=224, description="Channels of the core; a multiple of heads.")
+    channels: Width = Field(default=224, description="Channels of the core; a multiple of heads.")
     patch_size: _Sizes = Field(
         default=(2, 2, 2), description="Frames, rows and columns of the video that make a token; the core's maps."
     )
     window_size: _Sizes = Field(
         default=(8, 7, 7), description="Steps, rows and columns of tokens that see each other in attention."
     )
-    n_blocks: PositiveInt = Field(default=4, description="Blocks of attention and a perceptron.")
-    n_heads: PositiveInt = Field(default=4, description="Heads of the attention.")
-    perceptron_units: PositiveInt = Field(
+    n_blocks: Depth = Field(default=4, description="Blocks of attention and a perceptron.")
+    n_heads: Depth = Field(default=4, description="Heads of the attention.")
+    perceptron_units: Width = Field(
         default=488, description="Hidden units of the perceptrons, which see the tokens around their own."
     )
     readout: Literal["gaussian"] = Field(

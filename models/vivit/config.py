@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
+from models.model_config import Depth, Kernel, Width
 from models.readout_settings import CoreSettings
 from sensorium_data.schema import FRAME_HEIGHT, FRAME_WIDTH
 
@@ -19,18 +20,18 @@ class VivitConfig(CoreSettings):
     """
 
     kind: Literal["vivit"] = Field(default="vivit", description="Which model this configures.")
-    patch_frames: PositiveInt = Field(default=25, description="Frames of a patch; it looks back.")
-    patch_size: PositiveInt = Field(default=7, description="Height and width of a patch, pixels.")
-    patch_stride: PositiveInt = Field(default=2, description="From one patch of a frame to the next, pixels.")
+    patch_frames: Kernel = Field(default=25, description="Frames of a patch; it looks back.")
+    patch_size: Kernel = Field(default=7, description="Height and width of a patch, pixels.")
+    patch_stride: Kernel = Field(default=2, description="From one patch of a frame to the next, pixels.")
     pads_time: bool = Field(
         default=False, description="Put frames of zeros before the first one, so that no frame is lost."
     )
-    embedding_size: PositiveInt = Field(default=112, description="Numbers that a patch becomes.")
-    n_spatial_blocks: PositiveInt = Field(default=3, description="Blocks that attend over the patches of a frame.")
-    n_temporal_blocks: PositiveInt = Field(default=5, description="Blocks that attend over the frames of a place.")
-    n_heads: PositiveInt = Field(default=11, description="Heads of an attention.")
-    head_size: PositiveInt = Field(default=48, description="Numbers of a head; even with positions rotary.")
-    hidden_units: PositiveInt = Field(default=136, description="Hidden units beside the attention of a block.")
+    embedding_size: Width = Field(default=112, description="Numbers that a patch becomes.")
+    n_spatial_blocks: Depth = Field(default=3, description="Blocks that attend over the patches of a frame.")
+    n_temporal_blocks: Depth = Field(default=5, description="Blocks that attend over the frames of a place.")
+    n_heads: Depth = Field(default=11, description="Heads of an attention.")
+    head_size: Width = Field(default=48, description="Numbers of a head; even with positions rotary.")
+    hidden_units: Width = Field(default=136, description="Hidden units beside the attention of a block.")
     activation: Literal["gelu", "relu"] = Field(default="gelu", description="Of the hidden units.")
     is_causal: bool = Field(
         default=False, description="A frame attends to itself and those before it, and to no other."
@@ -39,7 +40,7 @@ class VivitConfig(CoreSettings):
         default="learned",
         description="Where a patch is: learned numbers added to it, or a rotation of what attention compares.",
     )
-    max_frames: PositiveInt = Field(
+    max_frames: Width = Field(
         default=300,
         description="Frames that positions are made for; longer trials take windows (learned), or move the center.",
     )

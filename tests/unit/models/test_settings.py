@@ -96,3 +96,23 @@ def test_what_changes_the_learning_changes_the_identity_and_the_machine_does_not
         assert identify_run(preset, data.model_copy(update=change)) != identity
     moved = override(preset, {"teacher": "runs/here", "distillation_ratio": "0.3"})
     assert identify_run(moved, data) == identify_run(override(moved, {"teacher": "runs/there"}), data)
+
+
+@pytest.mark.parametrize(
+    ("preset", "setting", "value", "words"),
+    [
+        ("dwiseneuro", "prediction_hop", "32", "span 31 frames"),
+        ("dwiseneuro", "validation_hop", "32", "span 31 frames"),
+        ("dwiseneuro", "prediction_offset", "31", "31 frames"),
+        ("dwiseneuro", "model.softplus_beta", "1e-300", "0.0001"),
+        ("dwiseneuro", "model.spatial_kernel", "999", "255"),
+        ("dwiseneuro", "max_epochs", "3", "set warmup_epochs to 2 or less"),
+        ("vivit", "model.n_heads", "1000000", "256"),
+        ("vivit-causal", "model.embedding_size", "1000000", "65536"),
+        ("dynamic-v1fm", "prediction_hop", "31", "span 30 frames"),
+        ("dynamic-v1fm", "model.patch_size", "2,2,999", "255"),
+    ],
+)
+def test_slips_of_a_digit_are_told_at_once(preset: str, setting: str, value: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        override(get_preset(preset), {setting: value})
