@@ -54,6 +54,7 @@ def main() -> None:
         parser.add_argument("--presets", nargs="+", default=PRESETS, help="what is compared (default: %(default)s)")
         parser.add_argument("--seeds", type=int, default=3, help="runs of each preset (default: %(default)s)")
         parser.add_argument("--epochs", type=int, default=10, help="epochs of each run (default: %(default)s)")
+        parser.add_argument("--name", default="model_comparison", help="of the results' files (default: %(default)s)")
         parser.add_argument("--reference", default=REFERENCE, help="preset to compare with (default: %(default)s)")
         parser.add_argument(
             "--jobs", type=int, default=count_cores(), help="runs at once, a core each (default: %(default)s)"
@@ -110,7 +111,7 @@ def compare(work: Path, options: argparse.Namespace) -> None:
     captions = {group: f"{group}: {' and '.join(f'`{tier}`' for tier in tiers)}" for group, tiers in GROUPS.items()}
     workbench.write_results(
         options.results,
-        "model_comparison",
+        options.name,
         "Models in small on simulated recordings",
         {
             "sessions": ", ".join(SESSIONS),

@@ -32,7 +32,7 @@ _DEBUG_SIZES = {
 _DEBUG_STEPS = {
     "n_windows_per_trial": 2,
     "n_batches_per_step": 1,
-    "learning_rate": 0.003,
+    "learning_rate": 0.01,
     "core_learning_rate_factor": 1.0,
 }
 #: Its sizes, beside those of 2023.
@@ -147,7 +147,7 @@ def _vivit_causal_debug() -> TrainingConfig:
         loss_scale="vivit-closed-loop",
         optimizer="schedule-free-adamw",
         schedule_free_warmup_steps=5,
-        gradient_norm_percentile=50.0,
+        gradient_norm_percentile=90.0,
         schedule="restarts",
         early_stopping_patience=10,
         n_rounds=1,

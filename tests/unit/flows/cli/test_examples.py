@@ -67,7 +67,9 @@ def test_the_examples_run_in_their_order(tmp_path: Path, monkeypatch: pytest.Mon
         if "from-arrays" in line:
             _write_arrays(tmp_path)
         done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S602
-        assert done.returncode == 0, f"{line}:\n{done.stderr}"
+        # It says that no server runs.
+        expected = 1 if line == "sensorium server status" else 0
+        assert done.returncode == expected, f"{line}:\n{done.stderr}"
     for name in ("quality.html", "final.pth", "submission", "benchmark/benchmark.html"):
         assert (tmp_path / name).exists()
 
