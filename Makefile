@@ -61,6 +61,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/layout.py --work $(BENCH)
 	$(BIN)/python benchmarks/throttled.py --work $(BENCH)
 	$(BIN)/python benchmarks/loader.py --work $(BENCH)
+	$(BIN)/python benchmarks/explore.py --work $(BENCH)
 	$(BIN)/python benchmarks/simulation.py
 	$(BIN)/python benchmarks/orchestration.py --work $(BENCH)
 	$(BIN)/python benchmarks/cluster.py --work $(BENCH)

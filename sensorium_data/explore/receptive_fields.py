@@ -59,6 +59,9 @@ def map_receptive_fields(
       ``penalty`` times the mean variance of a pixel times the squared weights: response per luminance. It takes the
       correlations into account. Pixels are averaged in squares of 2 first, unless told otherwise.
 
+    A neuron that answers a pattern whatever its phase, as complex cells do, has no linear receptive field: its weights
+    are noise.
+
     Parameters
     ----------
     dataset : xarray.Dataset

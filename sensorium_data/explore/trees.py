@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-import sensorium_data.explore.accessor  # noqa: F401 (registers the accessor of the sessions)
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UnknownNameError, UsageError
+from sensorium_data.explore.accessor import SensoriumAccessor
 from sensorium_data.explore.selection import as_names
 from sensorium_data.sessions import Session, find_session, find_sessions, is_full_name
 from sensorium_data.store import SessionTree, StoreLike, open_store
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["SensoriumTreeAccessor", "gather_movie_responses"]
 
 
-@xr.register_datatree_accessor("sensorium")  # type: ignore[no-untyped-call]  # xarray leaves it untyped
+@xr.register_datatree_accessor("sensorium")  # type: ignore[no-untyped-call, untyped-decorator]  # xarray has no types
+def access_tree(tree: xr.DataTree) -> SensoriumTreeAccessor | SensoriumAccessor:
+    """Return ``tree.sensorium``: the accessor of a tree of sessions, or that of a session for a session's own node."""
+    if "trial" in tree.dims and "session" in tree.attrs:
+        return SensoriumAccessor(tree.to_dataset(inherit=False))
+    return SensoriumTreeAccessor(tree)
+
+
 class SensoriumTreeAccessor:
     """Selections and tables over sessions, as ``tree.sensorium``.
 

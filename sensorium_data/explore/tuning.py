@@ -71,7 +71,7 @@ def measure_tuning(
           downward) and ``n_patches`` (direction);
         - ``orientation_selectivity``: ``|Σ r e^(2iθ)| / Σ r``, and ``direction_selectivity``: ``|Σ r e^(iθ)| / Σ r``;
         - ``preferred_orientation``: half the angle of ``Σ r e^(2iθ)``, 0 to 180 degrees, the axis of drift,
-          and ``preferred_direction``: the angle of ``Σ r e^(iθ)``, 0 to 360 degrees;
+          and ``preferred_direction``: the direction with the largest mean response;
         - ``orientation_p`` and ``direction_p``: the share of shuffles, the data counted as one, in which the
           selectivity is at least as large. Patches are shuffled with all their repeats: repeats of one patch are no
           independent evidence of its direction.
@@ -192,10 +192,9 @@ def _describe(
     selectivity = {kind: np.abs(vector) / total for kind, vector in vectors.items()}
     p_values = _test(responses, directions, weights, selectivity, n_permutations, seed)
     known = np.isfinite(total)
-    angles = {
-        kind: np.where(known, np.degrees(np.angle(vector)) % 360 / times, np.nan)
-        for (kind, vector), times in zip(vectors.items(), (2, 1), strict=True)
-    }
+    orientation = np.where(known, np.degrees(np.angle(vectors["orientation"])) % 360 / 2, np.nan)
+    # The angle of the vector sum would lie between two opposite peaks.
+    direction = np.where(known, degrees[np.argmax(tuning, axis=1)], np.nan)
     units = str(dataset["responses"].attrs.get("units", "arbitrary units"))
     one = {"units": "1"}
     return xr.Dataset(
@@ -213,12 +212,12 @@ def _describe(
             ),
             "preferred_orientation": (
                 "neuron",
-                angles["orientation"],
+                orientation,
                 {"long_name": "preferred axis of drift", "units": "degrees"},
             ),
             "preferred_direction": (
                 "neuron",
-                angles["direction"],
+                direction,
                 {"long_name": "preferred direction of drift", "units": "degrees"},
             ),
             "orientation_p": (

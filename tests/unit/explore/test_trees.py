@@ -65,6 +65,17 @@ def test_sessions_trials_and_neurons_are_selected_at_once(tree: xr.DataTree) -> 
     assert set(tree.sensorium.select(tier="test")["F"].tier.values) == {"live_test_main", "final_test_main"}
 
 
+def test_a_sessions_node_has_the_accessor_of_a_session(tree: xr.DataTree) -> None:
+    selected = tree["F"].sensorium.select(tier="oracle")
+    assert isinstance(selected, xr.Dataset)
+    assert set(selected.tier.values) == {"oracle"}
+    assert (
+        tree["F"]
+        .sensorium.responses_standardized()
+        .identical(tree["F"].to_dataset().sensorium.responses_standardized())
+    )
+
+
 def test_statistics_stay_with_the_selected_sessions(recorded: tuple[Path, dict[str, Recorded]]) -> None:
     tree = open_sessions(recorded[0])
     middle = float(np.median(tree["F"].z))

@@ -98,7 +98,8 @@ def test_tuning_is_the_mean_response_by_direction_and_its_vector_sums(shown) -> 
     total, theta = response.sum(axis=1), np.radians(ANGLES)
     np.testing.assert_allclose(tuning.orientation_selectivity, np.abs(response @ np.exp(2j * theta)) / total, rtol=1e-6)
     np.testing.assert_allclose(tuning.direction_selectivity, np.abs(response @ np.exp(1j * theta)) / total, rtol=1e-6)
-    assert abs(tuning.preferred_direction.values[0] - 90) < 5
+    assert tuning.preferred_direction.values[0] == 90
+    assert tuning.preferred_direction.values.tolist() == ANGLES[response.argmax(axis=1)].tolist()
     np.testing.assert_allclose(tuning.preferred_orientation.values[:2], 90, atol=5)
     assert tuning.orientation_p.values[:2].tolist() == [0.01, 0.01]
     assert tuning.direction_p.values[0] == 0.01
