@@ -12,6 +12,7 @@ from . import submission as submission
 from . import testing as testing
 from . import windows as windows
 from .errors import SensoriumError as SensoriumError
+from .explore import movie_responses as movie_responses
 from .predictions import from_arrays as from_arrays
 from .predictions import from_folder as from_folder
 from .predictions import open_predictions as open_predictions

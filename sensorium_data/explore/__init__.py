@@ -13,7 +13,7 @@ from sensorium_data.explore.repeats import measure_reliability, measure_signal_t
 from sensorium_data.explore.selection import select_neurons, select_trials
 from sensorium_data.explore.standardization import standardize_responses
 from sensorium_data.explore.tables import describe_trials, tabulate_neurons, tabulate_trials
-from sensorium_data.explore.trees import SensoriumTreeAccessor, gather_movie_responses
+from sensorium_data.explore.trees import SensoriumTreeAccessor, movie_responses
 from sensorium_data.explore.tuning import measure_tuning
 
 __all__ = [
@@ -25,11 +25,11 @@ __all__ = [
     "average_events",
     "describe_trials",
     "find_running_onsets",
-    "gather_movie_responses",
     "map_receptive_fields",
     "measure_reliability",
     "measure_signal_to_noise",
     "measure_tuning",
+    "movie_responses",
     "order_by_presentation",
     "recover_gabor",
     "select_neurons",

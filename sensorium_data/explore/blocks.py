@@ -6,7 +6,7 @@ Contributions are added in the order of the trials: the result does not depend o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -124,7 +124,7 @@ def map_blocks(
     function: Callable[[TrialBlock], _Result],
     *,
     jobs: int | None = None,
-) -> Iterator[_Result]:
+) -> Generator[_Result, None, None]:
     """Yield what a function returns for each trial, in the order of the trials.
 
     Parameters

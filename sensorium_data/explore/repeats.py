@@ -125,6 +125,7 @@ def _sum_repeats(dataset: xr.Dataset, tier: str | None, skip_frames: int, jobs: 
         for _ in trials:
             moments.add(next(blocks).responses)
         reliability.add(moments)
+    blocks.close()
     if not reliability.n_movies:
         raise UsageError(
             "no repeats to compare",

@@ -22,7 +22,7 @@ from sensorium_data.store import SessionTree, StoreLike, open_store
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SensoriumTreeAccessor", "gather_movie_responses"]
+__all__ = ["SensoriumTreeAccessor", "movie_responses"]
 
 
 @xr.register_datatree_accessor("sensorium")  # type: ignore[no-untyped-call, untyped-decorator]  # xarray has no types
@@ -133,8 +133,8 @@ class SensoriumTreeAccessor:
         return self._join(lambda dataset: dataset.sensorium.describe(), "tier", "stimulus")
 
     def movie_responses(self, movie: str) -> dict[str, xr.DataArray]:
-        """Return the responses to a movie in every session that shows it; see :func:`gather_movie_responses`."""
-        return gather_movie_responses(self._tree, movie)
+        """Return the responses to a movie in every session that shows it; see :func:`movie_responses`."""
+        return movie_responses(self._tree, movie)
 
     def _choose(self, names: str | Iterable[str] | None) -> tuple[Session, ...]:
         if names is None:
@@ -172,7 +172,7 @@ class SensoriumTreeAccessor:
         return pd.concat(tables, names=["session", *levels])
 
 
-def gather_movie_responses(source: StoreLike | xr.DataTree, movie: str) -> dict[str, xr.DataArray]:
+def movie_responses(source: StoreLike | xr.DataTree, movie: str) -> dict[str, xr.DataArray]:
     """Return the responses to a movie in every session that shows it; they are not read yet.
 
     Parameters
@@ -198,7 +198,7 @@ def gather_movie_responses(source: StoreLike | xr.DataTree, movie: str) -> dict[
 
     Examples
     --------
-    >>> responses = gather_movie_responses("demo/store", "29156-11-10:4")  # doctest: +SKIP
+    >>> responses = movie_responses("demo/store", "29156-11-10:4")  # doctest: +SKIP
     >>> {alias: one.mean("trial") for alias, one in responses.items()}  # doctest: +SKIP
     """
     tree = source if isinstance(source, xr.DataTree) else open_store(source).tree()

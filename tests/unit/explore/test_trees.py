@@ -8,7 +8,7 @@ import xarray as xr
 
 from fixtures.recorded_stores import Recorded, record_links, record_session
 from sensorium_data.errors import UnknownNameError, UsageError
-from sensorium_data.explore import gather_movie_responses
+from sensorium_data.explore import movie_responses
 from sensorium_data.statistics import response_precision
 from sensorium_data.store import SessionTree, open_session, open_sessions, open_store
 
@@ -133,7 +133,7 @@ def test_one_movies_responses_come_from_every_session_that_shows_it(
 def test_a_movie_is_gathered_from_a_stores_path_too(recorded: tuple[Path, dict[str, Recorded]]) -> None:
     store, sessions = recorded
     place = sessions["B"].tiers.index("oracle")
-    found = gather_movie_responses(store, str(open_session(store, "B").movie.values[place]))
+    found = movie_responses(store, str(open_session(store, "B").movie.values[place]))
     # The sessions' own ids are alike here, and no movie is shared: an id means what every session calls so.
     np.testing.assert_array_equal(found["B"][0], sessions["B"].responses[place, :, :70])
 
