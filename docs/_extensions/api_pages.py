@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from sphinx.environment import BuildEnvironment
 
 _PACKAGES = ("sensorium_data", "models", "flows")
-#: Modules that users import from, and that are no packages.
-_MODULES = ("sensorium_data.errors", "sensorium_data.explore.accessor")
+#: What users import from as well, with the names in `__all__`.
+_MODULES = ("sensorium_data.errors", "sensorium_data.explore")
 _FOLDER = "docs/api"
 _TITLES = {
     "sensorium_data": "Data: ``sensorium_data``",
@@ -224,7 +224,9 @@ def _description(name: PublicName) -> Iterator[str]:
         return
     yield f".. auto{name.directive}:: {name.full_name}"
     if name.directive in ("class", "exception"):
-        yield from ("   :members:", "   :show-inheritance:")
+        yield "   :members:"
+        if name.thing.__bases__ != (object,):
+            yield "   :show-inheritance:"
 
 
 # References

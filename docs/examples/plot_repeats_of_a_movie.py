@@ -18,16 +18,14 @@ movies = oracle.movie.to_series().value_counts()
 print(movies)
 
 # %%
-# A neuron whose average over repeats varies much, compared with single trials, responds reliably.
+# :meth:`reliability <sensorium_data.explore.SensoriumAccessor.reliability>` is a neuron's correlation of a trial with
+# the mean of the other repeats.
 
-movie = movies.index[0]
-repeats = recording.sensorium.repeats(movie)
-of_average = repeats.responses.mean("trial").var("time")
-of_trials = repeats.responses.var("time").mean("trial")
-share = (of_average / of_trials).compute()
-neuron = int(share.idxmax("neuron"))
+reliability = recording.sensorium.reliability()
+neuron = int(reliability.idxmax("neuron"))
+print(f"neuron {neuron}: {float(reliability.max()):.2f}; median over neurons: {float(reliability.median()):.2f}")
 
 # %%
 # Each gray line is a trial, and the black line is the average.
 
-axes = recording.sensorium.plot_repeats(movie, neuron)
+axes = recording.sensorium.plot_repeats(movies.index[0], neuron)

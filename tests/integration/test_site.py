@@ -129,7 +129,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     # A name of each package, an accessor's method, and an option of a command.
     assert 'id="sensorium_data.open_store"' in (site / "docs/api/sensorium_data.html").read_text(encoding="utf-8")
     assert 'id="models.adapt"' in (site / "docs/api/models.html").read_text(encoding="utf-8")
-    accessor = (site / "docs/api/sensorium_data.explore.accessor.html").read_text(encoding="utf-8")
+    accessor = (site / "docs/api/sensorium_data.explore.html").read_text(encoding="utf-8")
     assert "SensoriumAccessor.plot_repeats" in accessor
     assert "--resamples" in (site / "docs/command-help.html").read_text(encoding="utf-8")
     assert list((site / "_images").glob("sphx_glr_plot_*"))
