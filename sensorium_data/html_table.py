@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 
+from sensorium_data.redaction import hide_secrets
 from sensorium_data.visible_text import make_visible, shorten
 
 __all__ = ["write_html_lines", "write_html_table"]
@@ -46,13 +49,16 @@ def write_html_lines(lines: Iterable[str]) -> str:
 
 
 def _write_cell(value: object) -> str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    style = ' style="text-align:right"' if is_number else ""
-    text = "" if value is None or value != value else f"{value:,}" if isinstance(value, int) and is_number else value
-    if isinstance(text, float):
-        text = f"{text:z.4g}"
-    return f"<td{style}>{_escape(text)}</td>"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return f"<td>{_escape('' if value is None else value)}</td>"
+    return f'<td style="text-align:right">{_escape(_write_number(value))}</td>'
+
+
+def _write_number(value: Real) -> str:
+    if isinstance(value, Integral):
+        return f"{int(value):,}"
+    return "" if math.isnan(value) else f"{float(value):z.4g}"
 
 
 def _escape(text: object) -> str:
-    return html.escape(shorten(make_visible(str(text)), _LONGEST_CELL))
+    return html.escape(shorten(make_visible(hide_secrets(str(text))), _LONGEST_CELL))

@@ -29,6 +29,7 @@ from models.sources import CODE_FOLDER, ModelSources, digest_code, find_changes,
 from sensorium_data.counting import count_things
 from sensorium_data.errors import RunError, StoreError
 from sensorium_data.files import LocalObjects, digest_file, parse_json
+from sensorium_data.html_table import write_html_table
 from sensorium_data.predictions import read_run_ledger, require_run_ledger
 from sensorium_data.sessions import Session, find_session
 from sensorium_data.store import LEDGER_KEY
@@ -170,6 +171,20 @@ class Run:
     def sessions(self) -> tuple[Session, ...]:
         """The sessions that the model predicts."""
         return tuple(find_session(session.name) for session in self.data.sessions)
+
+    def _repr_html_(self) -> str:
+        best = "none beat the untrained model" if not self.best_epoch else f"{self.best_epoch:,}"
+        rows = [
+            ("model", self.config.model.kind),
+            ("sessions", ", ".join(session.alias for session in self.sessions)),
+            ("parameters", self.n_parameters),
+            ("best epoch", best if self.best_correlation is not None else "not trained here"),
+            ("validation correlation", self.best_correlation),
+            ("training (min)", self.duration_s / 60),
+            ("digest of the weights", self.digest[:16]),
+            ("folder", self.location),
+        ]
+        return write_html_table(f"Run {self.name}", ["", ""], rows)
 
     def metrics(self) -> list[EpochMetrics]:
         """Return what was measured in every epoch."""

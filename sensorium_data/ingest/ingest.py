@@ -11,6 +11,7 @@ from pathlib import Path
 from sensorium_data.archive import Mode, holds_session_files, list_sessions
 from sensorium_data.errors import SensoriumError, SourceError, UnknownNameError
 from sensorium_data.files import RetryPolicy
+from sensorium_data.html_table import write_html_lines, write_html_table
 from sensorium_data.ingest.conversion_report import ConversionReport
 from sensorium_data.ingest.session_converter import SESSIONS_AT_ONCE, SessionConverter
 from sensorium_data.ordered_map import as_finished
@@ -39,6 +40,15 @@ class IngestReport:
 
     sessions: tuple[ConversionReport, ...]
     failures: tuple[SensoriumError, ...]
+
+    def _repr_html_(self) -> str:
+        heads = ("session", "status", "trials", "size (MB)", "precision", "store")
+        rows = [
+            (one.alias, one.status, one.n_trials, one.store_size_bytes / 1e6, one.precision, one.path)
+            for one in self.sessions
+        ]
+        notes = [f"{one.alias}: {note}" for one in self.sessions for note in one.notes]
+        return write_html_table("Sessions", heads, rows) + write_html_lines([*map(str, self.failures), *notes])
 
     def raise_failures(self) -> None:
         """Raise the failure, or one error that names them all; nothing if there is none."""

@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from sensorium_data.errors import StoreError
+from sensorium_data.html_table import write_html_table
 from sensorium_data.sessions import Tier, find_session
 from sensorium_data.store import Store, StoreLike, ingest_command, open_store, read_movie_groups
 
@@ -92,6 +93,12 @@ class LeakageReport:
             n_scored_trials=("n_scored_trials", "sum"),
             n_trained_trials=("n_trained_trials", "sum"),
         )
+
+    def _repr_html_(self) -> str:
+        columns = ["scored_session", "scored_tier", "trained_session", "trained_tier", "n_movies"]
+        rows = self.count_by_tiers()[columns].itertuples(index=False)
+        caption = f"Movies scored in one session and trained on in another: {len(self.leaks)}"
+        return write_html_table(caption, [name.replace("_", " ") for name in columns], rows)
 
     def to_json(self) -> str:
         """Return the report as JSON."""

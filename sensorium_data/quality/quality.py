@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sensorium_data.counting import count_things
+from sensorium_data.html_table import write_html_lines, write_html_table
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.quality.checks import Outcome, QualityCheck, check_recording
 from sensorium_data.quality.scan import StimulusSample, scan_session
@@ -80,6 +81,12 @@ class QualityReport:
     responses: ResponseSummary
     neurons: pd.DataFrame = field(repr=False)
     samples: tuple[StimulusSample, ...] = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        simulated = "simulated " if self.is_simulated else ""
+        caption = f"Quality of the {simulated}session {self.alias}: {'passed' if self.passed else 'failed'}"
+        table = self.to_table()
+        return write_html_table(caption, list(table.columns), table.itertuples(index=False))
 
     @property
     def is_simulated(self) -> bool:
@@ -195,6 +202,13 @@ class StoreQuality:
         columns = ["session", "failed", "noted", "passed", "trials", "published_trials", "neurons", "dead_neurons",
                    "active_share", "reliability", "signal_to_noise", "withheld", "broken"]  # fmt: skip
         return pd.DataFrame(rows, columns=columns).astype({"published_trials": "Int64"})
+
+    def _repr_html_(self) -> str:
+        table = self.to_table().drop(columns=["published_trials"])
+        heads = [str(name).replace("_", " ") for name in table.columns]
+        return write_html_table(f"Quality of {self.store}", heads, table.itertuples(index=False)) + write_html_lines(
+            [self.describe()]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pictures as plain values."""

@@ -15,6 +15,7 @@ import pandas as pd
 from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.files import OutputFile, digest_bytes
 from sensorium_data.frames import PARQUET_MAGIC, FramesProfile
+from sensorium_data.html_table import write_html_lines, write_html_table
 from sensorium_data.scoring.bootstrap import Bootstrap, Resampled
 from sensorium_data.scoring.depth import tabulate_depths
 from sensorium_data.sessions import Tier, find_session, rank_tier
@@ -166,6 +167,22 @@ class ScoreTable:
         columns = [f"{score}{part}" for score in _SHOWN_SCORES for part in ("", "_low", "_high")]
         shown = self.summary[["tier", "stimulus", "aggregation", "n_trials", *columns]]
         return str(shown.round(4).to_string(index=False))
+
+    def _repr_html_(self) -> str:
+        shown = [
+            (row.tier, row.stimulus, row.aggregation, row.n_trials, *map(self._write_score, [row] * 2, _SHOWN_SCORES))
+            for row in self.summary.itertuples()
+        ]
+        heads = ("tier", "stimulus", "aggregation", "trials", *(name.replace("_", " ") for name in _SHOWN_SCORES))
+        notes = [self.describe_simulated(), *self.unscored, *self.notes, *map(str, self.doubts)]
+        caption = f"Scores of {self.predictions}, frames {self.frames}"
+        return write_html_table(caption, heads, shown) + write_html_lines(filter(None, notes))
+
+    @staticmethod
+    def _write_score(row: Any, score: str) -> str:
+        value, low, high = (getattr(row, f"{score}{part}") for part in ("", "_low", "_high"))
+        interval = f" ({low:z.3f} to {high:z.3f})" if np.isfinite([low, high]).all() else ""
+        return f"{value:z.3f}{interval}" if np.isfinite(value) else ""
 
     def describe_simulated(self) -> str:
         """Return a sentence on the scored sessions that are simulated; empty if there are none."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sensorium_data.errors import StoreError, UnknownNameError
 from sensorium_data.files import LocalObjects, Objects, digest_bytes, open_objects
+from sensorium_data.html_table import write_html_table
 from sensorium_data.redaction import hide_secrets
 from sensorium_data.schema import COORDINATES, SIGNATURE, VARIABLES
 from sensorium_data.sessions import Session, find_session
@@ -376,6 +377,24 @@ class Store:
                     simulated.add(session)
         named = [f"{one.alias} (simulated)" if one in simulated else one.alias for one in self.sessions]
         return f"<Store {hide_secrets(self.url)}: {', '.join(named) or 'no session'}>"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for session in self.sessions:
+            sizes: list[object] = [None, None]
+            simulated = None
+            problem = ""
+            try:
+                simulated = "yes" if self.is_simulated(session) else "no"
+                # Of a remote store this would take requests that nobody asked for.
+                if isinstance(self.objects, LocalObjects):
+                    dataset = self[session]
+                    sizes = [dataset.sizes["trial"], dataset.sizes["neuron"]]
+            except StoreError as error:
+                problem = error.problem
+            rows.append((session.alias, session.name, simulated, *sizes, problem))
+        heads = ("alias", "session", "simulated", "trials", "neurons", "")
+        return write_html_table(f"Store {hide_secrets(self.url)}", heads, rows)
 
     def __reduce__(self) -> tuple[Callable[..., Store], tuple[str, dict[tuple[str, str], Any]]]:
         objects = self.objects

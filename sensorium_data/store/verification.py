@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from sensorium_data.commands import quote_command
 from sensorium_data.errors import StoreError
 from sensorium_data.files import LocalObjects, Objects
+from sensorium_data.html_table import write_html_lines, write_html_table
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session
 from sensorium_data.store.groups import ingest_command, read_ledger, repair_command
@@ -64,6 +65,12 @@ class VerificationReport:
     def passed(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
+
+    def _repr_html_(self) -> str:
+        of = f"{self.session or 'the files of the root'}, compared with {self.compared_with}"
+        state = f"{self.n_objects:,} objects or trials are as they should be" if self.passed else self.remedy
+        caption = f"Verification of {of}: {'passed' if self.passed else 'failed'}"
+        return write_html_table(caption, ["problem"], [[one] for one in self.problems]) + write_html_lines([state])
 
 
 def find_object_problems(

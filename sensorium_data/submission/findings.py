@@ -10,6 +10,7 @@ from typing import Any, Self
 import pandas as pd
 
 from sensorium_data.errors import SubmissionError
+from sensorium_data.html_table import write_html_lines, write_html_table
 
 __all__ = ["Check", "Findings", "ValidationReport", "Violation"]
 
@@ -79,6 +80,14 @@ class ValidationReport:
     def passed(self) -> bool:
         """Whether nothing is wrong."""
         return not self.violations
+
+    def _repr_html_(self) -> str:
+        caption = f"Validation: {'passed' if self.passed else 'failed'}"
+        rows = [(one.file, one.name, "passed" if one.passed else "failed", one.finding) for one in self.checks]
+        table = write_html_table(caption, ["file", "check", "result", "finding"], rows)
+        violations = [[one.sentence] for one in self.violations]
+        wrong = write_html_table("What is wrong", ["violation"], violations) if violations else ""
+        return table + wrong + write_html_lines(self.warnings)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the checks as a table: file, check, passed, finding."""

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,15 @@ def test_the_folder_says_what_was_trained_on_what_and_how_it_went(finished):
     assert environment["packages"]["torch"] == torch.__version__
     assert run.n_parameters == sum(parameter.numel() for parameter in run.model().parameters())
     assert run.n_frames_lost == run.model().n_frames_lost
+
+
+def test_a_notebook_shows_the_run_and_no_markup_of_it(finished):
+    run = load_run(finished[0])
+    page = replace(run, location="<b>runs</b>", best_correlation=0.25)._repr_html_()
+    assert f"<caption>Run {run.name}</caption>" in page
+    assert "0.25" in page
+    assert "&lt;b&gt;runs&lt;/b&gt;" in page
+    assert "<b>" not in page
 
 
 def test_tensorboard_shows_every_epoch(finished):
