@@ -15,6 +15,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -22,15 +23,19 @@ from typing import TYPE_CHECKING, Any
 from sensorium_data.errors import SensoriumError, StoreError, describe_os_error
 from sensorium_data.files import (
     HAS_LOCKS,
+    Leftover,
     LocalObjects,
     cache_folder,
     close_locked,
     digest_bytes,
     discard_folder,
+    find_discarded,
     make_folder,
+    measure_objects,
     open_locked,
     temporary_of,
     temporary_path,
+    with_locked_file,
 )
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.schema import SCHEMA_VERSION
@@ -40,12 +45,12 @@ from sensorium_data.sessions import find_sessions
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["SAMPLE_SESSIONS", "load_sample", "sample_store"]
+__all__ = ["SAMPLE_SESSIONS", "find_sample_leftovers", "load_sample", "sample_store"]
 
 #: A pair: they saw the same movies. E, of the old release, has the responses to every stimulus, Gabor patches and dots
 #: among them; those of I's test tiers are withheld.
 SAMPLE_SESSIONS = ("E", "I")
-_PARAMETERS: Mapping[str, Any] = MappingProxyType({"n_trials": 90, "n_neurons": 80, "seed": 0})
+_PARAMETERS: Mapping[str, Any] = MappingProxyType({"n_trials": 80, "n_neurons": 80, "seed": 0})
 _PRECISION = "compact"
 
 _FOLDER = "sample"
@@ -59,7 +64,7 @@ _logger = logging.getLogger(__name__)
 def load_sample(*, progress: Progress = ignore_progress) -> xr.DataTree:
     """Open two small simulated sessions that share movies, E of the old release and I of the new one.
 
-    They have 90 trials and 80 neurons each: natural videos with repeats, Gabor patches, dots and random dots, running,
+    They have 80 trials and 80 neurons each: natural videos with repeats, Gabor patches, dots and random dots, running,
     pupil dilation and the pupil's position. The first call makes them, in about 15 seconds on two CPU cores. Later
     calls open them.
 
@@ -93,7 +98,7 @@ def sample_store(*, progress: Progress = ignore_progress) -> str:
     """Return the path of the sample's store, for functions and commands that take a store.
 
     The sample is made in ``sensorium/sample`` in the user's folder for caches, or where that cannot be written, in the
-    temporary folder of the machine; a warning is logged then. It takes about 200 MB, and 700 MB more while it is made.
+    temporary folder of the machine; a warning is logged then. It takes about 220 MB, and 600 MB more while it is made.
     It appears under its name when it is whole. Processes that ask for it at once make it once. A sample that lost
     files is made again. The truth of the simulation lies in the folder ``truth`` beside the store.
 
@@ -119,6 +124,27 @@ def sample_store(*, progress: Progress = ignore_progress) -> str:
         folder = root / name
         _make_once(folder, progress)
     return str(folder / _STORE)
+
+
+def find_sample_leftovers() -> Iterator[Leftover]:
+    """Yield samples in the user's folder for caches that another version made, and what killed processes left there."""
+    root = _find_cache()
+    current = _name_sample()
+    yield from find_discarded(root)
+    for folder in sorted(root.glob("*")) + sorted(root.glob(".*.tmp")):
+        unfinished = temporary_of(folder.name)
+        name = unfinished or folder.name
+        is_other = name != current or unfinished is not None
+        if not _NAME.fullmatch(name) or not is_other or not folder.is_dir() or folder.is_symlink():
+            continue
+        yield Leftover(
+            kind="sample" if unfinished is None else "unfinished sample",
+            place=str(folder),
+            why="another version of this software made it" if unfinished is None else "its making was interrupted",
+            measure=partial(measure_objects, LocalObjects(folder)),
+            access=with_locked_file(_lock_path(root / name), "it is being made"),
+            discard=partial(_discard, folder),
+        )
 
 
 def _name_sample() -> str:
@@ -201,9 +227,13 @@ def _make_once(folder: Path, progress: Progress) -> None:
         ) from error
 
 
+def _lock_path(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
 @contextmanager
 def _hold(folder: Path) -> Iterator[None]:
-    path = folder.with_name(f".{folder.name}.lock")
+    path = _lock_path(folder)
     descriptor = open_locked(path, lambda: os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
     try:
         yield

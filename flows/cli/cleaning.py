@@ -154,6 +154,7 @@ def _find_cached(min_age_days: float) -> Iterator[Leftover | Kept]:
     """Yield what of the caches has not been used for some days, and what interrupted work left there."""
     from models.runs import find_copies_leftovers
     from sensorium_data.archive import find_download_leftovers
+    from sensorium_data.sample import find_sample_leftovers
 
     yield old_files(
         "objects of remote stores",
@@ -171,6 +172,7 @@ def _find_cached(min_age_days: float) -> Iterator[Leftover | Kept]:
         min_age_days=1,
     )
     yield from find_copies_leftovers()
+    yield from find_sample_leftovers()
     archives = LocalObjects(cache_folder("archives"))
     for name in _list_names(archives):
         yield from find_download_leftovers(archives, name)

@@ -30,12 +30,12 @@ from sensorium_data.sessions import Session, is_full_name
 from sensorium_data.simulation.plan import plan_session
 from sensorium_data.simulation.recording import BehaviorPadding, record_session
 from sensorium_data.simulation.truth import TRUTH_FOLDER, is_whole_truth, publish_truth_root
+from sensorium_data.simulation.version import SIMULATOR_VERSION
 from sensorium_data.store import METADATA_KEY, exclusive_access
 
 __all__ = [
     "RECORD_NAME",
     "SIMULATION_LOCK",
-    "SIMULATOR_VERSION",
     "SimulatedSession",
     "SimulationReport",
     "is_written_here",
@@ -51,9 +51,6 @@ _ARCHIVE_ENDING = ".zip"
 
 # The competition's trials were cut there before its statistics were computed.
 _N_STATISTICS_FRAMES = 300
-
-#: Raised whenever the same parameters give other recordings.
-SIMULATOR_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import sensorium_data as sd
 import sensorium_data.sample as sample
 from fixtures.command_line import run_command
 from sensorium_data.errors import StoreError
+from sensorium_data.files import clean_up
 from sensorium_data.simulation import open_truth
 
 SMALL = {"n_trials": 2, "n_neurons": 3, "seed": 0}
@@ -113,6 +114,20 @@ def test_another_version_has_a_sample_of_its_own(cache: Path, monkeypatch: pytes
     old = sample._name_sample()
     monkeypatch.setattr(sample, "SCHEMA_VERSION", 1000)
     assert sample._name_sample() != old
+
+
+def test_samples_of_other_versions_and_unfinished_ones_can_be_cleaned_away(cache: Path) -> None:
+    folder = cache / "sensorium/sample" / sample._name_sample()
+    old, left = folder.with_name("0" * 16), folder.with_name(f".{folder.name}.{'0' * 32}.tmp")
+    shutil.copytree(folder, old)
+    left.mkdir()
+    (folder.parent / "notes").mkdir()
+    removed = clean_up(sample.find_sample_leftovers(), min_age_days=0)
+    assert {(item.place, item.removed) for item in removed} == {(str(old), True), (str(left), True)}
+    assert not old.exists()
+    assert not left.exists()
+    assert (folder.parent / "notes").exists()
+    assert sample._is_whole(folder)
 
 
 @pytest.mark.slow
