@@ -6,6 +6,7 @@ apart by color alone. Nothing here changes matplotlib's settings for anybody els
 
 from __future__ import annotations
 
+import textwrap
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ __all__ = [
     "picture_style",
     "plain_text",
     "say_instead",
+    "wrap_label",
 ]
 
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -37,6 +39,7 @@ GRAY, LIGHT_GRAY = "#606060", "#B8B8B8"
 SEQUENTIAL_MAP, DIVERGING_MAP = "cividis", "PuOr"
 
 _LONGEST_TEXT = 120
+_LABEL_WIDTH, _MOST_LINES = 36, 3
 
 # matplotlib names its settings one by one in its types.
 _SETTINGS: Any = {
@@ -80,6 +83,11 @@ def plain_text(text: object) -> str:
     movie \$x\$\n
     """
     return shorten(make_visible(str(text)), _LONGEST_TEXT).replace("$", r"\$")
+
+
+def wrap_label(text: object) -> str:
+    """Return a text from outside for an axis or a color bar, on two or three lines if it is long."""
+    return "\n".join(textwrap.wrap(plain_text(text), _LABEL_WIDTH)[:_MOST_LINES])
 
 
 def say_instead(axes: Axes, text: str) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from models.runs import EpochMetrics
 from sensorium_data.counting import count_things
+from sensorium_data.picture_style import BLUE, GRAY, ORANGE
 from sensorium_data.sessions import find_session
 
 __all__ = ["draw_curves", "write_summary"]
 
-_BLUE, _ORANGE, _GRAY = "#2b6cb0", "#dd6b20", "#718096"
 
 #: More than the plateau schedule of any recipe has.
 _MOST_RATES_NAMED = 5
@@ -42,9 +42,9 @@ def draw_curves(metrics: Sequence[EpochMetrics], path: Path, *, title: str, best
     epochs = [epoch.epoch for epoch in metrics]
     marker = "o" if len(metrics) < 30 else ""
 
-    loss_axes.plot(epochs, [m.train_loss for m in metrics], color=_BLUE, marker=marker, ms=3, label="training windows")
+    loss_axes.plot(epochs, [m.train_loss for m in metrics], color=BLUE, marker=marker, ms=3, label="training windows")
     loss_axes.plot(
-        epochs, [m.validation_loss for m in metrics], color=_ORANGE, marker=marker, ms=3, label="validation trials"
+        epochs, [m.validation_loss for m in metrics], color=ORANGE, marker=marker, ms=3, label="validation trials"
     )
     loss_axes.set(title="Loss", ylabel="Poisson loss per neuron and frame")
     loss_axes.legend(frameon=False)
@@ -56,13 +56,13 @@ def draw_curves(metrics: Sequence[EpochMetrics], path: Path, *, title: str, best
     correlation_axes.plot(epochs, [m.correlation for m in metrics], color="black", lw=2, label="all neurons")
     note = "no epoch beat the untrained model"
     if best_epoch:
-        correlation_axes.axvline(best_epoch, color=_GRAY, ls=":", lw=1)
+        correlation_axes.axvline(best_epoch, color=GRAY, ls=":", lw=1)
         note = f"best {metrics[best_epoch - 1].correlation:z.3f} in epoch {best_epoch}"
     correlation_axes.set(title=f"Validation: {note}", ylabel="single-trial correlation")
     # Correlations rise: the lower right corner is free.
     correlation_axes.legend(frameon=False, loc="lower right", fontsize="small", ncols=2)
 
-    rate_axes.step(epochs, [m.learning_rate for m in metrics], where="mid", color=_BLUE)
+    rate_axes.step(epochs, [m.learning_rate for m in metrics], where="mid", color=BLUE)
     rate_axes.set(title="Learning rate", yscale="log")
     rates = sorted({epoch.learning_rate for epoch in metrics})
     # A rate that falls in a few steps is named at each; one that falls all the time would hide its own labels.

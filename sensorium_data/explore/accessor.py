@@ -440,7 +440,8 @@ class SensoriumAccessor:
         Parameters
         ----------
         fields : xarray.DataArray
-            (neuron, lag, height, width), with the coordinates ``neuron`` and, in seconds, ``lag_s``.
+            What :meth:`receptive_fields` returns: (neuron, lag, height, width), with the coordinates ``neuron`` and, in
+            seconds, ``lag_s``.
         neuron : int
             A unit id.
 
@@ -459,8 +460,9 @@ class SensoriumAccessor:
         Parameters
         ----------
         tuning : xarray.Dataset
-            ``response`` (neuron, direction), directions in degrees; and if they are there ``preferred_direction``,
-            ``orientation_selectivity`` and ``direction_selectivity`` with ``orientation_p`` and ``direction_p``.
+            What :meth:`tuning` returns: ``response`` (neuron, direction), directions in degrees, and how selective the
+            neurons are. The preferred direction is marked if it is significant (p < 0.05), else the preferred
+            axis of drift if that is.
         neuron : int
             A unit id.
         ax : matplotlib.axes.Axes, optional

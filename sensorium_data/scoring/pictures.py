@@ -15,6 +15,7 @@ import pandas as pd
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
 from sensorium_data.files import OutputFile, digest_bytes
+from sensorium_data.picture_style import BLUE, GRAY, ORANGE
 from sensorium_data.schema import FRAME_RATE_HZ
 from sensorium_data.scoring.table import ALL_STIMULI, ScoreTable
 from sensorium_data.scoring.trials import ScoredSession
@@ -33,7 +34,6 @@ PICTURE_FILE = OutputFile("the picture of scores", (".png",), lambda data: _is_p
 _TITLE = "Scores by sensorium-pipeline"
 _PNG_END_SIZE_BYTES = 12
 
-_BLUE, _ORANGE, _GRAY = "#2b6cb0", "#dd6b20", "#718096"
 _SCORE = "single_trial_correlation"
 
 #: Of a session's neurons, those at these places when sorted by their score have their traces drawn.
@@ -159,9 +159,9 @@ def _draw_distributions(axes: Axes, scores: dict[str, pd.DataFrame]) -> None:
     if drawn:
         bodies = axes.violinplot([values[i] for i in drawn], drawn, widths=0.85, showextrema=False)["bodies"]
         for body in bodies:  # type: ignore[attr-defined]
-            body.set(facecolor=_BLUE, alpha=0.35, edgecolor=_BLUE)
+            body.set(facecolor=BLUE, alpha=0.35, edgecolor=BLUE)
     means = [float(one.mean()) for one in values]
-    axes.scatter(positions, means, color=_BLUE, s=28, zorder=3, label="mean over neurons")
+    axes.scatter(positions, means, color=BLUE, s=28, zorder=3, label="mean over neurons")
     for position, mean in zip(positions, means, strict=True):
         # On white: the line at zero would strike it through.
         axes.annotate(
@@ -176,9 +176,9 @@ def _draw_distributions(axes: Axes, scores: dict[str, pd.DataFrame]) -> None:
     oracle = [float(frame["oracle_correlation"].mean()) for frame in scores.values()]
     if np.isfinite(oracle).any():
         axes.scatter(
-            positions, oracle, color=_ORANGE, marker="_", s=320, lw=2, zorder=3, label="mean oracle correlation"
+            positions, oracle, color=ORANGE, marker="_", s=320, lw=2, zorder=3, label="mean oracle correlation"
         )
-    axes.axhline(0, color=_GRAY, lw=0.6)
+    axes.axhline(0, color=GRAY, lw=0.6)
     axes.set_xticks(positions, [find_session(session).alias for session in scores])
     axes.set(xlim=(-0.6, len(scores) - 0.4), xlabel="session", ylabel="single-trial correlation")
     axes.set_title("Distribution over neurons", fontsize="medium")
@@ -210,7 +210,7 @@ def _draw_against_oracle(axes: Axes, scores: dict[str, pd.DataFrame]) -> None:
     cells.set_norm(LogNorm(vmin=0.3, vmax=most))
     low = float(min(oracle[known].min(), score[known].min()))
     high = float(max(oracle[known].max(), score[known].max()))
-    axes.plot([low, high], [low, high], color=_GRAY, lw=0.8, ls="--", label="equal")
+    axes.plot([low, high], [low, high], color=GRAY, lw=0.8, ls="--", label="equal")
     axes.legend(frameon=False, fontsize="small", loc="upper left")
     figure = axes.get_figure(root=True)
     if figure is not None:
@@ -282,7 +282,7 @@ def _draw_trace(
     prediction: npt.NDArray[np.floating],
 ) -> None:
     axes.fill_between(seconds, response, color="0.7", lw=0, step="mid", label="response")
-    axes.plot(seconds, prediction, color=_ORANGE, lw=1.3, label="prediction")
+    axes.plot(seconds, prediction, color=ORANGE, lw=1.3, label="prediction")
     axes.set_xlim(seconds[0], seconds[-1])
     axes.tick_params(labelsize="x-small")
     axes.spines[["top", "right"]].set_visible(False)

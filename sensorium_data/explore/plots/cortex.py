@@ -16,8 +16,8 @@ from sensorium_data.picture_style import (
     LIGHT_GRAY,
     SEQUENTIAL_MAP,
     picture_style,
-    plain_text,
     say_instead,
+    wrap_label,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def draw_map(
         order = np.flatnonzero(is_known)[np.argsort(np.abs(known), kind="stable")]
         for axes, vertical in ((above, y), (side, z)):
             axes.set_xlabel(f"x ({_MICROMETER})")
-            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.xaxis.set_major_locator(MaxNLocator(3))
             if len(x) == 0:
                 say_instead(axes, "no neuron")
                 continue
@@ -74,7 +74,7 @@ def draw_map(
         side.set_ylabel(f"depth z ({_MICROMETER})")
         side.invert_yaxis()
         if len(known):
-            figure.colorbar(dots, ax=[above, side], label=plain_text(_name_values(values, label)), pad=0.02)
+            figure.colorbar(dots, ax=[above, side], label=wrap_label(_name_values(values, label)), pad=0.02)
         title = [name_session(dataset), count_things(len(x), "neuron")]
         n_unknown = int((~is_known).sum())
         if n_unknown:

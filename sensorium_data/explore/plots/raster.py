@@ -53,7 +53,7 @@ def draw_raster(block: xr.Dataset, order: Sequence[int] | None, *, standardize: 
         label = "response (standard deviations in this trial)"
     with picture_style():
         axes = make_axes(ax, 7, 4)
-        axes.set_title(name_trial(block))
+        axes.set_title(name_trial(block), wrap=True)
         axes.set(xlabel=TIME_LABEL, ylabel=f"{count_things(len(values), 'neuron')}, {sorting}")
         if is_withheld or len(values) == 0:
             axes.set_yticks([])

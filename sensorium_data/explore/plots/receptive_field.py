@@ -10,7 +10,7 @@ import xarray as xr
 from sensorium_data.errors import UsageError
 from sensorium_data.explore.lookup import find_position
 from sensorium_data.explore.plots.parts import make_figure, name_session
-from sensorium_data.picture_style import DIVERGING_MAP, VERMILLION, picture_style, plain_text
+from sensorium_data.picture_style import DIVERGING_MAP, VERMILLION, picture_style, wrap_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,9 +62,9 @@ def draw_receptive_field(dataset: xr.Dataset, fields: xr.DataArray, neuron: int)
         corner.set_xlabel("pixels", fontsize=8)
         units = fields.attrs.get("units", "arbitrary units")
         name = str(fields.attrs.get("long_name", "weight"))
-        figure.colorbar(image, ax=grid, label=plain_text(name if units == "1" else f"{name} ({units})"), pad=0.02)
+        figure.colorbar(image, ax=grid, label=wrap_label(name if units == "1" else f"{name}, {units}"), pad=0.02)
         title = [name_session(dataset), f"neuron {neuron}", "receptive field by lag before the response"]
-        figure.suptitle(", ".join(part for part in title if part), fontsize=9)
+        figure.suptitle(", ".join(part for part in title if part), fontsize=9, wrap=True)
     return figure
 
 

@@ -128,7 +128,7 @@ def draw_session(dataset: xr.Dataset) -> Figure:
         _draw_responses(responses, line)
         _draw_channels(channels, line)
         channels[-1].set_xlabel(line.label)
-        figure.suptitle(line.title())
+        figure.suptitle(line.title(), wrap=True)
         figure.align_ylabels()
     return figure
 
@@ -180,7 +180,7 @@ def _draw_repeats(axes: Axes, line: _TimeLine) -> None:
     # By first showing, so that the rows read from the upper left.
     first = {index: line.begin[(place == index) & valid].min(initial=np.inf) for index in repeated}
     repeated = np.array(sorted(repeated, key=lambda index: first[index]), int)
-    axes.set_ylabel(f"{count_things(len(repeated), 'repeated movie')}", rotation=90)
+    axes.set_ylabel(f"repeated\nmovies ({len(repeated):,})")
     axes.set_yticks([])
     if len(repeated) == 0:
         say_instead(axes, "no movie is shown more than once")
@@ -197,10 +197,9 @@ def _draw_responses(axes: Axes, line: _TimeLine) -> None:
     dataset = line.dataset
     n_neurons = min(dataset.sizes.get("neuron", 0), _MOST_NEURONS)
     shown = np.flatnonzero(dataset.valid.values & ~dataset.responses_withheld.values)
-    which = count_things(n_neurons, "neuron")
     if n_neurons < dataset.sizes.get("neuron", 0):
-        which = f"first {which}"
-    axes.set_ylabel(f"mean response\n(a.u.), {which}")
+        axes.set_title(f"mean response of the first {n_neurons:,} neurons", loc="left", fontsize=8)
+    axes.set_ylabel("mean response\n(a.u.)")
     if "responses" not in dataset or n_neurons == 0 or len(shown) == 0:
         say_instead(axes, "no neuron" if n_neurons == 0 else "responses withheld")
         return

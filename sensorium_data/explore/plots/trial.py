@@ -49,7 +49,7 @@ def draw_trial(block: xr.Dataset, neurons: Sequence[int] | None) -> Figure:
         below[-1].set_xlabel(TIME_LABEL)
         _set_time_limits(axes, block)
         figure.align_ylabels()
-        figure.suptitle(name_trial(block))
+        figure.suptitle(name_trial(block), wrap=True)
     return figure
 
 
@@ -61,7 +61,7 @@ def draw_trial_frames(block: xr.Dataset, n_frames: int) -> Figure:
         axes = figure.subplots(1, n_frames, squeeze=False)
         draw_frames(list(axes[0]), block)
         if n_frames >= 4:
-            figure.suptitle(name_trial(block))
+            figure.suptitle(name_trial(block), wrap=True)
             figure.set_figheight(1.6)
     return figure
 
@@ -75,7 +75,7 @@ def draw_trial_behavior(block: xr.Dataset) -> Figure:
         draw_channels(rows, block)
         rows[-1].set_xlabel(TIME_LABEL)
         _set_time_limits(rows[0], block)
-        figure.suptitle(name_trial(block))
+        figure.suptitle(name_trial(block), wrap=True)
     return figure
 
 

@@ -22,6 +22,9 @@ _INDICES = (
     ("direction_selectivity", "direction_p", "direction selectivity"),
 )
 
+# What a test finds less unlikely than this is not marked.
+_LEAST_CERTAIN_P = 0.05
+
 
 def draw_tuning(dataset: xr.Dataset, tuning: xr.Dataset, neuron: int, ax: Axes | None) -> Axes:
     """Draw a neuron's tuning curve; see :meth:`SensoriumAccessor.plot_tuning`."""
@@ -50,19 +53,34 @@ def draw_tuning(dataset: xr.Dataset, tuning: xr.Dataset, neuron: int, ax: Axes |
         # The circle closes: the first direction is drawn once more behind the last.
         around, closed = np.append(degrees, degrees[0] + 360), np.append(response, response[0])
         axes.plot(np.deg2rad(around) if is_polar else around, closed, color="black", marker="o", markersize=4)
-        preferred = float(one.preferred_direction) if "preferred_direction" in one else np.nan
-        if np.isfinite(preferred):
-            axes.axvline(
-                np.deg2rad(preferred) if is_polar else preferred % 360, color=VERMILLION, linestyle="--",
-                label=f"preferred {preferred % 360:.0f}°",
-            )  # fmt: skip
-            axes.legend(loc="best" if not is_polar else "lower left")
+        marks, fact = _choose_marks(one)
+        for mark in marks:
+            axes.axvline(np.deg2rad(mark) if is_polar else mark, color=VERMILLION, linestyle="--")
+        if fact:
+            axes.set_title("\n".join([title, *facts, f"{fact} (dashed)"]), fontsize=9)
         if is_polar:
-            axes.set_xlabel(RESPONSE_LABEL)
+            axes.set_xlabel(RESPONSE_LABEL, fontsize=8)
         else:
             axes.set(xlabel="direction (degrees)", ylabel=RESPONSE_LABEL, xticks=np.arange(0, 361, 90))
             axes.set_ylim(bottom=min(0.0, float(np.nanmin(response))))
     return axes
+
+
+def _choose_marks(one: xr.Dataset) -> tuple[list[float], str]:
+    """Return where to mark what the neuron prefers, in degrees, and what that is.
+
+    The preferred direction is marked unless its test says that it may be chance. Then both directions along
+    the preferred axis of drift are, unless the same holds of it.
+    """
+    kinds = (("direction", "direction", 1), ("orientation", "axis of drift", 2))
+    for name, words, n_marks in kinds:
+        p_value = f"{name}_p"
+        preferred = float(one[f"preferred_{name}"]) if f"preferred_{name}" in one else np.nan
+        may_be_chance = p_value in one and not float(one[p_value]) < _LEAST_CERTAIN_P
+        if np.isfinite(preferred) and not may_be_chance:
+            marks = [(preferred + 180.0 * place) % 360 for place in range(n_marks)]
+            return marks, f"preferred {words} {preferred % (360 / n_marks):.0f}°"
+    return [], ""
 
 
 def _say_index(one: xr.Dataset, index: str, p_value: str, name: str) -> str:

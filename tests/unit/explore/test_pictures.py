@@ -295,6 +295,26 @@ def test_a_tuning_curve_closes_and_marks_the_preferred_direction(is_polar: bool,
     assert "direction selectivity 0.20 (p = 0.040)" in axes.get_title()
 
 
+@pytest.mark.parametrize(
+    ("direction_p", "orientation_p", "marks", "said"),
+    [
+        (0.01, 0.5, [95.0], "preferred direction 95°"),
+        (0.2, 0.01, [20.0, 200.0], "preferred axis of drift 20°"),
+        (0.2, 0.3, [], ""),
+    ],
+)
+def test_a_preference_that_may_be_chance_is_not_marked(
+    direction_p: float, orientation_p: float, marks: list[float], said: str, dataset: xr.Dataset
+) -> None:
+    columns = {"direction_p": direction_p, "orientation_p": orientation_p, "preferred_orientation": 20.0}
+    n_neurons = dataset.sizes["neuron"]
+    tuning = make_tuning(dataset).assign({name: ("neuron", np.full(n_neurons, x)) for name, x in columns.items()})
+    axes = dataset.sensorium.plot_tuning(tuning, int(dataset.neuron[0]))
+    assert [line.get_xdata()[0] for line in axes.lines[1:]] == marks
+    assert said in axes.get_title()
+    assert ("preferred" in axes.get_title()) == bool(said)
+
+
 def test_behavior_of_a_session_is_the_mean_of_each_trial(dataset: xr.Dataset, recording: Recording) -> None:
     running, dilation, pupil = dataset.sensorium.plot_behavior().axes
     assert "not known" in pupil.get_xlabel()
@@ -320,7 +340,7 @@ def test_a_session_is_drawn_on_its_time_line(dataset: xr.Dataset, recording: Rec
     # Trials 1 and 2 show one movie.
     middles = np.array([30 + 20 / 29.967 / 2, 90 + 19 / 29.967 / 2]) / 60
     np.testing.assert_allclose(repeats.lines[0].get_xdata(), middles)
-    assert repeats.get_ylabel() == "1 repeated movie"
+    assert repeats.get_ylabel() == "repeated\nmovies (1)"
     means = [response(recording, trial, n).mean() for trial, n in ((1, 20), (2, 19), (0, 300))]
     np.testing.assert_allclose(responses.lines[0].get_ydata(), means, rtol=1e-5)
 
