@@ -57,6 +57,7 @@ def test_help_ends_with_examples_that_fit_a_terminal(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_examples_run_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole work in one folder, by a shell, as help shows it."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
