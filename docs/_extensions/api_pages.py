@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from sphinx.environment import BuildEnvironment
 
 _PACKAGES = ("sensorium_data", "models", "flows")
-#: What users import from as well, with the names in `__all__`.
-_MODULES = ("sensorium_data.errors", "sensorium_data.explore")
+#: Modules that users import from, and that are no packages.
+_MODULES = ("sensorium_data.errors",)
 _FOLDER = "docs/api"
 _TITLES = {
     "sensorium_data": "Data: ``sensorium_data``",
