@@ -321,7 +321,7 @@ class SensoriumAccessor:
         """
         from sensorium_data.explore.plots.trial import draw_trial_frames
 
-        if not 1 <= n_frames <= _MOST_FRAMES_SHOWN:
+        if not isinstance(n_frames, int | np.integer) or not 1 <= n_frames <= _MOST_FRAMES_SHOWN:
             raise UsageError("no such number of frames", found=n_frames, expected=f"1 to {_MOST_FRAMES_SHOWN}")
         return draw_trial_frames(self.trial_block(trial), n_frames)
 
@@ -390,7 +390,7 @@ class SensoriumAccessor:
             there.
         predictions : xarray.Dataset or xarray.DataArray, optional
             What :func:`sensorium_data.open_predictions` returns for this session. Of several repeats the mean
-            prediction is drawn.
+            prediction is drawn, on a scale of its own if it is in standardized units.
         ax : matplotlib.axes.Axes, optional
             Where to draw; a new figure by default.
 
@@ -402,7 +402,7 @@ class SensoriumAccessor:
         """
         from sensorium_data.explore.plots.neuron import choose_movie, draw_neuron
 
-        chosen = choose_movie(self._dataset) if movie is None else movie
+        chosen = choose_movie(self._dataset) if movie is None else str(movie)
         return draw_neuron(self.repeats(chosen), chosen, neuron, predictions, ax)
 
     def plot_map(

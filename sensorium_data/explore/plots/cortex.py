@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from sensorium_data.counting import count_things
-from sensorium_data.errors import UsageError
+from sensorium_data.errors import UnknownNameError, UsageError
 from sensorium_data.explore.plots.parts import make_figure, name_session
 from sensorium_data.picture_style import (
     DIVERGING_MAP,
@@ -42,6 +42,8 @@ def draw_map(
             found=f"no coordinate {', '.join(missing)}",
             remedy="choose a session whose `x`, `y` and `z` are stored",
         )
+    if cmap is not None:
+        _require_colormap(cmap)
     aligned = _align(dataset, values)
     x, y, z = (dataset[name].values for name in ("x", "y", "z"))
     is_known = np.isfinite(aligned)
@@ -81,6 +83,13 @@ def draw_map(
             title.append(f"{n_unknown:,} of them without a value (rings)")
         figure.suptitle(", ".join(part for part in title if part))
     return figure
+
+
+def _require_colormap(name: str) -> None:
+    import matplotlib
+
+    if name not in matplotlib.colormaps:
+        raise UnknownNameError.of("colormap", str(name), list(matplotlib.colormaps), otherwise="see matplotlib's list")
 
 
 def _align(dataset: xr.Dataset, values: xr.DataArray | Sequence[float] | np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from sensorium_data.picture_style import LIGHT_GRAY, VERMILLION, picture_style, 
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 __all__ = ["choose_movie", "draw_neuron"]
 
@@ -56,29 +57,45 @@ def draw_neuron(
     with picture_style():
         axes = make_axes(ax, 7, 2.8)
         average = None
-        if n_present:
+        drawn: list[Line2D] = []
+        if n_present and not np.isfinite(present.values).any() and predicted is None:
+            say_instead(axes, "no response is known")
+        elif n_present:
             average = finite_mean(present.values)
             axes.plot(seconds, present.values.T, color=LIGHT_GRAY, linewidth=0.7)
-            axes.plot(seconds, average, color="black", linewidth=1.6, label=f"average of {n_present}")
+            (line,) = axes.plot(seconds, average, color="black", linewidth=1.6, label=f"average of {n_present}")
+            drawn.append(line)
         elif predicted is None:
             say_instead(axes, "responses withheld")
         else:
             title.append("responses withheld")
         if predicted is not None:
             n_frames = min(len(seconds), len(predicted))
-            axes.plot(
+            # Predictions in other units than the responses have a scale of their own.
+            is_standardized = getattr(predictions, "attrs", {}).get("response_units") == "standardized"
+            target = _add_scale(axes) if is_standardized else axes
+            (line,) = target.plot(
                 seconds[:n_frames], predicted[:n_frames], color=VERMILLION, linestyle="--", linewidth=1.6,
-                label="prediction",
+                label="prediction (scale at the right)" if is_standardized else "prediction",
             )  # fmt: skip
+            drawn.append(line)
             if average is not None:
                 title.append(_say_correlation(average[:n_frames], predicted[:n_frames]))
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="upper right", ncols=2)
+        if drawn:
+            axes.legend(handles=drawn, loc="upper right", ncols=2)
         axes.set(xlabel=TIME_LABEL, ylabel=RESPONSE_LABEL)
         if len(seconds) > 1:
             axes.set_xlim(seconds[0], seconds[-1])
         axes.set_title(", ".join(part for part in title if part))
     return axes
+
+
+def _add_scale(axes: Axes) -> Axes:
+    """Return axes over the same time with a scale of their own at the right."""
+    twin = axes.twinx()
+    twin.spines["right"].set_visible(True)
+    twin.set_ylabel("prediction\n(standard deviations)")
+    return twin
 
 
 def _say_correlation(average: np.ndarray, predicted: np.ndarray) -> str:
@@ -91,6 +108,14 @@ def _say_correlation(average: np.ndarray, predicted: np.ndarray) -> str:
 
 def _average_predictions(predictions: xr.Dataset | xr.DataArray, repeats: xr.Dataset, neuron: int) -> np.ndarray:
     """Return the mean prediction over the repeats that are predicted."""
+    if not isinstance(predictions, xr.Dataset | xr.DataArray):
+        raise UsageError(
+            "no predictions",
+            session=repeats.attrs.get("session"),
+            found=repr(predictions),
+            expected="opened predictions",
+            remedy="open them: `sd.open_predictions(url, session)`",
+        )
     session, predicted_session = repeats.attrs.get("session"), predictions.attrs.get("session")
     if session is not None and predicted_session is not None and session != predicted_session:
         raise UsageError(

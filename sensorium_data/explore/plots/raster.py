@@ -35,7 +35,7 @@ def draw_raster(block: xr.Dataset, order: Sequence[int] | None, *, standardize: 
         sorting = "similar responses next to each other"
         values = values[positions]
     else:
-        units = [int(unit) for unit in np.asarray(order).ravel()]
+        units = np.asarray(order).ravel().tolist()
         if len(set(units)) < len(units):
             raise UsageError(
                 "the order names a neuron twice",
@@ -55,14 +55,15 @@ def draw_raster(block: xr.Dataset, order: Sequence[int] | None, *, standardize: 
         axes = make_axes(ax, 7, 4)
         axes.set_title(name_trial(block), wrap=True)
         axes.set(xlabel=TIME_LABEL, ylabel=f"{count_things(len(values), 'neuron')}, {sorting}")
-        if is_withheld or len(values) == 0:
+        finite = values[np.isfinite(values)]
+        if is_withheld or not len(finite):
             axes.set_yticks([])
-            say_instead(axes, "responses withheld" if is_withheld else "no neuron")
+            nothing = "no response is known" if len(values) else "no neuron"
+            say_instead(axes, "responses withheld" if is_withheld else nothing)
             return axes
         seconds = block.time.values
         half = (seconds[1] - seconds[0]) / 2 if len(seconds) > 1 else 0.5
-        finite = values[np.isfinite(values)]
-        brightest = float(np.percentile(finite, _BRIGHTEST_PERCENTILE)) if len(finite) else 0.0
+        brightest = float(np.percentile(finite, _BRIGHTEST_PERCENTILE))
         image = axes.imshow(
             values,
             aspect="auto",

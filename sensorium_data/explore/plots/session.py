@@ -81,7 +81,7 @@ class _TimeLine:
 
     @classmethod
     def of(cls, dataset: xr.Dataset) -> _TimeLine:
-        n_trials = dataset.sizes["trial"]
+        n_trials = dataset.sizes.get("trial", 0)
         if n_trials == 0:
             raise UsageError("no trial to show", session=dataset.attrs.get("session"), remedy="select other trials")
         onset = dataset.onset.values if "onset" in dataset.coords else np.full(n_trials, np.nan)
@@ -201,7 +201,8 @@ def _draw_responses(axes: Axes, line: _TimeLine) -> None:
         axes.set_title(f"mean response of the first {n_neurons:,} neurons", loc="left", fontsize=8)
     axes.set_ylabel("mean response\n(a.u.)")
     if "responses" not in dataset or n_neurons == 0 or len(shown) == 0:
-        say_instead(axes, "no neuron" if n_neurons == 0 else "responses withheld")
+        withheld = "responses withheld" if "responses" in dataset else "no responses in this selection"
+        say_instead(axes, withheld if n_neurons else "no neuron")
         return
     responses = dataset.responses.isel(neuron=slice(0, n_neurons), trial=shown)
     _draw_means(axes, line.middle[shown], responses.mean(("neuron", "time"), skipna=True).compute().values)

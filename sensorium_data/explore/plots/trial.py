@@ -89,7 +89,7 @@ def _choose_rows(block: xr.Dataset, neurons: Sequence[int] | None) -> xr.DataArr
     """Return the responses of the neurons asked for, or of those that respond most strongly in this trial."""
     responses = require_variable(block, "responses")
     if neurons is not None:
-        chosen = [find_position(block, "neuron", unit) for unit in neurons][:_MOST_NEURONS]
+        chosen = [find_position(block, "neuron", unit) for unit in np.atleast_1d(neurons)[:_MOST_NEURONS]]
         return responses.isel(neuron=chosen).compute()
     responses = responses.compute()
     order = np.argsort(-np.nan_to_num(responses.values).max(axis=1), kind="stable")[:_N_NEURONS_SHOWN]
@@ -106,6 +106,9 @@ def _draw_rows(axes: Axes, responses: xr.DataArray, *, is_withheld: bool) -> Non
         return
     values = responses.values
     finite = values[np.isfinite(values)]
+    if not len(finite):
+        say_instead(axes, "no response is known")
+        return
     largest = float(finite.max(initial=0.0))
     per_row = largest / _ROWS_OF_LARGEST if largest > 0 else 1.0
     # The first neuron stands at the top.

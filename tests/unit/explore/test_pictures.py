@@ -114,6 +114,12 @@ def test_what_was_not_recorded_is_said_so(dataset: xr.Dataset) -> None:
     assert [texts(axes) for axes in bare.plot_session().axes[3:]] == [["not recorded"]] * 2
 
 
+def test_responses_that_are_all_missing_are_said_so(dataset: xr.Dataset) -> None:
+    lost = dataset.assign(responses=dataset.responses * np.nan).sensorium
+    for axes in (lost.plot_trial(1).axes[8], lost.plot_raster(1), lost.plot_neuron(int(dataset.neuron[0]))):
+        assert texts(axes) == ["no response is known"]
+
+
 def test_a_selection_without_neurons_or_with_one_is_drawn(dataset: xr.Dataset) -> None:
     nobody, one = (dataset.isel(neuron=slice(0, n)).sensorium for n in (0, 1))
     assert texts(nobody.plot_trial(1).axes[8]) == ["no neuron"]
@@ -180,6 +186,13 @@ def test_a_prediction_is_drawn_over_the_average_with_its_correlation(dataset: xr
     average = (response(recording, 1)[1, :15] + response(recording, 2)[1, :15]) / 2
     correlation = np.corrcoef(average, predicted[0, 1, :15])[0, 1]
     assert f"correlation {correlation:z.2f}" in axes.get_title()
+    standardized = dataset.sensorium.plot_neuron(
+        unit, predictions=predictions.assign_attrs(response_units="standardized")
+    )
+    assert len(standardized.lines) == 3
+    right = standardized.figure.axes[1]
+    np.testing.assert_allclose(right.lines[0].get_ydata()[:15], predicted[0, 1, :15])
+    assert "standard deviations" in right.get_ylabel()
     withheld = dataset.sensorium.plot_neuron(
         unit, str(dataset.movie.sel(trial=4).item()), predictions.assign_coords(trial=[4, 5])
     )
@@ -419,6 +432,14 @@ def test_a_film_replaces_nothing_else(dataset: xr.Dataset, tmp_path: Path, monke
         lambda accessor: accessor.plot_receptive_field(xr.DataArray([1.0]), 0),
         lambda accessor: accessor.plot_receptive_field(make_fields(accessor._dataset), -1),
         lambda accessor: accessor.plot_tuning(xr.Dataset(), 0),
+        lambda accessor: accessor.plot_raster(1, order=["a"]),
+        lambda accessor: accessor.plot_neuron(int(accessor._dataset.neuron[0]), 5),
+        lambda accessor: accessor.plot_neuron(int(accessor._dataset.neuron[0]), predictions="predictions"),
+        lambda accessor: accessor.plot_map(np.arange(5), cmap="viridian"),
+        lambda accessor: accessor.plot_frames(1, 2.5),
+        lambda accessor: accessor._dataset.drop_vars("videos").sensorium.plot_trial(1),
+        lambda accessor: accessor._dataset.drop_vars("responses").sensorium.plot_raster(1),
+        lambda accessor: xr.Dataset().sensorium.plot_session(),
         lambda accessor: accessor.plot_tuning(make_tuning(accessor._dataset), -1),
     ],
 )
