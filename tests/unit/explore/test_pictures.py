@@ -139,6 +139,11 @@ def test_a_raster_is_an_image_in_the_order_given(dataset: xr.Dataset, recording:
     standardized = dataset.sensorium.plot_raster(1, order=units).images[0].get_array()
     wanted = response(recording, 1)[[2, 0]]
     np.testing.assert_allclose(standardized, wanted / wanted.std(axis=1, keepdims=True), rtol=1e-4)
+    by_default = dataset.sensorium.plot_raster(1, standardize=False)
+    order = [int(label.get_text()) for label in by_default.get_yticklabels()]
+    rows = [recording.unit_ids.tolist().index(unit) for unit in order]
+    assert rows != sorted(rows)
+    np.testing.assert_array_equal(by_default.images[0].get_array(), response(recording, 1)[rows])
     colorbar = axes.figure.axes[1]
     assert "arbitrary units" in colorbar.get_ylabel()
 
