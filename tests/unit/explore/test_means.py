@@ -56,6 +56,13 @@ def test_modulation_compares_frames_above_and_below_a_threshold(state: str, row:
         assert found.modulation_index.values[0] > 0.3 > 0 > found.modulation_index.values[2]
 
 
+def test_a_value_at_the_threshold_is_low() -> None:
+    session = make_running_session()
+    resting = int((joined(session, range(4), "behavior")[1] == 0).sum())
+    found = session.sensorium.modulation("running", threshold=0.0)
+    assert found.attrs["n_frames_low"] == resting > 60
+
+
 def test_too_few_frames_of_a_state_are_nan() -> None:
     session = make_running_session()
     found = session.sensorium.modulation("running", threshold=1000.0)
@@ -109,10 +116,10 @@ def test_running_onsets_follow_rest_and_begin_running() -> None:
 
 def test_an_event_average_is_the_mean_of_the_windows() -> None:
     session = make_running_session(withheld=[3])
-    events = pd.DataFrame({"trial": [10, 10, 11, 12, 13], "frame": [20, 97, 119, 30, 50]})
+    events = pd.DataFrame({"trial": [10, 10, 11, 12, 13], "frame": [20, 97, 118, 30, 50]})
     found = session.sensorium.event_average(events, window=(-5, 2))
     values = session.responses.values
-    # The event at 119 of 120 frames lacks what comes after it, and trial 13 is withheld.
+    # The event at 118 of 120 frames lacks the last frame of its window, and trial 13 is withheld.
     expected = np.mean([values[0, :, 15:23], values[0, :, 92:100], values[2, :, 25:33]], axis=0)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert found.lag.values.tolist() == list(range(-5, 3))
