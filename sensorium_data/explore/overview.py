@@ -84,16 +84,13 @@ def _facts(dataset: xr.Dataset) -> list[str]:
             facts.append(f"{label}: {', '.join(channels)}")
         else:
             facts.append(f"{label}: {', '.join(map(_clean, dataset.eye_axis.values))}")
-    if "onset" in dataset.coords and "trial" in dataset.dims:
-        n_placed = int(np.isfinite(dataset.onset.values).sum())
-        n_trials = dataset.sizes["trial"]
-        if n_placed:
-            last_min = float(np.nanmax(dataset.onset.values)) / 60
-            of_all = "" if n_placed == n_trials else f", {n_trials - n_placed:,} of unknown place"
-            facts.append(f"place in the session: known of {count_things(n_placed, 'trial')}{of_all}; the last begins "
-                         f"after {last_min:.0f} min")  # fmt: skip
-        else:
-            facts.append("place in the session: not known")
+    for name, label in (("presentation", "place in the session"), ("onset", "time in the session")):
+        if name in dataset.coords and "trial" in dataset.dims:
+            # -1 or NaN where it is not known.
+            values = dataset[name].values
+            n_known, n_trials = int((values >= 0).sum()), len(values)
+            known = "known" if n_known == n_trials else f"known of {n_known:,} of {n_trials:,} trials"
+            facts.append(f"{label}: {known if n_known else 'not known'}")
     return facts
 
 

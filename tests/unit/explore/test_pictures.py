@@ -468,6 +468,11 @@ def test_the_page_of_a_session_tells_its_story_and_escapes_names(dataset: xr.Dat
     (row,) = [line.split() for line in text.splitlines() if line.strip().startswith("live_test_main")]
     assert row == ["live_test_main", "1", "NaturalVideo", "300", "0", "1", "0"]
     assert "pupil dilation, running speed" in text
+    placed = dataset.assign_coords(
+        presentation=("trial", [0, 1, 3, 4, 5, 6]), onset=("trial", [0.0, 10.0] + [np.nan] * 4)
+    )
+    assert "place in the session: known\n" in repr(placed.sensorium)
+    assert "time in the session: known of 2 of 6 trials" in repr(placed.sensorium)
     bare = dataset.drop_vars("behavior").assign_attrs(alias="<b>F</b>\n", simulated=1)
     bare = bare.assign_coords(tier=("trial", ["<script>"] * 6))
     page = bare.sensorium._repr_html_()
