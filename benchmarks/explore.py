@@ -57,7 +57,7 @@ _WAYS: tuple[tuple[str, str, str, str], ...] = (
         "one neuron over all trials",
         "NumPy, whole files",
         "",
-        'result = np.stack([np.load(work / f"plain/responses/{t}.npy")[row, :300] for t in trials])',
+        'result = np.stack([np.load(work / f"plain/responses/{t}.npy")[row, :300].copy() for t in trials])',
     ),
     (
         "one neuron over all trials",
@@ -74,7 +74,7 @@ _WAYS: tuple[tuple[str, str, str, str], ...] = (
     (
         "one neuron over all trials",
         "session.sensorium",
-        "import sensorium_data as sd; sd.open_session",
+        "import zarr, dask.array, sensorium_data as sd; sd.open_session",
         f"{_OURS}result = session.sensorium.traces(int(session.neuron[row])).isel(time=slice(300)).values",
     ),
     (
@@ -94,7 +94,7 @@ _WAYS: tuple[tuple[str, str, str, str], ...] = (
     (
         "one movie's repeats",
         "session.sensorium",
-        "import sensorium_data as sd; sd.open_session",
+        "import zarr, dask.array, sensorium_data as sd; sd.open_session",
         f'{_OURS}result = session.sensorium.repeats("m0").responses.mean("trial").values',
     ),
     (
@@ -117,7 +117,7 @@ result = products / total[:, None, None] - frames / n
     (
         "receptive fields",
         "session.sensorium",
-        "import sensorium_data as sd; sd.open_session",
+        "import zarr, dask.array, sensorium_data as sd; sd.open_session",
         f"{_OURS}fields = session.sensorium.receptive_fields(session.neuron.values[:n_fields], range(n_lags))\n"
         "result = fields.values.reshape(n_fields, n_lags, -1)",
     ),
