@@ -8,7 +8,10 @@ READY := $(VENV)/.ready
 # The documentation site's tools, which the tests do not need.
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: help demo test test-all bench docs lint format setup clean
+# Jupyter Lab, which neither needs.
+NOTEBOOKS_READY := $(VENV)/.notebooks-ready
+
+.PHONY: help demo test test-all test-notebooks bench docs notebooks notebook-outputs lint format setup clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +19,7 @@ help:
 	@echo "make test      lint, types, import contracts and tests"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make docs      the documentation site, in build/site"
+	@echo "make notebooks the tutorials in Jupyter Lab, until Ctrl-C"
 	@echo "make bench     every benchmark at real size: about two hours, 40 GB of space in BENCH"
 	@echo "make setup     only the environment, in $(VENV)"
 
@@ -49,6 +53,10 @@ test: lint
 
 test-all: lint
 	$(PYTEST) -m "slow or not slow"
+
+# Runs every notebook, each in a process of its own.
+test-notebooks: $(READY)
+	$(PYTEST) --dist load -m "slow or not slow" tests/integration/test_notebooks.py
 
 # Of the hundreds of processes that the tests start, each would compile the project, and pytest's plugins, for itself.
 unexport PYTHONDONTWRITEBYTECODE
@@ -85,6 +93,19 @@ docs: $(DOCS_READY)
 	MPLBACKEND=agg $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --jobs 2 \
 		--doctree-dir build/site-doctrees --fresh-env --conf-dir docs . build/site
 	@echo "Open build/site/index.html"
+
+$(NOTEBOOKS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[notebooks]"
+	@touch $(NOTEBOOKS_READY)
+
+# Listens on loopback alone, and asks no server for news, versions or extensions.
+notebooks: $(NOTEBOOKS_READY)
+	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=notebooks --LabApp.extension_manager=readonly \
+		--LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(JUPYTER_OPTIONS)
+
+# Executes the notebooks and writes their outputs, which are committed.
+notebook-outputs: $(READY)
+	$(BIN)/python notebooks/make_outputs.py $(NOTEBOOKS)
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
