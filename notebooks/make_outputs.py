@@ -4,9 +4,9 @@
 
     python notebooks/make_outputs.py 7-scores
 
-Each notebook runs in an empty folder, on the sample. What differs from run to run and says nothing is not kept: times of
-execution, random ids, the places of folders. An output that differs from the committed one in nothing but a time is
-left as it was.
+Each notebook runs in an empty folder, on the sample. What differs from run to run and says nothing is not kept: times
+of execution, random ids, the places of folders. An output that differs from the committed one in nothing but a time
+is left as it was.
 """
 
 from __future__ import annotations
@@ -148,7 +148,9 @@ def _kernel_environment(scratch: Path, store: str | None, more: Mapping[str, str
     startup = scratch / "ipython/profile_default/startup"
     startup.mkdir(parents=True)
     (startup.parent / "ipython_kernel_config.py").write_text(
-        f"c.InlineBackend.rc = {{'figure.dpi': {_FIGURE_DPI}}}\n", encoding="utf-8"
+        # It warns that others on this machine could listen on loopback.
+        f"c.InlineBackend.rc = {{'figure.dpi': {_FIGURE_DPI}}}\nc.IPKernelApp.log_level = 'ERROR'\n",
+        encoding="utf-8",
     )
     paths = [str(FOLDER.parent), *filter(None, [before.get("PYTHONPATH")])]
     os.environ.update(
@@ -259,9 +261,7 @@ def _without_times(output: NotebookNode) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Execute notebooks and write them; return 1 if one failed."""
     parser = argparse.ArgumentParser(description="Execute notebooks and write their outputs.")
-    parser.add_argument(
-        "notebooks", nargs="*", metavar="NAME", help="such as 7-scores; all if none is named"
-    )
+    parser.add_argument("notebooks", nargs="*", metavar="NAME", help="such as 7-scores; all if none is named")
     names = parser.parse_args(arguments).notebooks
     known = {path.stem: path for path in find_notebooks()}
     if unknown := [name for name in names if Path(name).stem not in known]:
