@@ -43,7 +43,7 @@ _ELSEWHERE = {"args.yaml", "benchmarks_training.ipynb", "models_demo.ipynb", "__
 #: Paths that exist only once somebody has used the software, and those of other machines.
 _MADE_BY_USE = re.compile(
     r"""(?x)
-    /.* | \.venv/.* | demo/.* | ~/.* | .*\.npy | SESSION/.* | <session>\..* | submission_<track>\.md
+    /.* | \.venv/.* | build/.* | demo/.* | ~/.* | .*\.npy | SESSION/.* | <session>\..* | submission_<track>\.md
     | submission_fixed\.json | versions\.json | movies\.json | server\.log | server-<machine>\.json | ingest/ingest
     | my_model\.py | simulation\.json | config-given\.json | zarr\.json | identity\.json | <name>\.zip\.part\.json
     """
