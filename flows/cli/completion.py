@@ -41,4 +41,6 @@ def install_completion(
         )
     path = app.install_completion(shell=found)
     say(f"{path}: completion for {found}; it works in shells that you start from now on")
+    if found == "zsh":
+        say("zsh completes once `autoload -Uz compinit && compinit` stands in ~/.zshrc, below the line that sets fpath")
     return EXIT_DONE

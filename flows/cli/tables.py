@@ -121,29 +121,36 @@ def _print_lines(console: Console, text: str, **options: Any) -> None:
 
 
 def _print_with_text(console: Console, columns: Sequence[Column], texts: Sequence[Column]) -> None:
-    """Print a row's cells in a line, or in as few as they fit in, and its texts below them."""
-    widths = [max(map(cell_len, (column.heading, *column.cells))) for column in columns]
+    """Print a row's cells in a line and its texts below; where a line is too long, each cell but the first is named."""
+    widths = [max(map(cell_len, (column.heading.replace("\n", " "), *column.cells))) for column in columns]
     indent = "    "
+    fit_in_lines = sum(widths) + 2 * (len(widths) - 1) <= console.width
 
-    def join(cells: Iterable[str]) -> str:
-        padded = [
-            f"{' ' * (width - cell_len(cell))}{cell}"
-            if column.is_numeric
-            else f"{cell}{' ' * (width - cell_len(cell))}"
-            for cell, width, column in zip(cells, widths, columns, strict=True)
-        ]
-        line = "  ".join(padded).rstrip()
-        if cell_len(line) > console.width:
-            line = f"\n{indent}".join(wrap(cell, console.width - len(indent)) for cell in cells if cell)
-        return line
+    def print_indented(text: str) -> None:
+        for line in wrap(text, console.width - len(indent)).split("\n"):
+            _print_lines(console, indent + line)
 
-    _print_lines(console, join([column.heading.replace("\n", " ") for column in columns]), style="bold")
+    def print_line(cells: Sequence[str], **options: Any) -> None:
+        padded = []
+        for cell, width, column in zip(cells, widths, columns, strict=True):
+            space = " " * (width - cell_len(cell))
+            padded.append(space + cell if column.is_numeric else cell + space)
+        _print_lines(console, "  ".join(padded).rstrip(), **options)
+
+    if fit_in_lines:
+        print_line([column.heading.replace("\n", " ") for column in columns], style="bold")
     for row in range(len(columns[0].cells)):
-        _print_lines(console, join([column.cells[row] for column in columns]))
+        if fit_in_lines:
+            print_line([column.cells[row] for column in columns])
+        else:
+            first, *others = columns
+            _print_lines(console, wrap(first.cells[row], console.width), style="bold")
+            named = [f"{one.heading.replace(chr(10), ' ')}: {one.cells[row]}" for one in others if one.cells[row]]
+            if named:
+                print_indented(", ".join(named))
         for text in texts:
             if text.cells[row]:
-                lines = wrap(text.cells[row], console.width - len(indent)).split("\n")
-                _print_lines(console, "\n".join(indent + line for line in lines))
+                print_indented(text.cells[row])
 
 
 def print_next(console: Console, commands: Iterable[tuple[str, str]]) -> None:

@@ -96,7 +96,8 @@ def test_a_long_text_comes_below_its_row(capsys: pytest.CaptureFixture[str], mon
         table_console(), "Files", [{"file": "folder/" * 12, "size": "3 MB", "meaning": "short"}], below=("meaning",)
     )
     shown = capsys.readouterr().out
-    assert "".join(shown.split()) == f"Filesfilesize{'folder/' * 12}3MBshort"
+    assert "".join(shown.split()) == f"Files{'folder/' * 12}size:3MBshort"
+    assert max(map(len, shown.splitlines())) <= 60
 
 
 def test_checks_of_a_submission_are_counted_and_those_that_failed_are_named(
