@@ -7,7 +7,8 @@ apart by color alone. Nothing here changes matplotlib's settings for anybody els
 from __future__ import annotations
 
 import textwrap
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sensorium_data.visible_text import make_visible, shorten
@@ -67,11 +68,25 @@ _SETTINGS: Any = {
 }
 
 
-def picture_style() -> AbstractContextManager[None]:
-    """Return a context in which figures get the style; matplotlib's settings are as before afterwards."""
+@contextmanager
+def picture_style() -> Iterator[None]:
+    """Give figures the style; matplotlib's settings are as before afterwards.
+
+    What a backend sets that is loaded meanwhile stays. A notebook's sets the mode in which figures show themselves.
+    """
     import matplotlib
 
-    return matplotlib.rc_context(_SETTINGS)
+    with matplotlib.rc_context(_SETTINGS):
+        before = matplotlib.rcParams.copy()
+        try:
+            yield
+        finally:
+            after = matplotlib.rcParams.copy()
+    # rc_context leaves the backend's name alone.
+    set_meanwhile: dict[Any, Any] = {
+        name: after[name] for name in after if name != "backend" and after[name] != before[name]
+    }
+    matplotlib.rcParams.update(set_meanwhile)
 
 
 def plain_text(text: object) -> str:
