@@ -47,7 +47,7 @@ FOLDER = Path(__file__).resolve().parent
 #: A page of the documentation with its pictures.
 MOST_BYTES = 1_500_000
 
-_TIMEOUT_S = 300
+_TIMEOUT_S = 600
 # Small files, which are still sharp.
 _FIGURE_DPI = 90
 _KEY = "sensorium"
@@ -158,6 +158,8 @@ def _kernel_environment(scratch: Path, store: str | None, more: Mapping[str, str
         NO_COLOR="1",
         # As many threads everywhere: sums of torch depend on their number.
         OMP_NUM_THREADS="2",
+        # Other processes have the cores too: threads that wait leave them.
+        OMP_WAIT_POLICY="PASSIVE",
         # What runs is this checkout, whatever is installed.
         PYTHONPATH=os.pathsep.join(paths),
         PYTHONHASHSEED="0",
