@@ -65,7 +65,7 @@ class NotebookError(Exception):
 
 def find_notebooks() -> list[Path]:
     """Return the notebooks in the order of their names."""
-    return sorted(FOLDER.glob("[0-9]*.ipynb"))
+    return sorted(FOLDER.glob("*.ipynb"))
 
 
 def read(path: Path) -> NotebookNode:

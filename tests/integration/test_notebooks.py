@@ -25,7 +25,7 @@ from sensorium_data.sample import SAMPLE_SESSIONS
 from sensorium_data.sessions import find_sessions
 from sensorium_data.simulation import simulate
 
-NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("[0-9]*.ipynb"))
+NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 # A folder of whoever made the outputs.
