@@ -100,9 +100,9 @@ def plain_text(text: object) -> str:
     return shorten(make_visible(str(text)), _LONGEST_TEXT).replace("$", r"\$")
 
 
-def wrap_label(text: object) -> str:
+def wrap_label(text: object, width: int = _LABEL_WIDTH) -> str:
     """Return a text from outside for an axis or a color bar, on two or three lines if it is long."""
-    return "\n".join(textwrap.wrap(plain_text(text), _LABEL_WIDTH)[:_MOST_LINES])
+    return "\n".join(textwrap.wrap(plain_text(text), width)[:_MOST_LINES])
 
 
 def say_instead(axes: Axes, text: str) -> None:

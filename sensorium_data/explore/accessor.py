@@ -387,7 +387,7 @@ class SensoriumAccessor:
             A unit id.
         movie : str, optional
             A movie's id, of ``movie`` or ``movie_group``; by default the one with the most repeats whose responses are
-            there.
+            there, among those that are predicted if there are predictions.
         predictions : xarray.Dataset or xarray.DataArray, optional
             What :func:`sensorium_data.open_predictions` returns for this session. Of several repeats the mean
             prediction is drawn, on a scale of its own if it is in standardized units.
@@ -402,7 +402,7 @@ class SensoriumAccessor:
         """
         from sensorium_data.explore.plots.neuron import choose_movie, draw_neuron
 
-        chosen = choose_movie(self._dataset) if movie is None else str(movie)
+        chosen = choose_movie(self._dataset, predictions) if movie is None else str(movie)
         return draw_neuron(self.repeats(chosen), chosen, neuron, predictions, ax)
 
     def plot_map(
@@ -411,6 +411,7 @@ class SensoriumAccessor:
         *,
         label: str | None = None,
         cmap: str | None = None,
+        limits: tuple[float, float] | None = None,
     ) -> Figure:
         """Plot a value of each neuron where the neuron lies: from above (x, y), and in depth (x, z).
 
@@ -418,21 +419,24 @@ class SensoriumAccessor:
         ----------
         values : xarray.DataArray or array
             A number for each neuron, in the order of ``dataset.neuron``; or a DataArray with the dimension and
-            coordinate ``neuron``, which may lack some. Neurons without a value are drawn as rings.
+            coordinate ``neuron``, which may lack some. Neurons without a value are drawn as crosses.
         label : str, optional
             What the values are, with their unit; by default the DataArray's ``long_name`` or name, and ``units``.
         cmap : str, optional
             A colormap of matplotlib; by default one for values from zero up, or, for values of both signs, one that is
             centered on zero.
+        limits : (float, float), optional
+            The values at the ends of the colors; by default the least and the largest value, or, of values of both
+            signs, the largest with either sign.
 
         Raises
         ------
         UsageError
-            If the values do not fit the neurons, or the positions are not known.
+            If the values do not fit the neurons, the positions are not known, or the limits are no range.
         """
         from sensorium_data.explore.plots.cortex import draw_map
 
-        return draw_map(self._dataset, values, label, cmap)
+        return draw_map(self._dataset, values, label, cmap, limits)
 
     def plot_receptive_field(self, fields: xr.DataArray, neuron: int) -> Figure:
         """Plot a neuron's receptive field, an image for each lag; the lag with the largest weight is framed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -13,6 +13,7 @@ from sensorium_data.errors import UnknownNameError, UsageError
 from sensorium_data.explore.plots.parts import make_figure, name_session
 from sensorium_data.picture_style import (
     DIVERGING_MAP,
+    GRAY,
     LIGHT_GRAY,
     SEQUENTIAL_MAP,
     picture_style,
@@ -26,12 +27,16 @@ if TYPE_CHECKING:
 __all__ = ["draw_map"]
 
 # With more neurons the dots become smaller and are drawn as pixels in vector graphics.
-_MANY_NEURONS = 1000
+_FEW_NEURONS, _MANY_NEURONS = 200, 1000
 _MICROMETER = "µm"
 
 
 def draw_map(
-    dataset: xr.Dataset, values: xr.DataArray | Sequence[float] | np.ndarray, label: str | None, cmap: str | None
+    dataset: xr.Dataset,
+    values: xr.DataArray | Sequence[float] | np.ndarray,
+    label: str | None,
+    cmap: str | None,
+    limits: tuple[float | None, float | None] | None,
 ) -> Figure:
     """Draw values at the neurons' positions; see :meth:`SensoriumAccessor.plot_map`."""
     missing = [name for name in ("x", "y", "z") if name not in dataset.coords]
@@ -50,13 +55,16 @@ def draw_map(
     known = aligned[is_known]
     has_both_signs = bool(len(known)) and known.min() < 0 < known.max()
     largest = float(np.abs(known).max(initial=0.0))
-    limits = (-largest, largest) if has_both_signs else (None, None)
+    centered = (-largest, largest) if has_both_signs else (None, None)
+    limits = centered if limits is None else _require_limits(limits)
     with picture_style():
         from matplotlib.ticker import MaxNLocator
 
         figure = make_figure(7, 3.4)
         above, side = figure.subplots(1, 2, width_ratios=(3, 2))
-        size = 14 if len(x) <= _MANY_NEURONS else 3
+        size = 30 if len(x) <= _FEW_NEURONS else 14 if len(x) <= _MANY_NEURONS else 3
+        # Light colors would not be seen on white.
+        edge = 0.4 if len(x) <= _MANY_NEURONS else 0.0
         # The largest values are drawn last, so that others do not hide them.
         order = np.flatnonzero(is_known)[np.argsort(np.abs(known), kind="stable")]
         for axes, vertical in ((above, y), (side, z)):
@@ -65,11 +73,14 @@ def draw_map(
             if len(x) == 0:
                 say_instead(axes, "no neuron")
                 continue
-            unknown = axes.scatter(x[~is_known], vertical[~is_known], s=size, facecolors="none", edgecolors=LIGHT_GRAY)
+            unknown = axes.scatter(
+                x[~is_known], vertical[~is_known], s=size, marker="x", linewidths=0.8, color=LIGHT_GRAY
+            )
             unknown.set_rasterized(len(x) > _MANY_NEURONS)
             dots = axes.scatter(
-                x[order], vertical[order], c=aligned[order], s=size, linewidths=0, vmin=limits[0], vmax=limits[1],
-                cmap=cmap or (DIVERGING_MAP if has_both_signs else SEQUENTIAL_MAP), rasterized=len(x) > _MANY_NEURONS,
+                x[order], vertical[order], c=aligned[order], s=size, linewidths=edge, edgecolors=GRAY,
+                vmin=limits[0], vmax=limits[1], rasterized=len(x) > _MANY_NEURONS,
+                cmap=cmap or (DIVERGING_MAP if has_both_signs else SEQUENTIAL_MAP),
             )  # fmt: skip
         above.set_ylabel(f"y ({_MICROMETER})")
         above.set_aspect("equal", adjustable="datalim")
@@ -80,7 +91,7 @@ def draw_map(
         title = [name_session(dataset), count_things(len(x), "neuron")]
         n_unknown = int((~is_known).sum())
         if n_unknown:
-            title.append(f"{n_unknown:,} of them without a value (rings)")
+            title.append(f"{n_unknown:,} of them without a value (crosses)")
         figure.suptitle(", ".join(part for part in title if part))
     return figure
 
@@ -90,6 +101,19 @@ def _require_colormap(name: str) -> None:
 
     if name not in matplotlib.colormaps:
         raise UnknownNameError.of("colormap", str(name), list(matplotlib.colormaps), otherwise="see matplotlib's list")
+
+
+def _require_limits(limits: Any) -> tuple[float, float]:
+    try:
+        least, greatest = (float(end) for end in limits)
+        is_range = bool(np.isfinite([least, greatest]).all()) and least < greatest
+    except (TypeError, ValueError):
+        is_range = False
+    if not is_range:
+        raise UsageError(
+            "no limits of a color scale", found=limits, expected="the least and the greatest value, as (0, 180)"
+        )
+    return least, greatest
 
 
 def _align(dataset: xr.Dataset, values: xr.DataArray | Sequence[float] | np.ndarray) -> np.ndarray:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["choose_movie", "draw_neuron"]
 
 
-def choose_movie(dataset: xr.Dataset) -> str:
+def choose_movie(dataset: xr.Dataset, predictions: object = None) -> str:
     """Return the movie with the most repeats whose responses are there; the first in the session of several.
+
+    Of predictions that have some of the session's movies, only these movies are taken.
 
     Raises
     ------
@@ -30,6 +32,9 @@ def choose_movie(dataset: xr.Dataset) -> str:
     """
     movies = (dataset.movie_group if "movie_group" in dataset.coords else dataset.movie).values
     valid = dataset.valid.values
+    if isinstance(predictions, xr.Dataset | xr.DataArray) and "trial" in predictions.coords:
+        is_predicted = np.isin(movies, movies[np.isin(dataset.trial.values, predictions.trial.values)])
+        valid = valid & is_predicted if (valid & is_predicted).any() else valid
     for chosen in (valid & ~dataset.responses_withheld.values, valid):
         if chosen.any():
             names, first, counts = np.unique(movies[chosen], return_index=True, return_counts=True)

@@ -19,6 +19,8 @@ __all__ = ["draw_receptive_field"]
 
 _DIMS = ("neuron", "lag", "height", "width")
 _MOST_LAGS, _PER_ROW = 12, 6
+# Characters of the color bar's label in a line, for each row of images.
+_LABEL_WIDTH = 20
 
 
 def draw_receptive_field(dataset: xr.Dataset, fields: xr.DataArray, neuron: int) -> Figure:
@@ -44,7 +46,7 @@ def draw_receptive_field(dataset: xr.Dataset, fields: xr.DataArray, neuron: int)
     n_columns = min(_PER_ROW, len(shown))
     n_rows = -(-len(shown) // n_columns)
     with picture_style():
-        figure = make_figure(1.25 * n_columns + 1.0, 1.0 * n_rows + 0.9)
+        figure = make_figure(1.25 * n_columns + 1.2, 1.0 * n_rows + 0.9)
         grid = figure.subplots(n_rows, n_columns, squeeze=False)
         for axes, lag in zip(grid.flat, shown, strict=False):
             image = axes.imshow(values[lag], cmap=DIVERGING_MAP, vmin=-largest, vmax=largest, interpolation="nearest")
@@ -58,14 +60,24 @@ def draw_receptive_field(dataset: xr.Dataset, fields: xr.DataArray, neuron: int)
             axes.set_visible(False)
         corner = grid[-1, 0]
         height, width = values.shape[1:]
-        corner.set(xticks=[0, width - 1], yticks=[0, height - 1])
+        corner.set_xticks([0, width - 1], _name_ends(field, "width"))
+        corner.set_yticks([0, height - 1], _name_ends(field, "height"))
         corner.set_xlabel("pixels", fontsize=8)
         units = fields.attrs.get("units", "arbitrary units")
         name = str(fields.attrs.get("long_name", "weight"))
-        figure.colorbar(image, ax=grid, label=wrap_label(name if units == "1" else f"{name}, {units}"), pad=0.02)
+        bar = figure.colorbar(image, ax=grid, pad=0.02)
+        label = name if units == "1" else f"{name}, {units}"
+        # The bar of a single row is short.
+        bar.set_label(wrap_label(label, _LABEL_WIDTH * n_rows), fontsize=7 if n_rows == 1 else 8)
         title = [name_session(dataset), f"neuron {neuron}", "receptive field by lag before the response"]
         figure.suptitle(", ".join(part for part in title if part), fontsize=9, wrap=True)
     return figure
+
+
+def _name_ends(field: xr.DataArray, dim: str) -> list[str]:
+    """Return the first and the last pixel; pixels that were averaged in bins have the place of the bin's center."""
+    places = field[dim].values[[0, -1]]
+    return [f"{place:g}" for place in places]
 
 
 def _name_lag(field: xr.DataArray, position: int) -> str:

@@ -205,11 +205,24 @@ def test_a_prediction_is_drawn_over_the_average_with_its_correlation(dataset: xr
     assert "responses withheld" in withheld.get_title()
 
 
+def test_by_default_a_movie_is_drawn_that_is_predicted(dataset: xr.Dataset) -> None:
+    # Trial 0 is shown once, and another movie has more repeats.
+    predictions = xr.Dataset(
+        {"predictions": (("trial", "neuron", "time"), np.ones((1, 5, 302)))},
+        coords={"trial": [0], "neuron": dataset.neuron.values},
+        attrs={"session": dataset.attrs["session"]},
+    )
+    movies = dataset.movie_group if "movie_group" in dataset.coords else dataset.movie
+    axes = dataset.sensorium.plot_neuron(int(dataset.neuron[0]), predictions=predictions)
+    assert f"movie {movies.sel(trial=0).item()}" in axes.get_title()
+    assert "1 repeat" in axes.get_title()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"session": "dynamic1-2-3-Video-x"}, "another session"),
-        ({"trial": [0, 4]}, "no repeat of this movie is predicted"),
+        ({"trial": [1000, 1001]}, "no repeat of this movie is predicted"),
         ({"neuron": [1000, 1001, 1002, 1003, 1004]}, "no such neuron"),
     ],
 )
@@ -235,6 +248,20 @@ def test_a_map_colors_neurons_by_their_values_where_they_lie(dataset: xr.Dataset
     np.testing.assert_array_equal(side.collections[0].get_offsets(), [[dataset.x[2], dataset.z[2]]])
     assert (above.get_xlabel(), above.get_ylabel(), bar.get_ylabel()) == ("x (µm)", "y (µm)", "gain (a.u.)")
     assert "1 of them without a value" in figure.get_suptitle()
+
+
+def test_the_ends_of_a_maps_colors_can_be_given(dataset: xr.Dataset) -> None:
+    angles = np.array([10.0, 170.0, np.nan, 90.0, 45.0])
+    figure = dataset.sensorium.plot_map(angles, cmap="twilight", limits=(0, 180))
+    dots = figure.axes[0].collections[1]
+    assert dots.get_clim() == (0.0, 180.0)
+    np.testing.assert_allclose(figure.axes[2].get_ylim(), (0.0, 180.0))
+
+
+@pytest.mark.parametrize("limits", [(1, 1), (2, 1), (0, np.inf), (0,), "ab", 3])
+def test_limits_that_are_no_range_are_refused(limits: Any, dataset: xr.Dataset) -> None:
+    with pytest.raises(UsageError, match="no limits of a color scale"):
+        dataset.sensorium.plot_map(np.zeros(5), limits=limits)
 
 
 def test_labelled_values_are_aligned_by_unit_id(dataset: xr.Dataset) -> None:
@@ -277,6 +304,28 @@ def test_a_receptive_field_is_an_image_for_each_lag_on_one_scale(dataset: xr.Dat
     framed = [axes.spines["left"].get_linewidth() > 1 for axes in figure.axes[:3]]
     assert framed == [False, True, False]
     assert "1/s" in figure.axes[-1].get_ylabel()
+
+
+@pytest.mark.parametrize("n_lags", [1, 4, 8, 61])
+def test_the_labels_of_a_receptive_field_lie_within_the_figure(n_lags: int, dataset: xr.Dataset) -> None:
+    fields = make_fields(dataset, max(n_lags, 2)).isel(lag=slice(n_lags))
+    # The longest label of those that are measured.
+    fields.attrs.update(long_name="ridge", units="arbitrary units per luminance (0-255)")
+    figure = dataset.sensorium.plot_receptive_field(fields, int(dataset.neuron[1]))
+    figure.canvas.draw()
+    label = figure.axes[-1].yaxis.label
+    assert label.get_text().replace("\n", " ") == f"{fields.attrs['long_name']}, {fields.attrs['units']}"
+    drawn, whole = label.get_window_extent(), figure.bbox
+    assert whole.x0 <= drawn.x0 < drawn.x1 <= whole.x1
+    assert whole.y0 <= drawn.y0 < drawn.y1 <= whole.y1
+
+
+def test_the_pixels_of_a_binned_field_are_those_of_the_video(dataset: xr.Dataset) -> None:
+    fields = make_fields(dataset).coarsen(height=4, width=4).mean()
+    fields = fields.assign_coords(height=np.arange(9) * 4 + 1.5, width=np.arange(16) * 4 + 1.5)
+    axes = dataset.sensorium.plot_receptive_field(fields, int(dataset.neuron[1])).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1.5", "61.5"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["1.5", "33.5"]
 
 
 def test_of_many_lags_the_largest_is_among_those_shown(dataset: xr.Dataset) -> None:
