@@ -37,6 +37,7 @@ include_patterns = [
     "docs/command-help.rst",
     "docs/api/*.rst",
     "docs/gallery/*.rst",
+    "docs/gallery/*/*.rst",
     "models/README.md",
     "models/*/README.md",
     "benchmarks/README.md",
@@ -48,7 +49,7 @@ include_patterns = [
 # Folders that the search for pages does not enter.
 exclude_patterns = [
     ".*", "build", "demo", "runs", "deploy", "flows", "sensorium_data", "tests", "*.egg-info", "**/__pycache__",
-    "docs/examples", "docs/gallery/images",
+    "docs/examples", "docs/gallery/images", "docs/gallery/*/images",
 ]  # fmt: skip
 
 # A reference to a name that does not exist is an error; `api_pages` says which names exist.
@@ -81,6 +82,9 @@ sphinx_gallery_conf = {
     "examples_dirs": ["docs/examples"],
     "gallery_dirs": ["docs/gallery"],
     "filename_pattern": r"plot_",
+    "subsection_order": [
+        f"docs/examples/{name}" for name in ("recordings", "neurons", "behavior", "sessions", "predictions", "stores")
+    ],
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_memory": False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -73,11 +74,40 @@ def test_tables_of_contents_list_pages_that_exist() -> None:
 
 
 def test_nothing_of_the_site_names_a_network() -> None:
-    sources = [DOCS / "conf.py", *DOCS.glob("_*/*"), *DOCS.glob("examples/*")]
+    sources = [DOCS / "conf.py", *DOCS.glob("_*/*"), *DOCS.glob("examples/**/*")]
     assert len(sources) >= 6
     for path in sources:
         if path.is_file():
             assert not re.search(r"https?://\w", path.read_text(encoding="utf-8")), path
+
+
+EXAMPLES = sorted(DOCS.glob("examples/**/*.py"))
+
+
+def test_the_gallery_has_many_examples_each_in_a_section() -> None:
+    assert len(EXAMPLES) >= 15
+    for path in EXAMPLES:
+        assert path.name.startswith("plot_"), f"{path} would not be run"
+        assert (path.parent / "GALLERY_HEADER.rst").exists(), path
+    names = [path.name for path in EXAMPLES]
+    assert len(set(names)) == len(names), "thumbnails are named after the files"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_asks_a_question_says_what_is_shown_and_uses_the_sample(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    module = ast.parse(source)
+    title, line, *rest = (ast.get_docstring(module) or "").splitlines()
+    assert title.endswith("?")
+    assert line == "=" * len(title), "a title's line is as long as the title"
+    text = " ".join(rest)
+    assert re.search(r"(picture|film)s? ", text), "the text says what the picture shows"
+    calls = {node.func.attr for node in ast.walk(module)
+             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)}  # fmt: skip
+    assert "load_sample" in calls or "``sd.load_sample()``" in text, "it uses the sample, or says why not"
+    assert re.search(r":(meth|func|attr|class):`", source), "a link leads to the API"
+    cells = source.count("\n# %%")
+    assert 1 <= cells <= 8
 
 
 @pytest.fixture(scope="module")
@@ -132,4 +162,4 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     accessor = (site / "docs/api/sensorium_data.explore.html").read_text(encoding="utf-8")
     assert "SensoriumAccessor.plot_repeats" in accessor
     assert "--resamples" in (site / "docs/command-help.html").read_text(encoding="utf-8")
-    assert list((site / "_images").glob("sphx_glr_plot_*"))
+    assert len(list((site / "_images").glob("sphx_glr_plot_*_thumb.png"))) >= 15
