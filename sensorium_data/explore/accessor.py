@@ -11,14 +11,16 @@ Examples
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from sensorium_data.errors import UsageError
+from sensorium_data.explore.arguments import parse_integer, parse_names, parse_number
 from sensorium_data.explore.events import average_events, find_running_onsets
+from sensorium_data.explore.layout import arrange_session, cut_frames, fingerprint
 from sensorium_data.explore.lookup import find_position
 from sensorium_data.explore.means import average_by_state, average_by_stimulus
 from sensorium_data.explore.overview import describe_html, describe_text
@@ -59,8 +61,9 @@ class SensoriumAccessor:
 
     def __init__(self, dataset: xr.Dataset) -> None:
         self._dataset = dataset
-        self._trials: pd.DataFrame | None = None
-        self._reliability: xr.DataArray | None = None
+        # With the fingerprint of what they were made from: a variable of the dataset may be replaced.
+        self._trials: tuple[Hashable, pd.DataFrame] | None = None
+        self._reliability: tuple[Hashable, xr.DataArray] | None = None
 
     def __repr__(self) -> str:
         return describe_text(self._dataset)
@@ -71,9 +74,12 @@ class SensoriumAccessor:
     @property
     def trials(self) -> pd.DataFrame:
         """A row for each trial; see :func:`sensorium_data.explore.tabulate_trials`. Behavior is read once."""
-        if self._trials is None:
-            self._trials = tabulate_trials(self._dataset)
-        return self._trials.copy()
+        key = fingerprint(self._dataset, "behavior")
+        if key is None:
+            return tabulate_trials(self._dataset)
+        if self._trials is None or self._trials[0] != key:
+            self._trials = key, tabulate_trials(self._dataset)
+        return self._trials[1].copy()
 
     @property
     def neurons(self) -> pd.DataFrame:
@@ -125,6 +131,8 @@ class SensoriumAccessor:
         UsageError
             If the recording has no positions, or no repeats to measure the reliability from.
         """
+        if min_reliability is not None:
+            min_reliability = parse_number(min_reliability, "min_reliability")
         chosen = select_trials(self._dataset, tier=tier, stimulus=stimulus, movie=movie, valid=valid)
         reliability = None if min_reliability is None else self._measure_reliability()
         return select_neurons(chosen, depth=depth, reliability=reliability, min_reliability=min_reliability)
@@ -149,8 +157,9 @@ class SensoriumAccessor:
         UsageError
             If there is no such trial.
         """
-        block = self._dataset.isel(trial=self._position("trial", trial))
-        return block.isel(time=slice(0, int(block.n_frames)))
+        dataset = arrange_session(self._dataset, "n_frames", "time")
+        block = dataset.isel(trial=find_position(dataset, "trial", trial))
+        return cut_frames(block, int(block.n_frames))
 
     def repeats(self, movie: str) -> xr.Dataset:
         """Return the trials that show a movie, cut to the longest of them.
@@ -165,9 +174,10 @@ class SensoriumAccessor:
         UnknownNameError
             If no trial shows it.
         """
-        chosen = np.flatnonzero(match_movies(self._dataset, movie))
-        repeats = self._dataset.isel(trial=chosen)
-        return repeats.isel(time=slice(0, int(repeats.n_frames.max())))
+        dataset = arrange_session(self._dataset, "n_frames", "time")
+        (name,) = _parse_one(movie, "movie")
+        repeats = dataset.isel(trial=np.flatnonzero(match_movies(dataset, name)))
+        return cut_frames(repeats, int(repeats.n_frames.max()))
 
     def traces(self, neuron: int) -> xr.DataArray:
         """Return the responses of the neuron with this unit id, (trial, time).
@@ -177,8 +187,8 @@ class SensoriumAccessor:
         UsageError
             If no neuron has this unit id.
         """
-        responses: xr.DataArray = self._dataset["responses"]
-        return responses.isel(neuron=self._position("neuron", neuron))
+        responses = arrange_session(self._dataset, "responses", "neuron")["responses"]
+        return responses.isel(neuron=find_position(responses, "neuron", neuron))
 
     def responses_standardized(
         self, normalization: str = "competition", *, store: StoreLike | None = None
@@ -199,16 +209,21 @@ class SensoriumAccessor:
         """
         return standardize_responses(self._dataset, normalization, store=store)
 
-    def reliability(self, *, tier: str | None = "oracle", skip_frames: int = N_SKIPPED_FRAMES) -> xr.DataArray:
+    def reliability(
+        self, *, tier: str | Iterable[str] | None = "oracle", skip_frames: int = N_SKIPPED_FRAMES
+    ) -> xr.DataArray:
         """Return each neuron's correlation of a trial with the mean of the movie's other repeats, (neuron,).
 
         Parameters, errors and definition: :func:`sensorium_data.explore.measure_reliability`.
         """
-        if tier == "oracle" and skip_frames == N_SKIPPED_FRAMES:
+        skip_frames = parse_integer(skip_frames, "skip_frames", least=0)
+        if isinstance(tier, str) and tier == "oracle" and skip_frames == N_SKIPPED_FRAMES:
             return self._measure_reliability().copy()
         return measure_reliability(self._dataset, tier=tier, skip_frames=skip_frames)
 
-    def signal_to_noise(self, *, tier: str | None = "oracle", skip_frames: int = N_SKIPPED_FRAMES) -> xr.DataArray:
+    def signal_to_noise(
+        self, *, tier: str | Iterable[str] | None = "oracle", skip_frames: int = N_SKIPPED_FRAMES
+    ) -> xr.DataArray:
         """Return each neuron's signal power over its noise power, (neuron,).
 
         Parameters, errors and definition: :func:`sensorium_data.explore.measure_signal_to_noise`.
@@ -321,8 +336,7 @@ class SensoriumAccessor:
         """
         from sensorium_data.explore.plots.trial import draw_trial_frames
 
-        if not isinstance(n_frames, int | np.integer) or not 1 <= n_frames <= _MOST_FRAMES_SHOWN:
-            raise UsageError("no such number of frames", found=n_frames, expected=f"1 to {_MOST_FRAMES_SHOWN}")
+        n_frames = parse_integer(n_frames, "n_frames", least=1, most=_MOST_FRAMES_SHOWN)
         return draw_trial_frames(self.trial_block(trial), n_frames)
 
     def plot_raster(
@@ -402,7 +416,7 @@ class SensoriumAccessor:
         """
         from sensorium_data.explore.plots.neuron import choose_movie, draw_neuron
 
-        chosen = choose_movie(self._dataset, predictions) if movie is None else str(movie)
+        chosen = choose_movie(self._dataset, predictions) if movie is None else _parse_one(movie, "movie")[0]
         return draw_neuron(self.repeats(chosen), chosen, neuron, predictions, ax)
 
     def plot_map(
@@ -537,9 +551,16 @@ class SensoriumAccessor:
         return TrialAnimation(self.trial_block(trial))
 
     def _measure_reliability(self) -> xr.DataArray:
-        if self._reliability is None:
-            self._reliability = measure_reliability(self._dataset)
-        return self._reliability
+        key = fingerprint(self._dataset, "responses")
+        if key is None:
+            return measure_reliability(self._dataset)
+        if self._reliability is None or self._reliability[0] != key:
+            self._reliability = key, measure_reliability(self._dataset)
+        return self._reliability[1]
 
-    def _position(self, coordinate: str, label: int) -> int:
-        return find_position(self._dataset, coordinate, label)
+
+def _parse_one(name: str, what: str) -> list[str]:
+    names = parse_names(name, what)
+    if len(names) != 1:
+        raise UsageError(f"several names of a {what}", found=f"{len(names)} names", expected="one")
+    return names

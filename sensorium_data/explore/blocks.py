@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from sensorium_data.counting import count_things
 from sensorium_data.errors import TrialError, UsageError
-from sensorium_data.explore.lookup import require_variable
+from sensorium_data.explore.layout import arrange_session, session_name
 from sensorium_data.machine import bound_jobs, count_cores
 from sensorium_data.ordered_map import map_ahead
 from sensorium_data.recorded_frames import count_recorded_frames, count_usable_frames
@@ -67,12 +67,6 @@ class TrialBlock:
     behavior: Floats
 
 
-def session_name(dataset: xr.Dataset) -> str | None:
-    """Return what errors call the session; None where the dataset does not say."""
-    name = dataset.attrs.get("session")
-    return None if name is None else str(name)
-
-
 def find_counted(dataset: xr.Dataset, *, chosen: np.ndarray | None = None) -> np.ndarray:
     """Return the places of the trials that measures count: valid ones whose responses are there.
 
@@ -83,6 +77,7 @@ def find_counted(dataset: xr.Dataset, *, chosen: np.ndarray | None = None) -> np
     chosen : np.ndarray, optional
         (trial,) bool: only these.
     """
+    dataset = arrange_session(dataset, "valid", "responses_withheld")
     counted = dataset["valid"].values.astype(bool) & ~dataset["responses_withheld"].values.astype(bool)
     return np.flatnonzero(counted if chosen is None else counted & chosen)
 
@@ -103,6 +98,7 @@ def require_counted(dataset: xr.Dataset, positions: Sequence[int] | np.ndarray, 
 
 def name_movies(dataset: xr.Dataset) -> np.ndarray:
     """Return which movie each trial shows: ``movie_group`` where the dataset has it, else ``movie``; (trial,) text."""
+    dataset = arrange_session(dataset, "movie")
     return dataset["movie_group" if "movie_group" in dataset.coords else "movie"].values.astype(str)
 
 
@@ -142,11 +138,13 @@ def map_blocks(
 
     Raises
     ------
+    UsageError
+        If the dataset lacks something, frames are cut away at the start of the trials, or no response of a trial is
+        known.
     TrialError
         If a video holds values that are no numbers in counted frames.
     """
-    for variable in variables:
-        require_variable(dataset, variable)
+    dataset = arrange_session(dataset, "trial", *variables, whole_start=True)
     lengths = dataset["n_frames"].values
     names = dataset["trial"].values
     arrays = {variable: dataset[variable].data for variable in variables}
@@ -156,6 +154,8 @@ def map_blocks(
     def work(position: int) -> _Result:
         read = {name: _read(array[position]) for name, array in arrays.items()}
         n_frames = int(lengths[position])
+        if "responses" in read and read["responses"].size and n_frames:
+            _require_known(read["responses"][:, :n_frames], dataset, int(names[position]))
         for name, values in read.items():
             if name != "videos":
                 n_frames = min(n_frames, count_usable(values, n_frames))
@@ -183,6 +183,20 @@ def map_blocks(
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_jobs, thread_name_prefix="explore") as pool:
         for _, result in map_ahead(pool, work, [int(position) for position in positions], n_jobs + 1):
             yield result
+
+
+def _require_known(responses: Floats, dataset: xr.Dataset, trial: int) -> None:
+    # The last counted frames may be missing, so the first frame is looked at before the others.
+    if np.isnan(responses[:, 0]).all() and np.isnan(responses).all():
+        raise UsageError(
+            "no response is known in a valid trial whose responses are there",
+            session=session_name(dataset),
+            trial=trial,
+            found="NaN at every neuron and frame",
+            expected="numbers",
+            remedy="select trials and neurons by `select` or `isel`, or with `where(…, drop=True)`: "
+            "`where` alone replaces values by NaN",
+        )
 
 
 def _read(array: object) -> Floats:

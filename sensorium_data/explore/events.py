@@ -11,13 +11,9 @@ import xarray as xr
 from numpy.lib.stride_tricks import sliding_window_view
 
 from sensorium_data.errors import UsageError
-from sensorium_data.explore.blocks import (
-    TrialBlock,
-    find_counted,
-    label_neurons,
-    map_blocks,
-    session_name,
-)
+from sensorium_data.explore.arguments import parse_integer, parse_labels, parse_number, show_value
+from sensorium_data.explore.blocks import TrialBlock, find_counted, label_neurons, map_blocks
+from sensorium_data.explore.layout import arrange_session, session_name
 from sensorium_data.explore.lookup import find_position
 from sensorium_data.explore.means import find_channel
 from sensorium_data.schema import FRAME_RATE_HZ
@@ -54,8 +50,10 @@ def find_running_onsets(
     UsageError
         If the recording has no running speed.
     """
-    if rest_frames < 1 or run_frames < 1:
-        raise UsageError("too few frames", found=(rest_frames, run_frames), expected="1 or more of rest and of running")
+    rest_frames = parse_integer(rest_frames, "rest_frames", least=1)
+    run_frames = parse_integer(run_frames, "run_frames", least=1)
+    threshold = parse_number(threshold, "threshold")
+    dataset = arrange_session(dataset, "valid", unique=["trial"], whole_start=True)
     row = find_channel(dataset, "running_speed")
     positions = np.flatnonzero(dataset["valid"].values)
 
@@ -106,6 +104,7 @@ def average_events(
         If an event's trial is not in the dataset, if the window or an event is none, or if no event counts.
     """
     first, last = _parse_window(window)
+    dataset = arrange_session(dataset, "responses", unique=["trial"], whole_start=True)
     frames_of = _group_events(dataset, events)
     counted = set(find_counted(dataset).tolist())
     positions = sorted(set(frames_of) & counted)
@@ -171,16 +170,21 @@ def _group_events(dataset: xr.Dataset, events: pd.DataFrame | Iterable[tuple[int
             )
         pairs: list[object] = list(events[_COLUMNS].itertuples(index=False, name=None))
     else:
-        pairs = list(events)
+        try:
+            pairs = list(events)
+        except TypeError:
+            raise UsageError(
+                "no events",
+                found=show_value(events),
+                expected="a table with the columns trial and frame, or pairs as [(12, 40)]",
+            ) from None
     grouped: dict[int, list[int]] = {}
     for pair in pairs:
         try:
-            numbers = np.asarray(pair, np.float64)
-            is_event = numbers.shape == (2,) and bool(np.all(numbers == np.floor(numbers)))
-        except (TypeError, ValueError):
-            is_event = False
-        if not is_event:
-            raise UsageError("no event", found=pair, expected="a trial's id and a frame, as (12, 40)")
-        trial, frame = numbers.astype(np.int64).tolist()
+            trial, frame = parse_labels(pair, "trial")
+        except (UsageError, ValueError):
+            raise UsageError(
+                "no event", found=show_value(pair), expected="a trial's id and a frame, as (12, 40)"
+            ) from None
         grouped.setdefault(find_position(dataset, "trial", trial), []).append(frame)
     return grouped

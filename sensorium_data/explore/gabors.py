@@ -16,8 +16,8 @@ import pandas as pd
 import xarray as xr
 
 from sensorium_data.errors import UsageError
-from sensorium_data.explore.blocks import TrialBlock, map_blocks, name_movies, session_name
-from sensorium_data.explore.lookup import require_variable
+from sensorium_data.explore.blocks import TrialBlock, map_blocks, name_movies
+from sensorium_data.explore.layout import arrange_session, session_name
 from sensorium_data.schema import FRAME_RATE_HZ
 from sensorium_data.sessions import Stimulus
 
@@ -134,6 +134,7 @@ def tabulate_gabors(dataset: xr.Dataset, *, jobs: int | None = None) -> pd.DataF
     UsageError
         If the dataset has no valid trial of Gabor patches.
     """
+    dataset = arrange_session(dataset, "stimulus", "valid", "movie", unique=["trial"])
     positions = np.flatnonzero((dataset["stimulus"].values == str(Stimulus.GABOR)) & dataset["valid"].values)
     if len(positions) == 0:
         raise UsageError(
@@ -143,7 +144,7 @@ def tabulate_gabors(dataset: xr.Dataset, *, jobs: int | None = None) -> pd.DataF
             expected=str(Stimulus.GABOR),
             remedy="take a session whose bonus tiers show them: B, C, E, G, I or J",
         )
-    require_variable(dataset, "videos")
+    dataset = arrange_session(dataset, "videos", whole_start=True)
     movies = name_movies(dataset)
 
     def recover(block: TrialBlock) -> list[dict[str, object]]:

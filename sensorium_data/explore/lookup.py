@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sensorium_data.errors import UsageError
-from sensorium_data.visible_text import shorten
+from sensorium_data.explore.arguments import parse_label
 
 __all__ = ["find_position", "require_frames", "require_variable"]
 
@@ -19,17 +19,35 @@ def find_position(dataset: xr.Dataset | xr.DataArray, coordinate: str, label: An
     Raises
     ------
     UsageError
-        If nothing has this label.
+        If it is no whole number, or not exactly one thing has this label.
     """
-    labels = dataset[coordinate].values if coordinate in dataset.coords else np.empty(0, int)
-    found = np.flatnonzero(labels == label)
+    number = parse_label(label, coordinate)
+    if coordinate not in dataset.dims or coordinate not in dataset.coords:
+        kind = "coordinate" if coordinate in dataset.dims else "dimension"
+        raise UsageError(
+            f"the dataset has no {kind} {coordinate}",
+            session=dataset.attrs.get("session"),
+            found=", ".join(map(str, dataset.coords if kind == "coordinate" else dataset.dims)) or f"no {kind}",
+            expected=coordinate,
+            remedy="take it from the session as it was opened; a selection by a list keeps the dimension",
+        )
+    labels = dataset[coordinate].values
+    found = np.flatnonzero(labels == number)
     if len(found) == 0:
         raise UsageError(
             f"no such {coordinate}",
             session=dataset.attrs.get("session"),
-            found=shorten(str(label), 200),
+            found=number,
             expected=f"one of {len(labels)} from {labels.min()} to {labels.max()}" if len(labels) else "none",
             remedy=f"see `dataset.{coordinate}`",
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"a {coordinate} id that occurs more than once",
+            session=dataset.attrs.get("session"),
+            found=f"{number}, {len(found)} times",
+            expected="each once, as in one session",
+            remedy=f"take one session, or give every {coordinate} an id of its own",
         )
     return int(found[0])
 

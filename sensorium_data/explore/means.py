@@ -9,15 +9,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from sensorium_data.errors import UnknownNameError, UsageError
-from sensorium_data.explore.blocks import (
-    TrialBlock,
-    find_counted,
-    label_neurons,
-    map_blocks,
-    require_counted,
-    session_name,
-)
-from sensorium_data.explore.lookup import require_variable
+from sensorium_data.explore.arguments import parse_integer, parse_number
+from sensorium_data.explore.blocks import TrialBlock, find_counted, label_neurons, map_blocks, require_counted
+from sensorium_data.explore.layout import arrange_session, session_name
 from sensorium_data.sessions import Stimulus
 
 __all__ = ["LEAST_STATE_FRAMES", "StateOf", "average_by_state", "average_by_stimulus", "find_channel"]
@@ -57,8 +51,8 @@ def average_by_stimulus(dataset: xr.Dataset, *, skip_frames: int = 0, jobs: int 
     UsageError
         If no trial counts.
     """
-    if skip_frames < 0:
-        raise UsageError("a negative number of frames to leave out", found=skip_frames, expected="0 or more")
+    skip_frames = parse_integer(skip_frames, "skip_frames", least=0)
+    dataset = arrange_session(dataset, "responses", "stimulus", whole_start=True)
     shown = dataset["stimulus"].values.astype(str)
     order = [str(one) for one in Stimulus]
     classes = sorted(set(shown.tolist()), key=lambda one: (order.index(one) if one in order else len(order), one))
@@ -122,7 +116,10 @@ def average_by_state(
         If no trial counts, or the recording has no behavior.
     """
     if state not in get_args(StateOf):
-        raise UnknownNameError.of("state", state, get_args(StateOf))
+        raise UnknownNameError.of("state", str(state), get_args(StateOf))
+    if threshold is not None:
+        threshold = parse_number(threshold, "threshold")
+    dataset = arrange_session(dataset, "responses", whole_start=True)
     row = find_channel(dataset, _CHANNELS[state])
     positions = find_counted(dataset)
     require_counted(dataset, positions, "modulation")
@@ -162,7 +159,7 @@ def average_by_state(
 
 def find_channel(dataset: xr.Dataset, channel: str) -> int:
     """Return the row of a behavior channel; a :class:`UsageError` if the recording lacks it."""
-    require_variable(dataset, "behavior")
+    dataset = arrange_session(dataset, "behavior", "behavior_channel")
     channels: list[str] = dataset["behavior_channel"].values.astype(str).tolist()
     if channel not in channels:
         raise UsageError(

@@ -6,10 +6,10 @@ import numpy as np
 import xarray as xr
 
 from sensorium_data.errors import UsageError
-from sensorium_data.explore.blocks import session_name
-from sensorium_data.schema import FRAME_RATE_HZ, PRESENTATION_RATE_HZ
+from sensorium_data.explore.layout import arrange_session, frame_numbers, session_name
+from sensorium_data.schema import PRESENTATION_RATE_HZ
 
-__all__ = ["frame_numbers", "order_by_presentation"]
+__all__ = ["order_by_presentation"]
 
 
 def order_by_presentation(dataset: xr.Dataset) -> xr.Dataset:
@@ -31,6 +31,7 @@ def order_by_presentation(dataset: xr.Dataset) -> xr.Dataset:
     UsageError
         If the place of no trial is known.
     """
+    dataset = arrange_session(dataset, "n_frames", "time", dims=["trial"])
     places = dataset["presentation"].values if "presentation" in dataset.coords else np.full(dataset.sizes["trial"], -1)
     known = np.flatnonzero(places >= 0)
     if len(known) == 0:
@@ -44,6 +45,7 @@ def order_by_presentation(dataset: xr.Dataset) -> xr.Dataset:
     ordered = dataset.isel(trial=known[np.argsort(places[known], kind="stable")])
     # The place on the session's own axis, also if the caller has cut frames away.
     frames = frame_numbers(ordered)
+    ordered = arrange_session(ordered, "onset")
     seconds = ordered["onset"].values[:, np.newaxis] + frames / PRESENTATION_RATE_HZ
     shown = frames < ordered["n_frames"].values[:, np.newaxis]
     return ordered.assign_coords(
@@ -53,9 +55,3 @@ def order_by_presentation(dataset: xr.Dataset) -> xr.Dataset:
             {"long_name": "time from the session's first frame", "units": "s"},
         )
     )
-
-
-def frame_numbers(dataset: xr.Dataset) -> np.ndarray:
-    """Return which frame of its trial each place of the time axis holds, (time,) integers."""
-    frames: np.ndarray = np.rint(dataset["time"].values * FRAME_RATE_HZ).astype(np.int64)
-    return frames

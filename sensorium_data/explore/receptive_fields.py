@@ -14,14 +14,9 @@ import xarray as xr
 
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UnknownNameError, UsageError
-from sensorium_data.explore.blocks import (
-    TrialBlock,
-    find_counted,
-    label_neurons,
-    map_blocks,
-    require_counted,
-    session_name,
-)
+from sensorium_data.explore.arguments import parse_integer, parse_labels, parse_number, show_value
+from sensorium_data.explore.blocks import TrialBlock, find_counted, label_neurons, map_blocks, require_counted
+from sensorium_data.explore.layout import arrange_session, session_name
 from sensorium_data.explore.lookup import find_position
 from sensorium_data.schema import FRAME_RATE_HZ
 
@@ -102,16 +97,18 @@ def map_receptive_fields(
     (2003), Evidence optimization techniques for estimating stimulus-response functions, NeurIPS 15 (ridge regression).
     """
     if method not in RECEPTIVE_FIELD_METHODS:
-        raise UnknownNameError.of("method", method, RECEPTIVE_FIELD_METHODS)
+        raise UnknownNameError.of("method", str(method), RECEPTIVE_FIELD_METHODS)
+    dataset = arrange_session(dataset, "responses", "videos", whole_start=True)
     is_ridge = method == "ridge"
     lag_frames = _parse_lags(lags)
     side = _parse_bin(dataset, (2 if is_ridge else 1) if bin_pixels is None else bin_pixels)
-    if not (np.isfinite(penalty) and penalty > 0):
-        raise UsageError("no penalty", found=penalty, expected="a number above 0")
+    penalty = parse_number(penalty, "penalty", above=0)
     if neurons is not None:
-        units = [int(unit) for unit in neurons]
+        units = parse_labels(neurons, "neuron")
         dataset = dataset.isel(neuron=[find_position(dataset, "neuron", unit) for unit in units])
     height, width = dataset.sizes["height"] // side, dataset.sizes["width"] // side
+    if not dataset.sizes["neuron"]:
+        raise UsageError("no neuron to map", session=session_name(dataset), remedy="select at least one neuron")
     n_neurons, n_lags, n_pixels = dataset.sizes["neuron"], len(lag_frames), height * width
     _require_fitting(dataset, n_neurons, n_lags, n_pixels, is_ridge=is_ridge)
     positions = find_counted(dataset)
@@ -282,23 +279,27 @@ def _average_squares(videos: npt.NDArray[np.floating], side: int) -> Floats:
 
 def _parse_lags(lags: Iterable[int]) -> npt.NDArray[np.int64]:
     try:
-        given = list(lags)
+        given = np.asarray(list(lags)).tolist()
         frames = np.array([int(lag) for lag in given], np.int64)
         is_sound = len(frames) > 0 and frames.min() >= 0 and len(set(frames.tolist())) == len(frames)
         is_sound = is_sound and frames.tolist() == given
     except (TypeError, ValueError, OverflowError):
-        given, is_sound = [lags], False  # type: ignore[list-item]
+        given, is_sound = [lags], False
     if not is_sound:
         raise UsageError("no lags", found=given, expected="frames, 0 or more, each once, as range(10)")
     return frames
 
 
-def _parse_bin(dataset: xr.Dataset, side: int) -> int:
+def _parse_bin(dataset: xr.Dataset, given: int) -> int:
     height, width = dataset.sizes["height"], dataset.sizes["width"]
-    if not isinstance(side, int) or side < 1 or height % side or width % side:
+    try:
+        side = parse_integer(given, "bin_pixels", least=1)
+    except UsageError:
+        side = 0
+    if side < 1 or height % side or width % side:
         raise UsageError(
             "pixels cannot be averaged in such squares",
-            found=side,
+            found=show_value(given),
             expected=f"a divisor of {height} and {width}, as 1, 2 or 4",
         )
     return side

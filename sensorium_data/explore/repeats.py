@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import xarray as xr
 
 from sensorium_data.errors import UsageError
-from sensorium_data.explore.blocks import (
-    TrialBlock,
-    find_counted,
-    label_neurons,
-    map_blocks,
-    name_movies,
-    session_name,
-)
+from sensorium_data.explore.arguments import parse_integer, parse_names
+from sensorium_data.explore.blocks import TrialBlock, find_counted, label_neurons, map_blocks, name_movies
+from sensorium_data.explore.layout import arrange_session, session_name
 from sensorium_data.explore.selection import match_tiers
 from sensorium_data.frames import N_SKIPPED_FRAMES
 from sensorium_data.scoring import OracleReliability, RepeatMoments
@@ -21,7 +18,11 @@ __all__ = ["measure_reliability", "measure_signal_to_noise"]
 
 
 def measure_reliability(
-    dataset: xr.Dataset, *, tier: str | None = "oracle", skip_frames: int = N_SKIPPED_FRAMES, jobs: int | None = None
+    dataset: xr.Dataset,
+    *,
+    tier: str | Iterable[str] | None = "oracle",
+    skip_frames: int = N_SKIPPED_FRAMES,
+    jobs: int | None = None,
 ) -> xr.DataArray:
     """Return how well a neuron's response to a trial correlates with the mean of the movie's other repeats.
 
@@ -34,7 +35,7 @@ def measure_reliability(
     ----------
     dataset : xarray.Dataset
         A session, or a selection of it. Valid trials whose responses are there count.
-    tier : str, optional
+    tier : str or iterable of str, optional
         Whose repeats count; None for those of all tiers.
     skip_frames : int
         Frames left out at the start of every trial.
@@ -66,7 +67,11 @@ def measure_reliability(
 
 
 def measure_signal_to_noise(
-    dataset: xr.Dataset, *, tier: str | None = "oracle", skip_frames: int = N_SKIPPED_FRAMES, jobs: int | None = None
+    dataset: xr.Dataset,
+    *,
+    tier: str | Iterable[str] | None = "oracle",
+    skip_frames: int = N_SKIPPED_FRAMES,
+    jobs: int | None = None,
 ) -> xr.DataArray:
     """Return the power of the response that the movie explains over the power that it does not.
 
@@ -103,10 +108,13 @@ def measure_signal_to_noise(
     )
 
 
-def _sum_repeats(dataset: xr.Dataset, tier: str | None, skip_frames: int, jobs: int | None) -> OracleReliability:
-    if skip_frames < 0:
-        raise UsageError("a negative number of frames to leave out", found=skip_frames, expected="0 or more")
-    chosen = None if tier is None else match_tiers(dataset, [tier])
+def _sum_repeats(
+    dataset: xr.Dataset, tier: str | Iterable[str] | None, skip_frames: int, jobs: int | None
+) -> OracleReliability:
+    skip_frames = parse_integer(skip_frames, "skip_frames", least=0)
+    dataset = arrange_session(dataset, "responses", whole_start=True)
+    tiers = None if tier is None else parse_names(tier, "tier")
+    chosen = None if tiers is None else match_tiers(dataset, tiers)
     counted = find_counted(dataset, chosen=chosen)
     movies = name_movies(dataset)
     lengths = dataset["n_frames"].values
@@ -130,7 +138,7 @@ def _sum_repeats(dataset: xr.Dataset, tier: str | None, skip_frames: int, jobs: 
         raise UsageError(
             "no repeats to compare",
             session=session_name(dataset),
-            found=f"{len(counted)} trials that count{'' if tier is None else f' of tier {tier}'}, "
+            found=f"{len(counted)} trials that count{'' if tiers is None else ' of tier ' + ', '.join(tiers)}, "
             f"and no movie that two of them show past frame {skip_frames}",
             expected="two trials of a movie, valid and not withheld",
             remedy="take a session or selection with repeats, or another tier (tier=None for all)",

@@ -8,10 +8,11 @@ import numpy as np
 import xarray as xr
 
 from sensorium_data.errors import UnknownNameError, UsageError
-from sensorium_data.explore.blocks import session_name
+from sensorium_data.explore.arguments import parse_flag, parse_names, parse_number, show_value
+from sensorium_data.explore.layout import arrange_session, session_name
 from sensorium_data.sessions import Stimulus, Tier
 
-__all__ = ["as_names", "match_movies", "match_tiers", "parse_bounds", "select_neurons", "select_trials"]
+__all__ = ["match_movies", "match_tiers", "parse_bounds", "select_neurons", "select_trials"]
 
 
 def select_trials(
@@ -42,14 +43,18 @@ def select_trials(
     UnknownNameError
         If there is no tier, class or movie of a name.
     """
+    valid = parse_flag(valid, "valid")
+    coordinates = {"valid": valid, "tier": tier is not None, "stimulus": stimulus is not None}
+    needed = [name for name, is_needed in coordinates.items() if is_needed]
+    dataset = arrange_session(dataset, *needed, dims=["trial"])
     chosen = dataset["valid"].values.astype(bool) if valid else np.ones(dataset.sizes["trial"], bool)
     if tier is not None:
-        chosen = chosen & match_tiers(dataset, as_names(tier))
+        chosen = chosen & match_tiers(dataset, parse_names(tier, "tier"))
     if stimulus is not None:
-        classes = [_parse_stimulus(name) for name in as_names(stimulus)]
+        classes = [_parse_stimulus(name) for name in parse_names(stimulus, "stimulus")]
         chosen = chosen & np.isin(dataset["stimulus"].values, classes)
     if movie is not None:
-        chosen = chosen & np.any([match_movies(dataset, name) for name in as_names(movie)], axis=0)
+        chosen = chosen & np.any([match_movies(dataset, name) for name in parse_names(movie, "movie")], axis=0)
     return dataset.isel(trial=np.flatnonzero(chosen))
 
 
@@ -78,6 +83,9 @@ def select_neurons(
     UsageError
         If the recording has no positions, or the bounds of the depth are in the wrong order.
     """
+    if depth is None and min_reliability is None:
+        return dataset
+    dataset = arrange_session(dataset, dims=["neuron"])
     chosen = np.ones(dataset.sizes["neuron"], bool)
     if depth is not None:
         low, high = parse_bounds(depth, "depth")
@@ -89,12 +97,13 @@ def select_neurons(
         chosen &= (depths >= low) & (depths <= high)
     if min_reliability is not None and reliability is not None:
         # A comparison with NaN is false.
-        chosen &= reliability.values >= min_reliability
+        chosen &= reliability.values >= parse_number(min_reliability, "min_reliability")
     return dataset.isel(neuron=np.flatnonzero(chosen))
 
 
 def match_tiers(dataset: xr.Dataset, names: Iterable[str]) -> np.ndarray:
     """Return which trials are of some tiers, by the words that the command line knows; (trial,) bool."""
+    dataset = arrange_session(dataset, "tier")
     tiers = dataset["tier"].values.astype(str)
     present = set(tiers.tolist())
     wanted: set[str] = set()
@@ -117,6 +126,7 @@ def match_movies(dataset: xr.Dataset, name: str) -> np.ndarray:
     UnknownNameError
         If no trial shows it.
     """
+    dataset = arrange_session(dataset, "movie")
     movies = dataset["movie"].values.astype(str)
     groups = dataset["movie_group"].values.astype(str) if "movie_group" in dataset.coords else movies
     meant = (movies == name) | (groups == name)
@@ -138,13 +148,10 @@ def parse_bounds(bounds: tuple[float, float], what: str) -> tuple[float, float]:
     except (TypeError, ValueError):
         low, high = np.nan, np.nan
     if not low <= high:
-        raise UsageError(f"no range of {what}", found=bounds, expected="the least and the largest value, as (200, 300)")
+        raise UsageError(
+            f"no range of {what}", found=show_value(bounds), expected="the least and the largest value, as (200, 300)"
+        )
     return low, high
-
-
-def as_names(names: str | Iterable[str]) -> list[str]:
-    """Return one name or several as a list."""
-    return [str(names)] if isinstance(names, str) else [str(name) for name in names]
 
 
 def _parse_stimulus(name: str) -> str:

@@ -6,9 +6,7 @@ import numpy as np
 import xarray as xr
 
 from sensorium_data.errors import UnknownNameError, UsageError
-from sensorium_data.explore.blocks import session_name
-from sensorium_data.explore.lookup import require_variable
-from sensorium_data.explore.presentation import frame_numbers
+from sensorium_data.explore.layout import arrange_session, frame_numbers, session_name
 from sensorium_data.statistics import NORMALIZATIONS, open_normalizer
 from sensorium_data.store import SOURCE_KEY, StoreLike, open_store
 
@@ -43,8 +41,17 @@ def standardize_responses(dataset: xr.Dataset, normalization: str, *, store: Sto
         If the session cannot be opened.
     """
     if normalization not in NORMALIZATIONS:
-        raise UnknownNameError.of("normalization", normalization, NORMALIZATIONS)
-    require_variable(dataset, "responses")
+        raise UnknownNameError.of("normalization", str(normalization), NORMALIZATIONS)
+    dataset = arrange_session(dataset, "responses", "neuron", "time")
+    done = dataset["responses"].attrs.get("normalization")
+    if done not in (None, "none"):
+        raise UsageError(
+            "the responses are normalized already",
+            session=session_name(dataset),
+            found=f"normalization {done}",
+            expected="responses as recorded",
+            remedy="take them from the session as it was opened",
+        )
     source = dataset.encoding.get(SOURCE_KEY) if store is None else store
     name = session_name(dataset)
     if source is None or name is None:

@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from sensorium_data.explore.blocks import Floats, count_usable, name_movies
+from sensorium_data.explore.layout import arrange_session
 from sensorium_data.schema import BEHAVIOR_CHANNELS
 from sensorium_data.sessions import rank_tier
 
@@ -31,6 +32,7 @@ def tabulate_trials(dataset: xr.Dataset) -> pd.DataFrame:
         ``running_speed`` and ``pupil_dilation``: NaN for a broken trial, for one without behavior, and where a value
         is missing before the end.
     """
+    dataset = arrange_session(dataset, "trial", "movie", "n_frames", "valid", "responses_withheld")
     groups = pd.Series(name_movies(dataset))
     # A movie without an id is unlike any other.
     repeats = groups.map(groups.value_counts()).where(groups != "", 1)
@@ -64,6 +66,7 @@ def tabulate_neurons(dataset: xr.Dataset, reliability: xr.DataArray | None) -> p
     pandas.DataFrame
         By unit id: ``x``, ``y``, ``z`` in micrometers (NaN where the recording has no positions), and ``reliability``.
     """
+    dataset = arrange_session(dataset, "neuron")
     n = dataset.sizes["neuron"]
     columns = {axis: dataset[axis].values if axis in dataset.coords else np.full(n, np.nan) for axis in ("x", "y", "z")}
     columns["reliability"] = np.full(n, np.nan) if reliability is None else reliability.values
@@ -118,6 +121,7 @@ def _average_behavior(dataset: xr.Dataset) -> dict[str, Floats]:
     means = {channel: np.full(n_trials, np.nan) for channel in BEHAVIOR_CHANNELS}
     if "behavior" not in dataset:
         return means
+    dataset = arrange_session(dataset, "behavior", "behavior_channel", "valid", whole_start=True)
     channels = dataset["behavior_channel"].values.astype(str).tolist()
     lengths = np.where(dataset["valid"].values, dataset["n_frames"].values, 0)
     # A session's behavior is one chunk, and small.

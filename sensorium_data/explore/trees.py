@@ -15,7 +15,9 @@ import xarray as xr
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UnknownNameError, UsageError
 from sensorium_data.explore.accessor import SensoriumAccessor
-from sensorium_data.explore.selection import as_names
+from sensorium_data.explore.arguments import parse_names
+from sensorium_data.explore.layout import cut_frames
+from sensorium_data.html_table import write_html_table
 from sensorium_data.sessions import Session, find_session, find_sessions, is_full_name
 from sensorium_data.store import SessionTree, StoreLike, open_store
 
@@ -53,6 +55,14 @@ class SensoriumTreeAccessor:
     def __repr__(self) -> str:
         return f"<{count_things(len(self._sessions), 'session')}: {', '.join(one.alias for one in self.sessions)}>"
 
+    def _repr_html_(self) -> str:
+        rows = [
+            (one.alias, one.name, *(self._sessions[one].sizes.get(dim, 0) for dim in ("trial", "neuron")))
+            for one in self.sessions
+        ]
+        caption = count_things(len(rows), "session")
+        return write_html_table(caption, ("alias", "session", "trials", "neurons"), rows)
+
     @property
     def sessions(self) -> tuple[Session, ...]:
         """The sessions, in catalogue order."""
@@ -86,9 +96,9 @@ class SensoriumTreeAccessor:
             If a session that is named is not in the tree; and as a session's ``select`` does.
         """
         chosen = self._choose(session)
-        movies = None if movie is None else as_names(movie)
+        movies = None if movie is None else parse_names(movie, "movie")
         shown = {} if movies is None else {one: self._name_movies(movies, one) for one in chosen}
-        tiers = None if tier is None else as_names(tier)
+        tiers = None if tier is None else parse_names(tier, "tier")
         present = {str(name) for one in chosen for name in self._sessions[one]["tier"].values}
         nodes: dict[str, xr.Dataset | xr.DataTree] = {"/": self._tree.to_dataset()}
         for one in chosen:
@@ -140,7 +150,7 @@ class SensoriumTreeAccessor:
         if names is None:
             return self.sessions
         chosen: set[Session] = set()
-        for name in as_names(names):
+        for name in parse_names(names, "session"):
             found = find_sessions([name])
             there = [one for one in found if one in self._sessions]
             # A word for several sessions means those that are there.
@@ -208,7 +218,7 @@ def movie_responses(source: StoreLike | xr.DataTree, movie: str) -> dict[str, xr
         dataset = selected.children[session.name].to_dataset()
         dataset = dataset.isel(trial=~dataset["responses_withheld"].values)
         if dataset.sizes["trial"]:
-            gathered[session.alias] = dataset["responses"].isel(time=slice(0, int(dataset["n_frames"].max())))
+            gathered[session.alias] = cut_frames(dataset, int(dataset["n_frames"].max()))["responses"]
     if not gathered:
         raise UsageError(
             "no responses to the movie",

@@ -9,15 +9,10 @@ import xarray as xr
 
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
-from sensorium_data.explore.blocks import (
-    TrialBlock,
-    find_counted,
-    label_neurons,
-    map_blocks,
-    require_counted,
-    session_name,
-)
+from sensorium_data.explore.arguments import parse_integer, show_value
+from sensorium_data.explore.blocks import TrialBlock, find_counted, label_neurons, map_blocks, require_counted
 from sensorium_data.explore.gabors import GABOR_BLOCK_FRAMES, N_DIRECTIONS, tabulate_gabors
+from sensorium_data.explore.layout import arrange_session, session_name
 from sensorium_data.sessions import Stimulus
 
 __all__ = ["measure_tuning"]
@@ -91,16 +86,15 @@ def measure_tuning(
     if stimulus != Stimulus.GABOR:
         raise UsageError(
             "tuning to this class of stimulus is not known how to measure",
-            found=stimulus,
+            found=show_value(stimulus),
             expected=str(Stimulus.GABOR),
             remedy="see `stimulus_means()` for mean responses by class",
         )
-    if delay_frames < 0 or skip_blocks < 0 or n_permutations < 1:
-        raise UsageError(
-            "an argument of the tuning that cannot be",
-            found=f"delay_frames {delay_frames}, skip_blocks {skip_blocks}, n_permutations {n_permutations}",
-            expected="0 or more, and at least one permutation",
-        )
+    delay_frames = parse_integer(delay_frames, "delay_frames", least=0)
+    skip_blocks = parse_integer(skip_blocks, "skip_blocks", least=0)
+    n_permutations = parse_integer(n_permutations, "n_permutations", least=1)
+    seed = parse_integer(seed, "seed", least=0)
+    dataset = arrange_session(dataset, "responses", "videos", "stimulus", unique=["trial"], whole_start=True)
     shown = dataset["stimulus"].values.astype(str) == str(Stimulus.GABOR)
     positions = find_counted(dataset, chosen=shown)
     if shown.any():
@@ -109,6 +103,14 @@ def measure_tuning(
     gabors = tabulate_gabors(dataset.isel(trial=positions) if shown.any() else dataset, jobs=jobs)
     patches, directions = _name_patches(gabors, skip_blocks)
     responses, counted = _average_patches(dataset, positions, patches, len(directions), delay_frames, jobs)
+    if len(directions) and not len(counted):
+        raise UsageError(
+            "no patch has responses so late",
+            session=session_name(dataset),
+            found=f"delay_frames {delay_frames}, and trials of at most {int(dataset['n_frames'].max())} frames",
+            expected=f"half of the {GABOR_BLOCK_FRAMES} frames of a patch before the trial's end",
+            remedy="give a smaller delay_frames",
+        )
     responses, directions = responses[:, counted], directions[counted]
     n_patches = np.bincount(directions, minlength=N_DIRECTIONS)
     if n_patches.min(initial=1) == 0:
