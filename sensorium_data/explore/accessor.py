@@ -12,6 +12,7 @@ Examples
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,7 @@ from sensorium_data.explore.means import average_by_state, average_by_stimulus
 from sensorium_data.explore.overview import describe_html, describe_text
 from sensorium_data.explore.presentation import order_by_presentation
 from sensorium_data.explore.receptive_fields import map_receptive_fields
-from sensorium_data.explore.repeats import measure_reliability, measure_signal_to_noise
+from sensorium_data.explore.repeats import NoRepeatsError, measure_reliability, measure_signal_to_noise
 from sensorium_data.explore.selection import match_movies, select_neurons, select_trials
 from sensorium_data.explore.standardization import standardize_responses
 from sensorium_data.explore.tables import describe_trials, tabulate_neurons, tabulate_trials
@@ -85,12 +86,12 @@ class SensoriumAccessor:
     def neurons(self) -> pd.DataFrame:
         """A row for each neuron; see :func:`sensorium_data.explore.tabulate_neurons`.
 
-        The oracle tier is read once, for the reliability, which is NaN where there are no repeats.
+        The oracle tier is read once, for the reliability, which is NaN where there are no repeats or no responses.
         """
-        try:
-            reliability = self._measure_reliability()
-        except UsageError:
-            reliability = None
+        reliability = None
+        if "responses" in self._dataset:
+            with suppress(NoRepeatsError):
+                reliability = self._measure_reliability()
         return tabulate_neurons(self._dataset, reliability)
 
     def describe(self) -> pd.DataFrame:
@@ -421,7 +422,7 @@ class SensoriumAccessor:
 
     def plot_map(
         self,
-        values: xr.DataArray | Sequence[float] | np.ndarray,
+        values: xr.DataArray | pd.Series | Sequence[float] | np.ndarray,
         *,
         label: str | None = None,
         cmap: str | None = None,
@@ -431,9 +432,10 @@ class SensoriumAccessor:
 
         Parameters
         ----------
-        values : xarray.DataArray or array
+        values : xarray.DataArray, pandas.Series or array
             A number for each neuron, in the order of ``dataset.neuron``; or a DataArray with the dimension and
-            coordinate ``neuron``, which may lack some. Neurons without a value are drawn as crosses.
+            coordinate ``neuron``, or a Series whose index has the unit ids, which may lack some.
+            Neurons without a value are drawn as crosses.
         label : str, optional
             What the values are, with their unit; by default the DataArray's ``long_name`` or name, and ``units``.
         cmap : str, optional

@@ -57,8 +57,10 @@ def arrange_session(
         _require_dimension(dataset, dim)
     for name in needed:
         wanted = _FIELDS[name].dims
-        for dim in wanted:
-            _require_dimension(dataset, dim)
+        # A variable that is missing may be why its dimensions are; a coordinate has those of the variables.
+        if name not in VARIABLES or name in dataset.variables:
+            for dim in wanted:
+                _require_dimension(dataset, dim)
         if name not in dataset.variables:
             kind = "variable" if name in VARIABLES else "coordinate"
             raise UsageError(
@@ -136,10 +138,10 @@ def fingerprint(dataset: xr.Dataset, *large: str) -> Hashable | None:
             if graph is None:
                 return None
             parts.append((name, variable.dims, graph))
-    for name, coordinate in dataset.coords.items():
+    for key, coordinate in dataset.coords.items():
         if coordinate.chunks is not None:
             return None
-        parts.append((str(name), coordinate.dims, tuple(coordinate.values.ravel().tolist())))
+        parts.append((str(key), coordinate.dims, tuple(coordinate.values.ravel().tolist())))
     return tuple(parts)
 
 

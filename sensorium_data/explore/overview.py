@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sensorium_data.counting import count_things
+from sensorium_data.explore.layout import find_duplicates
 from sensorium_data.html_table import write_html_lines, write_html_table
 from sensorium_data.sessions import rank_tier
 from sensorium_data.store import format_range
@@ -42,9 +43,17 @@ def describe_html(dataset: xr.Dataset) -> str:
 def _headline(dataset: xr.Dataset) -> str:
     kind = "simulated session" if dataset.attrs.get("simulated", False) else "session"
     alias, name = (_clean(dataset.attrs.get(key, "")) for key in ("alias", "session"))
+    if _is_joined(dataset):
+        kind, alias, name = "joined recordings", "", ""
     titles = [text for text in (alias, f"({name})" if name and name != alias else "") if text]
     sizes = [count_things(dataset.sizes[dim], dim) for dim in ("trial", "neuron") if dim in dataset.sizes]
     return f"{' '.join([kind, *titles])}: {', '.join(sizes)}"
+
+
+def _is_joined(dataset: xr.Dataset) -> bool:
+    """Return whether trials of several sessions were joined: the ids of one session differ."""
+    trials = dataset.coords.get("trial")
+    return trials is not None and trials.ndim == 1 and bool(find_duplicates(trials.values))
 
 
 def _tier_rows(dataset: xr.Dataset) -> list[tuple[object, ...]]:

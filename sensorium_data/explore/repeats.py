@@ -14,7 +14,11 @@ from sensorium_data.explore.selection import match_tiers
 from sensorium_data.frames import N_SKIPPED_FRAMES
 from sensorium_data.scoring import OracleReliability, RepeatMoments
 
-__all__ = ["measure_reliability", "measure_signal_to_noise"]
+__all__ = ["NoRepeatsError", "measure_reliability", "measure_signal_to_noise"]
+
+
+class NoRepeatsError(UsageError):
+    """No movie is shown twice among the trials that count."""
 
 
 def measure_reliability(
@@ -135,7 +139,7 @@ def _sum_repeats(
         reliability.add(moments)
     blocks.close()
     if not reliability.n_movies:
-        raise UsageError(
+        raise NoRepeatsError(
             "no repeats to compare",
             session=session_name(dataset),
             found=f"{len(counted)} trials that count{'' if tiers is None else ' of tier ' + ', '.join(tiers)}, "

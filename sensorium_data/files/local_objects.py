@@ -60,18 +60,36 @@ class LocalObjects:
         # Unlike Path.expanduser(), it leaves the name of an unknown user alone.
         self.root = Path(os.path.expanduser(root))
         self._top = self.root
+        self._given: Path | None = None
 
     @property
     def url(self) -> str:
-        return str(self.root)
+        return str(self._given or self.root)
+
+    def anchor(self) -> LocalObjects:
+        """Return the same objects, which stay the same when the process changes its working folder."""
+        if self.root.is_absolute():
+            return self
+        anchored = copy.copy(self)
+        try:
+            anchored.root = self.root.absolute()
+            anchored._top = self._top.absolute()
+        except OSError:
+            # The working folder is deleted: whatever is read next says so.
+            return self
+        # Messages and commands name what the user gave.
+        anchored._given = self._given or self.root
+        return anchored
 
     def child(self, key: str) -> LocalObjects:
         child = copy.copy(self)
         child.root = self._path(key)
+        if self._given is not None:
+            child._given = self._given / key
         return child
 
     def locate(self, key: str) -> str:
-        return str(self.root / key)
+        return str((self._given or self.root) / key)
 
     def read_into(self, key: str, target: memoryview) -> int:
         """Fill ``target`` with an object's first bytes, and return how many; raises what :meth:`read` raises.

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sensorium_data.errors import StoreError
+from sensorium_data.files import LocalObjects
 from sensorium_data.sessions import Session, find_session
 from sensorium_data.store.store import Store, StoreLike
 from sensorium_data.store.versions import read_root_versions
@@ -32,6 +33,8 @@ def open_store(store: StoreLike) -> Store:
     """
     opened = Store.at(store)
     if opened is not store:
+        if isinstance(opened.objects, LocalObjects):
+            opened = Store(opened.objects.anchor())
         # Both raise where there is no store, or a damaged one.
         _ = opened.sessions, opened.versions
     return opened

@@ -188,7 +188,14 @@ class TrialAnimation:
             screen, response, running = figure.subplots(3, 1, height_ratios=(3.2, 1, 1)).tolist()
             figure.suptitle(name_trial(block).replace(", movie", ",\nmovie"), fontsize=9)
             shown = screen.imshow(
-                np.zeros(block.videos.shape[1:]), cmap="gray", vmin=0, vmax=255, interpolation="nearest", animated=True
+                np.zeros(block.videos.shape[1:]),
+                cmap="gray",
+                vmin=0,
+                vmax=255,
+                interpolation="nearest",
+                origin="upper",
+                aspect="equal",
+                animated=True,
             )
             screen.set(xticks=[], yticks=[])
             lines = [

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-from sensorium_data.counting import count_things
+from sensorium_data.counting import count_things, name_some
 from sensorium_data.errors import UnknownNameError, UsageError
+from sensorium_data.explore.layout import arrange_session, find_duplicates
 from sensorium_data.explore.plots.parts import make_figure, name_session
 from sensorium_data.picture_style import (
     DIVERGING_MAP,
@@ -33,7 +35,7 @@ _MICROMETER = "µm"
 
 def draw_map(
     dataset: xr.Dataset,
-    values: xr.DataArray | Sequence[float] | np.ndarray,
+    values: xr.DataArray | pd.Series | Sequence[float] | np.ndarray,
     label: str | None,
     cmap: str | None,
     limits: tuple[float | None, float | None] | None,
@@ -49,6 +51,7 @@ def draw_map(
         )
     if cmap is not None:
         _require_colormap(cmap)
+    dataset = arrange_session(dataset, "neuron", "x", "y", "z")
     aligned = _align(dataset, values)
     x, y, z = (dataset[name].values for name in ("x", "y", "z"))
     is_known = np.isfinite(aligned)
@@ -116,11 +119,34 @@ def _require_limits(limits: Any) -> tuple[float, float]:
     return least, greatest
 
 
-def _align(dataset: xr.Dataset, values: xr.DataArray | Sequence[float] | np.ndarray) -> np.ndarray:
+def _align(dataset: xr.Dataset, values: xr.DataArray | pd.Series | Sequence[float] | np.ndarray) -> np.ndarray:
     """Return a value for each neuron of the dataset; NaN for those that labelled values lack."""
     n_neurons = dataset.sizes["neuron"]
     session = dataset.attrs.get("session")
+    if isinstance(values, xr.Dataset | pd.DataFrame):
+        names = [str(name) for name in (values.data_vars if isinstance(values, xr.Dataset) else values.columns)]
+        raise UsageError(
+            "several values for each neuron",
+            session=session,
+            found=f"a {type(values).__name__} with {name_some(names, most=8) or 'nothing'}",
+            expected="one variable or column of it",
+            remedy="choose one by its name in brackets",
+        )
+    if isinstance(values, pd.Series):
+        if not pd.api.types.is_numeric_dtype(values.dtype):
+            raise UsageError(
+                "not one number for each neuron", session=session, found=f"{values.dtype}", expected="numbers"
+            )
+        values = xr.DataArray(values.to_numpy(np.float64, na_value=np.nan), {"neuron": values.index.values}, "neuron")
     if isinstance(values, xr.DataArray) and "neuron" in values.coords and values.dims == ("neuron",):
+        for labels, owner in ((values.neuron.values, "values"), (dataset.neuron.values, "session")):
+            if repeated := find_duplicates(labels):
+                raise UsageError(
+                    f"unit ids that occur more than once in the {owner}",
+                    session=session,
+                    found=name_some(repeated, most=5),
+                    expected="each once",
+                )
         known = np.isin(values.neuron.values, dataset.neuron.values)
         if not known.all():
             raise UsageError(
@@ -144,6 +170,8 @@ def _align(dataset: xr.Dataset, values: xr.DataArray | Sequence[float] | np.ndar
 def _name_values(values: object, label: str | None) -> str:
     if label is not None:
         return label
+    if isinstance(values, pd.Series):
+        return "value" if values.name is None else str(values.name).replace("_", " ")
     if not isinstance(values, xr.DataArray):
         return "value"
     name = str(values.attrs.get("long_name") or values.name or "value").replace("_", " ")

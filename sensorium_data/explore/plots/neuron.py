@@ -9,6 +9,7 @@ import xarray as xr
 
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
+from sensorium_data.explore.layout import arrange_session
 from sensorium_data.explore.lookup import find_position, require_variable
 from sensorium_data.explore.plots.parts import RESPONSE_LABEL, TIME_LABEL, finite_mean, make_axes, name_session
 from sensorium_data.picture_style import LIGHT_GRAY, VERMILLION, picture_style, plain_text, say_instead
@@ -30,6 +31,7 @@ def choose_movie(dataset: xr.Dataset, predictions: object = None) -> str:
     UsageError
         If the selection has no valid trial.
     """
+    dataset = arrange_session(dataset, "movie", "valid", "responses_withheld")
     movies = (dataset.movie_group if "movie_group" in dataset.coords else dataset.movie).values
     valid = dataset.valid.values
     if isinstance(predictions, xr.Dataset | xr.DataArray) and "trial" in predictions.coords:
@@ -51,6 +53,7 @@ def draw_neuron(
     repeats: xr.Dataset, movie: str, neuron: int, predictions: xr.Dataset | xr.DataArray | None, ax: Axes | None
 ) -> Axes:
     """Draw the repeats of a movie, their average and predictions; see :meth:`SensoriumAccessor.plot_neuron`."""
+    repeats = arrange_session(repeats, "responses", "responses_withheld", "time")
     position = find_position(repeats, "neuron", neuron)
     traces = require_variable(repeats, "responses").isel(neuron=position)
     present = traces.isel(trial=np.flatnonzero(~repeats.responses_withheld.values)).compute()

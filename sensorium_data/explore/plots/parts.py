@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from sensorium_data.counting import count_things
+from sensorium_data.errors import UsageError
 from sensorium_data.explore.lookup import require_variable
 from sensorium_data.picture_style import plain_text, say_instead
 from sensorium_data.schema import VARIABLES
@@ -24,6 +26,7 @@ __all__ = [
     "draw_channels",
     "draw_frames",
     "finite_mean",
+    "has_neighbors",
     "make_axes",
     "make_figure",
     "name_session",
@@ -49,9 +52,26 @@ def make_figure(width: float, height: float) -> Figure:
     return plt.figure(figsize=(width, height), layout="constrained")
 
 
-def make_axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """Return the axes given, or those of a new figure."""
-    return make_figure(width, height).add_subplot() if ax is None else ax
+def make_axes(ax: object, width: float, height: float) -> Axes:
+    """Return the axes given, or those of a new figure; a :class:`UsageError` if it is no axes."""
+    from matplotlib.axes import Axes
+
+    if ax is None:
+        return make_figure(width, height).add_subplot()
+    if not isinstance(ax, Axes):
+        several = isinstance(ax, np.ndarray)
+        raise UsageError(
+            "ax is no axes of matplotlib",
+            found=f"an array of {count_things(np.size(ax), 'axes', 'axes')}" if several else type(ax).__name__,
+            expected="one matplotlib.axes.Axes",
+            remedy="choose one, as `axes[0, 0]`" if several else "make one: `figure.add_subplot()`",
+        )
+    return ax
+
+
+def has_neighbors(ax: Axes | None) -> bool:
+    """Return whether given axes share their figure with others, so that titles and labels have little room."""
+    return ax is not None and len(ax.figure.axes) > 1
 
 
 def name_session(dataset: xr.Dataset | xr.DataArray) -> str:
@@ -61,9 +81,11 @@ def name_session(dataset: xr.Dataset | xr.DataArray) -> str:
     return plain_text(f"{simulated}session {alias}" if alias else f"{simulated.strip()}")
 
 
-def name_trial(block: xr.Dataset) -> str:
-    """Return a trial's id and what is known of it, for a title."""
+def name_trial(block: xr.Dataset, *, short: bool = False) -> str:
+    """Return a trial's id and what is known of it, for a title; a short one has the session and the id alone."""
     parts = [name_session(block), f"trial {block.trial.item()}"]
+    if short:
+        return ", ".join(part for part in parts if part)
     parts += [plain_text(block[name].item()) for name in ("tier", "stimulus") if name in block.coords]
     if "movie" in block.coords:
         parts.append(f"movie {plain_text(block.movie.item())}")
@@ -78,7 +100,7 @@ def draw_frames(axes: Sequence[Axes], block: xr.Dataset) -> None:
     positions = np.linspace(0, block.sizes["time"] - 1, len(axes)).round().astype(int)
     frames = videos.isel(time=positions).compute()
     for one, frame in zip(axes, frames, strict=True):
-        one.imshow(frame, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        one.imshow(frame, cmap="gray", vmin=0, vmax=255, interpolation="nearest", origin="upper", aspect="equal")
         one.set(xticks=[], yticks=[])
         one.set_title(f"{float(frame.time):.2f} s", fontsize="small")
 

@@ -10,8 +10,9 @@ import xarray as xr
 
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
+from sensorium_data.explore.arguments import parse_flag, parse_labels
 from sensorium_data.explore.lookup import find_position, require_frames, require_variable
-from sensorium_data.explore.plots.parts import RESPONSE_LABEL, TIME_LABEL, make_axes, name_trial
+from sensorium_data.explore.plots.parts import RESPONSE_LABEL, TIME_LABEL, has_neighbors, make_axes, name_trial
 from sensorium_data.picture_style import picture_style, say_instead
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def draw_raster(block: xr.Dataset, order: Sequence[int] | None, *, standardize: 
     """Draw the responses of a trial; see :meth:`SensoriumAccessor.plot_raster`."""
     require_frames(block)
     responses = require_variable(block, "responses")
+    standardize = parse_flag(standardize, "standardize")
     is_withheld = bool(block.responses_withheld)
     if order is None:
         values = np.asarray(responses.values, np.float32)
@@ -35,7 +37,7 @@ def draw_raster(block: xr.Dataset, order: Sequence[int] | None, *, standardize: 
         sorting = "similar responses next to each other"
         values = values[positions]
     else:
-        units = np.asarray(order).ravel().tolist()
+        units = parse_labels(order, "neuron")
         if len(set(units)) < len(units):
             raise UsageError(
                 "the order names a neuron twice",
@@ -53,8 +55,10 @@ def draw_raster(block: xr.Dataset, order: Sequence[int] | None, *, standardize: 
         label = "response (standard deviations in this trial)"
     with picture_style():
         axes = make_axes(ax, 7, 4)
-        axes.set_title(name_trial(block), wrap=True)
-        axes.set(xlabel=TIME_LABEL, ylabel=f"{count_things(len(values), 'neuron')}, {sorting}")
+        is_small = has_neighbors(ax)
+        axes.set_title(name_trial(block, short=is_small), wrap=not is_small)
+        sorting = "" if is_small else f", {sorting}"
+        axes.set(xlabel=TIME_LABEL, ylabel=f"{count_things(len(values), 'neuron')}{sorting}")
         finite = values[np.isfinite(values)]
         if is_withheld or not len(finite):
             axes.set_yticks([])
@@ -67,6 +71,7 @@ def draw_raster(block: xr.Dataset, order: Sequence[int] | None, *, standardize: 
         image = axes.imshow(
             values,
             aspect="auto",
+            origin="upper",
             cmap="gray_r",
             vmin=0.0,
             vmax=brightest or 1.0,
@@ -74,10 +79,12 @@ def draw_raster(block: xr.Dataset, order: Sequence[int] | None, *, standardize: 
             interpolation="antialiased",
             extent=(seconds[0] - half, seconds[-1] + half, len(values) - 0.5, -0.5),
         )
+        if is_small:
+            label = label.replace("standard deviations in this trial", "s.d.").replace("arbitrary units", "a.u.")
         axes.figure.colorbar(image, ax=axes, label=label, extend="max", pad=0.02)
         if len(values) <= _MOST_LABELS:
             axes.set_yticks(np.arange(len(values)), [str(unit) for unit in units_shown])
-            axes.set_ylabel(f"unit id, {sorting}")
+            axes.set_ylabel(f"unit id{sorting}")
     return axes
 
 

@@ -49,7 +49,10 @@ def draw_receptive_field(dataset: xr.Dataset, fields: xr.DataArray, neuron: int)
         figure = make_figure(1.25 * n_columns + 1.2, 1.0 * n_rows + 0.9)
         grid = figure.subplots(n_rows, n_columns, squeeze=False)
         for axes, lag in zip(grid.flat, shown, strict=False):
-            image = axes.imshow(values[lag], cmap=DIVERGING_MAP, vmin=-largest, vmax=largest, interpolation="nearest")
+            image = axes.imshow(
+                values[lag], cmap=DIVERGING_MAP, vmin=-largest, vmax=largest, interpolation="nearest", origin="upper",
+                aspect="equal",
+            )  # fmt: skip
             axes.set_title(_name_lag(field, lag), fontsize=8, fontweight="bold" if lag == peak else None)
             axes.set(xticks=[], yticks=[])
             axes.spines[["top", "right"]].set_visible(True)

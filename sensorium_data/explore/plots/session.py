@@ -12,6 +12,7 @@ import xarray as xr
 
 from sensorium_data.counting import count_things
 from sensorium_data.errors import UsageError
+from sensorium_data.explore.layout import arrange_session
 from sensorium_data.explore.plots.parts import (
     CHANNEL_LABELS,
     PUPIL_LABEL,
@@ -81,6 +82,9 @@ class _TimeLine:
 
     @classmethod
     def of(cls, dataset: xr.Dataset) -> _TimeLine:
+        dataset = arrange_session(
+            dataset, "trial", "tier", "stimulus", "movie", "n_frames", "valid", "responses_withheld"
+        )
         n_trials = dataset.sizes.get("trial", 0)
         if n_trials == 0:
             raise UsageError("no trial to show", session=dataset.attrs.get("session"), remedy="select other trials")

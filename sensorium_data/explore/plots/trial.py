@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from sensorium_data.counting import count_things
+from sensorium_data.explore.arguments import parse_labels
 from sensorium_data.explore.lookup import find_position, require_frames, require_variable
 from sensorium_data.explore.plots.parts import TIME_LABEL, draw_channels, draw_frames, make_figure, name_trial
 from sensorium_data.picture_style import picture_style, say_instead
@@ -89,7 +90,7 @@ def _choose_rows(block: xr.Dataset, neurons: Sequence[int] | None) -> xr.DataArr
     """Return the responses of the neurons asked for, or of those that respond most strongly in this trial."""
     responses = require_variable(block, "responses")
     if neurons is not None:
-        chosen = [find_position(block, "neuron", unit) for unit in np.atleast_1d(neurons)[:_MOST_NEURONS]]
+        chosen = [find_position(block, "neuron", unit) for unit in parse_labels(neurons, "neuron")[:_MOST_NEURONS]]
         return responses.isel(neuron=chosen).compute()
     responses = responses.compute()
     order = np.argsort(-np.nan_to_num(responses.values).max(axis=1), kind="stable")[:_N_NEURONS_SHOWN]
@@ -132,7 +133,7 @@ def _draw_scale_bar(axes: Axes, per_row: float) -> None:
         (1.015, size / per_row),
         xycoords=transform,
         textcoords=transform,
-        arrowprops={"arrowstyle": "-", "linewidth": 2, "shrinkA": 0, "shrinkB": 0},
+        arrowprops={"arrowstyle": "-", "color": "black", "linewidth": 2, "shrinkA": 0, "shrinkB": 0},
         annotation_clip=False,
     )
     axes.text(

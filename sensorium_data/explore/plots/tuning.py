@@ -9,7 +9,7 @@ import xarray as xr
 
 from sensorium_data.errors import UsageError
 from sensorium_data.explore.lookup import find_position, require_variable
-from sensorium_data.explore.plots.parts import RESPONSE_LABEL, make_axes, name_session
+from sensorium_data.explore.plots.parts import RESPONSE_LABEL, has_neighbors, make_axes, name_session
 from sensorium_data.picture_style import VERMILLION, picture_style, say_instead
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def draw_tuning(dataset: xr.Dataset, tuning: xr.Dataset, neuron: int, ax: Axes |
     facts = [fact for names in _INDICES if (fact := _say_index(one, *names))]
     with picture_style():
         axes = make_axes(ax, 4.5, 3.2)
+        is_small = has_neighbors(ax)
+        facts = [] if is_small else facts
         axes.set_title("\n".join([title, *facts]), fontsize=9)
         if not np.isfinite(response).any():
             axes.set(xlabel="direction (degrees)", ylabel=RESPONSE_LABEL)
@@ -56,7 +58,7 @@ def draw_tuning(dataset: xr.Dataset, tuning: xr.Dataset, neuron: int, ax: Axes |
         marks, fact = _choose_marks(one)
         for mark in marks:
             axes.axvline(np.deg2rad(mark) if is_polar else mark, color=VERMILLION, linestyle="--")
-        if fact:
+        if fact and not is_small:
             axes.set_title("\n".join([title, *facts, f"{fact} (dashed)"]), fontsize=9)
         if is_polar:
             axes.set_xlabel(RESPONSE_LABEL, fontsize=8)

@@ -155,7 +155,7 @@ def test_values_that_where_replaced_are_refused_with_the_reason(session: xr.Data
         (lambda d: d.drop_vars("responses_withheld"), "coordinate responses_withheld"),
         (lambda d: d.drop_vars("time"), "coordinate time"),
         (lambda d: d.drop_vars("n_frames"), "coordinate n_frames"),
-        (lambda d: xr.Dataset(), "no dimension"),
+        (lambda d: xr.Dataset(), "no variable responses"),
     ],
 )
 def test_what_a_measure_misses_is_named(change: Call, missing: str, session: xr.Dataset) -> None:
@@ -172,7 +172,7 @@ def test_what_a_measure_misses_is_named(change: Call, missing: str, session: xr.
         (lambda d: d.isel(trial=0), lambda s: s.select(), "dimension trial"),
         (lambda d: d.isel(trial=0), lambda s: s.trial_block(TRIAL), "dimension trial"),
         (lambda d: d.isel(trial=0), lambda s: s.tuning(), "dimension trial"),
-        (lambda d: d.drop_vars("videos"), lambda s: s.receptive_fields(), "variable videos|dimension height"),
+        (lambda d: d.drop_vars("videos"), lambda s: s.receptive_fields(), "no variable videos"),
         (lambda d: d.drop_vars("responses"), lambda s: s.traces(NEURON), "variable responses"),
         (lambda d: d.drop_vars("trial"), lambda s: s.tuning(), "coordinate trial"),
         (lambda d: d.drop_vars("stimulus"), lambda s: s.select(stimulus="Gabor"), "coordinate stimulus"),
@@ -264,3 +264,30 @@ def test_numpys_whole_numbers_count_as_such(session: xr.Dataset) -> None:
     assert session.sensorium.stimulus_means(skip_frames=np.int64(3)).equals(
         session.sensorium.stimulus_means(skip_frames=3)
     )
+
+
+def test_responses_are_not_normalized_twice(session: xr.Dataset) -> None:
+    done = session.assign(responses=session.responses.assign_attrs(normalization="competition"))
+    with pytest.raises(UsageError, match="normalized already: found normalization competition"):
+        done.sensorium.responses_standardized()
+
+
+def test_a_delay_longer_than_the_trials_is_named(session: xr.Dataset) -> None:
+    frames, columns = np.arange(50)[:, None, None], np.arange(64)
+    video = 128 + 60 * np.cos(2 * np.pi * (columns / 8 - frames / 15)) * np.ones((50, 36, 64))
+    shown = make_session([np.ones((2, 50))], videos=[video], stimuli=["Gabor"])
+    with pytest.raises(UsageError, match="delay_frames 500, and trials of at most 50 frames"):
+        shown.sensorium.tuning(delay_frames=500)
+
+
+def test_trials_of_joined_sessions_are_not_called_one_session(session: xr.Dataset) -> None:
+    assert repr(session.sensorium).startswith("<session B (")
+    joined = xr.concat([session, session], "trial")
+    assert repr(joined.sensorium).startswith("<joined recordings: 12 trials, 4 neurons>")
+
+
+def test_the_table_of_neurons_lacks_a_reliability_only_without_repeats_or_responses(session: xr.Dataset) -> None:
+    assert session.drop_vars("responses").sensorium.neurons.reliability.isna().all()
+    assert session.isel(trial=[0, 2, 5]).sensorium.neurons.reliability.isna().all()
+    with pytest.raises(UsageError, match="cut away"):
+        session.isel(time=slice(5, None)).sensorium.neurons

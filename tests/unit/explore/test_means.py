@@ -110,7 +110,7 @@ def test_running_onsets_follow_rest_and_begin_running() -> None:
     assert onsets.to_dict("list") == {"trial": [10], "frame": [40]}
     assert session.sensorium.running_onsets(rest_frames=9).frame.tolist() == [40, 70, 10]
     assert session.sensorium.running_onsets(threshold=9.0).empty
-    with pytest.raises(UsageError, match="too few frames"):
+    with pytest.raises(UsageError, match="rest_frames cannot be this: found 0"):
         session.sensorium.running_onsets(rest_frames=0)
 
 

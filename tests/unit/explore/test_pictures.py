@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.style
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -531,3 +533,71 @@ def test_the_page_of_a_session_tells_its_story_and_escapes_names(dataset: xr.Dat
     assert "behavior: not recorded" in page
     assert "\n  behavior" in repr(bare.sensorium)
     repr(xr.Dataset().sensorium)
+
+
+def test_a_series_is_drawn_by_its_index(dataset: xr.Dataset) -> None:
+    units = dataset.neuron.values
+    values = pd.Series(np.arange(len(units), dtype=float), index=units, name="my_value")
+    ordered, shuffled, some = (
+        dataset.sensorium.plot_map(one).axes[0].collections[1] for one in (values, values[::-1], values.iloc[2:][::-1])
+    )
+    np.testing.assert_array_equal(shuffled.get_array(), ordered.get_array())
+    np.testing.assert_array_equal(shuffled.get_offsets(), ordered.get_offsets())
+    np.testing.assert_array_equal(some.get_offsets(), np.stack([dataset.x, dataset.y], axis=1)[2:])
+    assert "my value" in dataset.sensorium.plot_map(values).axes[-1].get_ylabel()
+
+
+def test_values_that_name_a_neuron_twice_or_are_several_are_refused(dataset: xr.Dataset) -> None:
+    unit = int(dataset.neuron[0])
+    for values, said in (
+        (pd.Series([1.0, 2.0], index=[unit, unit]), "more than once"),
+        (xr.DataArray([1.0, 2.0], {"neuron": [unit, unit]}, "neuron"), "more than once"),
+        (pd.Series(["a"], index=[unit]), "not one number"),
+        (make_tuning(dataset), "a Dataset with response"),
+        (dataset.sensorium.neurons, "a DataFrame with x, y, z"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            dataset.sensorium.plot_map(values)
+
+
+def test_images_stand_upright_whatever_matplotlib_is_set_to(dataset: xr.Dataset) -> None:
+    fields = xr.DataArray(
+        np.ones((1, 2, 3, 4)), {"neuron": [int(dataset.neuron[0])], "lag": [0, 1]}, ("neuron", "lag", "height", "width")
+    )
+    with matplotlib.rc_context({"image.origin": "lower", "image.aspect": "auto"}):
+        frames = dataset.sensorium.plot_frames(1, 2).axes[0]
+        field = dataset.sensorium.plot_receptive_field(fields, int(dataset.neuron[0])).axes[0]
+        raster = dataset.sensorium.plot_raster(1)
+    for axes in (frames, field, raster):
+        assert axes.images[0].origin == "upper"
+        assert axes.yaxis_inverted()
+    assert frames.get_aspect() == field.get_aspect() == 1.0
+
+
+def test_what_is_no_axes_is_refused(dataset: xr.Dataset) -> None:
+    figure, several = pyplot().subplots(2, 2)
+    for given, said in ((several, "array of 4 axes"), (figure, "Figure"), ("axes", "str")):
+        with pytest.raises(UsageError, match=f"no axes of matplotlib: found .*{said}"):
+            dataset.sensorium.plot_raster(1, ax=given)
+
+
+def test_titles_are_short_where_axes_have_neighbors(dataset: xr.Dataset) -> None:
+    _, (left, right) = pyplot().subplots(1, 2)
+    dataset.sensorium.plot_raster(1, ax=left)
+    dataset.sensorium.plot_tuning(make_tuning(dataset), int(dataset.neuron[1]), ax=right)
+    assert left.get_title() == "session F, trial 1"
+    assert "similar" not in left.get_ylabel()
+    assert right.get_title() == f"session F, neuron {int(dataset.neuron[1])}"
+
+
+def test_the_scale_bar_is_seen_on_a_dark_style(dataset: xr.Dataset) -> None:
+    with matplotlib.style.context("dark_background"):
+        rows = dataset.sensorium.plot_trial(1).axes[8]
+    (bar,) = [text.arrow_patch for text in rows.texts if getattr(text, "arrow_patch", None) is not None]
+    assert matplotlib.colors.to_hex(bar.get_edgecolor()) == "#000000"
+
+
+def pyplot() -> Any:
+    import matplotlib.pyplot as plt
+
+    return plt

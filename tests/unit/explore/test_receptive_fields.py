@@ -115,7 +115,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
         ({"lags": 3}, UsageError, "no lags"),
         ({"lags": [500]}, UsageError, "no trial is longer"),
         ({"bin_pixels": 5}, UsageError, "a divisor of 4 and 6"),
-        ({"method": "ridge", "penalty": 0}, UsageError, "no penalty"),
+        ({"method": "ridge", "penalty": 0}, UsageError, "penalty cannot be this: found 0"),
         ({"lags": range(300), "method": "ridge", "bin_pixels": 1}, UsageError, "too many weights"),
     ],
 )

@@ -186,3 +186,16 @@ def test_what_cannot_be_standardized_is_refused_by_name(
     monkeypatch.setattr("sensorium_data.store.Store.statistics", lambda store, name: statistics)
     with pytest.raises(UsageError, match="the normalization competition needs statistics of the responses at every"):
         session.sensorium.responses_standardized("competition")
+
+
+def test_a_tree_shows_itself_as_a_table_in_notebooks(recorded: tuple[Path, dict[str, Recorded]]) -> None:
+    store, sessions = recorded
+    page = open_sessions(store).sensorium._repr_html_()
+    assert "3 sessions" in page
+    for alias in "ABF":
+        assert f"<td>{alias}</td><td>{sessions[alias].name}</td>" in page
+
+
+def test_a_movie_that_is_no_name_is_a_usage_error(tree: xr.DataTree) -> None:
+    with pytest.raises(UsageError, match="no name of a movie: found 3"):
+        tree.sensorium.movie_responses(3)

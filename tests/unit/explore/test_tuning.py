@@ -157,5 +157,5 @@ def test_what_has_no_tuning_is_refused(shown) -> None:
         make_tuned_session(shown, withheld=range(12)).sensorium.tuning()
     with pytest.raises(UsageError, match=r"not every direction was shown: found no \d+°"):
         session.isel(trial=[0]).sensorium.tuning(skip_blocks=9)
-    with pytest.raises(UsageError, match="n_permutations 0"):
+    with pytest.raises(UsageError, match="n_permutations cannot be this: found 0"):
         session.sensorium.tuning(n_permutations=0)

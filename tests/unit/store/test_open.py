@@ -449,3 +449,18 @@ def test_several_threads_read_the_root_once(shared_store: Path) -> None:
         paths = [request.path for request in server.requests]
     assert [paths.count(f"/{name}") for name in ("zarr.json", "versions.json")] == [1, 1]
     assert paths.count(f"/{store.group('F')}/ledger.json") == 1
+
+
+def test_a_store_at_a_relative_path_stays_readable_elsewhere(
+    shared_store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    expected = open_session(shared_store, "F").responses[0].values
+    monkeypatch.chdir(shared_store.parent)
+    store, session = open_store(shared_store.name), open_session(shared_store.name, "F")
+    tree = open_sessions(shared_store.name)
+    monkeypatch.chdir(tmp_path)
+    for responses in (session.responses, store["F"].responses, tree["F"].responses):
+        np.testing.assert_array_equal(responses[0].values, expected)
+    assert store.statistics("F").sizes["neuron"] == len(expected)
+    # It is called what the user called it.
+    assert store.url == shared_store.name
