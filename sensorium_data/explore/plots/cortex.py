@@ -119,7 +119,7 @@ def _require_limits(limits: Any) -> tuple[float, float]:
     return least, greatest
 
 
-def _align(dataset: xr.Dataset, values: xr.DataArray | pd.Series | Sequence[float] | np.ndarray) -> np.ndarray:
+def _align(dataset: xr.Dataset, values: Any) -> np.ndarray:
     """Return a value for each neuron of the dataset; NaN for those that labelled values lack."""
     n_neurons = dataset.sizes["neuron"]
     session = dataset.attrs.get("session")

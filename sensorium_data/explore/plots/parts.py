@@ -60,9 +60,10 @@ def make_axes(ax: object, width: float, height: float) -> Axes:
         return make_figure(width, height).add_subplot()
     if not isinstance(ax, Axes):
         several = isinstance(ax, np.ndarray)
+        size = ax.size if isinstance(ax, np.ndarray) else 1
         raise UsageError(
             "ax is no axes of matplotlib",
-            found=f"an array of {count_things(np.size(ax), 'axes', 'axes')}" if several else type(ax).__name__,
+            found=f"an array of {count_things(size, 'axes', 'axes')}" if several else type(ax).__name__,
             expected="one matplotlib.axes.Axes",
             remedy="choose one, as `axes[0, 0]`" if several else "make one: `figure.add_subplot()`",
         )

@@ -290,4 +290,4 @@ def test_the_table_of_neurons_lacks_a_reliability_only_without_repeats_or_respon
     assert session.drop_vars("responses").sensorium.neurons.reliability.isna().all()
     assert session.isel(trial=[0, 2, 5]).sensorium.neurons.reliability.isna().all()
     with pytest.raises(UsageError, match="cut away"):
-        session.isel(time=slice(5, None)).sensorium.neurons
+        _ = session.isel(time=slice(5, None)).sensorium.neurons
