@@ -69,7 +69,7 @@ def parse_labels(labels: Any, coordinate: str) -> list[int]:
     """
     if _as_integer(labels) is not None:
         return [parse_label(labels, coordinate)]
-    values = getattr(labels, "values", labels)
+    values = _take_values(labels)
     if isinstance(values, np.ndarray):
         given = values.tolist() if values.ndim == 1 else None
     elif isinstance(values, str | bytes) or not isinstance(values, Iterable):
@@ -103,7 +103,7 @@ def parse_names(names: Any, what: str) -> list[str]:
     UsageError
         If they are no text.
     """
-    values = getattr(names, "values", names)
+    values = _take_values(names)
     if isinstance(values, np.ndarray):
         values = values.tolist()
     if isinstance(values, str):
@@ -116,7 +116,7 @@ def parse_names(names: Any, what: str) -> list[str]:
             f"no name of a {what}",
             found=show_value(values),
             expected="text, or a list of texts",
-            remedy=None if what == "state" else f"see `dataset.{what}` for those there are",
+            remedy=None if what == "session" else f"see `dataset.{what}` for those there are",
         )
     return [str(one) for one in given]
 
@@ -153,6 +153,12 @@ def _unwrap(value: Any) -> Any:
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         return value.item()
     return value
+
+
+def _take_values(given: Any) -> Any:
+    """Return the array of a DataArray, Series or Index, and anything else as it is: also a dict, which has a method."""
+    values = getattr(given, "values", given)
+    return given if callable(values) else values
 
 
 def _as_integer(value: Any) -> int | None:

@@ -171,6 +171,13 @@ def _require_unique(dataset: xr.Dataset, name: str) -> None:
 
 def _count_frames(dataset: xr.Dataset) -> xr.Dataset:
     frames = frame_numbers(dataset)
+    if not len(frames):
+        raise UsageError(
+            "the time axis holds no frame",
+            session=session_name(dataset),
+            expected="frames from the start of the trials",
+            remedy="select frames at the start, `isel(time=slice(0, 100))`, or none",
+        )
     if not np.array_equal(frames, np.arange(len(frames))):
         missing = int(np.flatnonzero(~np.isin(np.arange(int(frames.max(initial=0)) + 1), frames)).min(initial=0))
         raise UsageError(

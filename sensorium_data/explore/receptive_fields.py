@@ -280,6 +280,8 @@ def _average_squares(videos: npt.NDArray[np.floating], side: int) -> Floats:
 def _parse_lags(lags: Iterable[int]) -> npt.NDArray[np.int64]:
     try:
         given = np.asarray(list(lags)).tolist()
+        if any(isinstance(lag, bool) for lag in given):
+            raise TypeError("a mask")
         frames = np.array([int(lag) for lag in given], np.int64)
         is_sound = len(frames) > 0 and frames.min() >= 0 and len(set(frames.tolist())) == len(frames)
         is_sound = is_sound and frames.tolist() == given

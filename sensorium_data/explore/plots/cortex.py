@@ -156,7 +156,11 @@ def _align(dataset: xr.Dataset, values: Any) -> np.ndarray:
                 expected="unit ids of `dataset.neuron`",
             )
         return np.asarray(values.reindex(neuron=dataset.neuron.values).values, np.float64)
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        # Rows of different lengths.
+        array = np.empty(0, object)
     if array.shape != (n_neurons,) or array.dtype.kind not in "fiub":
         raise UsageError(
             "not one number for each neuron",

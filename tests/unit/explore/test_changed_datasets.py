@@ -77,6 +77,12 @@ def test_frames_that_are_cut_away_at_the_start_are_refused(measure: Call, kept: 
         measure(session.isel(time=kept).sensorium)
 
 
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_time_axis_without_frames_is_refused(measure: Call, session: xr.Dataset) -> None:
+    with pytest.raises(UsageError, match="holds no frame"):
+        measure(session.isel(time=[]).sensorium)
+
+
 def test_a_trial_whose_start_is_cut_away_keeps_its_valid_frames(session: xr.Dataset) -> None:
     lengths = np.full(N_TRIALS, 40)
     later = session.assign_coords(n_frames=("trial", lengths)).isel(time=slice(5, None))
@@ -212,6 +218,10 @@ WRONG: list[Call] = [
     lambda s: s.receptive_fields(bin_pixels=True),
     lambda s: s.receptive_fields(bin_pixels=1.5),
     lambda s: s.receptive_fields(method=None),
+    lambda s: s.receptive_fields(lags=[True]),
+    lambda s: s.receptive_fields({"a": 3}, [1]),
+    lambda s: s.select(tier={"oracle": 1}.values()),
+    lambda s: s.plot_map([[1], [1, 2]]),
     lambda s: s.select(tier=5),
     lambda s: s.select(movie=3),
     lambda s: s.select(stimulus=[3]),
