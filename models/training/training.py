@@ -41,6 +41,7 @@ from models.training.ranks import Ranks, open_ranks
 from models.training.selection import select_neurons
 from models.training.trainer import Trainer
 from sensorium_data.errors import RunError, StoreError, UsageError
+from sensorium_data.html_table import write_html_lines, write_html_table
 from sensorium_data.movies import unlinked_sessions
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Session, find_session, find_sessions
@@ -85,6 +86,11 @@ class TrainingReport:
     duration_s: float
     resumed_step: int = 0
     notes: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        heads = ("run", "status", "epochs", "best epoch", "validation correlation", "minutes")
+        row = (self.run, self.status, self.n_epochs, self.best_epoch, self.best_correlation, self.duration_s / 60)
+        return write_html_table("Training", heads, [row]) + write_html_lines(self.notes)
 
 
 def train(

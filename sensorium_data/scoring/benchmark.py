@@ -17,6 +17,7 @@ from typing import Any
 from sensorium_data.commands import quote_command
 from sensorium_data.errors import PredictionsError, StoreError, UsageError
 from sensorium_data.frames import FramesProfile, parse_frames_profile
+from sensorium_data.html_table import write_html_lines, write_html_table
 from sensorium_data.predictions import predicted_sessions, predictions_attributes
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.redaction import hide_secrets
@@ -134,6 +135,17 @@ class BenchmarkReport:
     bootstrap: Bootstrap
     command: str = ""
     software: Mapping[str, str] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (entry.name, row.tier, row.n_trials, row.single_trial_correlation, row.correlation_to_average)
+            for entry in self.entries
+            for row in entry.table.summary.itertuples()
+            if row.aggregation == "mean over neurons" and row.stimulus == "all"
+        ]
+        heads = ("entry", "tier", "trials", "single trial correlation", "correlation to average")
+        caption = f"Old sessions of {self.store}, frames {self.frames}"
+        return write_html_table(caption, heads, rows) + write_html_lines(self.warnings())
 
     @property
     def is_simulated(self) -> bool:

@@ -14,6 +14,7 @@ import pandas as pd
 from sensorium_data.counting import count_things
 from sensorium_data.errors import PredictionsError, UsageError
 from sensorium_data.frames import FramesProfile, parse_frames_profile
+from sensorium_data.html_table import write_html_table
 from sensorium_data.predictions import predicted_sessions
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.scoring.bootstrap import Bootstrap, Resampled
@@ -60,6 +61,14 @@ class Leaderboard:
     entries: Mapping[str, ScoreTable]
     references: Mapping[tuple[str, str, str], str]
     reference: Reference
+
+    def _repr_html_(self) -> str:
+        names = ("tier", "stimulus", "aggregation", "rank", "entry", *SCORES)
+        shown = self.rows[self.rows["aggregation"].isin(AGGREGATIONS)] if len(self.rows) else self.rows
+        caption = f"Entries on the same trials; the {self.reference} is the reference"
+        return write_html_table(
+            caption, [name.replace("_", " ") for name in names], shown[list(names)].itertuples(index=False)
+        )
 
     def to_json(self) -> str:
         """Return the rows, and what they rest on, as JSON; what is not known is ``null``."""

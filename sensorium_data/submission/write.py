@@ -29,6 +29,7 @@ from sensorium_data.files import (
     write_confirmed,
 )
 from sensorium_data.frames import MEMBER_NAMES, FloatType, FramesProfile, parse_float_type, parse_frames_profile
+from sensorium_data.html_table import write_html_lines, write_html_table
 from sensorium_data.predictions import RunRecord, find_runs
 from sensorium_data.progress import Progress, ignore_progress
 from sensorium_data.sessions import Track
@@ -126,6 +127,14 @@ class SubmissionReport:
     validation: ValidationReport
     notes: tuple[str, ...]
     card: str
+
+    def _repr_html_(self) -> str:
+        caption = f"Submission, track {self.track}, frames {self.frames}: {self.status}"
+        rows = [(file.path, file.size_bytes / 1e6, ", ".join(file.members)) for file in self.files]
+        checks = f"{'passed' if self.validation.passed else 'failed'} {len(self.validation.checks)} checks"
+        return write_html_table(caption, ("zip", "size (MB)", "holds"), rows) + write_html_lines(
+            [checks, f"model card: {self.card}", *self.notes]
+        )
 
 
 def write_submission(

@@ -11,15 +11,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from models.training import TrainingReport
 from sensorium_data.errors import StoreError
 from sensorium_data.html_table import write_html_lines, write_html_table
 from sensorium_data.ingest import IngestReport, convert_session
 from sensorium_data.movies.leakage import LeakageReport, MovieLeak
 from sensorium_data.quality import check_store
-from sensorium_data.scoring import score_predictions
+from sensorium_data.scoring import SCORES, Leaderboard, score_predictions
+from sensorium_data.sessions import Track
 from sensorium_data.store import open_store
 from sensorium_data.store.verification import VerificationReport
 from sensorium_data.submission.findings import Check, ValidationReport, Violation
+from sensorium_data.submission.write import SubmissionFile, SubmissionReport
 from sensorium_data.testing.recordings import make_recording
 
 HOSTILE = "<script>alert(1)</script>\n&\x1b[2J"
@@ -151,3 +154,37 @@ def demo_scores(store: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = str(tmp_path_factory.mktemp("predictions") / "predictions")
     from_arrays(out, store, {"F": arrays}, response_units="raw")
     return score_predictions(out, store)
+
+
+def test_what_was_submitted_and_trained_is_a_table() -> None:
+    checks = (Check("a.zip", "size", True, "3 bytes"),)
+    report = SubmissionReport(
+        Track.MAIN,
+        "official",
+        "float32",
+        HOSTILE,
+        (SubmissionFile(path=HOSTILE, size_bytes=2_500_000, sha256="", members=(HOSTILE, "b"), n_rows=3),),
+        ValidationReport(checks, (), ()),
+        (HOSTILE,),
+        "card.md",
+    )
+    page = read(report)
+    assert page.texts == [
+        f"Submission, track main, frames official: {SHOWN}",
+        *("zip", "size (MB)", "holds", SHOWN, "2.5", f"{SHOWN}, b"),
+        *("passed 1 checks", "model card: card.md", SHOWN),
+    ]
+    trained = TrainingReport(HOSTILE, "trained", (), 12, 3, 0.25, 90.0, notes=(HOSTILE,))
+    assert read(trained).texts[-7:] == [SHOWN, "trained", "12", "3", "0.25", "1.5", SHOWN]
+
+
+def test_entries_that_were_compared_are_a_table() -> None:
+    score = dict.fromkeys(SCORES, 0.5)
+    common = {"tier": HOSTILE, "stimulus": "all", "rank": 1, "entry": HOSTILE, **score}
+    rows = [{"aggregation": aggregation, **common} for aggregation in ("mean over neurons", "F")]
+    board = Leaderboard(rows=pd.DataFrame(rows), entries={}, references={}, reference="best")
+    page = read(board)
+    # Sessions one by one are for programs.
+    assert page.texts.count("mean over neurons") == 1
+    assert "F" not in page.texts
+    assert page.texts.count(SHOWN) == 2

@@ -64,6 +64,15 @@ def test_only_the_old_sessions_test_tiers_are_scored_as_score_scores_them(
     assert rows.reset_index(drop=True).equals(expected.reset_index(drop=True))
 
 
+def test_a_notebook_shows_every_entry_and_tier_once(report: BenchmarkReport) -> None:
+    page = report._repr_html_()
+    assert "<b>yours</b>" not in page
+    for entry in ("mine", "&lt;b&gt;yours&lt;/b&gt;"):
+        assert page.count(f"<td>{entry}</td>") == 3
+    mean = report.entries[0].table.summary.query("aggregation == 'mean over neurons' and tier == 'live_test_main'")
+    assert f"{mean['single_trial_correlation'].iloc[0]:.4g}" in page
+
+
 def test_what_is_not_scored_is_told(recorded: PredictedSessions, report: BenchmarkReport) -> None:
     unscored = report.entries[0].unscored
     assert "final_test_main: it was not predicted" in unscored
