@@ -128,10 +128,10 @@ class TrainingConfig(
         if self.prediction_windows != "sliding":
             return self
         n_spanned = (self.n_frames_window - 1) * self.window_stride + 1
-        for name in ("prediction_hop", "validation_hop"):
-            hop = getattr(self, name)
-            if hop is not None and hop > n_spanned:
-                raise ValueError(f"{name} {hop} leaves frames between windows, which span {n_spanned} frames")
+        if self.prediction_hop > n_spanned:
+            raise ValueError(
+                f"prediction_hop {self.prediction_hop} leaves frames between windows, which span {n_spanned} frames"
+            )
         if self.prediction_offset >= n_spanned:
             raise ValueError(
                 f"prediction_offset {self.prediction_offset} must be less than a window's span, {n_spanned} frames"

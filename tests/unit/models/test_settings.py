@@ -102,7 +102,6 @@ def test_what_changes_the_learning_changes_the_identity_and_the_machine_does_not
     ("preset", "setting", "value", "words"),
     [
         ("dwiseneuro", "prediction_hop", "32", "span 31 frames"),
-        ("dwiseneuro", "validation_hop", "32", "span 31 frames"),
         ("dwiseneuro", "prediction_offset", "31", "31 frames"),
         ("dwiseneuro", "model.softplus_beta", "1e-300", "0.0001"),
         ("dwiseneuro", "model.spatial_kernel", "999", "255"),
