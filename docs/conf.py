@@ -103,6 +103,8 @@ sphinx_gallery_conf = {
 }
 
 # Appearance
+# Options begin with two hyphens, which are to be copied.
+smartquotes = False
 html_theme = "pydata_sphinx_theme"
 html_title = "sensorium-pipeline"
 html_static_path = ["_static"]

@@ -57,5 +57,7 @@ def _tidy(text: str) -> str:
     """Show arguments and flags as ``--help`` shows them."""
     # An argument is not given as an option.
     text = re.sub(r"^``([A-Z][A-Z0-9-]*), --[a-z-]+", r"``\1", text, flags=re.MULTILINE)
+    # The usage would name the program that builds these pages.
+    text = text.replace(" -m sphinx ", " ")
     # A flag that is not given is false.
     return text.replace(" [Default: ``False``]", "").replace(", Default: ``False``]", "]")

@@ -29,10 +29,11 @@ average = session.sensorium.event_average(onsets, window=(-30, 60))
 print(f"{average.attrs['n_events']} onsets have a whole window")
 
 # %%
-# For comparison, the same frames in other trials. What the curve of the onsets has beyond this one's ups and downs may
-# be due to running. With so few onsets it is little.
+# For comparison, the frames of the onsets dealt to each other's trials: each trial has the frame of the next onset.
+# What the curve of the onsets has beyond this one's ups and downs may be due to running. With so few onsets it is
+# little.
 
-elsewhere = onsets.assign(frame=onsets.frame.to_numpy()[::-1])
+elsewhere = onsets.assign(frame=np.roll(onsets.frame.to_numpy(), -1))
 control = session.sensorium.event_average(elsewhere, window=(-30, 60))
 means = session.responses.mean(("trial", "time"))
 relative, other = ((one / means).mean("neuron").compute() for one in (average, control))

@@ -2,8 +2,8 @@
 Where do neurons prefer which orientation?
 ==========================================
 
-The picture shows each neuron where it lies, colored by the axis along which its preferred pattern drifts. Neurons
-without significant tuning are crosses.
+The picture shows each neuron where it lies, colored by the axis along which its preferred pattern drifts. The bars of
+that pattern lie across this axis, at 90 degrees to it. Neurons whose p value is not below 0.1 are crosses.
 """
 
 import sensorium_data as sd

@@ -42,6 +42,8 @@ def draw_tuning(dataset: xr.Dataset, tuning: xr.Dataset, neuron: int, ax: Axes |
     response = np.asarray(require_variable(one, "response").transpose("direction").values, float)[order]
     title = ", ".join(part for part in (name_session(dataset), f"neuron {neuron}") if part)
     facts = [fact for names in _INDICES if (fact := _say_index(one, *names))]
+    from matplotlib.projections.polar import PolarAxes
+
     with picture_style():
         axes = make_axes(ax, 4.5, 3.2)
         is_small = has_neighbors(ax)
@@ -51,7 +53,7 @@ def draw_tuning(dataset: xr.Dataset, tuning: xr.Dataset, neuron: int, ax: Axes |
             axes.set(xlabel="direction (degrees)", ylabel=RESPONSE_LABEL)
             say_instead(axes, "no response known")
             return axes
-        is_polar = axes.name == "polar"
+        is_polar = isinstance(axes, PolarAxes)
         # The circle closes: the first direction is drawn once more behind the last.
         around, closed = np.append(degrees, degrees[0] + 360), np.append(response, response[0])
         axes.plot(np.deg2rad(around) if is_polar else around, closed, color="black", marker="o", markersize=4)
@@ -60,7 +62,9 @@ def draw_tuning(dataset: xr.Dataset, tuning: xr.Dataset, neuron: int, ax: Axes |
             axes.axvline(np.deg2rad(mark) if is_polar else mark, color=VERMILLION, linestyle="--")
         if fact and not is_small:
             axes.set_title("\n".join([title, *facts, f"{fact} (dashed)"]), fontsize=9)
-        if is_polar:
+        if isinstance(axes, PolarAxes):
+            # As on the screen: 90 degrees is downward.
+            axes.set_theta_direction(-1)
             axes.set_xlabel(RESPONSE_LABEL, fontsize=8)
         else:
             axes.set(xlabel="direction (degrees)", ylabel=RESPONSE_LABEL, xticks=np.arange(0, 361, 90))

@@ -360,6 +360,11 @@ def test_a_tuning_curve_closes_and_marks_the_preferred_direction(is_polar: bool,
     np.testing.assert_allclose(curve.get_xdata(), np.array([0, 90, 180, 270, 360]) * unit)
     np.testing.assert_array_equal(curve.get_ydata(), [5, 4, 6, 7, 5])
     np.testing.assert_allclose(preferred.get_xdata(), 95 * unit)
+    if is_polar:
+        # On the screen 90 degrees is downward, and 0 to the right.
+        down, right, center = axes.transData.transform([(np.pi / 2, 5), (0, 5), (0, 0)])
+        assert down[1] < center[1]
+        assert right[0] > center[0]
     assert "orientation selectivity 0.42 (p < 0.001)" in axes.get_title()
     assert "direction selectivity 0.20 (p = 0.040)" in axes.get_title()
 
