@@ -166,7 +166,7 @@ def test_commands_and_options_in_prose_exist(document: Document) -> None:
     options |= {"--shell"}  # of the latter
     # Of the benchmarks' own scripts.
     if str(document) == "benchmarks/README.md":
-        options |= {"--work", "--trials"}
+        options |= {"--work", "--trials", "--name"}
     for span in document.code_spans:
         if named := re.match(r"sensorium ([a-z][a-z-]*)", span):
             assert named[1] in names, f"{document}: `{span}`"
