@@ -243,6 +243,7 @@ _SETTINGS = {
     "output_mode": "output",
 }
 _REQUIRED: dict[str, tuple[object, ...]] = {
+    "center_crop": (1,),
     "core": ("vivit",),
     "core_behavior_mode": (2,),
     "core_patch_mode": (0,),

@@ -82,7 +82,9 @@ class Vivit(CoreReadoutModel):
         _, _, _, height, width = videos_BCTHW.shape
         # Constant over a frame but for its padding, which never reaches the middle.
         state_BST = videos_BCTHW[:, 1:, self.n_frames_lost :, height // 2, width // 2]
-        encoded_BTE: torch.Tensor = self.state_encoders[session](state_BST.transpose(1, 2))
+        # A part of the references' readouts: see `read_out`.
+        with torch.autocast(videos_BCTHW.device.type, enabled=False):
+            encoded_BTE: torch.Tensor = self.state_encoders[session](state_BST.transpose(1, 2))
         return encoded_BTE
 
     def activate(self, values: torch.Tensor) -> torch.Tensor:

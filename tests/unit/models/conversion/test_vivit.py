@@ -184,6 +184,7 @@ BAD_ARGUMENTS = {
     "another core": ({"core": "fcnn"}, "core fcnn, expected vivit"),
     "blocks one after the other": ({"core_parallel_attention": False}, "core_parallel_attention False, expected True"),
     "another normalization": ({"transform_mode": 3}, "transform_mode 3, expected 2"),
+    "a part of the frame": ({"center_crop": 0.8}, "center_crop 0.8, expected 1"),
     "softplus": ({"output_mode": 2}, "output_mode 2, expected 0 or 1"),
     "a size that is none": ({"core_num_heads": "eleven"}, "core_num_heads eleven, expected a whole number"),
     "no size": ({"core_spatial_patch_size": 0}, "core_spatial_patch_size 0, expected a whole number"),

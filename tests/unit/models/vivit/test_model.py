@@ -229,6 +229,23 @@ def test_attention_in_32_bits_is_the_plain_formula(straightforward):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_only_the_blocks_of_the_core_compute_in_16_bits():
+    model = make_model(OF_2023, torch.float32)
+    videos, pupil = make_inputs(1, dtype=torch.float32)
+    maps_BTCHW = torch.randn(1, N_FRAMES - 2, 8, *OF_2023.map_size(*SIZE))
+
+    def compute():
+        state_BTC = model.encode_state(videos, ONE)
+        read = model.read_out(maps_BTCHW, pupil[..., 2:].transpose(1, 2), ONE, state_BTC)
+        return {"patches": model.core.patches(videos), "state": state_BTC, "read": read, "core": model.core(videos)}
+
+    with torch.no_grad():
+        exact = compute()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = compute()
+    assert {name for name, value in exact.items() if torch.equal(found[name], value)} == {"patches", "state", "read"}
+
+
 @pytest.mark.parametrize(
     ("preset", "core", "readouts", "totals"),
     [
