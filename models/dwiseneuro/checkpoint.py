@@ -150,8 +150,8 @@ class _Layout(CheckpointLayout):
             "model.expansion": _divide(expanded[0], expanded[1]),
             "model.spatial_kernel": shape_of(state, f"{blocks[0]}.spat_covn_dw.0.weight", 5)[3],
             "model.temporal_kernel": shape_of(state, f"{blocks[0]}.temp_covn_dw.0.weight", 5)[2],
-            "model.squeeze_reduction": _divide(
-                expanded[0], shape_of(state, f"{blocks[0]}.se.conv_reduce.weight", 5)[0]
+            "model.squeeze_reduction": _read_reduction(
+                [shape_of(state, f"{block}.se.conv_reduce.weight", 5)[:2] for block in blocks]
             ),
             "model.cortex_channels": tuple(shape[0] for shape in cortex),
             "model.cortex_groups": _divide(ends[-1], cortex[0][1]),
@@ -190,6 +190,18 @@ def _find_place(session: str) -> int:
 
 def _divide(n_all: int, n_part: int) -> int:
     return n_all // max(1, n_part)
+
+
+def _read_reduction(squeezes: Sequence[Sequence[int]]) -> int:
+    """Return the largest divisor that makes each block's squeezed channels, rounded down but at least one, of its own.
+
+    Parameters
+    ----------
+    squeezes : sequence of (int, int)
+        Of each block, how many channels are squeezed into, and how many there are.
+    """
+    largest = [_divide(n_hidden, n_squeezed) for n_squeezed, n_hidden in squeezes if n_squeezed > 1]
+    return max(1, min(largest, default=max(n_hidden for _, n_hidden in squeezes)))
 
 
 def _read_n_neurons(beside: Mapping[str, object]) -> tuple[int, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -118,6 +119,16 @@ def test_an_imported_checkpoint_is_exported_bit_by_bit(store: str, tmp_path: Pat
     # What was exported is imported again.
     again = import_checkpoint("argus", [back], store, tmp_path / "again", settings=SETTINGS)
     assert again.n_parameters == report.n_parameters
+
+
+@pytest.mark.parametrize(("reduction", "squeezed"), [(6, (3, 7)), (15, (1, 3)), (32, (1, 1))])
+def test_the_reduction_of_every_block_is_known_also_where_it_is_rounded(
+    reduction: int, squeezed: tuple[int, ...], tmp_path: Path
+) -> None:
+    sizes = dataclasses.replace(SMALL, features=(7, 15, 12), reduction=reduction)
+    path = save_file(tmp_path / "model.pth", make_state(sizes, N_NEURONS), N_NEURONS)
+    model = load_checkpoint(path, format="argus", settings=SETTINGS)
+    assert tuple(block.squeeze.out_channels for block in model.core.blocks) == squeezed
 
 
 def test_sessions_are_taken_out_of_a_file_and_go_back_if_none_is_left_out(
