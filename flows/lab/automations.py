@@ -94,7 +94,10 @@ def find_host(webhook: str) -> str:
     UsageError
         If it is no http or https URL.
     """
-    host = urlsplit(webhook).hostname if webhook.startswith(("http://", "https://")) else None
+    try:
+        host = urlsplit(webhook).hostname if webhook.startswith(("http://", "https://")) else None
+    except ValueError:  # brackets that hold no address
+        host = None
     if not host:
         raise UsageError("--notify", expected="an http:// or https:// URL", remedy="e.g. the URL of a Slack webhook")
     return host

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +18,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
-from prefect.flows import load_flow_from_entrypoint
+from prefect.flows import load_flow_arguments_from_entrypoint, load_flow_from_entrypoint
+from prefect.types import MAX_VARIABLE_VALUE_LENGTH
 
 from flows.lab.automations import (
     make_lost_runs_automation,
@@ -105,9 +109,11 @@ def deploy(
     file = file or checkout / DEPLOYMENTS_FILE
     document = _read_description(file)
     kind = PoolKind.read(document, checkout, file)
-    entries = {_name(one): one for one in document["deployments"]}
+    entries = _name_entries(document, checkout, file)
     with get_client(sync_client=True) as client:
         bases = _read_bases(client)
+        # Those that other files describe stay.
+        new_bases = _pack_bases(bases | {name: read_described(entry) for name, entry in entries.items()}, file)
         settings: dict[str, dict[str, Any]] = {}
         of_deployments: list[Change] = []
         kept: list[str] = []
@@ -139,7 +145,7 @@ def deploy(
             {**document, "pull": pull, "deployments": [entry | settings[name] for name, entry in entries.items()]},
         )
         _delete_dropped_schedules(client, settings, bases)
-        _write_bases(client, {name: read_described(entry) for name, entry in entries.items()})
+        _write_bases(client, new_bases)
         changed = {change.name for change in of_deployments}
         for name, one in settings.items():
             status = "made" if is_new[name] else "updated" if name in changed else "already there"
@@ -167,8 +173,33 @@ def _read_description(file: Path) -> dict[str, Any]:
     return dict(document)
 
 
-def _name(entry: Mapping[str, Any]) -> str:
-    return f"{entry['entrypoint'].partition(':')[2]}/{entry['name']}"
+def _name_entries(document: Mapping[str, Any], checkout: Path, file: Path) -> dict[str, dict[str, Any]]:
+    """Return what describes each deployment, by the names of the flow and of the deployment, ``ingest/ingest``."""
+    entries = {}
+    for number, entry in enumerate(document["deployments"], 1):
+        try:
+            name, entrypoint, pool = entry["name"], entry["entrypoint"], entry["work_pool"]["name"]
+        except (KeyError, TypeError):
+            name = entrypoint = pool = None
+        if not all(isinstance(one, str) and one for one in (name, entrypoint, pool)):
+            raise UsageError(
+                f"deployment {number} of the file cannot be used",
+                path=file,
+                found="no name, entrypoint or name of a work pool",
+                expected="all of them, as prefect.yaml has them",
+            )
+        try:
+            # A flow may be called otherwise than its function.
+            flow = load_flow_arguments_from_entrypoint(str(checkout / entrypoint), {"name"})["name"]
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UsageError(
+                f"the flow of the deployment {name} cannot be found",
+                path=file,
+                found=entrypoint,
+                expected=f"a file of {checkout} and a function in it, as flows/train.py:train",
+            ) from error
+        entries[f"{flow}/{name}"] = dict(entry)
+    return entries
 
 
 def _find(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
@@ -202,14 +233,39 @@ def _choose_parameters(checkout: Path, entry: Mapping[str, Any], parameters: Map
 def _read_bases(client: SyncPrefectClient) -> dict[str, dict[str, Any]]:
     """Return what was described when each deployment was last made."""
     variable = client.read_variable_by_name(_BASES_VARIABLE)
-    return dict(variable.value) if variable is not None and isinstance(variable.value, dict) else {}
+    value = None if variable is None else variable.value
+    if isinstance(value, str):
+        value = json.loads(zlib.decompress(base64.b85decode(value)))
+    # Earlier versions kept them as they are.
+    return dict(value) if isinstance(value, dict) else {}
 
 
-def _write_bases(client: SyncPrefectClient, bases: Mapping[str, Any]) -> None:
+def _pack_bases(bases: Mapping[str, Any], file: Path) -> str:
+    """Return what is described as the text of a variable: compressed, since deployments repeat each other's settings.
+
+    Raises
+    ------
+    UsageError
+        If a variable cannot hold it.
+    """
+    packed = base64.b85encode(zlib.compress(json.dumps(bases, sort_keys=True, default=str).encode(), 9)).decode()
+    n_most = MAX_VARIABLE_VALUE_LENGTH - len('""')
+    if len(packed) > n_most:
+        raise UsageError(
+            "the deployments' descriptions are too long for the server to keep",
+            path=file,
+            found=f"{len(packed):,} characters, compressed",
+            expected=f"up to {n_most:,}",
+            remedy="keep job templates in a file of their own: `base_job_template` of definitions.pools",
+        )
+    return packed
+
+
+def _write_bases(client: SyncPrefectClient, packed: str) -> None:
     if client.read_variable_by_name(_BASES_VARIABLE) is None:
-        client.create_variable(VariableCreate(name=_BASES_VARIABLE, value=dict(bases)))
+        client.create_variable(VariableCreate(name=_BASES_VARIABLE, value=packed))
     else:
-        client.update_variable(VariableUpdate(name=_BASES_VARIABLE, value=dict(bases)))
+        client.update_variable(VariableUpdate(name=_BASES_VARIABLE, value=packed))
 
 
 def _run_prefect_deploy(checkout: Path, described_in: Path, document: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from http.client import HTTPException
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -51,11 +52,11 @@ def require_server() -> None:
             # A server that wants a login answers too; 502 is what a proxy says of one that it cannot reach.
             if error.code >= _SERVER_ERROR:
                 raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise UsageError(
             "no Prefect server answers at PREFECT_API_URL",
             path=url,
-            found=f"{error}, {describe_route(url)}",
+            found=f"{str(error).strip()}, {describe_route(url)}",
             remedy="start it with `prefect server start`, or unset PREFECT_API_URL to run without one",
         ) from error
 

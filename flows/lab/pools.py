@@ -50,10 +50,10 @@ class PoolKind:
         UsageError
             If that cannot be used.
         """
-        described = (document.get("definitions") or {}).get("pools")
-        if described is None:
-            return cls()
         try:
+            described = (document.get("definitions") or {}).get("pools")
+            if described is None:
+                return cls()
             template = described.get("base_job_template")
             return cls(
                 type=str(described["type"]),

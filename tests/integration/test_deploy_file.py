@@ -133,7 +133,10 @@ def test_a_file_that_describes_nothing_is_told(content: str | None, said: str, l
     assert str(path) in done.stderr
 
 
+@pytest.mark.usefixtures("rows")
 def test_docker_pools_are_made_too(lab: Lab, tmp_path: Path) -> None:
+    from flows.lab.deployment import _read_bases
+
     text = (CHECKOUT / "deploy" / "prefect.docker.yaml").read_text()
     described = yaml.safe_load(text.replace("name: cpu", "name: containers").replace("name: gpu", "name: gpus"))
     described["deployments"] = described["deployments"][1:3]
@@ -141,3 +144,5 @@ def test_docker_pools_are_made_too(lab: Lab, tmp_path: Path) -> None:
     rows = lab.deploy("--file", tmp_path / "deployments.yaml")
     assert ("containers", "docker") in [(row["name"], row["detail"]) for row in rows]
     assert lab.client.read_deployment_by_name("quality/quality").job_variables["auto_remove"] is True
+    # What is known of the deployments that this file does not describe stays known.
+    assert set(_read_bases(lab.client)) >= {"ingest/ingest", "pipeline/pipeline", "quality/quality"}

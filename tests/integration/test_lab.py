@@ -35,7 +35,7 @@ F = find_session("F")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 DEPLOYMENTS = {"ingest/ingest", "quality/quality", "train/train", "evaluate/evaluate", "submit/submit"}
-DEPLOYMENTS |= {"pipeline/pipeline", "predict/predict"}
+DEPLOYMENTS |= {"pipeline/pipeline", "predict/predict", "train-ensemble/train-ensemble"}
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def test_deploy_refuses_a_webhook_that_is_none() -> None:
     from flows.lab import find_host
     from sensorium_data.errors import UsageError
 
-    for url in ("hooks.slack.com/services", "ftp://host/x", "http://", ""):
+    for url in ("hooks.slack.com/services", "ftp://host/x", "http://", "https://[::1/x", ""):
         with pytest.raises(UsageError, match="an http:// or https:// URL"):
             find_host(url)
 

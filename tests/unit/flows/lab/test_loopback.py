@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -70,6 +72,32 @@ def test_what_a_proxy_answers_for_a_server_that_is_away_is_no_server(
     else:
         with pytest.raises(UsageError, match=rf"no Prefect server answers .* found HTTP Error {status}"):
             require_server()
+
+
+def test_what_speaks_no_http_is_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+        answering = threading.Thread(target=greet)
+        answering.start()
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{listener.getsockname()[1]}/api")
+        with pytest.raises(
+            UsageError, match=r"no Prefect server answers .* found SSH-2\.0-OpenSSH_9\.6, asked directly"
+        ):
+            require_server()
+        answering.join()
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name)
+    # It has looked for proxies when it was made.
+    monkeypatch.setattr("urllib.request._opener", None)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:port/api")
+    with pytest.raises(UsageError, match=r"no Prefect server answers .* found nonnumeric port: 'port'"):
+        require_server()
 
 
 def test_the_error_names_the_proxy_without_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
