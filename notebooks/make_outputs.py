@@ -26,8 +26,10 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
+
+from sensorium_data.files import replace_whole
 
 __all__ = [
     "FOLDER",
@@ -74,8 +76,9 @@ def read(path: Path) -> NotebookNode:
 
 
 def write(notebook: NotebookNode, path: Path) -> None:
-    """Write a notebook, with a line for each line of code."""
-    nbformat.write(notebook, path)
+    """Write a notebook, with a line for each line of code; whole, or the file stays as it is."""
+    with replace_whole(path) as temporary:
+        nbformat.write(notebook, temporary)
 
 
 def digest_sources(notebook: NotebookNode) -> str:
@@ -104,7 +107,7 @@ def execute(path: Path, *, store: str | None = None, environment: Mapping[str, s
     Raises
     ------
     NotebookError
-        If a cell fails, takes too long, or writes to stderr.
+        If a cell fails, takes too long, ends the kernel, or writes to stderr.
     """
     notebook = read(path)
     nbformat.validate(notebook)
@@ -121,7 +124,7 @@ def execute(path: Path, *, store: str | None = None, environment: Mapping[str, s
             )
             try:
                 client.execute()
-            except (CellExecutionError, CellTimeoutError) as error:
+            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
                 raise NotebookError(f"{path.name}: {error}") from error
         for number, cell in enumerate(notebook.cells, 1):
             for output in cell.get("outputs", []):
@@ -271,15 +274,16 @@ def main(arguments: list[str] | None = None) -> int:
     failed = False
     for path in [known[Path(name).stem] for name in names] or list(known.values()):
         began_s = time.monotonic()
+        before = path.read_bytes()
         try:
             executed = execute(path)
+            if path.read_bytes() != before:
+                raise NotebookError(f"{path.name} was changed while it ran, and is left as it is; run it again")
         except NotebookError as error:
             print(error, file=sys.stderr)
             failed = True
             continue
-        old = read(path)
-        keep_unchanged(executed, old)
-        before = path.read_bytes()
+        keep_unchanged(executed, read(path))
         write(executed, path)
         after = path.read_bytes()
         change = "unchanged" if after == before else "written"

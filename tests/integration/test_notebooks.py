@@ -236,6 +236,56 @@ def test_a_notebook_that_warns_or_fails_is_refused(
     assert [path.read_bytes() for path in sorted(tmp_path.glob("*.ipynb"))] == before
 
 
+def test_what_is_changed_while_a_notebook_runs_stays(
+    make_outputs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "1-edited.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell("1")]), path)
+    edited = new_notebook(cells=[new_code_cell("2")])
+
+    def execute_slowly(path: Path) -> NotebookNode:
+        executed = make_outputs.normalize(make_outputs.read(path), {})
+        nbformat.write(edited, path)
+        return executed
+
+    monkeypatch.setattr(make_outputs, "FOLDER", tmp_path)
+    monkeypatch.setattr(make_outputs, "execute", execute_slowly)
+    assert make_outputs.main([]) == 1
+    assert "1-edited.ipynb was changed while it ran" in capsys.readouterr().err
+    assert make_outputs.read(path).cells[0].source == "2"
+
+
+def test_a_notebook_is_written_whole_or_not_at_all(
+    make_outputs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "1-small.ipynb"
+    notebook = new_notebook(cells=[new_code_cell("1")])
+    nbformat.write(notebook, path)
+    before = path.read_bytes()
+
+    def fill_the_disk(_: NotebookNode, path: Path) -> None:
+        Path(path).write_text("{")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nbformat, "write", fill_the_disk)
+    with pytest.raises(OSError, match="No space"):
+        make_outputs.write(notebook, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_kernel_that_dies_is_told_and_the_next_notebook_runs(
+    make_outputs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nbformat.write(new_notebook(cells=[new_code_cell("import os\nos._exit(1)")]), tmp_path / "1-dies.ipynb")
+    nbformat.write(new_notebook(cells=[new_code_cell("1 + 1")]), tmp_path / "2-runs.ipynb")
+    monkeypatch.setattr(make_outputs, "FOLDER", tmp_path)
+    assert make_outputs.main([]) == 1
+    told = capsys.readouterr()
+    assert "1-dies.ipynb: Kernel died" in told.err
+    assert "2-runs.ipynb: written" in told.out
+
+
 # Each of them, executed
 
 
