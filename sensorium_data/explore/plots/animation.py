@@ -52,7 +52,7 @@ class TrialAnimation:
     """
 
     block: xr.Dataset = field(repr=False)
-    _page: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    _frames: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require_frames(self.block)
@@ -78,9 +78,7 @@ class TrialAnimation:
         return 1000.0 * self.step / FRAME_RATE_HZ
 
     def _repr_html_(self) -> str:
-        if not self._page:
-            self._page.append(self._write_page())
-        return self._page[0]
+        return self._write_page()
 
     def save(self, path: str | Path) -> Path:
         """Write the film into a file, which appears whole or not at all.
@@ -120,11 +118,8 @@ class TrialAnimation:
 
     def _write_page(self) -> str:
         """Return the frames as JPEG in a page's text, and a player of a few lines."""
-        frames = []
-        for image in self._render():
-            buffer = io.BytesIO()
-            image.save(buffer, "JPEG", quality=_JPEG_QUALITY)
-            frames.append(base64.b64encode(buffer.getvalue()).decode())
+        frames = self._encode_frames()
+        # Another one each time: a notebook may show a film in several cells, each with a player of its own.
         name = f"sensorium-{uuid.uuid4().hex}"
         return _PLAYER.format(
             name=name,
@@ -134,6 +129,12 @@ class TrialAnimation:
             frames=json.dumps(frames),
             interval=f"{self.interval_ms:.1f}",
         )
+
+    def _encode_frames(self) -> list[str]:
+        """Return the frames as JPEG in Base64; they are drawn once."""
+        if not self._frames:
+            self._frames.extend([_encode_jpeg(image) for image in self._render()])
+        return self._frames
 
     def _encode_gif(self) -> bytes:
         first, *others = (image.quantize(64) for image in self._render())
@@ -229,6 +230,12 @@ class TrialAnimation:
         if "responses" not in block or bool(block.responses_withheld) or block.sizes.get("neuron", 0) == 0:
             return None
         return finite_mean(block.responses.transpose("neuron", "time").values)
+
+
+def _encode_jpeg(image: Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _running(block: xr.Dataset) -> np.ndarray | None:
