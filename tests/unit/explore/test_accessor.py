@@ -44,7 +44,8 @@ def test_by_default_the_neurons_of_the_largest_responses_are_plotted(
         stored = recording.trials[trial].responses
         assert stored is not None
         peaks = np.nanmax(stored[:, : int(dataset.n_frames.sel(trial=trial))], axis=1)
-        expected = [int(unit) for unit, peak in zip(recording.unit_ids, peaks, strict=True) if peak >= sorted(peaks)[-2]]
+        least = sorted(peaks)[-2]
+        expected = [int(unit) for unit, peak in zip(recording.unit_ids, peaks, strict=True) if peak >= least]
         rows = dataset.sensorium.plot_trial(trial).axes[8]
         assert [int(label.get_text()) for label in rows.get_yticklabels()] == expected
         shown.add(tuple(expected))
