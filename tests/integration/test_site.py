@@ -128,7 +128,12 @@ def find_network_sources() -> Callable[[str], list[str]]:
         ('<script src="https://cdn.example/x.js"></script>', ["https://cdn.example/x.js"]),
         ('<link rel="stylesheet" href="//fonts.example/a.css">', ["//fonts.example/a.css"]),
         ('<img alt="" src="http://example/a.png"/>', ["http://example/a.png"]),
+        ('<img srcset="a.png 1x, https://example/b.png 2x">', ["https://example/b.png"]),
+        ('<video poster="//example/a.png" src="film.mp4"></video>', ["//example/a.png"]),
+        ("<style>@import 'https://example/a.css'; p {color: red}</style>", ["https://example/a.css"]),
+        ('<p style="background: url(//example/a.png)">//example/b.png</p>', ["//example/a.png"]),
         ('<a href="https://example.org">read</a><script src="../_static/x.js"></script>', []),
+        ('<link rel="canonical" href="https://example.org/page.html"><img src="a.png" srcset="a.png, b.png 2x">', []),
     ],
 )
 def test_what_a_page_loads_from_a_network_is_found(
