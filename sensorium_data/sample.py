@@ -119,7 +119,7 @@ def sample_store(*, progress: Progress = ignore_progress) -> str:
     """
     name = _name_sample()
     folder = _find_cache() / name
-    if not _is_whole(folder):
+    if not (_is_private(folder.parent) and _is_whole(folder)):
         root = _choose_root(folder.parent)
         folder = root / name
         _make_once(folder, progress)
@@ -194,12 +194,29 @@ def _choose_root(cache: Path) -> Path:
     raise StoreError("the sample cannot be written anywhere", found="; ".join(reasons), remedy=_REMEDY)
 
 
+def _is_private(root: Path) -> bool:
+    """Whether no other user can have made what lies in a folder for samples; in the temporary folder they may have."""
+    if root != _temporary_root():
+        return True
+    try:
+        _require_own(root)
+    except OSError:
+        return False
+    return True
+
+
 def _require_own(folder: Path) -> None:
-    """Refuse a folder that another user made or can write: everybody may write to the temporary folder."""
+    """Refuse a folder that another user made, and keep others from this one: anybody may write to the temporary folder.
+
+    Raises
+    ------
+    OSError
+        If it is another user's, no folder, or not there.
+    """
     status = folder.lstat()
     is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
     if not stat.S_ISDIR(status.st_mode) or not is_own:
-        raise PermissionError(1, "it belongs to another user", os.fspath(folder))
+        raise PermissionError(1, "it belongs to another user, or is no folder", os.fspath(folder))
     folder.chmod(0o700)
 
 

@@ -129,6 +129,7 @@ def test_deploy_may_be_repeated_and_leaves_alone_what_people_set(lab: Lab, deplo
     assert {row["setting"] for row in before} == {"parameters.store", "parameters.runs", "parameters.source"}
     assert {row["name"] for row in before if row["setting"] == "parameters.runs"} == {
         "train/train",
+        "train-ensemble/train-ensemble",
         "submit/submit",
         "pipeline/pipeline",
     }

@@ -160,6 +160,23 @@ def test_a_folder_that_cannot_be_written_is_replaced_by_the_temporary_one(
     assert elsewhere.stat().st_mode & 0o777 == 0o700
 
 
+def test_without_a_home_a_sample_that_another_user_may_have_made_is_not_opened(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count_makes: list[Path]
+) -> None:
+    def find_no_home(_: str) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(sample, "cache_folder", find_no_home)
+    root = cache / "sensorium/sample"
+    monkeypatch.setattr(sample, "_temporary_root", lambda: root)
+    assert Path(sd.sample_store()).is_relative_to(root)
+    (tmp_path / "link").symlink_to(root)
+    monkeypatch.setattr(sample, "_temporary_root", lambda: tmp_path / "link")
+    with pytest.raises(StoreError, match="belongs to another user, or is no folder"):
+        sd.sample_store()
+    assert not count_makes
+
+
 def test_where_nothing_can_be_written_the_error_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
