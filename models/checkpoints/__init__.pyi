@@ -9,6 +9,7 @@ from .formats import CheckpointFormat as CheckpointFormat
 from .formats import find_format as find_format
 from .layout import CheckpointLayout as CheckpointLayout
 from .layout import Structure as Structure
+from .layout import read_positions as read_positions
 from .layout import shape_of as shape_of
 from .matching import compare_constants as compare_constants
 from .matching import convert_weights as convert_weights

@@ -14,7 +14,7 @@ from models.model_config import ModelConfig
 from sensorium_data.errors import RunError
 from sensorium_data.sessions import Session
 
-__all__ = ["CheckpointLayout", "Structure", "shape_of"]
+__all__ = ["CheckpointLayout", "Structure", "read_positions", "shape_of"]
 
 
 @dataclass(frozen=True)
@@ -164,3 +164,24 @@ def shape_of(state: Mapping[str, torch.Tensor], name: str, n_axes: int) -> tuple
     if len(shape) != n_axes:
         raise RunError(f"the weight {name} has the wrong shape", found=shape, expected=f"{n_axes} axes")
     return shape
+
+
+def read_positions(state: Mapping[str, torch.Tensor], name: str) -> tuple[int, torch.Tensor]:
+    """Return how many neurons a readout has, and their normalized positions in the cortex, shape (neuron, 2).
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        The file's weights.
+    name : str
+        Of the positions among them.
+
+    Raises
+    ------
+    RunError
+        If they have another shape.
+    """
+    n_neurons, n_axes = shape_of(state, name, 2)
+    if n_axes != 2:
+        raise RunError(f"the weight {name} has the wrong shape", found=(n_neurons, n_axes), expected="(neurons, 2)")
+    return n_neurons, state[name]

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from models.checkpoints.layout import CheckpointLayout, Structure, shape_of
+from models.checkpoints.layout import CheckpointLayout, Structure, read_positions, shape_of
 from models.checkpoints.weight_name import WeightName
 from models.layers import SPATIAL_LAPLACIAN
 from models.model_config import ModelConfig
@@ -119,11 +119,7 @@ class StarterKitLayout(CheckpointLayout):
     def read_neurons(self, state: Mapping[str, torch.Tensor], session: str) -> tuple[int, torch.Tensor | None]:
         if f"readout.{session}.spatial" in state:
             return shape_of(state, f"readout.{session}.spatial", 3)[0], None
-        grid = f"readout.{session}.source_grid"
-        n_neurons, n_axes = shape_of(state, grid, 2)
-        if n_axes != 2:
-            raise RunError(f"the weight {grid} has the wrong shape", found=(n_neurons, n_axes), expected="(neurons, 2)")
-        return n_neurons, state[grid]
+        return read_positions(state, f"readout.{session}.source_grid")
 
 
 def list_norm(here: str, there: str) -> Iterator[WeightName]:

@@ -12,7 +12,7 @@ from sensorium_data.sessions import Tier
 
 __all__ = ["PRESETS"]
 
-#: Of both stages, and of both small sizes.
+#: Of all presets.
 _COMMON: Mapping[str, Any] = MappingProxyType(
     {
         "input_layout": "dwiseneuro",
@@ -65,7 +65,7 @@ _DEBUG_RECIPE: Mapping[str, Any] = MappingProxyType(
         "prediction_hop": 8,
     }
 )
-#: Of the fields of a block's input, expansion, and the small model.
+#: Of both small models; they differ in their expansion.
 _DEBUG_SIZES: Mapping[str, Any] = MappingProxyType(
     {
         "channels": (8, 16, 32, 64),

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, cast
 
 import torch
 
-from models.checkpoints import CheckpointLayout, Structure, WeightName, shape_of
+from models.checkpoints import CheckpointLayout, Structure, WeightName, read_positions, shape_of
 from models.dynamic_v1fm.config import LEVELS, DynamicV1fmConfig
 from models.dynamic_v1fm.regions import index_distances
 from models.model_config import ModelConfig
@@ -129,11 +129,7 @@ class _Layout(CheckpointLayout):
         }
 
     def read_neurons(self, state: Mapping[str, torch.Tensor], session: str) -> tuple[int, torch.Tensor | None]:
-        grid = f"readout.{session}.source_grid"
-        n_neurons, n_axes = shape_of(state, grid, 2)
-        if n_axes != 2:
-            raise RunError(f"the weight {grid} has the wrong shape", found=(n_neurons, n_axes), expected="(neurons, 2)")
-        return n_neurons, state[grid]
+        return read_positions(state, f"readout.{session}.source_grid")
 
 
 class _MeanLayout(_Layout):

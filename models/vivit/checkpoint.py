@@ -16,7 +16,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 
-from models.checkpoints import CheckpointLayout, Structure, WeightName, shape_of
+from models.checkpoints import CheckpointLayout, Structure, WeightName, read_positions, shape_of
 from models.model_config import ModelConfig
 from models.vivit.config import VivitConfig
 from models.vivit.rotary import rotary_frequencies, rotary_scales
@@ -210,11 +210,7 @@ class _VivitLayout(CheckpointLayout):
         """Return settings that the weights of one version tell."""
 
     def read_neurons(self, state: Mapping[str, torch.Tensor], session: str) -> tuple[int, torch.Tensor | None]:
-        grid = f"readouts.{session}.source_grid"
-        n_neurons, n_axes = shape_of(state, grid, 2)
-        if n_axes != 2:
-            raise RunError(f"the weight {grid} has the wrong shape", found=(n_neurons, n_axes), expected="(neurons, 2)")
-        return n_neurons, state[grid]
+        return read_positions(state, f"readouts.{session}.source_grid")
 
 
 #: Arguments that are sizes.

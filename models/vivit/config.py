@@ -48,9 +48,11 @@ class VivitConfig(CoreSettings):
         default=0, description="Learned tokens beside those of a frame, and beside those of a place."
     )
     patch_dropout: float = Field(
-        default=0.1338, ge=0, lt=1, description="Share of a patch's numbers zeroed in training."
+        default=0.1338, ge=0, lt=1, description="Share of the numbers of patches' tokens zeroed in training."
     )
-    token_dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of whole patches zeroed in training.")
+    token_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of whole tokens of patches zeroed in training."
+    )
     attention_dropout: float = Field(
         default=0.358, ge=0, lt=1, description="Share of the attention's outputs zeroed in training."
     )

@@ -35,7 +35,7 @@ _DEBUG_STEPS = {
     "learning_rate": 0.01,
     "core_learning_rate_factor": 1.0,
 }
-#: Its sizes, beside those of 2023.
+#: Settings of the causal model that are not those of 2023.
 _CAUSAL = {
     "patch_frames": 13,
     "pads_time": True,
