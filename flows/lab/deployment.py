@@ -231,11 +231,25 @@ def _choose_parameters(checkout: Path, entry: Mapping[str, Any], parameters: Map
 
 
 def _read_bases(client: SyncPrefectClient) -> dict[str, dict[str, Any]]:
-    """Return what was described when each deployment was last made."""
+    """Return what was described when each deployment was last made.
+
+    Raises
+    ------
+    UsageError
+        If somebody has changed the variable that keeps it.
+    """
     variable = client.read_variable_by_name(_BASES_VARIABLE)
     value = None if variable is None else variable.value
     if isinstance(value, str):
-        value = json.loads(zlib.decompress(base64.b85decode(value)))
+        try:
+            value = json.loads(zlib.decompress(base64.b85decode(value)))
+        except (ValueError, zlib.error) as error:
+            raise UsageError(
+                f"the server's variable {_BASES_VARIABLE} cannot be read",
+                found="something else than `sensorium deploy` has written there",
+                remedy=f"delete it with `prefect variable unset {_BASES_VARIABLE}`; where deployments differ from the "
+                "file, they then stay as they are on the server",
+            ) from error
     # Earlier versions kept them as they are.
     return dict(value) if isinstance(value, dict) else {}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import zlib
 from pathlib import Path
 from typing import Any, cast
 
@@ -70,6 +72,12 @@ def test_what_files_describe_is_kept_whatever_volumes_people_add(tmp_path: Path)
     # As earlier versions kept it.
     old = describe("prefect.yaml")
     assert _read_bases(cast(SyncPrefectClient, Variables(sensorium_described=old))) == old
+
+
+def test_a_variable_that_somebody_has_changed_is_told() -> None:
+    for value in ("changed", "é", "", base64.b85encode(zlib.compress(b"{")).decode()):
+        with pytest.raises(UsageError, match=r"variable sensorium-described cannot be read: .*prefect variable unset"):
+            _read_bases(cast(SyncPrefectClient, Variables(sensorium_described=value)))
 
 
 def test_descriptions_that_no_variable_holds_are_refused_before_anything_is_changed(tmp_path: Path) -> None:
