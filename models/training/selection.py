@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from models.config import TrainingConfig
 from sensorium_data.errors import UsageError
-from sensorium_data.scoring import measure_reliability
+from sensorium_data.scoring import measure_oracle_correlation
 from sensorium_data.sessions import Session, find_session
 from sensorium_data.store import Store, parse_exclusions, require_trials
 from sensorium_data.windows import choose_neurons
@@ -37,7 +37,7 @@ def select_neurons(
     for session in sessions:
         unit_ids = store[session]["neuron"].values
         if config.min_reliability is not None:
-            reliability = measure_reliability(store, session, exclude=excluded.get(session.name, frozenset()))
+            reliability = measure_oracle_correlation(store, session, exclude=excluded.get(session.name, frozenset()))
             is_reliable = reliability >= config.min_reliability
             if not is_reliable.any():
                 raise UsageError(

@@ -32,7 +32,8 @@ def measure_reliability(
 
     The Pearson correlation over the frames of all trials of all repeated movies joined, of each trial's response with
     the mean response to the other repeats of its movie (leave one out). This is the ``oracle_correlation`` of
-    ``sensorium score``, there in the competition's units, here in those of the dataset. Of each movie the frames count
+    ``sensorium score``, there in the competition's units, here in those of the dataset;
+    :func:`sensorium_data.scoring.measure_oracle_correlation` measures it in the former. Of each movie the frames count
     that all repeats have.
 
     Parameters

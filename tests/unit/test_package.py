@@ -40,6 +40,17 @@ def test_every_name_that_a_folder_offers_is_there(folder: str) -> None:
         assert not isinstance(offered, type(sys))
 
 
+def test_no_two_folders_offer_different_functions_of_one_name() -> None:
+    offered: dict[str, dict[int, str]] = {}
+    for folder in ("sensorium_data", "models", "flows", *FOLDERS):
+        package = importlib.import_module(folder)
+        for name in getattr(package, "__all__", ()):
+            if callable(thing := getattr(package, name)):
+                offered.setdefault(name, {})[id(thing)] = folder
+    assert len(offered) >= 300
+    assert {name: [*folders.values()] for name, folders in offered.items() if len(folders) > 1} == {}
+
+
 @pytest.mark.parametrize("stub", sorted(CHECKOUT.glob("[fms]*/**/__init__.pyi")), ids=lambda stub: stub.parent.name)
 def test_a_folder_offers_names_of_its_own_modules(stub: Path) -> None:
     for node in ast.parse(stub.read_text()).body:

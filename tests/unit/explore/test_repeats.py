@@ -7,7 +7,7 @@ import sensorium_data.explore  # noqa: F401 (registers the accessor)
 from fixtures.explored_sessions import make_session
 from fixtures.recorded_stores import record_session
 from sensorium_data.errors import UsageError
-from sensorium_data.scoring import measure_reliability
+from sensorium_data.scoring import measure_oracle_correlation
 from sensorium_data.store import open_session
 
 LENGTHS = {"a": [60, 60, 58], "b": [70, 70]}
@@ -111,5 +111,5 @@ def test_in_the_competitions_units_it_is_what_scoring_says(tmp_path) -> None:
     found = scaled.sensorium.reliability()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sensorium_data.store.Store.__getitem__", lambda store, name: session)
-        expected = measure_reliability(tmp_path, "F")
+        expected = measure_oracle_correlation(tmp_path, "F")
     np.testing.assert_allclose(found, expected, atol=1e-6)

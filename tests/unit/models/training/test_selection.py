@@ -16,7 +16,7 @@ from models.training import train
 from models.training.selection import select_neurons
 from sensorium_data.errors import PredictionsError, RunError, StoreError, TrialError, UsageError
 from sensorium_data.predictions import open_predictions
-from sensorium_data.scoring import compare_predictions, measure_reliability, score_predictions
+from sensorium_data.scoring import compare_predictions, measure_oracle_correlation, score_predictions
 from sensorium_data.sessions import find_sessions
 from sensorium_data.statistics import response_precision
 from sensorium_data.store import open_store
@@ -167,7 +167,7 @@ def test_only_reliable_neurons_are_chosen(tmp_path: Path) -> None:
     repeats = {trial: gain * signal + generator.gamma(1.0, 5.0, (5, 70)) for trial in (3, 7)}
     write_session_store(tmp_path, "F", responses=repeats)
     sessions = find_sessions(["F"])
-    reliability = measure_reliability(tmp_path, "F")
+    reliability = measure_oracle_correlation(tmp_path, "F")
     threshold = float(np.sort(reliability)[-2])
     assert threshold > 0
     chosen = select_neurons(tiny_config(min_reliability=threshold), open_store(tmp_path), sessions)

@@ -1,4 +1,4 @@
-"""How reliably the neurons of a stored session respond, read from its oracle trials."""
+"""The oracle correlation of the neurons of a stored session, in the units of the competition."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from sensorium_data.sessions import Session, Tier, find_session
 from sensorium_data.statistics import response_precision
 from sensorium_data.store import StoreLike, open_store
 
-__all__ = ["measure_reliability"]
+__all__ = ["measure_oracle_correlation"]
 
 
-def measure_reliability(
+def measure_oracle_correlation(
     store: StoreLike, session: str | Session, *, exclude: Collection[int] = (), jobs: int = 2
 ) -> npt.NDArray[np.float64]:
     """Return each neuron's oracle correlation: that of a trial's response with the mean over the movie's other repeats.
 
     Over the valid trials of the oracle tier, in the competition's units, without the first 50 frames: what ``sensorium
     score`` calls ``oracle_correlation`` of that tier. Memory holds a movie's sums and a few trials.
+    :func:`sensorium_data.explore.measure_reliability` measures the same of an opened session, in the units that its
+    responses have and of any tier.
 
     Parameters
     ----------

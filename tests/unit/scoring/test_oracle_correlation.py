@@ -9,7 +9,7 @@ import pytest
 
 from fixtures.session_stores import HandMadeSession, write_session_store
 from sensorium_data.errors import UsageError
-from sensorium_data.scoring import measure_reliability
+from sensorium_data.scoring import measure_oracle_correlation
 from sensorium_data.statistics import response_precision
 
 
@@ -27,8 +27,10 @@ def by_hand(made: HandMadeSession, movies: list[tuple[int, int]]) -> np.ndarray:
 
 def test_it_is_the_correlation_with_the_movies_other_repeats(tmp_path: Path) -> None:
     made = write_session_store(tmp_path, "F")
-    found = measure_reliability(tmp_path, "F")
+    found = measure_oracle_correlation(tmp_path, "F")
     np.testing.assert_allclose(found, by_hand(made, [(7, 3), (4, 9)]), atol=1e-5)
-    np.testing.assert_allclose(measure_reliability(tmp_path, "F", exclude=[3]), by_hand(made, [(4, 9)]), atol=1e-5)
+    np.testing.assert_allclose(
+        measure_oracle_correlation(tmp_path, "F", exclude=[3]), by_hand(made, [(4, 9)]), atol=1e-5
+    )
     with pytest.raises(UsageError, match=r"session F .*found 3 oracle trials that count, and no movie"):
-        measure_reliability(tmp_path, "F", exclude=[3, 9])
+        measure_oracle_correlation(tmp_path, "F", exclude=[3, 9])
