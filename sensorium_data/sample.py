@@ -38,7 +38,7 @@ from sensorium_data.files import (
     with_locked_file,
 )
 from sensorium_data.progress import Progress, ignore_progress
-from sensorium_data.schema import SCHEMA_VERSION
+from sensorium_data.schema import SCHEMA_VERSION, SOURCE_NOT_KEPT
 from sensorium_data.sessions import find_sessions
 
 # Loaded where it is used: a command that only prints the path would wait for it.
@@ -156,11 +156,18 @@ def _name_sample() -> str:
         **_PARAMETERS,
         "sessions": SAMPLE_SESSIONS,
         "precision": _PRECISION,
+        "source": _describe_source(),
         "simulator": SIMULATOR_VERSION,
         "converter": CONVERTER_VERSION,
         "schema": SCHEMA_VERSION,
     }
     return digest_bytes(json.dumps(content, sort_keys=True).encode())[:16]
+
+
+def _describe_source() -> str:
+    """Return what its sessions say of their archives, which are deleted after they were converted."""
+    options = "--trials {n_trials} --neurons {n_neurons} --seed {seed}".format(**_PARAMETERS)
+    return f"{SOURCE_NOT_KEPT}: sensorium simulate DIR --sessions {' '.join(SAMPLE_SESSIONS)} {options}"
 
 
 def _find_cache() -> Path:
@@ -282,7 +289,13 @@ def _make(work: Path, progress: Progress) -> None:
     archives, store = work / "archives", work / _STORE
     simulate(archives, sessions=sessions, **_PARAMETERS, jobs=2, progress=progress)
     report = ingest_sessions(
-        sessions, str(store), sources=[str(archives)], precision=Precision(_PRECISION), jobs=2, progress=progress
+        sessions,
+        str(store),
+        sources=[str(archives)],
+        source_name=_describe_source(),
+        precision=Precision(_PRECISION),
+        jobs=2,
+        progress=progress,
     )
     report.raise_failures()
     link_movies(str(store), progress=progress)

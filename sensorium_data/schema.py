@@ -51,6 +51,9 @@ FRAME_WIDTH = 64
 #: The archive's own statistics, over trials, in the order of the ``statistic`` dimension.
 STATISTICS = ("mean", "std", "median", "min", "max")
 
+#: How a store names its source if the archive was deleted once it was converted.
+SOURCE_NOT_KEPT = "not kept"
+
 LICENSE = "CC BY-NC-ND 4.0"
 REFERENCES = (
     "Turishcheva et al. (2023), The Dynamic Sensorium competition for predicting large-scale mouse visual "

@@ -152,6 +152,7 @@ def compose_attributes(
     notes: Sequence[str],
     precision: Precision,
     *,
+    source_name: str | None = None,
     simulation: SimulationMark | None = None,
     adaptation: Adaptation | None = None,
     absent: Sequence[str] = (),
@@ -172,8 +173,7 @@ def compose_attributes(
             else {}
         ),
         **({} if simulation is None else simulation.attributes),
-        # Without the query, which may hold a token, and without a login.
-        "source": hide_secrets(archive.origin.partition("?")[0]) if "://" in archive.origin else archive.origin,
+        "source": source_name or _describe_origin(archive.origin),
         "source_size_bytes": archive.size_bytes,
         "source_digest": archive.digest,
         "schema_version": SCHEMA_VERSION,
@@ -197,6 +197,11 @@ def compose_attributes(
     if notes:
         attributes["notes"] = list(notes)
     return attributes
+
+
+def _describe_origin(origin: str) -> str:
+    """Return where an archive came from, without the query of a URL, which may hold a token, and without a login."""
+    return hide_secrets(origin.partition("?")[0]) if "://" in origin else origin
 
 
 def _stack_signatures(records: Sequence[TrialRecord], n_frames_padded: int) -> np.ndarray:

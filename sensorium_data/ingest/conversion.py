@@ -86,6 +86,7 @@ class Conversion:
     lock: bool
     publish: Callable[[Session, str], None] | None
     progress: Progress
+    source_name: str | None = None
 
     @property
     def objects(self) -> Objects:
@@ -223,6 +224,7 @@ class Conversion:
             records,
             notes,
             precision,
+            source_name=self.source_name,
             simulation=simulation,
             adaptation=adaptation,
             absent=contents.absent,

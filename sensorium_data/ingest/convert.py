@@ -48,6 +48,7 @@ def convert_session(
     source: str | Sequence[str] | None = None,
     mode: Mode = Mode.AUTO,
     downloads: str | Path | None = None,
+    source_name: str | None = None,
     precision: Precision | None = None,
     resize: str | None = None,
     tier_map: Sequence[str] | None = None,
@@ -78,6 +79,9 @@ def convert_session(
         Whether to read the archive in place or to download it first.
     downloads : path, optional
         The folder that downloaded archives are kept in.
+    source_name : str, optional
+        What the store calls the archive's place, for archives that are deleted afterwards
+        (``sensorium_data.schema.SOURCE_NOT_KEPT``). By default the place.
     precision : Precision, optional
         What to keep of the values; by default what the store holds, or ``exact``.
     resize : str, optional
@@ -150,6 +154,7 @@ def convert_session(
                         lock,
                         publish,
                         progress,
+                        source_name,
                     )
                     return conversion.run(precision, resize, tier_map, repairs, started)
             except SourceChangedError:

@@ -141,6 +141,7 @@ def ingest_sessions(
     sources: Sequence[str] = (),
     mode: Mode = Mode.AUTO,
     downloads: str | Path | None = None,
+    source_name: str | None = None,
     precision: Precision | None = None,
     resize: str | None = None,
     tier_map: Sequence[str] | None = None,
@@ -164,7 +165,7 @@ def ingest_sessions(
         The store, or the path or fsspec URL of its root; made if it does not exist.
     sources : sequence of str
         Folders, URLs or archives to read from, tried in this order; by default where the sessions are published.
-    mode, downloads, precision, resize, tier_map, repairs, policy, lock
+    mode, downloads, source_name, precision, resize, tier_map, repairs, policy, lock
         As :func:`~sensorium_data.ingest.convert_session` takes them.
     jobs : int, optional
         Trials converted at once, of all sessions together; by default :func:`default_jobs`. Each needs about 100 MB.
@@ -200,6 +201,7 @@ def ingest_sessions(
         sources=sources,
         mode=mode,
         downloads=downloads,
+        source_name=source_name,
         precision=precision,
         resize=resize,
         tier_map=tier_map,

@@ -84,6 +84,7 @@ class SessionConverter:
         sources: Sequence[str] = (),
         mode: Mode = Mode.AUTO,
         downloads: str | Path | None = None,
+        source_name: str | None = None,
         precision: Precision | None = None,
         resize: str | None = None,
         tier_map: Sequence[str] | None = None,
@@ -105,6 +106,7 @@ class SessionConverter:
         self._sources = sources or None
         self._mode = mode
         self._downloads = downloads
+        self._source_name = source_name
         self._precision = precision
         self._resize = resize
         self._tier_map = tier_map
@@ -179,6 +181,7 @@ class SessionConverter:
                 source=self._sources,
                 mode=self._mode,
                 downloads=self._downloads,
+                source_name=self._source_name,
                 precision=self._precision,
                 resize=self._resize,
                 tier_map=self._tier_map,

@@ -11,7 +11,7 @@ from sensorium_data.commands import quote_command
 from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError
 from sensorium_data.files import LocalObjects, Objects, describe_damage, parse_json
-from sensorium_data.schema import READABLE_SCHEMA_VERSIONS
+from sensorium_data.schema import READABLE_SCHEMA_VERSIONS, SOURCE_NOT_KEPT
 from sensorium_data.sessions import Session
 from sensorium_data.store.ledger import LEDGER_KEY, Ledger
 from sensorium_data.store.template import METADATA_KEY
@@ -197,9 +197,11 @@ def recall_attributes(objects: Objects, group: str) -> dict[str, Any]:
 def ingest_command(objects: Objects, session: Session, group: str) -> str:
     """Return the command that looks at a session again, at the place that it was made from.
 
-    ``SOURCE`` stands for the place if nothing says it any more.
+    ``SOURCE`` stands for the place if nothing says it any more, or the archive was not kept.
     """
     source = str(recall_attributes(objects, group).get("source", _SOURCE))
+    if source.startswith(SOURCE_NOT_KEPT):
+        source = _SOURCE
     given = [] if source == session.url else ["--source", source]
     return shlex.join(["sensorium", "ingest", session.alias, "--store", objects.url, *given])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,9 +18,11 @@ import pytest
 import sensorium_data as sd
 import sensorium_data.sample as sample
 from fixtures.command_line import run_command
+from flows.cli import app
 from sensorium_data.errors import StoreError
 from sensorium_data.files import clean_up
 from sensorium_data.simulation import open_truth
+from sensorium_data.store import repair_command
 
 SMALL = {"n_trials": 2, "n_neurons": 3, "seed": 0}
 
@@ -72,6 +75,19 @@ def test_a_sample_is_two_simulated_sessions_that_share_movies(cache: Path, count
     assert sorted(entry.name for entry in folder.iterdir()) == ["store", "truth"]
     truth = open_truth(folder, "E")
     np.testing.assert_allclose(sessions[0].responses, truth.responses, rtol=1e-3, atol=1e-6)
+
+
+def test_its_sessions_name_no_folder_that_is_gone(cache: Path) -> None:
+    store = sd.open_store(sd.sample_store())
+    command = "sensorium simulate DIR --sessions E I --trials 2 --neurons 3 --seed 0"
+    for session in store.sessions:
+        attributes = store[session].attrs
+        assert attributes["source"] == f"not kept: {command}"
+        assert ".tmp" not in repr(attributes)
+        # The command that it is repaired with asks for the place, since nothing lies at the old one.
+        assert "--source SOURCE" in repair_command(store.objects, session, store.group(session))
+    words = shlex.split(command)[1:]
+    assert app.parse_args(words, exit_on_error=False, print_error=False)
 
 
 def test_the_command_prints_the_path_and_nothing_else(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
