@@ -1,8 +1,9 @@
 """The pages of the API reference, one for each package, and the links to what they describe.
 
-What a package offers is listed in its ``__init__.pyi``. A page shows the names of that list: a table, and below it each
-name's docstring. A name that several packages offer is described once, in the uppermost package around its definition,
-from which users import it; the tables of the others link to it.
+What a package offers is listed in its ``__init__.pyi``, where ``# public`` marks the names that users call. A page
+shows the public names of that list: a table, and below it each name's docstring. The other names, which only matter
+within the project, stand on pages of their own, for contributors. A name that several packages offer is described once,
+in the uppermost package around its definition, from which users import it; the tables of the others link to it.
 
 A reference in a docstring may name a thing where it is defined (``sensorium_data.store.opening.open_store``), or as the
 docstring's own module knows it; it leads to where that thing is described. One that nothing has is a warning. Names of
@@ -30,10 +31,17 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
+    #: The names of each package, each with the full name under which it is described.
+    Catalog = dict[str, list[tuple["OfferedName", str]]]
+
 _PACKAGES = ("sensorium_data", "models", "flows")
 #: Modules that users import from, and that are no packages.
 _MODULES = ("sensorium_data.errors",)
+#: Everything that these offer is public.
+_PUBLIC_PACKAGES = ("sensorium_data", "models")
+_MARK = "# public"
 _FOLDER = "docs/api"
+_INNER = "contributors"
 _TITLES = {
     "sensorium_data": "Data: ``sensorium_data``",
     "models": "Models: ``models``",
@@ -42,7 +50,7 @@ _TITLES = {
 
 
 @dataclass(frozen=True)
-class PublicName:
+class OfferedName:
     """A name that a package offers.
 
     Attributes
@@ -55,12 +63,15 @@ class PublicName:
         What it is.
     module : str
         The module that the package takes it from.
+    is_public : bool
+        Whether users call it.
     """
 
     package: str
     name: str
     thing: Any
     module: str
+    is_public: bool
 
     @property
     def full_name(self) -> str:
@@ -116,21 +127,26 @@ def _packages(root: Path) -> Iterator[str]:
         yield from sorted(packages | {module for module in _MODULES if module.startswith(f"{top}.")})
 
 
-def _offered(root: Path, package: str) -> Iterator[PublicName]:
+def _offered(root: Path, package: str) -> Iterator[OfferedName]:
     module = importlib.import_module(package)
     stub = root.joinpath(*package.split("."), "__init__.pyi")
     if not stub.exists():
-        yield from (PublicName(package, name, getattr(module, name), package) for name in module.__all__)
+        for name in module.__all__:
+            thing = getattr(module, name)
+            yield OfferedName(package, name, thing, package, is_public=inspect.isclass(thing))
         return
-    for statement in ast.parse(stub.read_text(encoding="utf-8")).body:
+    text = stub.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    for statement in ast.parse(text).body:
         if isinstance(statement, ast.ImportFrom):
             source = ".".join(filter(None, (package, statement.module)))
+            is_public = package in _PUBLIC_PACKAGES or lines[statement.lineno - 1].endswith(_MARK)
             for alias in statement.names:
                 name = alias.asname or alias.name
-                yield PublicName(package, name, getattr(module, name), source)
+                yield OfferedName(package, name, getattr(module, name), source, is_public)
 
 
-def _home(name: PublicName, offered_in: list[str]) -> str:
+def _home(name: OfferedName, offered_in: list[str]) -> str:
     """Return the package whose page describes a name: the uppermost one of the packages around its definition."""
     module = getattr(name.thing, "__module__", None) or ""
     around = [package for package in offered_in if module == package or module.startswith(f"{package}.")]
@@ -138,7 +154,7 @@ def _home(name: PublicName, offered_in: list[str]) -> str:
 
 
 @cache
-def _catalog(root: Path) -> dict[str, list[tuple[PublicName, str]]]:
+def _catalog(root: Path) -> Catalog:
     """Return, for each package, the names that it offers and the full name under which each is described."""
     offered = {package: list(_offered(root, package)) for package in _packages(root)}
     packages_of: dict[tuple[int, str], list[str]] = {}
@@ -166,17 +182,12 @@ def _described(root: Path) -> dict[int, str]:
 
 
 def _write_pages(app: Sphinx) -> None:
-    root = Path(app.srcdir)
-    folder = root / _FOLDER
-    folder.mkdir(exist_ok=True)
-    written = {folder / "index.rst"}
-    catalog = _catalog(root)
-    for package, names in catalog.items():
-        page = folder / f"{package}.rst"
-        written.add(page)
-        _write(page, "\n".join(_page(package, names)))
-    _write(folder / "index.rst", "\n".join(_index(catalog)))
-    for stale in set(folder.glob("*.rst")) - written:
+    folder = Path(app.srcdir, _FOLDER)
+    pages = {folder / name: text for name, text in _pages(_catalog(Path(app.srcdir)))}
+    for path, text in pages.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, text)
+    for stale in set(folder.glob("**/*.rst")) - set(pages):
         stale.unlink()
 
 
@@ -186,17 +197,81 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _index(catalog: dict[str, list[tuple[PublicName, str]]]) -> Iterator[str]:
+def _pages(catalog: Catalog) -> Iterator[tuple[str, str]]:
+    """Yield the pages, each with its place below the folder."""
+    public, inner = _divide(catalog)
+    yield "index.rst", "\n".join(_index(public))
+    yield f"{_INNER}/index.rst", "\n".join(_inner_index(inner))
+    for package, names in public.items():
+        yield f"{package}.rst", "\n".join(_page(package, names, list(public)))
+    for package, names in inner.items():
+        yield f"{_INNER}/{package}.rst", "\n".join(_inner_page(package, names, has_page=package in public))
+
+
+def _divide(catalog: Catalog) -> tuple[Catalog, Catalog]:
+    """Return the packages with the names that users call, and those with the names that they do not."""
+    public_names = {full_name for names in catalog.values() for name, full_name in names if name.is_public}
+    public: Catalog = {}
+    inner: Catalog = {}
+    for package, names in catalog.items():
+        for name, full_name in names:
+            divided = public if full_name in public_names else inner
+            divided.setdefault(package, []).append((name, full_name))
+    return public, inner
+
+
+def _index(public: Catalog) -> Iterator[str]:
     yield from ("API reference", "=============", "")
-    yield "Made from the docstrings. A package's page has what the package offers; modules inside it may change."
+    yield "Made from the docstrings. A package's page has the names that users call. The names with which the packages"
+    yield "serve each other are :doc:`on pages for contributors </docs/api/contributors/index>`."
+    yield from _contents(public)
+
+
+def _inner_index(inner: Catalog) -> Iterator[str]:
+    title = "API for contributors"
+    yield from (title, "=" * len(title), "")
+    yield "Names with which the packages of this project serve each other. To use the software, none of them is needed:"
+    yield "see the :doc:`API reference </docs/api/index>`. They may change in any version."
+    yield from _contents(inner)
+
+
+def _contents(packages: Catalog) -> Iterator[str]:
     for top in _PACKAGES:
-        yield from ("", _TITLES[top], "-" * len(_TITLES[top]), "", ".. toctree::", "   :maxdepth: 1", "")
-        yield from (f"   {package}" for package in catalog if package.split(".")[0] == top)
+        if below := [package for package in packages if package.split(".")[0] == top]:
+            yield from ("", _TITLES[top], "-" * len(_TITLES[top]), "", ".. toctree::", "   :maxdepth: 1", "")
+            yield from (f"   {package}" for package in below)
     yield ""
 
 
-def _page(package: str, names: list[tuple[PublicName, str]]) -> Iterator[str]:
+def _page(package: str, names: list[tuple[OfferedName, str]], packages: list[str]) -> Iterator[str]:
     yield from (package, "=" * len(package), "", f".. automodule:: {package}", "   :no-members:", "")
+    yield from _table(names)
+    if modules := [name for name, _ in names if name.directive == "module" and name.full_name in packages]:
+        yield from ("Packages in it:", "")
+        yield from (f"- :py:mod:`{name.full_name}`: {name.summary}" for name in modules)
+        yield ""
+    yield from _descriptions(names)
+
+
+def _inner_page(package: str, names: list[tuple[OfferedName, str]], *, has_page: bool) -> Iterator[str]:
+    title = f"{package}, for contributors"
+    yield from (title, "=" * len(title), "")
+    if has_page:
+        yield f"What :py:mod:`{package}` offers to the other packages of this project."
+    else:
+        yield from (f".. automodule:: {package}", "   :no-members:")
+    yield from (
+        "",
+        ".. note::",
+        "",
+        "   To use the software, none of these names is needed. They may change in any version.",
+        "",
+    )
+    yield from _table(names)
+    yield from _descriptions(names)
+
+
+def _table(names: list[tuple[OfferedName, str]]) -> Iterator[str]:
     if rows := [(name, full) for name, full in names if name.directive != "module"]:
         yield from (".. list-table::", "   :widths: 40 60", "   :class: api-names", "")
         for name, full_name in rows:
@@ -204,17 +279,16 @@ def _page(package: str, names: list[tuple[PublicName, str]]) -> Iterator[str]:
             yield f"   * - :py:{role}:`{name.name} <{full_name}>`"
             yield f"     - {name.summary}"
         yield ""
-    if modules := [name for name, _ in names if name.directive == "module"]:
-        yield from ("Packages in it:", "")
-        yield from (f"- :py:mod:`{name.full_name}`: {name.summary}" for name in modules)
-        yield ""
+
+
+def _descriptions(names: list[tuple[OfferedName, str]]) -> Iterator[str]:
     for name, full_name in names:
         if name.full_name == full_name and name.directive != "module":
             yield from _description(name)
             yield ""
 
 
-def _description(name: PublicName) -> Iterator[str]:
+def _description(name: OfferedName) -> Iterator[str]:
     if name.directive == "data":
         # autodata would show the docstring of its type.
         yield f".. py:data:: {name.full_name}"

@@ -1,4 +1,4 @@
 from .checkpoint import CHECKPOINTS as CHECKPOINTS
-from .config import GruConfig as GruConfig
-from .model import Gru as Gru
+from .config import GruConfig as GruConfig  # public
+from .model import Gru as Gru  # public
 from .presets import PRESETS as PRESETS

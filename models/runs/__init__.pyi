@@ -30,9 +30,9 @@ from .location import open_runs as open_runs
 from .location import split_run as split_run
 from .metrics import EpochMetrics as EpochMetrics
 from .metrics import MetricsLog as MetricsLog
-from .run import Run as Run
+from .run import Run as Run  # public
 from .run import identify_run as identify_run
-from .run import load_run as load_run
+from .run import load_run as load_run  # public
 from .run import run_name as run_name
 from .unfinished import explain_no_unfinished as explain_no_unfinished
 from .weights import copy_weights as copy_weights

@@ -1,21 +1,21 @@
-from .accessor import SensoriumAccessor as SensoriumAccessor
-from .events import average_events as average_events
-from .events import find_running_onsets as find_running_onsets
-from .gabors import GaborPatch as GaborPatch
-from .gabors import recover_gabor as recover_gabor
-from .gabors import tabulate_gabors as tabulate_gabors
-from .means import average_by_state as average_by_state
-from .means import average_by_stimulus as average_by_stimulus
-from .presentation import order_by_presentation as order_by_presentation
-from .receptive_fields import map_receptive_fields as map_receptive_fields
-from .repeats import measure_reliability as measure_reliability
-from .repeats import measure_signal_to_noise as measure_signal_to_noise
-from .selection import select_neurons as select_neurons
-from .selection import select_trials as select_trials
-from .standardization import standardize_responses as standardize_responses
-from .tables import describe_trials as describe_trials
-from .tables import tabulate_neurons as tabulate_neurons
-from .tables import tabulate_trials as tabulate_trials
-from .trees import SensoriumTreeAccessor as SensoriumTreeAccessor
-from .trees import movie_responses as movie_responses
-from .tuning import measure_tuning as measure_tuning
+from .accessor import SensoriumAccessor as SensoriumAccessor  # public
+from .events import average_events as average_events  # public
+from .events import find_running_onsets as find_running_onsets  # public
+from .gabors import GaborPatch as GaborPatch  # public
+from .gabors import recover_gabor as recover_gabor  # public
+from .gabors import tabulate_gabors as tabulate_gabors  # public
+from .means import average_by_state as average_by_state  # public
+from .means import average_by_stimulus as average_by_stimulus  # public
+from .presentation import order_by_presentation as order_by_presentation  # public
+from .receptive_fields import map_receptive_fields as map_receptive_fields  # public
+from .repeats import measure_reliability as measure_reliability  # public
+from .repeats import measure_signal_to_noise as measure_signal_to_noise  # public
+from .selection import select_neurons as select_neurons  # public
+from .selection import select_trials as select_trials  # public
+from .standardization import standardize_responses as standardize_responses  # public
+from .tables import describe_trials as describe_trials  # public
+from .tables import tabulate_neurons as tabulate_neurons  # public
+from .tables import tabulate_trials as tabulate_trials  # public
+from .trees import SensoriumTreeAccessor as SensoriumTreeAccessor  # public
+from .trees import movie_responses as movie_responses  # public
+from .tuning import measure_tuning as measure_tuning  # public

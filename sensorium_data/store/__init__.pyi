@@ -10,7 +10,7 @@ from .describe import expand_tiers as expand_tiers
 from .describe import format_range as format_range
 from .describe import list_tiers as list_tiers
 from .describe import parse_tiers as parse_tiers
-from .exclusions import Exclusions as Exclusions
+from .exclusions import Exclusions as Exclusions  # public
 from .exclusions import format_exclusions as format_exclusions
 from .exclusions import list_trials as list_trials
 from .exclusions import parse_exclusions as parse_exclusions
@@ -43,15 +43,15 @@ from .movie_ids import read_movies_digest as read_movies_digest
 from .movie_screens import MovieScreen as MovieScreen
 from .movie_screens import keep_screens_of as keep_screens_of
 from .movie_screens import locate_screen as locate_screen
-from .open import open_session as open_session
-from .open import open_sessions as open_sessions
-from .open import open_statistics as open_statistics
-from .open import open_store as open_store
+from .open import open_session as open_session  # public
+from .open import open_sessions as open_sessions  # public
+from .open import open_statistics as open_statistics  # public
+from .open import open_store as open_store  # public
 from .open import recover_versions as recover_versions
-from .open import stored_sessions as stored_sessions
+from .open import stored_sessions as stored_sessions  # public
 from .portable import make_portable as make_portable
 from .portable import read_list as read_list
-from .precision import Precision as Precision
+from .precision import Precision as Precision  # public
 from .precision import cast_values as cast_values
 from .publishing import PARTIAL_FOLDER as PARTIAL_FOLDER
 from .publishing import ROOT_LOCK as ROOT_LOCK
@@ -63,10 +63,10 @@ from .publishing import list_published as list_published
 from .publishing import lock_key as lock_key
 from .publishing import publish_root as publish_root
 from .session_locks import hold_session as hold_session
-from .session_tree import SessionTree as SessionTree
+from .session_tree import SessionTree as SessionTree  # public
 from .store import SOURCE_KEY as SOURCE_KEY
-from .store import Store as Store
-from .store import StoreLike as StoreLike
+from .store import Store as Store  # public
+from .store import StoreLike as StoreLike  # public
 from .template import METADATA_KEY as METADATA_KEY
 from .template import SessionTemplate as SessionTemplate
 from .template import consolidate as consolidate
@@ -75,7 +75,7 @@ from .unfinished import SESSION_GROUP as SESSION_GROUP
 from .unfinished import STATISTICS_KEY as STATISTICS_KEY
 from .unfinished import UNFINISHED_GROUP as UNFINISHED_GROUP
 from .unfinished import UNFINISHED_SESSION as UNFINISHED_SESSION
-from .verification import VerificationReport as VerificationReport
+from .verification import VerificationReport as VerificationReport  # public
 from .verification import find_object_problems as find_object_problems
 from .verification import verify_objects as verify_objects
 from .verification import verify_old_version as verify_old_version

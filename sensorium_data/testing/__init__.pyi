@@ -1,41 +1,41 @@
-from .disk import OPERATIONS as OPERATIONS
-from .disk import DiskFault as DiskFault
-from .disk import FailFrom as FailFrom
-from .disk import KillAt as KillAt
-from .disk import StepCounter as StepCounter
-from .disk import faulty_disk as faulty_disk
-from .disk import in_child as in_child
-from .faults import AnswerHtml as AnswerHtml
-from .faults import AnswerStatus as AnswerStatus
-from .faults import ChangeETag as ChangeETag
-from .faults import ChangeLastModified as ChangeLastModified
-from .faults import CloseConnection as CloseConnection
-from .faults import CompressBody as CompressBody
-from .faults import DropBody as DropBody
-from .faults import FlipBit as FlipBit
-from .faults import IgnoreRange as IgnoreRange
-from .faults import IgnoreSuffixRange as IgnoreSuffixRange
-from .faults import NoContentLength as NoContentLength
-from .faults import NoStamps as NoStamps
-from .faults import OnPath as OnPath
-from .faults import OnRequests as OnRequests
-from .faults import Redirect as Redirect
-from .faults import RefuseHead as RefuseHead
-from .faults import Replay as Replay
-from .faults import ShiftContentRange as ShiftContentRange
-from .faults import Stall as Stall
-from .faults import Throttle as Throttle
-from .recordings import STATISTICS as STATISTICS
-from .recordings import Recording as Recording
-from .recordings import Trial as Trial
-from .recordings import make_movie as make_movie
-from .recordings import make_recording as make_recording
-from .recordings import make_trial as make_trial
-from .recordings import npy as npy
-from .server import DirectoryServer as DirectoryServer
-from .server import Fault as Fault
-from .server import Handler as Handler
-from .server import Request as Request
-from .server import find_file as find_file
-from .server import find_range as find_range
-from .server import serve_directory as serve_directory
+from .disk import OPERATIONS as OPERATIONS  # public
+from .disk import DiskFault as DiskFault  # public
+from .disk import FailFrom as FailFrom  # public
+from .disk import KillAt as KillAt  # public
+from .disk import StepCounter as StepCounter  # public
+from .disk import faulty_disk as faulty_disk  # public
+from .disk import in_child as in_child  # public
+from .faults import AnswerHtml as AnswerHtml  # public
+from .faults import AnswerStatus as AnswerStatus  # public
+from .faults import ChangeETag as ChangeETag  # public
+from .faults import ChangeLastModified as ChangeLastModified  # public
+from .faults import CloseConnection as CloseConnection  # public
+from .faults import CompressBody as CompressBody  # public
+from .faults import DropBody as DropBody  # public
+from .faults import FlipBit as FlipBit  # public
+from .faults import IgnoreRange as IgnoreRange  # public
+from .faults import IgnoreSuffixRange as IgnoreSuffixRange  # public
+from .faults import NoContentLength as NoContentLength  # public
+from .faults import NoStamps as NoStamps  # public
+from .faults import OnPath as OnPath  # public
+from .faults import OnRequests as OnRequests  # public
+from .faults import Redirect as Redirect  # public
+from .faults import RefuseHead as RefuseHead  # public
+from .faults import Replay as Replay  # public
+from .faults import ShiftContentRange as ShiftContentRange  # public
+from .faults import Stall as Stall  # public
+from .faults import Throttle as Throttle  # public
+from .recordings import STATISTICS as STATISTICS  # public
+from .recordings import Recording as Recording  # public
+from .recordings import Trial as Trial  # public
+from .recordings import make_movie as make_movie  # public
+from .recordings import make_recording as make_recording  # public
+from .recordings import make_trial as make_trial  # public
+from .recordings import npy as npy  # public
+from .server import DirectoryServer as DirectoryServer  # public
+from .server import Fault as Fault  # public
+from .server import Handler as Handler  # public
+from .server import Request as Request  # public
+from .server import find_file as find_file  # public
+from .server import find_range as find_range  # public
+from .server import serve_directory as serve_directory  # public
