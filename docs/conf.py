@@ -26,16 +26,20 @@ extensions = [
     "myst_nb",
     "sphinx_gallery.gen_gallery",
     "api_pages",
+    "breakable_names",
     "command_help",
     "gallery_guards",
+    "gallery_links",
     "site_root",
     "network_sources",
+    "thumbnail_texts",
 ]
 
 include_patterns = [
     "docs/*.md",
     "docs/command-help.rst",
     "docs/api/*.rst",
+    "docs/api/*/*.rst",
     "docs/gallery/*.rst",
     "docs/gallery/*/*.rst",
     "models/README.md",
@@ -68,6 +72,8 @@ toc_object_entries_show_parents = "hide"
 # Docstrings
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+# As the source has them: a function's representation is no Python, and no signature with it can be read.
+autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 100
 napoleon_google_docstring = True  # flows describe their parameters in this style
@@ -87,6 +93,8 @@ sphinx_gallery_conf = {
     ],
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
+    # Twice the size that they are shown in (docs/_static/site.css), for screens of high density.
+    "thumbnail_size": (640, 448),
     "show_memory": False,
     "show_signature": False,
     "write_computation_times": False,

@@ -162,7 +162,11 @@ def test_the_reference_has_every_option_and_no_other(command: str) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_commands_and_options_in_prose_exist(document: Document) -> None:
     names = set(command_names())
-    options = {option for name in names for option in options_of(name)} | {"--help", "--install-completion"}
+    options = {option for name in names for option in options_of(name)} | {
+        "--help",
+        "--install-completion",
+        "--version",
+    }
     options |= {"--shell"}  # of the latter
     # Of the benchmarks' own scripts.
     if str(document) == "benchmarks/README.md":

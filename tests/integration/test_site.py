@@ -8,18 +8,22 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from fixtures.documents import Document
 from fixtures.places import CHECKOUT
+from sensorium_data import schema
 
 DOCS = CHECKOUT / "docs"
 #: Pages that the build makes.
-_GENERATED = {DOCS / "api/index", DOCS / "gallery/index", DOCS / "command-help"}
+_GENERATED = {DOCS / "api/index", DOCS / "api/contributors/index", DOCS / "gallery/index", DOCS / "command-help"}
 _ENDINGS = (".md", ".ipynb")
 
 
@@ -110,15 +114,19 @@ def test_an_example_asks_a_question_says_what_is_shown_and_uses_the_sample(path:
     assert 1 <= cells <= 8
 
 
-@pytest.fixture(scope="module")
-def find_network_sources() -> Callable[[str], list[str]]:
-    path = DOCS / "_extensions/network_sources.py"
-    specification = importlib.util.spec_from_file_location(path.stem, path)
+def load_extension(name: str) -> Any:
+    """Return a module of the site's extensions."""
+    specification = importlib.util.spec_from_file_location(name, DOCS / f"_extensions/{name}.py")
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    found: Callable[[str], list[str]] = module.find_network_sources
+    return module
+
+
+@pytest.fixture(scope="module")
+def find_network_sources() -> Callable[[str], list[str]]:
+    found: Callable[[str], list[str]] = load_extension("network_sources").find_network_sources
     return found
 
 
@@ -140,6 +148,59 @@ def test_what_a_page_loads_from_a_network_is_found(
     find_network_sources: Callable[[str], list[str]], page: str, sources: list[str]
 ) -> None:
     assert find_network_sources(page) == sources
+
+
+@pytest.mark.parametrize(
+    ("link", "place"),
+    [
+        ("[Gallery](examples)", "[Gallery](gallery/index.rst)"),
+        ("[neurons](examples/neurons/)", "[neurons](gallery/neurons/index.rst)"),
+        ("[raster](../docs/examples/neurons/plot_raster.py)", "[raster](../docs/gallery/neurons/plot_raster.rst)"),
+        ("[other](examples.md) and `(examples)`", "[other](examples.md) and `(examples)`"),
+    ],
+)
+def test_links_to_examples_lead_to_their_pages(link: str, place: str) -> None:
+    assert load_extension("gallery_links").lead_to_gallery(link) == place
+
+
+def test_the_front_page_links_the_gallery_and_how_to_cite() -> None:
+    links = Document(DOCS / "index.md").links
+    assert {"examples", "citing.md"} <= set(links)
+
+
+def test_what_is_cited_has_the_version_of_the_package() -> None:
+    citation = yaml.safe_load((CHECKOUT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    page = (DOCS / "citing.md").read_text(encoding="utf-8")
+    for paper in re.findall(r"arXiv:[\d.]+\d", schema.REFERENCES):
+        assert paper in page
+    assert schema.LICENSE in page
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("attainable_correlation_to_average", "attainable_<wbr>correlation_<wbr>to_<wbr>average"),
+        ("sensorium_data/quality/checks.py", "sensorium_<wbr>data/<wbr>quality/<wbr>checks.<wbr>py"),
+        ("--validation-windows", "--validation-windows"),
+        ("short_name", "short_name"),
+    ],
+)
+def test_only_long_names_break_and_only_between_their_parts(name: str, shown: str) -> None:
+    span = '<code><span class="pre">{}</span></code>'
+    assert load_extension("breakable_names").break_names(span.format(name)) == span.format(shown)
+
+
+def test_thumbnails_are_described_by_the_titles_of_their_examples() -> None:
+    nodes = pytest.importorskip("docutils.nodes", reason="`make docs` installs it")
+    utils = pytest.importorskip("docutils.utils")
+    doctree = utils.new_document("index")
+    for name in ("plot_raster_thumb", "plot_other_thumb", "plot_raster_001"):
+        doctree += nodes.image(uri=f"docs/gallery/images/sphx_glr_{name}.png", alt="")
+    load_extension("thumbnail_texts").describe_thumbnails(doctree, {"plot_raster": "Which neurons respond together?"})
+    assert [image["alt"] for image in doctree.findall(nodes.image)] == ["Which neurons respond together?", "", ""]
 
 
 @pytest.mark.slow
@@ -168,3 +229,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert "SensoriumAccessor.plot_repeats" in accessor
     assert "--resamples" in (site / "docs/command-help.html").read_text(encoding="utf-8")
     assert len(list((site / "_images").glob("sphx_glr_plot_*_thumb.png"))) >= 15
+    gallery = (site / "docs/gallery/index.html").read_text(encoding="utf-8")
+    thumbnails = re.findall(r"<img [^>]*_thumb[^>]*>", gallery)
+    assert len(thumbnails) >= 15
+    assert all(re.search(r'alt="[^"]+\?"', thumbnail) for thumbnail in thumbnails)
