@@ -134,3 +134,25 @@ def test_neurons_are_selected_by_depth(dataset: xr.Dataset) -> None:
             dataset.sensorium.select(depth=wrong)
     with pytest.raises(UsageError, match="no positions"):
         dataset.drop_vars("z").sensorium.select(depth=(0, 1))
+
+
+def test_the_page_of_a_session_tells_its_story_and_escapes_names(dataset: xr.Dataset) -> None:
+    text = repr(dataset.sensorium)
+    assert text.startswith(f"<session F ({dataset.attrs['session']}): 6 trials, 5 neurons>")
+    (row,) = [line.split() for line in text.splitlines() if line.strip().startswith("live_test_main")]
+    assert row == ["live_test_main", "1", "NaturalVideo", "300", "0", "1", "0"]
+    assert "pupil dilation, running speed" in text
+    placed = dataset.assign_coords(
+        presentation=("trial", [0, 1, 3, 4, 5, 6]), onset=("trial", [0.0, 10.0] + [np.nan] * 4)
+    )
+    assert "place in the session: known\n" in repr(placed.sensorium)
+    assert "time in the session: known of 2 of 6 trials" in repr(placed.sensorium)
+    bare = dataset.drop_vars("behavior").assign_attrs(alias="<b>F</b>\n", simulated=1)
+    bare = bare.assign_coords(tier=("trial", ["<script>"] * 6))
+    page = bare.sensorium._repr_html_()
+    assert "<script>" not in page
+    assert "<b>" not in page
+    assert "simulated session &lt;b&gt;F&lt;/b&gt;\\n" in page
+    assert "behavior: not recorded" in page
+    assert "\n  behavior" in repr(bare.sensorium)
+    repr(xr.Dataset().sensorium)
