@@ -158,7 +158,7 @@ class Stimulus(StrEnum):
 
 _REPOSITORIES = MappingProxyType(
     {
-        # The second is the first release, which lacks the responses of the out-of-distribution tiers.
+        # The second is the earlier repository, which lacks the responses of the out-of-distribution tiers.
         Release.OLD: (
             "https://gin.g-node.org/pollytur/sensorium_2023_data",
             "https://gin.g-node.org/pollytur/Sensorium2023Data",
@@ -189,8 +189,8 @@ class Session:
     scan : str
         Animal, session and scan, e.g. ``29515-10-12``; the whole name where it does not tell them.
     release : Release or None
-        ``old`` sessions publish the responses of every tier, in the release that is tried first; ``new`` ones withhold
-        the test tiers'.
+        ``old`` sessions publish the responses of every tier, in the repository that is tried first; ``new`` ones
+        withhold the test tiers'.
     n_neurons : int
         Recorded neurons.
     n_frames_padded : int
@@ -223,7 +223,7 @@ class Session:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Where GIN serves the archive, the most complete release first; none if the catalogue lacks it."""
+        """Where GIN serves the archive, the most complete repository first; none if the catalogue lacks it."""
         if self.release is None:
             return ()
         return tuple(f"{repository}/raw/master/{self.name}.zip" for repository in _REPOSITORIES[self.release])

@@ -55,7 +55,7 @@ def open_archive(
         Whose archive.
     sources : sequence of str
         Folders, URLs or archives, as :func:`~sensorium_data.archive.find_archive` takes them; by default the places
-        where the session is published, the most complete release first.
+        where the session is published, the most complete repository first.
     mode : Mode
         Whether to read in place or to download.
     downloads : path, optional

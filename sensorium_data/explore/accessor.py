@@ -356,7 +356,8 @@ class SensoriumAccessor:
             Divide each neuron's responses by their standard deviation in the trial, so that strong ones do not hide the
             others.
         ax : matplotlib.axes.Axes, optional
-            Where to draw; a new figure by default.
+            Where to draw; a new figure by default. Make a figure of several axes with ``layout="constrained"``, so
+            that labels and titles have room.
 
         Raises
         ------
@@ -377,7 +378,8 @@ class SensoriumAccessor:
         neuron : int
             A unit id.
         ax : matplotlib.axes.Axes, optional
-            Where to draw; a new figure by default.
+            Where to draw; a new figure by default. Make a figure of several axes with ``layout="constrained"``, so
+            that labels and titles have room.
 
         Raises
         ------
@@ -407,7 +409,8 @@ class SensoriumAccessor:
             What :func:`sensorium_data.open_predictions` returns for this session. Of several repeats the mean
             prediction is drawn, on a scale of its own if it is in standardized units.
         ax : matplotlib.axes.Axes, optional
-            Where to draw; a new figure by default.
+            Where to draw; a new figure by default. Make a figure of several axes with ``layout="constrained"``, so
+            that labels and titles have room.
 
         Raises
         ------
@@ -486,7 +489,8 @@ class SensoriumAccessor:
         neuron : int
             A unit id.
         ax : matplotlib.axes.Axes, optional
-            Where to draw, polar axes too; a new figure by default.
+            Where to draw, polar axes too; a new figure by default. Make a figure of several axes with
+            ``layout="constrained"``, so that labels and titles have room.
 
         Raises
         ------

@@ -177,8 +177,8 @@ def _own_threads(jobs: int) -> Iterator[Executor]:
 def _list_published(session: Session, store: Store) -> tuple[str, ...]:
     """Return where the session is published, up to the place that the store was made from.
 
-    A later place has an earlier release. It is good enough to begin with; what a better one gave is not replaced by it
-    while the better one cannot be reached.
+    A later place is an earlier repository. It is good enough to begin with; what a better one gave is not replaced by
+    it while the better one cannot be reached.
     """
     if len(session.urls) < 2:
         return session.urls
