@@ -35,23 +35,6 @@ def test_an_unknown_name_proposes_a_near_one(names: dict[str, str], near: str, d
         dataset.sensorium.select(**names)
 
 
-def test_by_default_the_neurons_of_the_largest_responses_are_plotted(
-    dataset: xr.Dataset, recording: Recording, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sensorium_data.explore.plots.trial._N_NEURONS_SHOWN", 2)
-    shown: set[tuple[int, ...]] = set()
-    for trial in (0, 1, 3):
-        stored = recording.trials[trial].responses
-        assert stored is not None
-        peaks = np.nanmax(stored[:, : int(dataset.n_frames.sel(trial=trial))], axis=1)
-        least = sorted(peaks)[-2]
-        expected = [int(unit) for unit, peak in zip(recording.unit_ids, peaks, strict=True) if peak >= least]
-        rows = dataset.sensorium.plot_trial(trial).axes[8]
-        assert [int(label.get_text()) for label in rows.get_yticklabels()] == expected
-        shown.add(tuple(expected))
-    assert len(shown) > 1
-
-
 def test_a_trial_is_cut_to_its_frames(dataset: xr.Dataset, recording: Recording) -> None:
     block = dataset.sensorium.trial_block(2).load()
     assert block.sizes["time"] == 19

@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 
 from sensorium_data.errors import UsageError
+from sensorium_data.explore.plots.animation import TrialAnimation
 
 
 def test_a_film_shows_the_trial_and_is_one_page(dataset: xr.Dataset, tmp_path: Path) -> None:
@@ -34,6 +35,27 @@ def test_a_film_shows_the_trial_and_is_one_page(dataset: xr.Dataset, tmp_path: P
     dataset.sensorium.animate(1).save(gif)
     html = film.save(tmp_path / "film.html")
     assert frames[7] in html.read_text()
+
+
+def test_a_film_that_is_shown_again_has_a_player_of_its_own_and_is_drawn_once(
+    dataset: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    render = TrialAnimation._render
+
+    def count(film: TrialAnimation) -> object:
+        drawn.append(film)
+        return render(film)
+
+    monkeypatch.setattr(TrialAnimation, "_render", count)
+    film = dataset.sensorium.animate(1)
+    pages = [film._repr_html_() for _ in range(2)]
+    found = [re.findall(r'id="([^"]+)"|getElementById\("([^"]+)"\)', page) for page in pages]
+    (first, first_found), (second, second_found) = (["".join(one) for one in names] for names in found)
+    # A page in which both are shown has each name once.
+    assert first == first_found != second == second_found
+    assert len(drawn) == 1
+    assert pages[0].replace(first, second) == pages[1]
 
 
 def test_a_film_replaces_nothing_else(dataset: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib
 import matplotlib.style
 import numpy as np
+import pytest
 import xarray as xr
 
 from fixtures.pictures import response
@@ -42,9 +43,21 @@ def test_a_trial_is_drawn_with_its_frames_rows_and_behavior(dataset: xr.Dataset,
     assert all("(" in axes.get_ylabel() for axes in (rows, running, dilation, pupil))
 
 
-def test_by_default_the_strongest_neurons_are_drawn(dataset: xr.Dataset, recording: Recording) -> None:
-    rows = dataset.sensorium.plot_trial(1).axes[8]
-    assert len(rows.lines) == recording.trials[1].responses.shape[0]
+def test_by_default_the_neurons_of_the_largest_responses_are_plotted(
+    dataset: xr.Dataset, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensorium_data.explore.plots.trial._N_NEURONS_SHOWN", 2)
+    shown: set[tuple[int, ...]] = set()
+    for trial in (0, 1, 3):
+        stored = recording.trials[trial].responses
+        assert stored is not None
+        peaks = np.nanmax(stored[:, : int(dataset.n_frames.sel(trial=trial))], axis=1)
+        least = sorted(peaks)[-2]
+        expected = [int(unit) for unit, peak in zip(recording.unit_ids, peaks, strict=True) if peak >= least]
+        rows = dataset.sensorium.plot_trial(trial).axes[8]
+        assert [int(label.get_text()) for label in rows.get_yticklabels()] == expected
+        shown.add(tuple(expected))
+    assert len(shown) > 1
 
 
 def test_the_scale_bar_is_seen_on_a_dark_style(dataset: xr.Dataset) -> None:
