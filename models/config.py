@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping
 from types import NoneType
 from typing import Annotated, Any, get_args
@@ -18,7 +17,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from models.kinds import MODEL_KINDS
 from models.model_config import ForeignModelConfig, ModelConfig
@@ -33,20 +31,11 @@ from models.settings import (
     ScheduleSettings,
 )
 from models.sources import explain_failures, find_loaded
+from models.value_problems import ValueProblem, find_problem
 from sensorium_data.errors import UnknownNameError, UsageError
 from sensorium_data.names import find_name_problem
 
-__all__ = ["TrainingConfig", "abbreviates", "describe_problem", "list_settings", "override"]
-
-# What a value should have been, by pydantic's kind of problem.
-_EXPECTED = {
-    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "a whole number"),
-    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
-    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
-    **dict.fromkeys(("tuple_type", "list_type"), "a list"),
-    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "an object with names and values"),
-    "string_type": "text",
-}
+__all__ = ["TrainingConfig", "abbreviates", "list_settings", "override"]
 
 # They name what a preset is; another one is got by its own name.
 _FIXED = frozenset({"name", "kind", "code"})
@@ -250,40 +239,25 @@ def _parse(text: str, current: Any, *, is_optional: bool) -> Any:
     return text
 
 
-def describe_problem(problem: ErrorDetails) -> str:
-    """Return what pydantic found wrong with one value, in a clause."""
-    if problem["type"] == "missing":
-        return "missing"
-    if problem["type"] == "extra_forbidden":
-        return "unknown to this version"
-    if problem["type"] in _EXPECTED:
-        return f"not {_EXPECTED[problem['type']]}"
-    return problem["msg"].removeprefix("Value error, ")
-
-
 def _explain(error: ValidationError, given: Mapping[str, str]) -> UsageError:
     """Turn the first thing that pydantic found into one line."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    problem = first["msg"].removeprefix("Value error, ")
+    first = find_problem(error)
+    where = first.where
     setting = next((name for name in given if where == name or where.startswith(f"{name}.")), None)
     if setting is None:
         found = ", ".join(f"{name}={text}" for name, text in given.items())
         return UsageError(
-            f"{where}: {problem}" if where else problem,
-            found=found or None,
-            remedy="change other settings with it, or choose another value",
+            str(first), found=found or None, remedy="change other settings with it, or choose another value"
         )
     return UsageError(
         f"setting {setting}",
         found=repr(given[setting]),
-        expected=_EXPECTED.get(first["type"], problem.removeprefix("Input should be ")),
+        expected=first.expected,
         remedy=_propose_near(first, given[setting]),
     )
 
 
-def _propose_near(error: ErrorDetails, text: str) -> str | None:
+def _propose_near(problem: ValueProblem, text: str) -> str | None:
     """Return the names that ``text`` may have meant, where a setting takes one of some names."""
-    names = re.findall(r"'([^']+)'", str(error.get("ctx", {}).get("expected", "")))
-    near = difflib.get_close_matches(text.strip().casefold(), names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(text.strip().casefold(), problem.names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from models.config import TrainingConfig, describe_problem
+from models.config import TrainingConfig
 from models.kinds import MODEL_KINDS
 from models.model_config import ModelConfig
 from models.sources import (
@@ -29,6 +29,7 @@ from models.sources import (
     loaded_by_module,
     parse_target,
 )
+from models.value_problems import describe_problem
 from sensorium_data.errors import RunError, SensoriumError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def load_kept(config: TrainingConfig, sources: ModelSources) -> TrainingConfig:
             return TrainingConfig.model_validate(config.model_dump())
     except ValidationError as error:
         raise RunError(
-            "the run's settings are not those of its code", found=_describe(error), remedy=_RESTORE
+            "the run's settings are not those of its code", found=describe_problem(error), remedy=_RESTORE
         ) from error
     except UnknownNameError as error:
         raise RunError("the run names no class of its code", found=repr(kind), remedy=_RESTORE) from error
@@ -248,7 +249,7 @@ def _make_config(name: str, identity: Mapping[str, Any], settings: Mapping[str, 
             # Defaults are looked at when they are given.
             TrainingConfig.model_validate(config.model_dump())
     except ValidationError as error:
-        raise UsageError(f"the recipe of {name} cannot be used", found=_describe(error)) from error
+        raise UsageError(f"the recipe of {name} cannot be used", found=describe_problem(error)) from error
     try:
         config.model_dump_json()
     except (PydanticSerializationError, ValueError, TypeError) as error:
@@ -320,7 +321,7 @@ def _require_model(found: object, kind: str, path: str) -> type[ResponseModel]:
         defaults = config_class()
     except Exception as error:
         # A validator of its own may raise anything.
-        problem = _describe(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
+        problem = describe_problem(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
         raise UsageError(f"the settings of {name} do not take their own defaults", path=path, found=problem) from error
     try:
         inspect.signature(found).bind(defaults, {}, n_input_channels=3)
@@ -372,10 +373,3 @@ def _path_of(loaded: LoadedSources, module: str) -> str:
     found = loaded.sources.find_module(module)
     path = (found[0] if found is not None else None) or module
     return loaded.sources.origins.get(path, path)
-
-
-def _describe(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    problem = describe_problem(first)
-    return f"{where}: {problem}" if where else problem

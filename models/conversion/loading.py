@@ -27,12 +27,13 @@ from models.checkpoints import (
     read_checkpoint,
     require_names,
 )
-from models.config import TrainingConfig, describe_problem, list_settings, override
+from models.config import TrainingConfig, list_settings, override
 from models.kinds import MODEL_KINDS
 from models.neurons import NeuronInfo
 from models.readout_settings import ReadoutSettings
 from models.registry import build_model, get_preset
 from models.response_model import ResponseModel
+from models.value_problems import describe_problem
 from sensorium_data.errors import RunError, UsageError
 
 __all__ = ["LoadedCheckpoint", "ReadCheckpoint", "load_checkpoint", "read_settings"]
@@ -267,8 +268,9 @@ def _settle(
     try:
         settled = TrainingConfig.model_validate(changed)
     except ValidationError as error:
-        problem = describe_problem(error.errors()[0])
-        raise RunError(f"the weights are not those of {layout.title}", path=path, found=problem) from error
+        raise RunError(
+            f"the weights are not those of {layout.title}", path=path, found=describe_problem(error)
+        ) from error
     before = list_settings(settled)
     settled = override(settled, given)
     own = list_settings(settled)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pydantic
 
-from models.config import describe_problem
 from models.runs.location import RunsFolder, open_runs
 from models.runs.run import Run, load_run
+from models.value_problems import describe_problem
 from sensorium_data.counting import count_things
 from sensorium_data.errors import RunError, UnknownNameError, UsageError
 from sensorium_data.files import open_objects, read_sealed, seal
@@ -154,9 +154,7 @@ def read_ensemble(runs: str | Path, name: str) -> Ensemble:
             raise ValueError("it was changed: its digest is missing")
         ensemble = Ensemble.model_validate(document)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise _damaged(path, f"{where}: {describe_problem(first)}" if where else describe_problem(first)) from error
+        raise _damaged(path, describe_problem(error)) from error
     except ValueError as error:
         raise _damaged(path, str(error)) from error
     if ensemble.format_version != FORMAT_VERSION or ensemble.name != name:

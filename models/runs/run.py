@@ -15,7 +15,7 @@ import pydantic
 import torch
 import xarray as xr
 
-from models.config import TrainingConfig, describe_problem
+from models.config import TrainingConfig
 from models.own_models import load_kept
 from models.registry import build_model
 from models.response_model import ResponseModel
@@ -26,6 +26,7 @@ from models.runs.metrics import EpochMetrics, read_metrics
 from models.runs.weights import load_weights, require_weights
 from models.settings import MachineSettings
 from models.sources import CODE_FOLDER, ModelSources, digest_code, find_changes, find_loaded, is_trusted, read_kept
+from models.value_problems import describe_problem
 from sensorium_data.counting import count_things
 from sensorium_data.errors import RunError, StoreError
 from sensorium_data.files import LocalObjects, digest_file, parse_json
@@ -409,10 +410,7 @@ def _read_record(path: Path, kind: type[_Record]) -> _Record:
         parse_json(data)
         return kind.model_validate_json(data)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        problem = describe_problem(first)
-        raise _damaged(path, f"{where}: {problem}" if where else problem) from error
+        raise _damaged(path, describe_problem(error)) from error
     except ValueError as error:
         raise _damaged(path, str(error)) from error
 

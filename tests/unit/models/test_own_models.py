@@ -111,7 +111,7 @@ def test_a_class_has_its_own_recipe_over_the_default_one():
     assert get_preset("full:Mean") == preset
     changed = override(preset, {"gain": "0.5", "max_epochs": "1"})
     assert (changed.model.gain, changed.max_epochs, type(changed.model)) == (0.5, 1, type(preset.model))
-    with pytest.raises(UsageError, match=r"setting model.gain: found '-1', expected greater than 0"):
+    with pytest.raises(UsageError, match=r"setting model.gain: found '-1', expected a number above 0"):
         override(preset, {"gain": "-1"})
     assert "model.gain" in list_settings(preset)
     assert not {"model.code", "model.kind"} & list_settings(preset).keys()
@@ -171,7 +171,10 @@ def test_a_class_of_the_script_itself_cannot_be_kept():
         ("NoDefault", "full.py: a setting of NoDefault has no default: found gain"),
         ("WrongSignature", r"full.py: WrongSignature cannot be made as models are: found WrongSignature\(neurons\)"),
         ("NeverFits", "full.py: the settings of NeverFits do not take their own defaults: found KeyError: 1.0"),
-        ("WrongRecipe", "full.py: the recipe of WrongRecipe cannot be used: found batch_size: .*greater than 0"),
+        (
+            "WrongRecipe",
+            "full.py: the recipe of WrongRecipe cannot be used: found batch_size: .* not a number above 0",
+        ),
         ("UnknownRecipe", "full.py: the recipe of UnknownRecipe cannot be used: found batch: unknown"),
         ("fails", "full.py: fails is a function, and returns no preset: found ValueError: no"),
         ("nothing", "full.py: nothing is no model: found a int"),

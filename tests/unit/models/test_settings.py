@@ -22,7 +22,7 @@ from sensorium_data.statistics.normalizations import NORMALIZATIONS
         ({"fold": "0"}, "n_folds and fold belong together"),
         ({"n_folds": "7"}, "n_folds and fold belong together"),
         ({"n_folds": "7", "fold": "7"}, "fold 7 is not one of 7"),
-        ({"n_folds": "1", "fold": "0"}, "n_folds: found '1', expected greater than or equal to 2"),
+        ({"n_folds": "1", "fold": "0"}, "n_folds: found '1', expected a number of at least 2"),
         ({"tiers": "train,oracle"}, "the oracle tier is validated on"),
         ({"tiers": "train,train"}, "a tier is named twice"),
         ({"teacher": "runs/one"}, "a teacher needs a distillation_ratio"),
@@ -36,7 +36,7 @@ from sensorium_data.statistics.normalizations import NORMALIZATIONS
         ({"score": "reference", "normalization": "none"}, "has no reference"),
         ({"normalization": "dwisneuro"}, "found 'dwisneuro', expected .*; did you mean dwiseneuro"),
         ({"loss_scale": "starterkit"}, "did you mean starter-kit"),
-        ({"ema_decay": "1"}, "expected less than 1"),
+        ({"ema_decay": "1"}, "expected a number below 1"),
     ],
 )
 def test_a_recipe_that_contradicts_itself_is_refused_with_the_reason(settings, message):
