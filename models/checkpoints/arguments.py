@@ -14,7 +14,7 @@ from typing import TypeAlias
 import yaml
 
 from sensorium_data.errors import RunError, describe_os_error
-from sensorium_data.files import digest_bytes, open_regular
+from sensorium_data.files import OversizeError, digest_bytes, read_bounded
 from sensorium_data.limits import MAX_CHECKPOINT_ARGUMENTS_SIZE_BYTES
 
 __all__ = ["Argument", "ArgumentsFile", "find_arguments", "read_arguments"]
@@ -69,8 +69,14 @@ def read_arguments(path: Path) -> ArgumentsFile:
     """
     limit = MAX_CHECKPOINT_ARGUMENTS_SIZE_BYTES
     try:
-        with open(open_regular(path), "rb") as file:
-            data = file.read(limit + 1)
+        data = read_bounded(path, limit)
+    except OversizeError as error:
+        raise RunError(
+            "the arguments are too large",
+            path=path,
+            found=f"more than {limit / 1e6:.0f} MB",
+            remedy="give the args.yaml of the training",
+        ) from error
     except OSError as error:
         raise RunError(
             "the arguments cannot be read",
@@ -78,20 +84,13 @@ def read_arguments(path: Path) -> ArgumentsFile:
             found=describe_os_error(error),
             remedy="give the args.yaml of the training",
         ) from error
-    if len(data) > limit:
-        raise RunError(
-            "the arguments are too large",
-            path=path,
-            found=f"more than {limit / 1e6:.0f} MB",
-            remedy="give the args.yaml of the training",
-        )
     try:
         values = _parse(data.decode())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RunError(
             "the arguments are damaged, or none",
             path=path,
-            found=(str(error).splitlines() or [""])[0],
+            found=_describe(error),
             expected=_EXPECTED,
             remedy="give the args.yaml of the training",
         ) from error
@@ -134,6 +133,18 @@ def _parse(text: str) -> dict[str, Argument]:
                     values[name] = _convert(event.value) if event.implicit[0] else event.value
                 name = None
     return values
+
+
+def _describe(error: Exception) -> str:
+    """Return a clause on why a text is no mapping."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"no YAML from line {error.problem_mark.line + 1} on"
+    if isinstance(error, UnicodeDecodeError):
+        return "bytes that are not text in UTF-8"
+    if isinstance(error, yaml.YAMLError | RecursionError):
+        # The characters that YAML does not take have no line.
+        return "no YAML: it is nested too deeply, or has characters that are none"
+    return str(error)
 
 
 def _convert(text: str) -> Argument:

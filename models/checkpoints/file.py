@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
+from models.checkpoints.content import describe_content
 from models.checkpoints.numpy_scalars import list_scalar_readers
-from models.checkpoints.pickle_bounds import require_flat
+from models.checkpoints.pickle_bounds import UnboundedError, require_flat
 from sensorium_data.errors import RunError, describe_os_error
-from sensorium_data.files import digest_bytes, open_regular, replace_whole, sync_path
+from sensorium_data.files import OversizeError, digest_bytes, read_bounded, replace_whole, sync_path
 from sensorium_data.limits import MAX_CHECKPOINT_SIZE_BYTES
 from sensorium_data.visible_text import make_visible, shorten
 
@@ -111,8 +112,9 @@ def _copy(content: Any) -> Any:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        with open(open_regular(path), "rb") as file:
-            data = file.read(MAX_CHECKPOINT_SIZE_BYTES + 1)
+        return read_bounded(path, MAX_CHECKPOINT_SIZE_BYTES)
+    except OversizeError as error:
+        raise _too_large(path, error.n_read) from error
     except OSError as error:
         raise RunError(
             "the checkpoint cannot be read",
@@ -120,9 +122,6 @@ def _read_bytes(path: Path) -> bytes:
             found=describe_os_error(error),
             remedy="give the path of a file of weights, for example final.pth",
         ) from error
-    if len(data) > MAX_CHECKPOINT_SIZE_BYTES:
-        raise _too_large(path, len(data))
-    return data
 
 
 def _load(data: bytes, path: Path, *, has_numpy_scalars: bool) -> object:
@@ -157,11 +156,10 @@ def _load(data: bytes, path: Path, *, has_numpy_scalars: bool) -> object:
                 expected="tensors, numbers and texts alone",
                 remedy="if you trust the file, load it with torch yourself, and save its state_dict alone",
             ) from error
-        said = re.search(r"Unpickler error: ([^.\n]+)", str(error)) or re.match(r"([^.\n]+)", str(error))
         raise RunError(
             "not a file of weights, or a damaged one",
             path=path,
-            found=said[1] if said is not None else type(error).__name__,
+            found=str(error) if isinstance(error, UnboundedError) else describe_content(data),
             expected=_EXPECTED,
             remedy="download or copy the file again",
         ) from error

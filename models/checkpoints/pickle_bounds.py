@@ -10,7 +10,7 @@ import pickletools
 from collections.abc import Iterator
 from typing import IO
 
-__all__ = ["require_flat"]
+__all__ = ["UnboundedError", "require_flat"]
 
 #: So many values a tuple may stand for, with those of the tuples in it. A tensor has about twenty.
 _MOST_VALUES = 10_000
@@ -22,13 +22,19 @@ _CONTAINERS = frozenset({"APPEND", "APPENDS", "SETITEM", "SETITEMS", "DICT", "LI
 _MARK = -1
 
 
+class UnboundedError(ValueError):
+    """A tuple in a pickle stands for more values than a reader can bear; the message says so in a clause."""
+
+
 def require_flat(stream: IO[bytes]) -> None:
     """Check a pickle in a stream, which is read to the pickle's end.
 
     Raises
     ------
-    ValueError
-        If it is no pickle, or a tuple in it stands for too many values.
+    UnboundedError
+        If a tuple in it stands for too many values.
+    Exception
+        Whatever reading it raises, if it is no pickle: its bytes decide.
     """
     # What each thing on the stack stands for, in values.
     stack: list[int] = []
@@ -47,7 +53,7 @@ def require_flat(stream: IO[bytes]) -> None:
             raise ValueError("the pickle takes what it has not put there") from error
         size = 1 if name in _CONTAINERS else 1 + sum(popped)
         if size > _MOST_VALUES:
-            raise ValueError(f"a tuple that stands for more than {_MOST_VALUES:,} values")
+            raise UnboundedError(f"a tuple that stands for more than {_MOST_VALUES:,} values")
         if name == "DUP":
             stack += [popped[0], popped[0]]
             continue

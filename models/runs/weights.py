@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from sensorium_data.errors import RunError
+from models.runs.files import RESTORE
+from sensorium_data.errors import RunError, describe_os_error
 from sensorium_data.files import digest_file
 
 __all__ = ["copy_weights", "load_weights", "read_weights", "require_weights", "save_weights"]
@@ -50,7 +51,14 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise RunError("the weights cannot be read", path=path, found=error) from error
+        raise RunError(
+            "the weights cannot be read",
+            path=path,
+            found=describe_os_error(error)
+            if isinstance(error, OSError)
+            else "no file of safetensors, or a damaged one",
+            remedy=RESTORE,
+        ) from error
 
 
 def load_weights(model: nn.Module, path: Path, *, digest: str) -> None:

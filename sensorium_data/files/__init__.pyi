@@ -71,9 +71,11 @@ from .output_file import refuse_owned_folder as refuse_owned_folder
 from .part_file import PartFile as PartFile
 from .part_file import open_part as open_part
 from .regular_file import IrregularFileError as IrregularFileError
+from .regular_file import OversizeError as OversizeError
 from .regular_file import describe_kind as describe_kind
 from .regular_file import open_appending as open_appending
 from .regular_file import open_regular as open_regular
+from .regular_file import read_bounded as read_bounded
 from .regular_file import read_regular as read_regular
 from .remote_failures import is_damage as is_damage
 from .remote_failures import is_remote_failure as is_remote_failure

@@ -12,9 +12,11 @@ from sensorium_data.errors import describe_broken_link
 
 __all__ = [
     "IrregularFileError",
+    "OversizeError",
     "describe_kind",
     "open_appending",
     "open_regular",
+    "read_bounded",
     "read_regular",
     "read_regular_into",
     "refuse_broken_link",
@@ -33,6 +35,20 @@ class IrregularFileError(OSError):
     def __init__(self, path: str | os.PathLike[str], kind: str) -> None:
         super().__init__(errno.EINVAL, f"{kind}, not a file", os.fspath(path))
         self.kind = kind
+
+
+class OversizeError(OSError):
+    """A file has more bytes than are read of it.
+
+    Attributes
+    ----------
+    n_read : int
+        How many it has at least.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], n_read: int) -> None:
+        super().__init__(errno.EFBIG, f"more than {n_read - 1:,} bytes", os.fspath(path))
+        self.n_read = n_read
 
 
 def open_regular(path: str | os.PathLike[str]) -> int:
@@ -82,6 +98,23 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
     """Return a file's bytes; raises what :func:`open_regular` raises."""
     with open(open_regular(path), "rb", buffering=0) as file:
         return file.readall()
+
+
+def read_bounded(path: str | os.PathLike[str], most_bytes: int) -> bytes:
+    """Return the bytes of a file that somebody else wrote, of which there must not be too many.
+
+    Raises
+    ------
+    OversizeError
+        If it has more bytes than these. No more than one of them is read, also where it grows meanwhile.
+    OSError
+        As :func:`open_regular` raises it.
+    """
+    with open(open_regular(path), "rb") as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise OversizeError(path, len(data))
+    return data
 
 
 def read_regular_into(path: Path, target: memoryview) -> int:

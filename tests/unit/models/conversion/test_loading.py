@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from fixtures.starter_kit_files import PUBLISHED, SMALL, list_shapes, make_state, predict_in_numpy, save_state
 from models.checkpoints import find_format
@@ -178,30 +181,63 @@ def test_other_hermite_functions_are_refused(tmp_path: Path) -> None:
         load_checkpoint(save_state(tmp_path / "final.pth", state))
 
 
+def zip_of(name: str, content: bytes) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        archive.writestr(name, content)
+    return written.getvalue()
+
+
 BAD_FILES = {
-    "empty": b"",
-    "text": b"no checkpoint",
-    "pickle": pickle.dumps([1, 2], protocol=2),
-    "zip": b"PK\x03\x04" + bytes(40),
+    "empty": (b"", "an empty file"),
+    "text": (b"no checkpoint", "a text"),
+    "web page": (b"\n<!DOCTYPE html>\n<html>Sign in</html>", "a web page"),
+    "Git LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        "a pointer of Git LFS, and not the file it stands for",
+    ),
+    "pickle": (pickle.dumps([1, 2], protocol=2), "a pickle of 12 bytes that breaks off, is damaged"),
+    "zip": (b"PK\x03\x04" + bytes(40), "the beginning of a zip, 44 bytes, without its end"),
+    "other zip": (zip_of("data.csv", b"1,2"), r"a zip of \d+ bytes that is damaged, or was not written by torch"),
+    "zip with another pickle": (zip_of("archive/data.pkl", b"\x93\xe2"), r"a zip of \d+ bytes that is damaged"),
+    "safetensors": (save({"weight": torch.zeros(3)}), "a file of safetensors"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(40), "a file of HDF5"),
+    "noise": (bytes(range(250, 100, -1)), "150 bytes of another kind"),
 }
 
 
-@pytest.mark.parametrize("content", BAD_FILES.values(), ids=BAD_FILES)
-def test_files_that_are_no_checkpoint_are_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("content", "found"), BAD_FILES.values(), ids=BAD_FILES)
+def test_files_that_are_no_checkpoint_are_told_by_what_they_are(content: bytes, found: str, tmp_path: Path) -> None:
     path = tmp_path / "final.pth"
     path.write_bytes(content)
-    with pytest.raises(RunError) as refused:
+    with pytest.raises(RunError, match=f"not a file of weights, or a damaged one: found {found}") as refused:
         load_checkpoint(path)
     assert str(path) in str(refused.value)
 
 
-def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
-    path = save_state(tmp_path / "final.pth", make_state(SMALL["factorized3d"], POSITIONS))
+@pytest.mark.parametrize(("is_zip", "kind"), [(True, "the beginning of a zip"), (False, "a pickle of")])
+def test_a_truncated_checkpoint_is_told_as_one(is_zip: bool, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "final.pth"
+    torch.save(make_state(SMALL["factorized3d"], POSITIONS), path, _use_new_zipfile_serialization=is_zip)
     content = path.read_bytes()
     for size in (10, len(content) // 2, len(content) - 10):
         path.write_bytes(content[:size])
-        with pytest.raises(RunError, match="damaged"):
+        with pytest.raises(RunError, match=rf"a damaged one: found {kind}.* {size:,} bytes"):
             load_checkpoint(path)
+
+
+def test_a_checkpoint_with_a_changed_byte_is_refused_in_our_words(tmp_path: Path) -> None:
+    path = save_state(tmp_path / "final.pth", make_state(SMALL["factorized3d"], POSITIONS))
+    content = bytearray(path.read_bytes())
+    for place in range(0, 4_000, 97):
+        changed = content.copy()
+        changed[place] ^= 0xFF
+        path.write_bytes(changed)
+        try:
+            load_checkpoint(path)
+        except RunError as error:
+            # Padding between a zip's members may be changed.
+            assert not re.search("codec|enforce|Error|Pytorch|opcode", str(error)), str(error)  # noqa: PT017
 
 
 def test_what_holds_no_weights_is_refused(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ BAD_ARGUMENTS = {
     "no size": ({"core_spatial_patch_size": 0}, "core_spatial_patch_size 0, expected a whole number"),
     "a patch too large": ({"core_spatial_patch_size": 40}, "patches of 40 pixels do not fit"),
     "other heads": ({"core_num_heads": 3}, "misshapen"),
-    "a share above 1": ({"core_mha_dropout": 3}, "less than 1"),
+    "a share above 1": ({"core_mha_dropout": 3}, "a number below 1"),
 }
 
 
@@ -210,8 +210,10 @@ BAD_YAML = {
     "an object": ("device: !!python/object/apply:os.system [true]\n", "an object, tag:yaml.org,2002:python"),
     "a local object": ("device: !device cuda\n", "an object, !device"),
     "an alias": ("a: &a [1]\nb: *a\n", "an alias"),
-    "no YAML": ("core: [1\n", "while parsing"),
-    "no text": (b"\xff\xfe\x00", "decode"),
+    "no YAML": ("core: vivit\ncore_dim: : 1\n", "found no YAML from line 2 on"),
+    "no end": ("core: [1\n", "found no YAML from line 2 on"),
+    "no characters": (b"core: \x00", "found no YAML: .* characters that are none"),
+    "no text": (b"\xff\xfe\x00", "found bytes that are not text in UTF-8"),
 }
 
 
