@@ -7,7 +7,7 @@ the weights leave open whether the last one is a neuron's.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -18,8 +18,9 @@ from models.dwiseneuro.config import DwiseNeuroConfig
 from models.dwiseneuro.positions import list_frequencies
 from models.layouts import find_layout
 from models.model_config import ModelConfig
+from sensorium_data.counting import count_things, name_some
 from sensorium_data.errors import RunError, UsageError
-from sensorium_data.sessions import SESSIONS, Release
+from sensorium_data.sessions import SESSIONS, Release, find_session
 
 __all__ = ["CHECKPOINTS", "SESSION_ORDER"]
 
@@ -95,11 +96,7 @@ class _Layout(CheckpointLayout):
         order = sorted(sessions.items(), key=lambda item: _find_place(item[1]))
         names = tuple(name for _, name in order)
         if names != SESSION_ORDER[: len(names)]:
-            raise UsageError(
-                "the format argus numbers the sessions, and cannot leave one out",
-                found=", ".join(names),
-                expected=f"the first of {', '.join(SESSION_ORDER)}",
-            )
+            raise _refuse_sessions(names)
         return Structure(len(known.strides), {name: name for name in names}, n_later_layers=len(known.cortex_channels))
 
     def list_weights(self, structure: Structure) -> Iterator[WeightName]:
@@ -186,6 +183,28 @@ def _count(pattern: re.Pattern[str], state: Mapping[str, torch.Tensor]) -> int:
 def _find_place(session: str) -> int:
     """Return the number of a session's readout; behind all others where the format has none of it."""
     return SESSION_ORDER.index(session) if session in SESSION_ORDER else len(SESSION_ORDER)
+
+
+def _refuse_sessions(names: Collection[str]) -> UsageError:
+    """Return the error on sessions that are not the first ones of the readouts' order, or none of it."""
+    foreign = [name for name in names if name not in SESSION_ORDER]
+    if foreign:
+        return UsageError(
+            "the format argus has only the sessions of the competition",
+            found=f"{count_things(len(foreign), 'other session')}: {name_some(foreign)}",
+            expected="sessions A to J",
+        )
+    last = max(SESSION_ORDER.index(name) for name in names)
+    left_out = [name for name in SESSION_ORDER[:last] if name not in names]
+    return UsageError(
+        "the format argus numbers the sessions from F to J, then from A to E, and cannot leave one out",
+        found=f"{count_things(len(names), 'session')} ({_name_aliases(names)}), without {_name_aliases(left_out)}",
+        remedy="export a run of these sessions too",
+    )
+
+
+def _name_aliases(names: Collection[str]) -> str:
+    return name_some([find_session(name).alias for name in names], most=len(SESSION_ORDER))
 
 
 def _divide(n_all: int, n_part: int) -> int:

@@ -141,8 +141,15 @@ def test_sessions_are_taken_out_of_a_file_and_go_back_if_none_is_left_out(
     assert not any(name.startswith("readouts.1") for name in content["nn_state_dict"])
     second = import_checkpoint("argus", [path], store, tmp_path / "second", sessions=["G"], settings=SETTINGS).run
     assert load_run(second).sessions[0].name == G
-    with pytest.raises(UsageError, match=r"numbers the sessions, and cannot leave one out: found dynamic29623"):
+    with pytest.raises(UsageError, match=r"cannot leave one out: found 1 session \(G\), without F; export"):
         export_checkpoint(second, "argus", tmp_path / "none.pth")
+
+
+def test_sessions_of_other_labs_are_refused_in_a_line() -> None:
+    names = [f"dynamic3000{number}-2-5-Video-mylab" for number in range(5)]
+    model = get_preset("dwiseneuro").model
+    with pytest.raises(UsageError, match=r"only the sessions of the competition: found 5 other sessions: .* 2 more"):
+        find_format("argus").layout_of(model).structure_of(model, {name: name for name in [F, *names]})
 
 
 def test_other_models_have_no_such_files(tmp_path: Path) -> None:
