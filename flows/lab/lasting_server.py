@@ -12,8 +12,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from urllib.error import HTTPError
@@ -30,6 +31,7 @@ from flows.lab.local_server import (
 from flows.lab.loopback import bypass_proxies_for_loopback
 from flows.lab.server_record import SERVER_MODULE, STATUS_PATH, ServerFiles, ServerRecord, digest_settings
 from flows.training import package_environment
+from sensorium_data.errors import UsageError
 from sensorium_data.files import close_locked, holder_of, make_folder, try_lock, try_lock_shared
 
 __all__ = ["LastingServer", "find_lasting_server", "is_used", "join_lasting_server", "stop_lasting_server"]
@@ -43,6 +45,10 @@ _DYING_S = 2.0
 _POLL_S = 0.05
 
 
+class _EndedError(ServerError):
+    """A server has ended that was there."""
+
+
 class LastingServer:
     """A server that this process uses. Made by :func:`join_lasting_server`; used until :meth:`leave`, or the end.
 
@@ -53,28 +59,43 @@ class LastingServer:
     home : Path
         Where its database and its log are.
     is_new : bool
-        Whether it was started for this process.
+        Whether it was started for this process, from the beginning or in the place of one that had ended.
     environment : dict
         What those who talk to it have in their environment.
     """
 
-    def __init__(self, files: ServerFiles, port: int, users: int, *, is_new: bool) -> None:
+    def __init__(
+        self, files: ServerFiles, port: int, users: int, *, start_another: Callable[[], None] | None = None
+    ) -> None:
         self.home = files.home
         self.url = f"http://127.0.0.1:{port}"
-        self.is_new = is_new
+        self.is_new = start_another is None
         self.environment = {**server_environment(files.home, port), **EMBEDDED}
         self._files = files
         self._port = port
         self._users = users
+        self._start_another = start_another
 
     def wait_until_healthy(self) -> None:
         """Wait until the server answers.
+
+        A server that was found while it was dying is replaced once, by one at the same URL.
 
         Raises
         ------
         ServerError
             If it has ended, or takes longer than a very slow machine.
         """
+        try:
+            self._wait_for_answer()
+        except _EndedError:
+            if self._start_another is None:
+                raise
+            self._start_another()
+            self.is_new, self._start_another = True, None
+            self._wait_for_answer()
+
+    def _wait_for_answer(self) -> None:
         give_up_s = time.monotonic() + _START_TIMEOUT_S
         log = self._files.log
         while True:
@@ -83,9 +104,11 @@ class LastingServer:
             works = _ask(record) if is_there and record is not None else None
             if works and record is not None and record.port == self._port:
                 return
-            if not is_there or works is not None:
+            if not is_there:
+                raise _EndedError("the server has ended", path=log, found=read_last_line(log), remedy="start again")
+            if works is not None:
                 raise ServerError(
-                    "the server has ended" if works is None else "the server has lost its database",
+                    "another server has taken its place" if works else "the server has lost its database",
                     path=log,
                     found=read_last_line(log),
                     remedy="start again",
@@ -137,14 +160,14 @@ def join_lasting_server(home: Path | None = None, *, idle_s: float) -> LastingSe
             lock = files.open_record()
             try:
                 if try_lock(lock, files.record):
-                    port = _start(files, lock, idle_s, settings)
-                    return LastingServer(files, port, users, is_new=True)
+                    return LastingServer(files, _start(files, lock, idle_s, settings), users)
             finally:
                 # The server has inherited the lock.
                 close_locked(lock)
             record = _wait_for_record(files)
             if record is not None and _fits(record, files, settings):
-                return LastingServer(files, record.port, users, is_new=False)
+                start_another = partial(_start_unless_held, files, idle_s, settings, record.port)
+                return LastingServer(files, record.port, users, start_another=start_another)
         except BaseException:
             close_locked(users)
             raise
@@ -201,10 +224,28 @@ def _take_part(files: ServerFiles) -> int:
         time.sleep(_POLL_S)
 
 
-def _start(files: ServerFiles, lock: int, idle_s: float, settings: str) -> int:
-    """Start a server that has the record's lock, and return its port."""
+def _start_unless_held(files: ServerFiles, idle_s: float, settings: str, port: int) -> None:
+    """Start a server at a port, unless another command has just started one."""
+    lock = files.open_record()
+    try:
+        if try_lock(lock, files.record):
+            _start(files, lock, idle_s, settings, port)
+    except UsageError as error:
+        raise ServerError(
+            "the server has ended, and something else has its port now",
+            path=files.log,
+            found=error.found,
+            remedy="start again",
+        ) from error
+    finally:
+        # The server has inherited the lock.
+        close_locked(lock)
+
+
+def _start(files: ServerFiles, lock: int, idle_s: float, settings: str, wanted_port: int = 0) -> int:
+    """Start a server that has the record's lock, and return its port; 0 for any that is free."""
     os.ftruncate(lock, 0)
-    with listen(0) as listener, files.log.open("ab") as log:
+    with listen(wanted_port) as listener, files.log.open("ab") as log:
         port: int = listener.getsockname()[1]
         held = holder_of(lock)
         command = [sys.executable, "-m", SERVER_MODULE, str(listener.fileno())]

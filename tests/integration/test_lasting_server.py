@@ -31,6 +31,7 @@ from flows.lab import (
     start_server,
     stop_lasting_server,
 )
+from flows.lab.local_server import listen
 from flows.lab.server_record import ServerFiles, ServerRecord
 from sensorium_data.files import close_locked, try_lock
 
@@ -146,6 +147,58 @@ def test_a_killed_server_is_replaced(home: Path) -> None:
     wait_until(lambda: not is_running(pid))
     again = use(home)
     assert again.is_new
+
+
+def test_a_server_that_dies_after_it_was_found_is_replaced_where_it_was(home: Path) -> None:
+    use(home).leave()
+    pid = pid_of(home)
+    found = join_lasting_server(home, idle_s=LONG_S)
+    assert not found.is_new
+    os.kill(pid, signal.SIGKILL)
+    found.wait_until_healthy()
+    assert found.is_new
+    record = find_lasting_server(home)
+    assert record is not None
+    assert record.pid != pid
+    assert record.idle_s == LONG_S
+    assert found.url == f"http://127.0.0.1:{record.port}"
+    assert is_used(record)
+    # Once: whatever ends a second one would end a third.
+    os.kill(record.pid, signal.SIGKILL)
+    wait_until(lambda: find_lasting_server(home) is None)
+    with pytest.raises(ServerError, match="the server has ended"):
+        found.wait_until_healthy()
+
+
+def test_commands_that_found_the_same_dying_server_share_another_one(home: Path) -> None:
+    use(home).leave()
+    found = [join_lasting_server(home, idle_s=LONG_S) for _ in range(3)]
+    os.kill(pid_of(home), signal.SIGKILL)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda server: server.wait_until_healthy(), found))
+    assert servers_of(home) == [pid_of(home)]
+
+
+def test_a_server_that_died_is_not_replaced_where_something_else_listens(home: Path) -> None:
+    use(home).leave()
+    found = join_lasting_server(home, idle_s=LONG_S)
+    os.kill(pid_of(home), signal.SIGKILL)
+    wait_until(lambda: find_lasting_server(home) is None)
+    with listen(int(found.url.rpartition(":")[2])), pytest.raises(ServerError, match="something else has its port"):
+        found.wait_until_healthy()
+    # The next command takes another port.
+    assert use(home).is_new
+
+
+def test_a_server_that_took_the_place_of_another_is_told(home: Path) -> None:
+    use(home).leave()
+    found = join_lasting_server(home, idle_s=LONG_S)
+    found.leave()
+    stop_lasting_server(home)
+    other = use(home)
+    assert other.url != found.url
+    with pytest.raises(ServerError, match="another server has taken its place"):
+        found.wait_until_healthy()
 
 
 @pytest.mark.parametrize(
