@@ -19,6 +19,7 @@ from flows.cli.options import (
     NoLockOption,
     StoreOption,
     TrustCodeOption,
+    WholeNumber,
     count_jobs,
     print_lines,
     terminal_progress,
@@ -48,8 +49,8 @@ def benchmark(
             help="Folder or URL of the runs that made predictions stores: what they were trained on. Default: runs."
         ),
     ] = None,
-    resamples: Annotated[int, Parameter(help="Bootstrap resamples behind each interval.")] = 1000,
-    seed: Annotated[int, Parameter(help="Seed of the resamples.")] = 0,
+    resamples: Annotated[int, WholeNumber, Parameter(help="Bootstrap resamples behind each interval.")] = 1000,
+    seed: Annotated[int, WholeNumber, Parameter(help="Seed of the resamples.")] = 0,
     device: Annotated[DeviceName, Parameter(help="Where to predict; auto takes a GPU if there is one.")] = "auto",
     trust_code: TrustCodeOption = False,
     no_lock: NoLockOption = False,

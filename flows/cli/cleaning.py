@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import EXIT_DONE, JsonOption, print_json, terminal_progress
+from flows.cli.options import EXIT_DONE, JsonOption, WholeNumber, print_json, terminal_progress
 from sensorium_data.counting import count_things
 from sensorium_data.errors import StoreError, UsageError
 from sensorium_data.files import (
@@ -45,7 +45,7 @@ def clean(
         Parameter(help="A store, a folder of runs, predictions, submissions or downloads. Optional with --caches."),
     ] = None,
     *,
-    keep: Annotated[int, Parameter(help="Old versions of each session to keep, the newest ones.")] = 0,
+    keep: Annotated[int, WholeNumber, Parameter(help="Old versions of each session to keep, the newest ones.")] = 0,
     older_than: Annotated[
         float,
         Parameter(

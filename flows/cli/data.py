@@ -23,6 +23,7 @@ from flows.cli.options import (
     SourceOption,
     StoreArgument,
     StoreOption,
+    WholeNumber,
     check_jobs,
     complain,
     count_jobs,
@@ -46,9 +47,13 @@ def simulate(
     ],
     *,
     sessions: Annotated[list[str], ListOption, Parameter(help="Aliases, full names, new, old or all.")] = ["new"],  # noqa: B006
-    trials: Annotated[int | None, Parameter(help="Trials a session. Default: as many as published.")] = None,
-    neurons: Annotated[int | None, Parameter(help="Neurons a session. Default: as many as published.")] = None,
-    seed: Annotated[int, Parameter(help="The same seed gives the same bytes.")] = 0,
+    trials: Annotated[
+        int | None, WholeNumber, Parameter(help="Trials a session. Default: as many as published.")
+    ] = None,
+    neurons: Annotated[
+        int | None, WholeNumber, Parameter(help="Neurons a session. Default: as many as published.")
+    ] = None,
+    seed: Annotated[int, WholeNumber, Parameter(help="The same seed gives the same bytes.")] = 0,
     zip64: Annotated[bool, Parameter(negative="", help="Write Zip64 fields as archives over 4 GB have them.")] = False,
     behavior_padding: Annotated[
         Literal["nan", "finite"],
@@ -141,6 +146,7 @@ def ingest(
     ] = False,
     jobs: Annotated[
         int | None,
+        WholeNumber,
         Parameter(name="--jobs", help="Trials at the same time, about 100 MB each. Default: one a core, 8 by network."),
     ] = None,
     dask: Annotated[
@@ -249,7 +255,7 @@ def inspect(
         LOCAL_ONLY,
         Parameter(help="Write the quality report, with pictures, to this HTML file. Default: none."),
     ] = None,
-    jobs: Annotated[int, Parameter(help="Trials read at the same time; each takes about 50 MB.")] = 4,
+    jobs: Annotated[int, WholeNumber, Parameter(help="Trials read at the same time; each takes about 50 MB.")] = 4,
     as_json: JsonOption = False,
 ) -> int:
     """Show what is in a store; with a session or --report, check its quality.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 # What a value is that should have been converted to one of Python's types.
-_NO_NUMBER = {"int": "not a whole number", "float": "not a number"}
+_KINDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
 
 _UNSUPPORTED = (
     "sensorium: this system lacks what the commands need; they run on Linux and macOS, on Windows under WSL\n"
@@ -167,5 +167,11 @@ def _describe(error: CycloptsError) -> str:
         # cyclopts names positional arguments like options, which is not how help and documentation show them.
         return f"{name if error.argument.index is None else name.lstrip('-').upper()} is missing"
     said = re.sub(r"(?<!\.)\.$", "", " ".join(str(error).split()))
-    number = re.search(r"unable to convert (\".*\") into (int|float)", said)
-    return said.replace(number[0], f"{number[1]} is {_NO_NUMBER[number[2]]}") if number else said
+    unfit = re.search(r"unable to convert (\".*\") into (\S.*)$", said)
+    return said.replace(unfit[0], f"{unfit[1]} is not {_name_kinds(unfit[2])}") if unfit else said
+
+
+def _name_kinds(types: str) -> str:
+    """Return in words what a value may be, of how cyclopts writes its type: ``int|Literal[all]|None``."""
+    kinds = [kind for kind in types.split("|") if kind != "None"]
+    return " or ".join(_KINDS.get(kind, re.sub(r"^Literal\[(.*)\]$", r"\1", kind)) for kind in kinds)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token, convert
 
 from sensorium_data.errors import UsageError
 from sensorium_data.machine import bound_jobs, count_cores
@@ -38,6 +38,7 @@ __all__ = [
     "StoreArgument",
     "StoreOption",
     "TrustCodeOption",
+    "WholeNumber",
     "check_jobs",
     "complain",
     "count_jobs",
@@ -58,6 +59,17 @@ EXIT_UNUSABLE = 2
 FramesName = Literal["official", "50-298", "51-299"]
 #: As :data:`flows.training.Device`, which takes the settings of all models to import.
 DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+def _read_whole(kind: Any, tokens: Sequence[Token]) -> Any:
+    # cyclopts itself rounds 1.5 to 2.
+    if any("." in token.value for token in tokens):
+        raise ValueError(f'"{tokens[0].value}" is not a whole number')
+    return convert(kind, tokens)
+
+
+#: Of every option that is a number of things.
+WholeNumber = Parameter(converter=_read_whole)
 StoreArgument = Annotated[str, Parameter(help="Root of the session stores.")]
 StoreOption = Annotated[str, Parameter(name="--store", help="Root of the session stores: a folder or fsspec URL.")]
 SourceOption = Annotated[
@@ -70,7 +82,9 @@ SourceOption = Annotated[
     ),
 ]
 JobsOption = Annotated[
-    int | None, Parameter(name="--jobs", help="Trials worked on at the same time. Default: one a CPU core.")
+    int | None,
+    WholeNumber,
+    Parameter(name="--jobs", help="Trials worked on at the same time. Default: one a CPU core."),
 ]
 FlowOption = Annotated[
     bool,

@@ -25,6 +25,7 @@ from flows.cli.options import (
     NoLockOption,
     StoreOption,
     TrustCodeOption,
+    WholeNumber,
     count_jobs,
     excluded_trials,
     print_json,
@@ -53,8 +54,8 @@ FramesOption = Annotated[
     FramesName,
     Parameter(help="Which frames of a trial are scored; official: all but the first 50."),
 ]
-ResamplesOption = Annotated[int, Parameter(help="Bootstrap resamples behind each interval, 100 or more.")]
-SeedOption = Annotated[int, Parameter(help="Seed of the resamples.")]
+ResamplesOption = Annotated[int, WholeNumber, Parameter(help="Bootstrap resamples behind each interval, 100 or more.")]
+SeedOption = Annotated[int, WholeNumber, Parameter(help="Seed of the resamples.")]
 
 
 def predict(

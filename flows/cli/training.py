@@ -22,6 +22,7 @@ from flows.cli.options import (
     NoLockOption,
     StoreOption,
     TrustCodeOption,
+    WholeNumber,
     excluded_trials,
     key_values,
     print_json,
@@ -67,6 +68,7 @@ def train(
     restart: Annotated[bool, Parameter(negative="", help="Throw away what an unfinished run has done.")] = False,
     folds: Annotated[
         int | Literal["all"] | None,
+        WholeNumber,
         Parameter(
             help="Cross-validate: deal the movies of the training trials in so many folds. all: train an ensemble of a "
             "run for each fold that the preset has."
@@ -74,6 +76,7 @@ def train(
     ] = None,
     fold: Annotated[
         int | Literal["all"] | None,
+        WholeNumber,
         Parameter(
             help="The fold to validate on, from 0; the others are trained on. Goes with --folds. all: an ensemble of a "
             "run for each."
@@ -89,16 +92,20 @@ def train(
     ] = None,
     seed: Annotated[
         int | None,
+        WholeNumber,
         Parameter(help="Seed of the weights and the windows; with --seeds the first one. Default: the preset's, or 0."),
     ] = None,
     seeds: Annotated[
-        int | None, Parameter(help="Train an ensemble: a run for each of so many seeds. Finished ones are left alone.")
+        int | None,
+        WholeNumber,
+        Parameter(help="Train an ensemble: a run for each of so many seeds. Finished ones are left alone."),
     ] = None,
     ensemble: Annotated[
         str | None, Parameter(help="What to call it for `predict --ensemble`. Default: PRESET-N-folds-N-seeds.")
     ] = None,
     at_once: Annotated[
         int,
+        WholeNumber,
         Parameter(help="Train so many runs of an ensemble at once, each on its own GPU, or its share of the cores."),
     ] = 1,
     cache: Annotated[
@@ -113,7 +120,9 @@ def train(
     exclude_from: ExcludeFromOption = None,
     nan: NanOption = None,
     n_trials: Annotated[
-        int | None, Parameter(help="Train on so many trials of each session, drawn whatever the seed. Default: all.")
+        int | None,
+        WholeNumber,
+        Parameter(help="Train on so many trials of each session, drawn whatever the seed. Default: all."),
     ] = None,
     neurons: Annotated[
         str | None,

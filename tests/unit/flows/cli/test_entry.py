@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import os
+from typing import get_args
 
 import pytest
+from cyclopts import Token
 
 import flows.cli.commands
+from flows.cli.commands import app
 from flows.cli.entry import main
 from flows.watching import RunCanceled
 
@@ -20,6 +23,12 @@ from flows.watching import RunCanceled
         ("inspect s F G", "unexpected argument G; see `sensorium inspect --help`"),
         ("inspect s F G H", "unexpected arguments G H; see `sensorium inspect --help`"),
         ("score p --store s --seed x", '--seed: "x" is not a whole number; see `sensorium score --help`'),
+        ("train x --store s --folds two", '--folds: "two" is not a whole number or all; see `sensorium train --help`'),
+        ("train x --store s --seeds 1.5", '--seeds: "1.5" is not a whole number; see `sensorium train --help`'),
+        (
+            "train x --store s --min-reliability high",
+            '--min-reliability: "high" is not a number; see `sensorium train --help`',
+        ),
     ],
 )
 def test_usage_errors_use_the_names_of_the_help(command: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,3 +84,16 @@ def test_a_flow_that_was_canceled_on_the_server_is_told_in_a_line(
         main(["train", "x", "--store", "s"])
     assert exit_.value.code == 130
     assert capsys.readouterr().err == "sensorium: the run was canceled on the server; run it again to go on\n"
+
+
+def test_no_option_that_is_a_whole_number_is_rounded() -> None:
+    commands = [app[name] for name in app if not name.startswith("-")]
+    whole = [one for command in commands for one in command.assemble_argument_collection() if int in _kinds(one.hint)]
+    assert len(whole) > 20
+    for option in whole:
+        with pytest.raises(ValueError, match="is not a whole number"):
+            option.parameter.converter(int, [Token(value="1.5")])
+
+
+def _kinds(hint: object) -> tuple[object, ...]:
+    return get_args(hint) or (hint,)
