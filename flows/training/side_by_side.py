@@ -8,13 +8,14 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from flows.training.job import TrainingJob
 from flows.training.supervisor import supervise_training
+from sensorium_data.counting import name_some
 from sensorium_data.errors import SensoriumError, TerminatedError, UsageError
 from sensorium_data.machine import count_cores
 from sensorium_data.ordered_map import as_finished, drop
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from models.training import TrainingReport
 
 __all__ = ["train_side_by_side"]
+
+# So many trainings that were not begun are named.
+_MOST_NAMED = 10
 
 
 def train_side_by_side(
@@ -38,8 +42,9 @@ def train_side_by_side(
 ) -> list[TrainingReport]:
     """Train jobs, some of them at the same time, and return their reports in their order.
 
-    Each process sees one GPU alone, or has its share of the cores. If a training fails, those that are under way are
-    finished, and no other is begun. Ctrl-C and SIGTERM reach all of them: each leaves a checkpoint.
+    Each process sees one GPU alone, or has its share of the cores. If a training fails, a line says so at once; those
+    that are under way are finished, and no other is begun. Ctrl-C and SIGTERM reach all of them: each leaves a
+    checkpoint.
 
     Parameters
     ----------
@@ -65,7 +70,7 @@ def train_side_by_side(
     for environment in _share_machine(jobs, n_at_once):
         environments.put(environment)
     processes: set[subprocess.Popen[bytes]] = set()
-    stopping = threading.Event()
+    stopping, failing = threading.Event(), threading.Event()
 
     def note(process: subprocess.Popen[bytes]) -> None:
         processes.add(process)
@@ -77,6 +82,9 @@ def train_side_by_side(
         name = describe(job)
         if stopping.is_set():
             raise KeyboardInterrupt
+        if failing.is_set():
+            # The thread of one that failed takes this one before the main thread can cancel it.
+            raise CancelledError
         environment = environments.get()
         try:
             return supervise_training(
@@ -87,18 +95,31 @@ def train_side_by_side(
                 environment=environment,
                 on_start=note,
             )
+        except SensoriumError as error:
+            if not stopping.is_set():
+                failing.set()
+                write_line(f"{name}: failed: {error}")
+            raise
         finally:
             environments.put(environment)
+
+    def list_left() -> list[str]:
+        return [describe(job) for job, future in zip(jobs, futures, strict=True) if _was_not_begun(future)]
 
     with ThreadPoolExecutor(n_at_once, thread_name_prefix="train") as pool, _sigterm_raises() as is_asked_to_end:
         futures = [pool.submit(train, job) for job in jobs]
         try:
             for future in as_finished(futures):
-                future.result()
+                # One that was not begun after a failure may be known before the failure is.
+                if not _was_not_begun(future):
+                    future.result()
         except BaseException as error:
             if isinstance(error, SensoriumError) and not is_asked_to_end.is_set():
                 # Those that are under way are worth their time.
                 drop(futures)
+                left = list_left()
+                if left:
+                    write_line(f"not begun: {name_some(left, most=_MOST_NAMED, separator='; ')}")
                 raise
             stopping.set()
             for process in list(processes):
@@ -107,6 +128,10 @@ def train_side_by_side(
             drop(futures)
             raise
     return [future.result() for future in futures]
+
+
+def _was_not_begun(future: Future[TrainingReport]) -> bool:
+    return future.cancelled() or isinstance(future.exception(), CancelledError)
 
 
 @contextmanager
