@@ -30,6 +30,7 @@ from .location import open_runs as open_runs
 from .location import split_run as split_run
 from .metrics import EpochMetrics as EpochMetrics
 from .metrics import MetricsLog as MetricsLog
+from .run import NoRunError as NoRunError
 from .run import Run as Run  # public
 from .run import identify_run as identify_run
 from .run import load_run as load_run  # public

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pydantic
 
+from models.runs.files import UNFINISHED
 from models.runs.location import RunsFolder, open_runs
 from models.runs.run import Run, load_run
 from models.value_problems import describe_problem
@@ -206,10 +207,23 @@ def expand_ensembles(runs: str | Path, names: Sequence[str]) -> tuple[str, ...]:
 
     Raises
     ------
+    UnknownNameError
+        If there is neither an ensemble nor a folder of this name.
     RunError
         As :func:`find_members` does.
     """
     known = list_ensembles(runs) if any("/" not in name for name in names) else ()
+    for name in names:
+        # An unfinished run of this name is told as one by whoever opens it.
+        is_there = "/" in name or name in known or any(Path(name + end).exists() for end in ("", UNFINISHED))
+        if not is_there:
+            ensembles = f", or one of the ensembles {', '.join(known)}" if known else ""
+            raise UnknownNameError.of(
+                "run or ensemble",
+                name,
+                known,
+                otherwise=f"give the folder of a run that `sensorium train` printed{ensembles}",
+            )
     return tuple(one for name in names for one in (find_members(runs, name) if name in known else (name,)))
 
 

@@ -302,6 +302,10 @@ class Run:
             )
 
 
+class NoRunError(RunError):
+    """Where a run is looked for there is none: nothing, or something else."""
+
+
 def load_run(path: str | Path) -> Run:
     """Open a finished run.
 
@@ -312,8 +316,10 @@ def load_run(path: str | Path) -> Run:
 
     Raises
     ------
+    NoRunError
+        If there is none.
     RunError
-        If there is none, if it is unfinished, or if a file is missing or damaged.
+        If it is unfinished, or if a file is missing or damaged.
     StoreError
         If a URL cannot be read.
     """
@@ -325,7 +331,7 @@ def load_run(path: str | Path) -> Run:
             raise RunError(
                 "the run is unfinished", path=runs.locate(name + UNFINISHED), remedy="train it to its end first"
             )
-        raise RunError("there is no run here", path=location, remedy=_OTHER_FOLDER)
+        raise NoRunError("there is no run here", path=location, remedy=_OTHER_FOLDER)
     _require_files(path, REQUIRED_FILES, location)
     record = _read_record(path / MODEL_FILE, ModelRecord)
     if record.format_version not in _READABLE_VERSIONS:
@@ -375,7 +381,7 @@ def _require_files(path: Path, names: Iterable[str], location: str) -> None:
     found = f"no {', '.join(missing)}"
     # Only a finished run gets these two.
     if not any((path / name).is_file() for name in (MODEL_FILE, LEDGER_KEY)):
-        raise RunError("there is no run here", path=location, found=found, remedy=_OTHER_FOLDER)
+        raise NoRunError("there is no run here", path=location, found=found, remedy=_OTHER_FOLDER)
     raise RunError(
         f"{'a file' if len(missing) == 1 else 'files'} of the run {'is' if len(missing) == 1 else 'are'} missing",
         path=location,

@@ -15,9 +15,13 @@ import torch
 from models.config import TrainingConfig
 from models.response_model import ResponseModel
 from models.runs import Run, RunData, load_run
+from sensorium_data.counting import name_some
 from sensorium_data.errors import RunError, UsageError
 
 __all__ = ["Distillation", "choose_teacher", "load_teacher"]
+
+# So many teachers' folds are named in an error.
+_MOST_NAMED = 10
 
 
 class Distillation:
@@ -99,17 +103,21 @@ def choose_teacher(config: TrainingConfig, teachers: Sequence[str]) -> TrainingC
             found="a teacher",
             remedy="choose a preset that learns from one, or add --set distillation_ratio=0.36",
         )
-    folds = [load_run(teacher).config.fold for teacher in teachers]
-    own = [teacher for teacher, fold in zip(teachers, folds, strict=True) if fold == config.fold]
+    known = [load_run(teacher).config for teacher in teachers]
+    own = [teacher for teacher, one in zip(teachers, known, strict=True) if one.fold == config.fold]
     if len(own) != 1:
         raise UsageError(
             f"there {'is no teacher' if not own else 'are several teachers'} of "
-            + ("a run without folds" if config.fold is None else f"fold {config.fold}"),
-            found="teachers of " + ", ".join("no fold" if fold is None else f"fold {fold}" for fold in folds),
+            + ("a run without folds" if config.fold is None else _name_fold(config)),
+            found=f"teachers of {name_some(list(map(_name_fold, known)), most=_MOST_NAMED)}",
             expected="one",
             remedy="name one finished run of each fold that is trained, or their ensemble, with --teacher",
         )
     return config.model_copy(update={"teacher": own[0]})
+
+
+def _name_fold(config: TrainingConfig) -> str:
+    return "no fold" if config.fold is None else f"fold {config.fold} of {config.n_folds}"
 
 
 def load_teacher(config: TrainingConfig, data: RunData) -> Run | None:

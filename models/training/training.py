@@ -17,6 +17,7 @@ from models.runs import (
     UNFINISHED,
     EpochMetrics,
     MetricsLog,
+    NoRunError,
     Run,
     RunData,
     RunFolder,
@@ -228,7 +229,7 @@ def find_finished_run(
     (identity,) = identify_runs([config], store, sessions)
     folder, name = open_runs(runs), run_name(config, identity)
     # Another run that happens to have the name: training says what to do about it.
-    if not folder.receive(name) or load_run(folder.path(name)).identity != identity:
+    if not folder.receive(name) or _load_existing(folder, name).identity != identity:
         return None
     return _report_existing(folder, name, identity)
 
@@ -386,9 +387,22 @@ def _explained_memory(config: TrainingConfig) -> Iterator[None]:
         ) from error
 
 
+def _load_existing(folder: RunsFolder, name: str) -> Run:
+    path = folder.path(name)
+    try:
+        return load_run(path)
+    except NoRunError as error:
+        raise RunError(
+            "something else lies where the run would be",
+            path=folder.locate(name),
+            found="a folder that is no run" if path.is_dir() else "a file",
+            remedy="move it, or choose another folder for runs",
+        ) from error
+
+
 def _report_existing(folder: RunsFolder, name: str, identity: str) -> TrainingReport:
     path = folder.path(name)
-    run = load_run(path)
+    run = _load_existing(folder, name)
     # Who asks for a model wants one that can be used, and what is told of it.
     run.require_whole()
     # Left by a process that was killed when all else was done.

@@ -185,7 +185,22 @@ def test_all_folds_are_an_ensemble_and_each_learns_from_its_own_teacher(
     words = fold_words(two_sessions, tmp_path / "more", "--folds", 2, "--fold", 1, "--set", "distillation_ratio=0.3")
     single = json.loads(sensorium(*words, "--teacher", *teachers, "--json").out)
     assert load_run(single["run"]).config.teacher == teachers[1]
-    sensorium(*words, "--teacher", teachers[0], "--restart").assert_refused("there is no teacher of fold 1")
+    sensorium(*words, "--teacher", teachers[0], "--restart").assert_refused(
+        "there is no teacher of fold 1 of 2: found teachers of fold 0 of 2"
+    )
+    third = fold_words(two_sessions, runs, "--folds", 3, "--fold", "all", *learns[:-2])
+    sensorium(*third).assert_refused("no teacher of fold 2 of 3: found teachers of fold 0 of 2, fold 1 of 2")
+    mistyped = fold_words(two_sessions, runs, "--folds", 2, "--fold", "all", "--set", "distillation_ratio=0.3")
+    sensorium(*mistyped, "--teacher", "factorized3d-debug-2-fold").assert_refused(
+        "unknown run or ensemble: found 'factorized3d-debug-2-fold'; did you mean factorized3d-debug-2-folds?"
+    )
+    # A teacher that is not finished is told as one.
+    teacher = Path(teachers[0])
+    teacher.rename(f"{teacher}.partial")
+    sensorium(*mistyped, "--teacher", *teachers).assert_refused(f"{teacher}.partial: the run is unfinished")
+    sensorium(*mistyped, "--teacher", "factorized3d-debug-2-folds").assert_refused(
+        "the ensemble factorized3d-debug-2-folds is not complete", f"{teacher.name}: unfinished"
+    )
     sensorium(*words, "--teacher", *teachers, "--set", "teacher=x").assert_refused("given twice")
 
 
