@@ -5,6 +5,7 @@ Shape suffixes: B trials of a batch, C channels, N neurons, T frames, H height, 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
@@ -160,6 +161,8 @@ def predict(
             found=f"members {members}",
             remedy="leave it out, or name several runs",
         )
+    if members is not None:
+        _require_apart(members, out)
     averaged: AveragedRuns | None = None
     if members is None:
         averaged = AveragedRuns(plan.runs, plan.shares, plan.reader, plan.sessions, torch_device, trust_code)
@@ -242,3 +245,14 @@ def find_finished_predictions(
         precision=precision,
     )
     return plan.report("already done", 0) if plan.is_finished() else None
+
+
+def _require_apart(members: str, out: str) -> None:
+    """Raise a :class:`UsageError` if the folder of the runs' predictions is that of the ensemble's, or in it."""
+    kept, whole = (place.rstrip("/") if "://" in place else os.path.realpath(place) for place in (members, out))
+    if f"{kept}/".startswith(f"{whole}/"):
+        raise UsageError(
+            "the runs' own predictions cannot be kept where the ensemble's are written",
+            found=f"members {members}, out {out}",
+            remedy="choose another folder for the members",
+        )

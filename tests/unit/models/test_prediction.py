@@ -332,6 +332,44 @@ def test_the_runs_of_an_ensemble_can_be_kept_and_are_not_predicted_again(world, 
     np.testing.assert_allclose(mean, (parts[0] + parts[1]) / 2, rtol=1e-6)
 
 
+def test_an_interrupted_ensemble_goes_on_with_the_run_that_it_was_at(world, tmp_path, monkeypatch):
+    store, _, runs = world
+    out, members = str(tmp_path / "out"), str(tmp_path / "members")
+    n_calls, last = 0, None
+
+    def count(*arguments, **more):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == last:
+            raise KeyboardInterrupt
+        return predict_batch(*arguments, **more)
+
+    monkeypatch.setattr("models.ensemble_prediction.predict_batch", count)
+    predict(runs[:1], store, ["oracle"], str(tmp_path / "alone"), device="cpu")
+    n_of_a_run, n_calls = n_calls, 0
+    last = n_of_a_run + 1
+    with pytest.raises(KeyboardInterrupt):
+        predict(runs, store, ["oracle"], out, members=members, device="cpu")
+    assert not (tmp_path / "out").exists()
+    n_calls, last = 0, None
+    predict(runs, store, ["oracle"], out, members=members, device="cpu")
+    assert n_calls == n_of_a_run
+    first, second, mean = (
+        open_predictions(path, "F")["predictions"].values
+        for path in (*(f"{members}/{load_run(run).name}" for run in runs), out)
+    )
+    np.testing.assert_allclose(mean, (first + second) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("inside", ["", "/", "/members", "/../out/members"])
+def test_members_are_not_kept_where_the_ensemble_is_written(world, tmp_path, inside):
+    store, _, runs = world
+    out = str(tmp_path / "out")
+    with pytest.raises(UsageError, match="cannot be kept where the ensemble's are written"):
+        predict(runs, store, ["oracle"], out, members=f"{out}{inside}", device="cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("at_once", [0, 160, 10_000])
 def test_trials_of_equal_length_go_through_a_model_together(world, tmp_path, monkeypatch, at_once):
     store, _, (run, _) = world
