@@ -66,6 +66,7 @@ BENCH ?= /tmp/sensorium-bench
 
 bench: $(READY)
 	$(BIN)/python benchmarks/array_codecs.py --work $(BENCH)
+	$(BIN)/python benchmarks/block_encoder.py
 	$(BIN)/python benchmarks/layout.py --work $(BENCH)
 	$(BIN)/python benchmarks/throttled.py --work $(BENCH)
 	$(BIN)/python benchmarks/loader.py --work $(BENCH)

@@ -43,6 +43,7 @@ from .leftovers import unless as unless
 from .leftovers import unlocked as unlocked
 from .leftovers import with_locked_file as with_locked_file
 from .leftovers import with_locked_folder as with_locked_folder
+from .local_objects import N_SYNCED_AT_ONCE as N_SYNCED_AT_ONCE
 from .local_objects import LocalObjects as LocalObjects
 from .local_objects import sync_folder as sync_folder
 from .local_objects import sync_path as sync_path

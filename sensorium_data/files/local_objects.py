@@ -7,7 +7,9 @@ import copy
 import os
 import shutil
 import stat
+from collections import deque
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,10 @@ from sensorium_data.machine import share_threads
 if TYPE_CHECKING:
     from zarr.abc.store import Store as ZarrStore
 
-__all__ = ["LocalObjects", "sync_folder", "sync_path"]
+__all__ = ["N_SYNCED_AT_ONCE", "LocalObjects", "sync_folder", "sync_path"]
+
+#: Each has to be waited for, and a disk flushes its cache for several at once: a fifth of the time.
+N_SYNCED_AT_ONCE = 4
 
 
 class LocalObjects:
@@ -165,14 +170,15 @@ class LocalObjects:
 
     def sync_all(self) -> None:
         """Wait until all objects, their names, and the folders they are in have reached the disk."""
-        for key in self.keys() or ():
-            self.sync(key)
+        with ThreadPoolExecutor(N_SYNCED_AT_ONCE, thread_name_prefix="sync") as pool:
+            deque(pool.map(self.sync, self.keys() or ()), maxlen=0)
         self.sync_folders()
 
     def sync_folders(self) -> None:
         """Wait until the names of all objects, and of the folders they are in, have reached the disk."""
-        for folder, _, _ in os.walk(self.root):
-            sync_folder(Path(folder))
+        folders = [Path(folder) for folder, _, _ in os.walk(self.root)]
+        with ThreadPoolExecutor(N_SYNCED_AT_ONCE, thread_name_prefix="sync") as pool:
+            deque(pool.map(sync_folder, folders), maxlen=0)
 
     def clear_unfinished(self, key: str) -> None:
         """Delete what killed writers of an object left. The caller must hold the lock of its writers."""

@@ -257,7 +257,7 @@ def describe_statistics(
                 path=workspace.group.locate(key),
                 remedy="check the disk, and run it again: only what is damaged is converted again",
             )
-        return template.decode_block(path, position, data)
+        return template.decode_block(path, data)
 
     described = [variable for variable in contents.variables if variable in variables]
     pool = ThreadPoolExecutor(workspace.group.n_requests_at_once, thread_name_prefix="statistics")

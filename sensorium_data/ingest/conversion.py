@@ -32,10 +32,11 @@ from sensorium_data.ingest.computed_statistics import ComputedStatistics
 from sensorium_data.ingest.conversion_report import ConversionReport
 from sensorium_data.ingest.notes import describe_conversion
 from sensorium_data.ingest.presentation import read_presentation
-from sensorium_data.ingest.read_back import find_written_problems
+from sensorium_data.ingest.read_back import ReadBack
 from sensorium_data.ingest.recollection import recall_statistics, recall_trials
 from sensorium_data.ingest.session_contents import SessionContents, read_session_contents
 from sensorium_data.ingest.simulation_mark import read_simulation_mark
+from sensorium_data.ingest.sync_ahead import SyncAhead
 from sensorium_data.ingest.targets import Target, find_target
 from sensorium_data.ingest.trial_blocks import TrialForm
 from sensorium_data.ingest.trial_conversion import (
@@ -70,6 +71,8 @@ from sensorium_data.store import (
 __all__ = ["Conversion"]
 
 _Result = TypeVar("_Result")
+
+_CONVERT_DAMAGED = "check the disk, and run it again: only what is damaged is converted again"
 
 
 @dataclass(frozen=True)
@@ -199,42 +202,49 @@ class Conversion:
         resources = Resources.of(plan, archive, workspace)
         done = _read_records(plan, contents, resources)
         n_resumed = len(done)
-        converted = self._convert_trials(plan, contents, resources, done, require_lock)
+        with SyncAhead(workspace, is_needed=self._in_threads) as sync_ahead:
+            for record in done.values():
+                sync_ahead.add(record)
+            converted = self._convert_trials(plan, contents, resources, done, require_lock, sync_ahead)
+            synced = sync_ahead.finish()
         records = [(converted[trial].record if trial in converted else done[trial]) for trial in contents.trials]
-        computed = self._compute_statistics(
-            start_computed_statistics(archive, contents, form), contents, records, resources.template, workspace
-        )
-        statistics = write_computed_statistics(computed, contents, statistics, workspace, precision)
-        notes: tuple[str, ...] = (
-            *contents.describe_differences(statistics.n_frames_padded),
-            *describe_conversion(session, archive, contents, records, presentation, computed),
-        )
-        longest = max((record.n_frames for record in records), default=0)
-        given = find_given_statistics(archive, contents)
-        notes += describe_statistics(
-            contents, statistics, workspace, n_frames=longest, precision=precision, variables=given
-        )
-        # Workers in other processes read the files.
-        recall_trials(archive, records)
-        recall_statistics(archive, statistics)
-        attributes = compose_attributes(
-            session,
-            target.group,
-            archive,
-            records,
-            notes,
-            precision,
-            source_name=self.source_name,
-            simulation=simulation,
-            adaptation=adaptation,
-            absent=contents.absent,
-            computed_statistics=computed.known_variables,
-        )
-        require_lock()
-        movies = _find_movies(records, resources.template, workspace)
-        finished = encode_rest(contents, statistics, records, movies, presentation, attributes, precision)
-        ledger = _write_rest(finished, statistics, records, workspace)
-        self._read_back(plan, ledger, records, workspace)
+        with ReadBack(plan, self._submit) as read_back:
+            read_back.add(merge_objects([record.objects for record in records]), synced=synced)
+            computed = self._compute_statistics(
+                start_computed_statistics(archive, contents, form), contents, records, resources.template, workspace
+            )
+            statistics = write_computed_statistics(computed, contents, statistics, workspace, precision)
+            notes: tuple[str, ...] = (
+                *contents.describe_differences(statistics.n_frames_padded),
+                *describe_conversion(session, archive, contents, records, presentation, computed),
+            )
+            longest = max((record.n_frames for record in records), default=0)
+            given = find_given_statistics(archive, contents)
+            notes += describe_statistics(
+                contents, statistics, workspace, n_frames=longest, precision=precision, variables=given
+            )
+            # Workers in other processes read the files.
+            recall_trials(archive, records)
+            recall_statistics(archive, statistics)
+            attributes = compose_attributes(
+                session,
+                target.group,
+                archive,
+                records,
+                notes,
+                precision,
+                source_name=self.source_name,
+                simulation=simulation,
+                adaptation=adaptation,
+                absent=contents.absent,
+                computed_statistics=computed.known_variables,
+            )
+            require_lock()
+            movies = _find_movies(records, resources.template, workspace)
+            finished = encode_rest(contents, statistics, records, movies, presentation, attributes, precision)
+            ledger = _write_rest(finished, statistics, records, workspace)
+            read_back.add(_find_rest(ledger, records))
+            self._require_written(read_back, ledger, records, workspace)
         require_lock()
         workspace.publish(ledger, finished[METADATA_KEY])
         return ConversionReport(
@@ -272,11 +282,11 @@ class Conversion:
         ]
 
         def read(position: int) -> dict[str, np.ndarray]:
-            arrays = {"behavior": records[position].behavior, "pupil_center": records[position].pupil_center}
+            record = records[position]
+            arrays = {"behavior": record.behavior, "pupil_center": record.pupil_center}
             for variable in BLOCK_VARIABLES:
                 if variable in computed.variables:
-                    data = workspace.group.read(template.block_key(variable, position))
-                    arrays[variable] = template.decode_block(variable, position, data)
+                    arrays[variable] = _read_written(variable, position, record, template, workspace)
             return arrays
 
         n_ahead = workspace.group.n_requests_at_once
@@ -293,6 +303,7 @@ class Conversion:
         resources: Resources,
         done: Mapping[int, TrialRecord],
         require_lock: Callable[[], None],
+        sync_ahead: SyncAhead,
     ) -> dict[int, ConvertedTrial]:
         """Convert the trials that are not done."""
         label = f"convert {self.session.alias}"
@@ -306,6 +317,7 @@ class Conversion:
             for future in as_finished(futures):
                 one = future.result()
                 require_lock()
+                sync_ahead.add(one.record)
                 resources.workspace.records.add(one.record)
                 converted[one.record.trial] = one
                 n_bytes += one.n_bytes_read
@@ -336,19 +348,12 @@ class Conversion:
 
         return self.executor.submit(run)
 
-    def _read_back(
-        self, plan: ConversionPlan, ledger: Ledger, records: Iterable[TrialRecord], workspace: Workspace
+    def _require_written(
+        self, read_back: ReadBack, ledger: Ledger, records: Iterable[TrialRecord], workspace: Workspace
     ) -> None:
-        """Compare what was written; the trials whose objects are not as they were written are forgotten."""
+        """Raise an error if something is not as it was written; the trials that it belongs to are forgotten."""
         listed = workspace.keep_only(ledger.objects)
-        problems = find_written_problems(
-            plan,
-            {key: stored for key, stored in ledger.objects.items() if key != METADATA_KEY},
-            listed,
-            self._submit,
-            label=f"verify {self.session.alias}",
-            progress=self.progress,
-        )
+        problems = read_back.find_problems(listed, label=f"verify {self.session.alias}", progress=self.progress)
         if not problems:
             return
         workspace.records.forget([record.trial for record in records if not problems.keys().isdisjoint(record.objects)])
@@ -360,7 +365,7 @@ class Conversion:
             f"what was written reads back differently: {problem}{others}",
             session=self.session,
             path=workspace.group.locate(key),
-            remedy="check the disk, and run it again: only what is damaged is converted again",
+            remedy=_CONVERT_DAMAGED,
         )
 
 
@@ -400,9 +405,8 @@ def _find_movies(records: Sequence[TrialRecord], template: SessionTemplate, work
 
     def read_video(position: int) -> np.ndarray:
         record = records[position]
-        data = workspace.group.read(template.block_key("videos", position))
-        video = template.decode_block("videos", position, data)[: record.n_frames]
-        return video.astype(np.float32, copy=False)
+        video = _read_written("videos", position, record, template, workspace)
+        return video[: record.n_frames].astype(np.float32, copy=False)
 
     largest_error = max(record.largest_absolute_error["videos"] for record in records)
     groups = group_movies(
@@ -412,6 +416,28 @@ def _find_movies(records: Sequence[TrialRecord], template: SessionTemplate, work
         jobs=workspace.group.n_requests_at_once,
     )
     return [records[first].trial for first in groups]
+
+
+def _read_written(
+    variable: str, position: int, record: TrialRecord, template: SessionTemplate, workspace: Workspace
+) -> np.ndarray:
+    """Return the values of a trial's block that was written; a trial whose block is not as it was is forgotten."""
+    key = template.block_key(variable, position)
+    try:
+        data = workspace.group.read(key)
+        problem = record.objects[key].find_damage(data)
+    except FileNotFoundError:
+        problem = "missing"
+    if problem is not None:
+        workspace.records.forget([record.trial])
+        raise StoreError(
+            f"what was written reads back differently: {problem}",
+            session=workspace.session,
+            trial=record.trial,
+            path=workspace.group.locate(key),
+            remedy=_CONVERT_DAMAGED,
+        )
+    return template.decode_block(variable, data)
 
 
 def _write_rest(
@@ -428,3 +454,9 @@ def _write_rest(
         trials={record.trial: record for record in records},
         statistics=statistics,
     )
+
+
+def _find_rest(ledger: Ledger, records: Iterable[TrialRecord]) -> dict[str, StoredObject]:
+    """Return what was written beside the trials, but for the group's own metadata, which come last."""
+    of_trials = {key for record in records for key in record.objects}
+    return {key: stored for key, stored in ledger.objects.items() if key not in of_trials and key != METADATA_KEY}

@@ -1,8 +1,9 @@
 """Archive to session store: trial by trial, resumable, published whole.
 
 Each trial is read, checked, cut and encoded by itself; its objects are written, and last of all a record of it. A run
-that was interrupted continues with the trials that have no record. When every trial is there, all objects are brought
-to the disk, read back and compared with what was written, and the session appears under its name in one step.
+that was interrupted continues with the trials that have no record. Objects are brought to the disk while other trials
+are converted. When every trial is there, all objects are read back and compared with what was written, and the session
+appears under its name in one step.
 
 A published group is never changed. When the archive has changed, the session is converted into a group of another name,
 into which the blocks of unchanged trials are copied, and then the store's pointer moves.

@@ -163,7 +163,7 @@ def _read_block(
             )
 
     def allocate(*shape: int) -> np.ndarray:
-        return np.full(shape, np.nan, precision.dtype)
+        return np.empty(shape, precision.dtype)
 
     video = read("videos", n_frames_padded)
     n_frames_video = video.shape[-1]
@@ -184,18 +184,20 @@ def _read_block(
     if form.frame_size != form.archived_frame_size:
         frames = resize_frames(frames, form.frame_size)
     cast("videos", frames, videos[:n_frames])
+    videos[n_frames:] = np.nan
     del video, frames
 
     def keep(variable: str, raw: np.ndarray) -> np.ndarray:
         n_kept = min(n_frames, raw.shape[-1])
         padded = allocate(len(raw), n_frames_padded)
         cast(variable, raw[:, :n_kept], padded[:, :n_kept])
+        padded[:, n_kept:] = np.nan
         return padded
 
     raw = read("responses", n_frames_video) if archive.has_array("responses", trial) else None
     responses_withheld = raw is None or not _holds_responses(raw)
     if raw is None or responses_withheld:
-        responses = allocate(form.n_neurons, n_frames_padded)
+        responses = np.full((form.n_neurons, n_frames_padded), np.nan, precision.dtype)
     else:
         responses = keep("responses", raw)
     del raw

@@ -166,7 +166,7 @@ def convert_trial(
         record = resources.previous.copy_trial(trial, members, stamps, keys, workspace.group)
         if record is not None and record.n_missing_frames is None:
             data = workspace.group.read(keys["responses"])
-            responses = template.decode_block("responses", position, data)
+            responses = template.decode_block("responses", data)
             record = _count_unusual_values(record, responses)
     if record is None:
         block = read_trial_block(archive, plan.session, trial, plan.form, plan.precision)
@@ -230,7 +230,9 @@ def _count_unusual_values(record: TrialRecord, responses: np.ndarray) -> TrialRe
     missing = {
         name: record.n_frames - count_recorded_frames(values, record.n_frames) for name, values in recorded.items()
     }
-    infinite = {name: int(np.isinf(values[:, : record.n_frames]).sum()) for name, values in recorded.items()}
+    infinite = {
+        name: int(np.count_nonzero(np.isinf(values[:, : record.n_frames]))) for name, values in recorded.items()
+    }
     return replace(
         record,
         n_missing_frames={name: n for name, n in missing.items() if n > 0},
@@ -238,13 +240,25 @@ def _count_unusual_values(record: TrialRecord, responses: np.ndarray) -> TrialRe
     )
 
 
-def check_written(plan: ConversionPlan, objects: Iterable[tuple[str, StoredObject]]) -> dict[str, str]:
-    """Bring objects to the disk, read them back, and return what is wrong with each that is not as it was written."""
+def check_written(
+    plan: ConversionPlan, objects: Iterable[tuple[str, StoredObject]], synced: bool = False
+) -> dict[str, str]:
+    """Bring objects to the disk, read them back, and return what is wrong with each that is not as it was written.
+
+    Parameters
+    ----------
+    plan : ConversionPlan
+        Of the session.
+    objects : iterable of tuple
+        Key, and what was written.
+    synced : bool
+        They are on the disk already.
+    """
     group = Workspace(open_objects(plan.store), plan.session, plan.group).group
     problems: dict[str, str] = {}
     for key, stored in objects:
         try:
-            if isinstance(group, LocalObjects):
+            if isinstance(group, LocalObjects) and not synced:
                 group.sync(key)
             problem = stored.find_damage(group.read(key))
         except FileNotFoundError:

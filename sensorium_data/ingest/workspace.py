@@ -54,6 +54,8 @@ class Workspace:
 
     Attributes
     ----------
+    session : Session
+        As given.
     group : Objects
         Where the session's own objects go.
     records : TrialRecords
@@ -61,7 +63,7 @@ class Workspace:
     """
 
     def __init__(self, store: Objects, session: Session, name: str) -> None:
-        self._session = session
+        self.session = session
         self._records = store.child(f"{PARTIAL_FOLDER}/{name}")
         self._published = store.child(name)
         # A local folder is renamed when it is whole. Object stores cannot rename: there the objects are written
@@ -199,13 +201,13 @@ class Workspace:
             if self.group.write_durably(key, data) is None and self.group.read(key) != data:
                 raise StoreError(
                     "what was written reads back differently",
-                    session=self._session,
+                    session=self.session,
                     path=self.group.locate(key),
                     remedy="check the disk, and run it again",
                 )
         if isinstance(self.group, LocalObjects) and isinstance(self._published, LocalObjects):
-            # A power cut must not leave a published session whose objects never reached the disk: they were synced when
-            # they were read back, and now their names are.
+            # A power cut must not leave a published session whose objects never reached the disk: they were synced
+            # before they were read back, and now their names are.
             self.group.sync_folders()
             try:
                 os.rename(self.group.root, self._published.root)
@@ -213,7 +215,7 @@ class Workspace:
             except OSError as error:
                 raise StoreError(
                     "the session cannot be published under its name",
-                    session=self._session,
+                    session=self.session,
                     path=self._published.url,
                     found=describe_os_error(error),
                     remedy="move what is there out of the way, and run it again: nothing is converted twice",
@@ -225,7 +227,7 @@ class Workspace:
         if foreign:
             raise StoreError(
                 "something else lies where the session's objects go",
-                session=self._session,
+                session=self.session,
                 path=self.group.url,
                 found=name_some(foreign),
                 expected="nothing, or what an interrupted ingest left",
@@ -237,7 +239,7 @@ class Workspace:
         if obstacle:
             raise StoreError(
                 "something else lies where the conversion keeps what it has finished",
-                session=self._session,
+                session=self.session,
                 path=self._records.url,
                 found=obstacle,
                 remedy=MOVE_FOREIGN,

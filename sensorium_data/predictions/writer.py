@@ -384,7 +384,7 @@ class PredictionsWriter:
             with contextlib.suppress(FileNotFoundError):
                 data = group.read(key)
                 if key in noted and noted[key].find_difference(data) is None:
-                    values = self._templates[session].decode_block(_VARIABLE, index, data)
+                    values = self._templates[session].decode_block(_VARIABLE, data)
                     self._digests[session][trial] = digest_values(values)
                     self._objects[f"{session.name}/{key}"] = noted[key]
 

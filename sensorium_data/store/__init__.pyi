@@ -1,5 +1,6 @@
 from .array_pool import ArrayPool as ArrayPool
 from .block_decoder import BlockDecoder as BlockDecoder
+from .block_encoder import BlockEncoder as BlockEncoder
 from .checked_store import CheckedStore as CheckedStore
 from .cleaning import find_partial_leftovers as find_partial_leftovers
 from .cleaning import find_store_leftovers as find_store_leftovers

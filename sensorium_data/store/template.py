@@ -1,7 +1,8 @@
 """A session's group in memory: the metadata of its arrays, and the encoding of their chunks.
 
-Chunks are encoded by Zarr into memory and written by whoever asked for them, so that each object's bytes are
-known, and digested, before they leave the process.
+Zarr declares the arrays and encodes the small ones; blocks of large ones are encoded directly. All of it stays in
+memory, and is written by whoever asked for it, so that each object's bytes are known, and digested, before they leave
+the process.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy as np
 
 from sensorium_data.machine import share_threads
 from sensorium_data.schema import VARIABLES, Field
+from sensorium_data.store.block_decoder import BlockDecoder
+from sensorium_data.store.block_encoder import BlockEncoder
 from sensorium_data.store.precision import Precision
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ METADATA_KEY = "zarr.json"
 class SessionTemplate:
     """A group whose arrays are declared one by one and encoded chunk by chunk.
 
-    Blocks may be encoded from many threads, each block once.
+    Blocks may be encoded and decoded from many threads.
 
     Parameters
     ----------
@@ -49,6 +52,8 @@ class SessionTemplate:
         self._objects: dict[str, Any] = {}
         self._group = zarr.create_group(MemoryStore(self._objects))
         self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._encoders: dict[str, BlockEncoder] = {}
+        self._decoders: dict[str, BlockDecoder] = {}
 
     def declare_array(self, path: str, field: Field, attributes: Mapping[str, Any] | None = None) -> None:
         """Add an array to the group, without data.
@@ -89,7 +94,7 @@ class SessionTemplate:
             attributes,
         )
 
-    def encode_block(self, path: str, position: int, block: np.ndarray) -> tuple[str, memoryview]:
+    def encode_block(self, path: str, position: int, block: np.ndarray) -> tuple[str, bytes]:
         """Return the key and the bytes of the object that holds one block along an array's first dimension.
 
         Parameters
@@ -100,24 +105,29 @@ class SessionTemplate:
             Along the first dimension, whose chunks have length 1.
         block : np.ndarray
             The values, without the first dimension.
+
+        Raises
+        ------
+        ValueError
+            If they have another shape.
         """
-        array = self._arrays[path]
-        array[position] = block
-        key = self.block_key(path, position)
-        return key, memoryview(self._objects.pop(key).as_numpy_array())
+        encoder = self._encoders.get(path)
+        if encoder is None:
+            encoder = self._encoders[path] = BlockEncoder(path, self._metadata(path))
+        return self.block_key(path, position), encoder.encode(block)
 
-    def decode_block(self, path: str, position: int, data: bytes) -> np.ndarray:
-        """Return the values of a block from the bytes of its object."""
-        import zarr
-        from zarr.core.buffer import default_buffer_prototype
-        from zarr.storage import MemoryStore
+    def decode_block(self, path: str, data: bytes) -> np.ndarray:
+        """Return the values of a block from the bytes of its object, which the caller has checked.
 
-        # A store of its own: the same block may be being encoded in another thread.
-        objects = {key: self._objects[key] for key in (METADATA_KEY, f"{path}/{METADATA_KEY}") if key in self._objects}
-        prototype = default_buffer_prototype()
-        objects[self.block_key(path, position)] = prototype.buffer.from_bytes(data)
-        array = zarr.open_array(MemoryStore(objects, read_only=True), path=path)
-        return np.asarray(array[position])
+        Raises
+        ------
+        ValueError
+            If the bytes are not such an object; the message says how.
+        """
+        decoder = self._decoders.get(path)
+        if decoder is None:
+            decoder = self._decoders[path] = BlockDecoder(path, self._metadata(path))
+        return decoder.decode(data, decoder.shape[decoder.time_axis])
 
     def encode_array(self, path: str, field: Field, values: Any, attributes: Mapping[str, Any] | None = None) -> None:
         """Add a small array with its data, which :meth:`take_objects` returns."""
@@ -145,6 +155,9 @@ class SessionTemplate:
         objects = {key: bytes(value.to_bytes()) for key, value in self._objects.items()}
         self._objects.clear()
         return objects
+
+    def _metadata(self, path: str) -> dict[str, Any]:
+        return self._arrays[path].metadata.to_dict()
 
     def _variable(self, variable: str) -> Field:
         return replace(VARIABLES[variable], dtype=self.precision.dtype)

@@ -81,7 +81,8 @@ def test_what_is_put_among_unfinished_work_is_not_deleted_with_it(
     for path in paths:
         fsspec.filesystem("memory").rm(path)
     report = convert_session(made.session, store, source=archives, precision=wanted)
-    assert report.n_trials_resumed in ((2, 3) if precision is None else (0,))
+    # Those that were under way when it was interrupted are finished.
+    assert report.n_trials_resumed >= 2 if precision is None else report.n_trials_resumed == 0
     assert open_session(store, "F").sizes["trial"] == len(TIERS)
 
 

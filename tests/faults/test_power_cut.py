@@ -17,9 +17,11 @@ from fixtures.tiny_training import tiny_config
 from models.runs.data import RunData
 from models.runs.folder import publish_run
 from models.runs.location import open_runs
+from sensorium_data.ingest import convert_session
 from sensorium_data.predictions import from_arrays
 from sensorium_data.submission import repair_submission, write_submission
 from sensorium_data.testing.disk import FailFrom, faulty_disk
+from sensorium_data.testing.recordings import make_recording
 
 TRIALS = tuple(TrialFacts(i, "live_test_main" if i < 2 else "final_test_main", 60 + i) for i in range(4))
 
@@ -66,6 +68,14 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> str:
     root = tmp_path_factory.mktemp("recorded") / "store"
     write_session_store(root, "F", TRIALS, n_neurons=3)
     return str(root)
+
+
+def test_a_session_is_on_the_disk_when_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = make_recording("F", ["train", "oracle", "train"])
+    recording.write(tmp_path)
+    log = SyncLog(monkeypatch)
+    convert_session(recording.session, str(tmp_path / "store"), source=str(tmp_path))
+    log.assert_durable(tmp_path / "store" / recording.session.name)
 
 
 def write_arrays(folder: Path) -> Path:

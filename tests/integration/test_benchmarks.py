@@ -78,6 +78,15 @@ def test_codecs_state_the_error_of_each_rounding(work: Path, tmp_path: Path) -> 
     assert 0.05 < absolute["float16"] <= 1 / 16
 
 
+def test_blocks_are_encoded_alike_both_ways(work: Path, tmp_path: Path) -> None:
+    document = run_benchmark("block_encoder", work, tmp_path)
+    (rows,) = document["tables"].values()
+    assert [(row["precision"], row["way"]) for row in rows] == [
+        (precision, way) for precision in ("exact", "compact") for way in ("Zarr", "directly")
+    ]
+    assert all(row["CPU ms a trial"] > 0 for row in rows)
+
+
 def test_throttled_fetches_everything_once_whatever_the_connections(work: Path, tmp_path: Path) -> None:
     document = run_benchmark("throttled", work, tmp_path, "--jobs", "1", "2", "--rate", "3e7")
     (rows,) = document["tables"].values()

@@ -169,7 +169,8 @@ def test_an_interrupted_run_keeps_what_a_change_of_the_archive_left_alone(tmp_pa
     second = changed(first, 0)
     report = convert(second, tmp_path, jobs=1)
     assert report.status == "converted"
-    assert report.n_trials_resumed in (2, 3)
+    # Those that were under way when it was interrupted are finished.
+    assert 2 <= report.n_trials_resumed < len(TIERS)
     convert(second, tmp_path, "fresh")
     name = first.session.name
     assert group_files(tmp_path / "store", name) == group_files(tmp_path / "fresh", name)
