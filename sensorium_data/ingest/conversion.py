@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -203,13 +203,15 @@ class Conversion:
         done = _read_records(plan, contents, resources)
         n_resumed = len(done)
         with SyncAhead(workspace, is_needed=self._in_threads) as sync_ahead:
+            sync_ahead.add_statistics(statistics)
             for record in done.values():
-                sync_ahead.add(record)
+                sync_ahead.add_trial(record)
             converted = self._convert_trials(plan, contents, resources, done, require_lock, sync_ahead)
             synced = sync_ahead.finish()
         records = [(converted[trial].record if trial in converted else done[trial]) for trial in contents.trials]
         with ReadBack(plan, self._submit) as read_back:
-            read_back.add(merge_objects([record.objects for record in records]), synced=synced)
+            trials_and_statistics = merge_objects([statistics.objects, *(record.objects for record in records)])
+            read_back.add(trials_and_statistics, synced=synced)
             computed = self._compute_statistics(
                 start_computed_statistics(archive, contents, form), contents, records, resources.template, workspace
             )
@@ -243,7 +245,7 @@ class Conversion:
             movies = _find_movies(records, resources.template, workspace)
             finished = encode_rest(contents, statistics, records, movies, presentation, attributes, precision)
             ledger = _write_rest(finished, statistics, records, workspace)
-            read_back.add(_find_rest(ledger, records))
+            read_back.add(_find_rest(ledger, trials_and_statistics))
             self._require_written(read_back, ledger, records, workspace)
         require_lock()
         workspace.publish(ledger, finished[METADATA_KEY])
@@ -317,7 +319,7 @@ class Conversion:
             for future in as_finished(futures):
                 one = future.result()
                 require_lock()
-                sync_ahead.add(one.record)
+                sync_ahead.add_trial(one.record)
                 resources.workspace.records.add(one.record)
                 converted[one.record.trial] = one
                 n_bytes += one.n_bytes_read
@@ -456,7 +458,6 @@ def _write_rest(
     )
 
 
-def _find_rest(ledger: Ledger, records: Iterable[TrialRecord]) -> dict[str, StoredObject]:
-    """Return what was written beside the trials, but for the group's own metadata, which come last."""
-    of_trials = {key for record in records for key in record.objects}
-    return {key: stored for key, stored in ledger.objects.items() if key not in of_trials and key != METADATA_KEY}
+def _find_rest(ledger: Ledger, others: Collection[str]) -> dict[str, StoredObject]:
+    """Return what else was written, but for the group's own metadata, which come last."""
+    return {key: stored for key, stored in ledger.objects.items() if key not in others and key != METADATA_KEY}

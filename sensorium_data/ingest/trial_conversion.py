@@ -257,9 +257,13 @@ def check_written(
     group = Workspace(open_objects(plan.store), plan.session, plan.group).group
     problems: dict[str, str] = {}
     for key, stored in objects:
-        try:
-            if isinstance(group, LocalObjects) and not synced:
+        if isinstance(group, LocalObjects) and not synced:
+            try:
                 group.sync(key)
+            except StoreError as error:
+                problems[key] = f"it did not reach the disk: {error.found}"
+                continue
+        try:
             problem = stored.find_damage(group.read(key))
         except FileNotFoundError:
             problem = "missing"

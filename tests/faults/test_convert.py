@@ -11,8 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import xarray as xr
@@ -56,6 +58,18 @@ def convert(recording: Recording, store: Path, archives: str, **options: object)
 
 def partial_group(store: Path, recording: Recording) -> Path:
     return store / ".partial" / recording.session.name / "group"
+
+
+class Worker(Executor):
+    """Stands for workers in other processes, which open everything by themselves."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments, **options))
+        except StoreError as error:
+            future.set_exception(error)
+        return future
 
 
 class InterruptionError(Exception):
@@ -234,6 +248,20 @@ def test_a_bit_that_flips_on_the_disk_is_found_before_publication(
     assert read_files(tmp_path / "s") == undisturbed
 
 
+def lose(monkeypatch: pytest.MonkeyPatch, *keys: str) -> set[str]:
+    """Have the disk lose objects: it tells once of each, and then has nothing to write. Return those still untold."""
+    sync, untold = LocalObjects.sync, set(keys)
+
+    def fail_once(self: LocalObjects, key: str) -> None:
+        if key in untold:
+            untold.remove(key)
+            raise StoreError("the object cannot be written", path=self.locate(key), found=os.strerror(errno.EIO))
+        sync(self, key)
+
+    monkeypatch.setattr(LocalObjects, "sync", fail_once)
+    return untold
+
+
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_trial_that_the_disk_lost_is_converted_again(
     resumed: bool,
@@ -246,20 +274,88 @@ def test_a_trial_that_the_disk_lost_is_converted_again(
     if resumed:
         interrupted(recording, tmp_path / "s", archives)
     lost = "responses/c/1/0/0"
-    sync = LocalObjects.sync
-
-    def fail_once(self: LocalObjects, key: str) -> None:
-        # A disk tells once of what it lost, and then has nothing to write.
-        if key == lost:
-            monkeypatch.setattr(LocalObjects, "sync", sync)
-            raise StoreError("the object cannot be written", path=self.locate(key), found=os.strerror(errno.EIO))
-        sync(self, key)
-
-    monkeypatch.setattr(LocalObjects, "sync", fail_once)
+    lose(monkeypatch, lost)
     with pytest.raises(StoreError, match=rf"{lost}.*{os.strerror(errno.EIO)}"):
         convert(recording, tmp_path / "s", archives)
     assert not (tmp_path / "s" / recording.session.name).exists()
     assert convert(recording, tmp_path / "s", archives).n_trials_resumed == 4
+    assert read_files(tmp_path / "s") == undisturbed
+
+
+def test_every_trial_that_the_disk_lost_is_converted_again(
+    recording: Recording,
+    archives: str,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    untold = lose(monkeypatch, "responses/c/1/0/0", "videos/c/2/0/0/0", "responses/c/3/0/0")
+    while untold:
+        n_untold = len(untold)
+        with pytest.raises(StoreError, match=os.strerror(errno.EIO)):
+            convert(recording, tmp_path / "s", archives)
+        n_told = n_untold - len(untold)
+        assert len(list(partial_group(tmp_path / "s", recording).parent.glob("trials/*.npz"))) == 5 - n_told
+    convert(recording, tmp_path / "s", archives)
+    assert read_files(tmp_path / "s") == undisturbed
+
+
+def test_a_trial_that_the_disk_lost_is_converted_again_whatever_ends_the_run(
+    recording: Recording,
+    archives: str,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    untold = lose(monkeypatch, "videos/c/0/0/0/0")
+
+    def progress(label: str, n_done: int, n_total: int, **more: object) -> None:
+        if label.startswith("convert") and n_done == 2:
+            while untold:
+                time.sleep(0.01)
+            raise InterruptionError
+
+    with pytest.raises(InterruptionError):
+        convert(recording, tmp_path / "s", archives, jobs=1, progress=progress)
+    records = partial_group(tmp_path / "s", recording).parent / "trials"
+    n_kept = len(list(records.iterdir()))
+    assert not (records / "0.npz").exists()
+    assert convert(recording, tmp_path / "s", archives).n_trials_resumed == n_kept
+    assert read_files(tmp_path / "s") == undisturbed
+
+
+@pytest.mark.parametrize("by_a_worker", [False, True])
+def test_statistics_that_the_disk_lost_are_converted_again(
+    by_a_worker: bool,
+    recording: Recording,
+    archives: str,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = "statistics/responses/c/2/0/0"
+    lose(monkeypatch, lost)
+    executor = Worker() if by_a_worker else None
+    with pytest.raises(StoreError, match=rf"{lost}.*{os.strerror(errno.EIO)}"):
+        convert(recording, tmp_path / "s", archives, executor=executor)
+    lost_file = (partial_group(tmp_path / "s", recording) / lost).stat().st_ino
+    assert convert(recording, tmp_path / "s", archives, executor=executor).n_trials_resumed == 5
+    assert (tmp_path / "s" / recording.session.name / lost).stat().st_ino != lost_file
+    assert read_files(tmp_path / "s") == undisturbed
+
+
+def test_a_trial_that_a_workers_disk_lost_is_converted_again(
+    recording: Recording,
+    archives: str,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = "responses/c/1/0/0"
+    lose(monkeypatch, lost)
+    with pytest.raises(StoreError, match=rf"session F.*{lost}.*{os.strerror(errno.EIO)}"):
+        convert(recording, tmp_path / "s", archives, executor=Worker())
+    assert convert(recording, tmp_path / "s", archives, executor=Worker()).n_trials_resumed == 4
     assert read_files(tmp_path / "s") == undisturbed
 
 
