@@ -47,8 +47,10 @@ def find_given_statistics(archive: SessionArchive, contents: SessionContents) ->
     ArchiveError
         If the archive gives some statistics of a variable and not all.
     """
+    is_resized = contents.frame_size != contents.archived_frame_size
+    usable = [variable for variable in contents.variables if variable != "videos" or not is_resized]
     if contents.session.is_described:
-        return contents.variables
+        return tuple(usable)
     given = []
     for variable in contents.variables:
         members = [f"meta/statistics/{variable}/all/{statistic}.npy" for statistic in STATISTICS]
@@ -62,8 +64,7 @@ def find_given_statistics(archive: SessionArchive, contents: SessionContents) ->
                 expected=f"{', '.join(STATISTICS)}, or none",
                 remedy="add those that are missing, or leave out the folder: statistics are then computed",
             )
-        is_resized = variable == "videos" and contents.frame_size != contents.archived_frame_size
-        if not missing and not is_resized:
+        if not missing and variable in usable:
             given.append(variable)
     return tuple(given)
 

@@ -112,6 +112,23 @@ def test_resized_frames_are_means_of_areas_and_another_size_converts_anew(lab: P
     assert sd.open_session(lab / "store", "mouseA").sizes["height"] == 18
 
 
+def test_statistics_of_the_resized_videos_of_a_published_session_are_computed(tmp_path: Path) -> None:
+    session = find_session("F")
+    make_recording("F", ["train", "train", "oracle"]).write(tmp_path / "archives")
+    for size in (None, "6x8"):
+        convert_session(session, str(tmp_path / "store"), source=str(tmp_path / "archives"), resize=size)
+    mouse = sd.open_session(tmp_path / "store", "F")
+    assert mouse.videos.shape[2:] == (6, 8)
+    statistics = sd.open_store(tmp_path / "store").statistics("F")
+    found = statistics.videos.sel(statistic="mean")[:20]
+    np.testing.assert_allclose(found, mouse.videos[:2, :20].mean("trial"), rtol=1e-5)
+    with open_archive(session, (str(tmp_path / "archives"),)) as archive:
+        np.testing.assert_allclose(
+            statistics.responses.sel(statistic="mean"), archive.read_statistic("responses", "mean"), rtol=1e-6
+        )
+        assert compare_with_archive(str(tmp_path / "store"), "F", archive).problems == ()
+
+
 def test_sizes_that_do_not_divide_share_pixels_by_area() -> None:
     line = np.array([[[3.0, 6.0, 9.0]]])
     np.testing.assert_allclose(resize_frames(line, (1, 2)), [[[4.0, 8.0]]])
