@@ -138,11 +138,12 @@ def predict(
     no_lock: bool = False,
     members: str | None = None,
     precision: PredictionPrecision = "32-true",
+    runs_folder: str | None = None,
 ) -> PredictionReport:
     """Predict whole trials of some tiers.
 
     Args:
-        runs: Training runs, or names of ensembles in the folder SENSORIUM_RUNS; several predict by their mean.
+        runs: Training runs, or names of ensembles in runs_folder; several predict by their mean.
         store: Root of the session stores.
         tiers: Tiers to predict, e.g. oracle, live_test_main.
         predictions: The predictions store to write.
@@ -155,9 +156,10 @@ def predict(
         no_lock: Do not lock the predictions in an object store, for stores that cannot be locked.
         members: Folder to keep each run's own predictions in, for an ensemble. Unset: none are kept.
         precision: Numbers that models compute with. bf16-mixed is refused where it changes the correlation by 0.001.
+        runs_folder: Folder or URL of training runs that has the ensembles. Unset: SENSORIUM_RUNS, or runs.
     """
     quiet_known_errors()
-    runs = list(expand_ensembles(Settings().runs, runs))
+    runs = list(expand_ensembles(runs_folder or Settings().runs, runs))
     finished = find_predicted(runs, store, tiers, predictions, sessions, weights, exclude, nan, precision)
     return finished or predict_task(
         runs,
@@ -250,11 +252,12 @@ def evaluate(
     nan: str | None = None,
     trust_code: TrustCode = False,
     no_lock: bool = False,
+    runs_folder: str | None = None,
 ) -> ScoreTable:
     """Predict some tiers with trained runs, and score the predictions.
 
     Args:
-        runs: Training runs, or names of ensembles in the folder SENSORIUM_RUNS; several predict by their mean.
+        runs: Training runs, or names of ensembles in runs_folder; several predict by their mean.
         store: Root of the session stores.
         tiers: Tiers to predict, e.g. oracle, live_test_main.
         predictions: The predictions store to write.
@@ -263,9 +266,10 @@ def evaluate(
         nan: Trials with NaN in behavior or pupil center: refuse, interpolate:N or drop-trial. Unset: as the runs.
         trust_code: Run code that runs keep, of models that nobody here has trained: true, or digests of such code.
         no_lock: Do not lock the predictions in an object store, for stores that cannot be locked.
+        runs_folder: Folder or URL of training runs that has the ensembles. Unset: SENSORIUM_RUNS, or runs.
     """
     quiet_known_errors()
-    runs = list(expand_ensembles(Settings().runs, runs))
+    runs = list(expand_ensembles(runs_folder or Settings().runs, runs))
     if find_predicted(runs, store, tiers, predictions, exclude=exclude, nan=nan) is None:
         predict_task(runs, store, tiers, predictions, exclude=exclude, nan=nan, trust_code=trust_code, no_lock=no_lock)
     return score_task(predictions, store, truth)

@@ -46,12 +46,15 @@ DeployedSessions = Annotated[
         name="--sessions",
         consume_multiple=True,
         negative="",
-        help="Sessions of ingest, train and pipeline: aliases, full names, new, old or all. Default: as prefect.yaml "
-        "has them.",
+        help="Sessions of all deployments that take some: aliases, full names, new, old or all. Default: as "
+        "prefect.yaml has them.",
     ),
 ]
 DeployedPreset = Annotated[
-    str | None, Parameter(name="--preset", help="The model of train and pipeline. Default: as prefect.yaml has it.")
+    str | None,
+    Parameter(
+        name="--preset", help="The model of train, train-ensemble and pipeline. Default: as prefect.yaml has it."
+    ),
 ]
 DeployedRuns = Annotated[
     str | None, Parameter(name="--runs", help="Folder of training runs. Default: the workers' SENSORIUM_RUNS, or runs.")
@@ -228,6 +231,9 @@ def _parameters(
     """Return the deployments' parameters that were given; deployed flows run elsewhere, so paths are made absolute."""
     given: dict[str, Any] = {"store": store, "out": out, "runs": runs}
     parameters: dict[str, Any] = {name: _absolute(value) for name, value in given.items() if value is not None}
+    if runs is not None:
+        # Of flows whose parameter runs is a list of runs: where ensembles are.
+        parameters["runs_folder"] = parameters["runs"]
     if sessions is not None:
         from sensorium_data.sessions import find_sessions
 

@@ -126,7 +126,8 @@ def test_deploy_may_be_repeated_and_leaves_alone_what_people_set(lab: Lab, deplo
     assert {row["name"] for row in rows if row["kind"] == "deployment"} == DEPLOYMENTS
     assert {row["status"] for row in rows if row["kind"] == "deployment"} == {"updated"}
     before, after = deployed_twice.dry_runs
-    assert {row["setting"] for row in before} == {"parameters.store", "parameters.runs", "parameters.source"}
+    settings = {"parameters.store", "parameters.runs", "parameters.runs_folder", "parameters.source"}
+    assert {row["setting"] for row in before} == settings
     assert {row["name"] for row in before if row["setting"] == "parameters.runs"} == {
         "train/train",
         "train-ensemble/train-ensemble",
