@@ -51,7 +51,9 @@ def main() -> None:
 
     def extend(parser: argparse.ArgumentParser) -> None:
         parser.set_defaults(neurons=300)
-        parser.add_argument("--presets", nargs="+", default=PRESETS, help="what is compared (default: %(default)s)")
+        parser.add_argument(
+            "--presets", nargs="+", default=PRESETS, help="presets, or models of a file (default: %(default)s)"
+        )
         parser.add_argument("--seeds", type=int, default=3, help="runs of each preset (default: %(default)s)")
         parser.add_argument("--epochs", type=int, default=10, help="epochs of each run (default: %(default)s)")
         parser.add_argument("--name", default="model_comparison", help="of the results' files (default: %(default)s)")
@@ -79,7 +81,7 @@ def compare(work: Path, options: argparse.Namespace) -> None:
     sensorium("ingest", *SESSIONS, "--store", store, "--source", archives)
 
     def folder_of(preset: str, seed: int) -> Path:
-        return work / f"{preset}-{options.trials}x{options.neurons}-{options.epochs}-{seed}"
+        return work / f"{_name(preset)}-{options.trials}x{options.neurons}-{options.epochs}-{seed}"
 
     def find_run(preset: str, seed: int) -> Path:
         (trained,) = (path for path in folder_of(preset, seed).iterdir() if (path / "model.json").is_file())
@@ -96,7 +98,7 @@ def compare(work: Path, options: argparse.Namespace) -> None:
         if not predictions.exists():
             sensorium("predict", trained, "--store", store, "--tier", *TIERS, "--out", predictions)
         table = score_predictions(str(predictions), str(store), truth=str(archives), bootstrap=Bootstrap(), jobs=1)
-        print(f"{preset}, seed {seed}: {_estimate([table], GROUPS['main']):.4f} on main", file=sys.stderr)
+        print(f"{_name(preset)}, seed {seed}: {_estimate([table], GROUPS['main']):.4f} on main", file=sys.stderr)
         return table
 
     tables: dict[tuple[str, int], ScoreTable] = {}
@@ -134,6 +136,11 @@ def sensorium(*arguments: object) -> None:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
 
 
+def _name(preset: str) -> str:
+    """Return a preset's name, or that of a function or class in a file."""
+    return preset.rpartition(":")[2]
+
+
 def _rank(
     by_preset: Mapping[str, Sequence[ScoreTable]], tiers: Iterable[str], reference: str
 ) -> list[dict[str, object]]:
@@ -142,7 +149,7 @@ def _rank(
     for preset, tables in by_preset.items():
         scores = [_estimate([table], tiers) for table in tables]
         row: dict[str, object] = {
-            "preset": f"`{preset}`",
+            "preset": f"`{_name(preset)}`",
             "correlation": _show(np.mean(scores)),
             "sd over seeds": _show(np.std(scores, ddof=1)) if len(scores) > 1 else "",
             "share of ceiling": f"{np.mean(scores) / _ceiling(tables[0], tiers):.1%}",
