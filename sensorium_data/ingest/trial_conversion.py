@@ -6,6 +6,7 @@ Everything it writes is named by the trial's place and holds the same bytes whoe
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -268,9 +269,13 @@ def check_written(
         except FileNotFoundError:
             problem = "missing"
         except StoreError as error:
-            if not is_damage(error.__cause__):
+            if is_damage(error.__cause__):
+                problem = "its bytes do not have the checksum that the store has of them"
+            elif isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EIO:
+                # A disk that cannot read a block again can be given it anew.
+                problem = f"it cannot be read: {error.found}"
+            else:
                 raise
-            problem = "its bytes do not have the checksum that the store has of them"
         if problem is not None:
             problems[key] = problem
     return problems

@@ -359,6 +359,31 @@ def test_a_trial_that_a_workers_disk_lost_is_converted_again(
     assert read_files(tmp_path / "s") == undisturbed
 
 
+def test_a_block_that_the_disk_cannot_read_is_converted_again(
+    recording: Recording,
+    archives: str,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = "responses/c/1/0/0"
+    read = LocalObjects.read
+
+    def fail(self: LocalObjects, key: str) -> bytes:
+        if key == lost and (self.root / key).stat().st_ino == unreadable:
+            error = OSError(errno.EIO, os.strerror(errno.EIO))
+            raise StoreError("cannot be read", path=self.locate(key), found=os.strerror(errno.EIO)) from error
+        return read(self, key)
+
+    interrupted(recording, tmp_path / "s", archives)
+    unreadable = (partial_group(tmp_path / "s", recording) / lost).stat().st_ino
+    monkeypatch.setattr(LocalObjects, "read", fail)
+    with pytest.raises(StoreError, match=rf"{lost}: .*it cannot be read: {os.strerror(errno.EIO)}.*run it again"):
+        convert(recording, tmp_path / "s", archives)
+    assert convert(recording, tmp_path / "s", archives).n_trials_resumed == 4
+    assert read_files(tmp_path / "s") == undisturbed
+
+
 def test_trials_reach_the_disk_while_others_are_converted(
     recording: Recording, archives: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
