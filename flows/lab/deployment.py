@@ -246,7 +246,7 @@ def _read_bases(client: SyncPrefectClient) -> dict[str, dict[str, Any]]:
         except (ValueError, zlib.error) as error:
             raise UsageError(
                 f"the server's variable {_BASES_VARIABLE} cannot be read",
-                found="something else than `sensorium deploy` has written there",
+                found="something else than `sensorium deploy` wrote there",
                 remedy=f"delete it with `prefect variable unset {_BASES_VARIABLE}`; where deployments differ from the "
                 "file, they then stay as they are on the server",
             ) from error
