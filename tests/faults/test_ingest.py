@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fixtures.clusters import Cluster, run_cluster
 from fixtures.stores import read_files
 from fixtures.tables import each_once
+from sensorium_data.archive import SessionArchive
 from sensorium_data.errors import ArchiveError, SensoriumError, SourceChangedError, SourceError, UsageError
 from sensorium_data.ingest import IngestReport, choose_sessions, convert_session, ingest_sessions
 from sensorium_data.sessions import find_session
@@ -172,9 +175,19 @@ def test_every_member_travels_once_and_little_else(jobs: int, tmp_path: Path) ->
     each_once({"local": False, "http": True}, {"another size": False, "same size": True}),
 )
 def test_an_archive_replaced_midway_is_read_again_and_never_spliced(
-    over_http: bool, keeps_its_size: bool, recordings: list[Recording], tmp_path: Path
+    over_http: bool, keeps_its_size: bool, recordings: list[Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = recordings[1]
+    is_replaced = threading.Event()
+    read_trial = SessionArchive.read_trial
+
+    def read_once_replaced(self: SessionArchive, variable: str, trial: int) -> np.ndarray:
+        # The thread that converts does not wait for the one that is told of its progress.
+        if threading.current_thread().name.startswith("convert") and trial == list(before.trials)[2]:
+            assert is_replaced.wait(60)
+        return read_trial(self, variable, trial)
+
+    monkeypatch.setattr(SessionArchive, "read_trial", read_once_replaced)
     after = before
     for trial in before.trials:
         after = after.with_trial(trial, responses=before.trials[trial].responses * 2)
@@ -185,18 +198,18 @@ def test_an_archive_replaced_midway_is_read_again_and_never_spliced(
     after.write(tmp_path / "after")
 
     def replace_midway(label: str, n_done: int, n_total: int, **more: object) -> None:
-        if label == "convert F" and n_done == 2 and not (tmp_path / "done").exists():
-            (tmp_path / "done").touch()
+        if label == "convert F" and n_done == 2 and not is_replaced.is_set():
             # In place: whoever has a file open reads on in it where another is given its name.
             path.write_bytes((tmp_path / "after" / path.name).read_bytes())
             # A later time than the first, whatever the clock's grain.
             os.utime(path, (time.time() + 5, time.time() + 5))
+            is_replaced.set()
 
     with serve_directory(archives) as server:
         source = server.url if over_http else str(archives)
         convert_session(before.session, str(tmp_path / "s"), source=source, jobs=1, progress=replace_midway)
         fresh = convert_session(before.session, str(tmp_path / "fresh"), source=source)
-    assert (tmp_path / "done").exists()
+    assert is_replaced.is_set()
     assert open_store(str(tmp_path / "s")).digest("F") == open_store(str(tmp_path / "fresh")).digest("F")
     assert any("data/notes/1.npy" in note for note in fresh.notes) is not keeps_its_size
     stored = open_session(str(tmp_path / "s"), "F").responses.sel(trial=0)[:, :20].values
