@@ -47,7 +47,7 @@ def session() -> xr.Dataset:
     return make_changeable()
 
 
-def compare(found: Any, expected: Any) -> None:
+def assert_same(found: Any, expected: Any) -> None:
     if isinstance(expected, xr.DataArray | xr.Dataset):
         xr.testing.assert_allclose(found, expected)
     else:
@@ -60,14 +60,14 @@ def compare(found: Any, expected: Any) -> None:
 @pytest.mark.parametrize("measure", MEASURES)
 def test_the_order_of_the_dimensions_does_not_matter(measure: Call, session: xr.Dataset) -> None:
     turned = session.transpose("neuron", "time", "width", "behavior_channel", "trial", "height")
-    compare(measure(turned.sensorium), measure(session.sensorium))
+    assert_same(measure(turned.sensorium), measure(session.sensorium))
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_frames_that_are_cut_away_at_the_end_do_not_count(measure: Call, session: xr.Dataset) -> None:
     short = session.isel(time=slice(0, 40))
     padded = session.assign_coords(n_frames=("trial", np.full(N_TRIALS, 40)))
-    compare(measure(short.sensorium), measure(padded.sensorium))
+    assert_same(measure(short.sensorium), measure(padded.sensorium))
 
 
 @pytest.mark.parametrize("measure", MEASURES)
